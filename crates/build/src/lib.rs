@@ -1,0 +1,2 @@
+//! build
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! logfile
+#![forbid(unsafe_code)]

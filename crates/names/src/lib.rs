@@ -1,0 +1,2 @@
+//! names
+#![forbid(unsafe_code)]

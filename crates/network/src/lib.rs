@@ -1,0 +1,2 @@
+//! network
+#![forbid(unsafe_code)]

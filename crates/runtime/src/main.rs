@@ -1,0 +1,3 @@
+//! The program `coracle-runtime`.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! spec
+#![forbid(unsafe_code)]

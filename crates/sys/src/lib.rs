@@ -1,0 +1,13 @@
+//! The kernel, safely: everything that needs a raw system call, and the only crate with `unsafe`.
+//!
+//! What lives here knows nothing of containers, images or networks; it wraps what the kernel offers so that
+//! the other crates can forbid `unsafe`. Policy (which mounts, which limits, which rules) stays with its owner.
+
+pub mod atomic;
+pub mod error;
+pub mod netlink;
+pub mod netns;
+pub mod rooted;
+pub mod undo;
+
+pub use error::{Error, Result};

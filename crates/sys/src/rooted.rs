@@ -1,0 +1,1 @@
+//! Paths resolved below a directory that somebody else controls.
