@@ -5,9 +5,13 @@
 
 pub mod atomic;
 pub mod error;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod process;
 pub mod rooted;
+pub mod seccomp;
+pub mod signal;
 pub mod undo;
 
 pub use error::{Error, Result};
