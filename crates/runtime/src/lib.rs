@@ -1,2 +1,8 @@
-//! runtime
+//! The OCI runtime as a library: the sandbox, its cgroup, and the protocol that the engine speaks with a shim.
 #![forbid(unsafe_code)]
+
+pub mod cgroup;
+pub mod error;
+mod limits;
+
+pub use error::{Error, Result};

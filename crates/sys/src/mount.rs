@@ -169,7 +169,7 @@ fn set_attributes(mount: BorrowedFd<'_>, attr: &MountAttr, depth: Depth) -> io::
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            flags as libc::c_uint,
+            flags.cast_unsigned(),
             std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )

@@ -1,0 +1,320 @@
+//! The container's cgroup: made, limited, entered, read and removed.
+//!
+//! Two worlds exist, chosen by what is mounted: v1 with one hierarchy per controller (perhaps with a v2 mount
+//! beside it, "hybrid"), and pure v2. [`Group`] is the same for both; [`v1`] and [`v2`] say which files
+//! carry a limit.
+//!
+//! A v1 hierarchy is entered by the process itself, which writes `0` into `tasks` through a descriptor that its
+//! parent opened: that takes no global lock, where a parent that writes a pid into `cgroup.procs` waits for a
+//! grace period of several milliseconds. A v2 group is entered at birth, by clone3(2).
+
+mod layout;
+mod v1;
+mod v2;
+
+pub use layout::{Hierarchy, Layout};
+
+use crate::error::{Error, Result};
+use coracle_spec::runtime::Resources;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// The cgroup of one container, in every hierarchy of the machine.
+#[derive(Clone, Debug)]
+pub struct Group {
+    layout: Layout,
+    path: PathBuf,
+}
+
+/// How a process gets into a group: descriptors that its parent opened.
+#[derive(Debug)]
+pub struct Entry {
+    /// `tasks` of every v1 hierarchy: the process writes `0` into each.
+    pub tasks: Vec<OwnedFd>,
+    /// The v2 directory to be born into.
+    pub birth: Option<OwnedFd>,
+}
+
+impl Entry {
+    /// Moves the calling process, which must have one thread, into the v1 hierarchies.
+    ///
+    /// # Errors
+    /// `EAGAIN` where a limit of tasks is reached; `ENOSPC` where a cpuset is empty.
+    pub fn enter(&self) -> Result<()> {
+        for tasks in &self.tasks {
+            rustix::io::write(tasks, b"0").map_err(|error| Error::Cgroup {
+                path: "tasks".into(),
+                value: "0".into(),
+                source: error.into(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Makes the group `path` (relative to each hierarchy's root) in every hierarchy.
+    ///
+    /// # Errors
+    /// When a hierarchy is read-only or full.
+    pub fn create(layout: &Layout, path: &Path) -> Result<Self> {
+        let group = Self::existing(layout, path);
+        for directory in group.directories() {
+            make_directory(&directory)?;
+        }
+        Ok(group)
+    }
+
+    /// The group `path`, which was made before.
+    pub fn existing(layout: &Layout, path: &Path) -> Self {
+        Self { layout: layout.clone(), path: path.strip_prefix("/").unwrap_or(path).to_owned() }
+    }
+
+    /// Writes limits; those that are absent stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Cgroup`] names the file and the value that the kernel refused.
+    pub fn apply(&self, resources: &Resources) -> Result<()> {
+        match &self.layout {
+            Layout::V1 { .. } => v1::apply(self, resources),
+            Layout::V2 { .. } => v2::apply(self, resources),
+        }
+    }
+
+    /// Opens what a process needs to enter the group.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn entry(&self) -> Result<Entry> {
+        let open =
+            |path: PathBuf, flags: OFlags| {
+                rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|error| Error::Cgroup { path, value: String::new(), source: error.into() })
+            };
+        let tasks = match &self.layout {
+            Layout::V1 { hierarchies, .. } => hierarchies
+                .iter()
+                .map(|h| open(h.mountpoint.join(&self.path).join("tasks"), OFlags::WRONLY))
+                .collect::<Result<_>>()?,
+            Layout::V2 { .. } => Vec::new(),
+        };
+        let birth = self.unified().map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY)).transpose()?;
+        Ok(Entry { tasks, birth })
+    }
+
+    /// Stops or resumes every task of the group.
+    ///
+    /// # Errors
+    /// When the freezer is not there.
+    pub fn set_frozen(&self, state: Frozen) -> Result<()> {
+        match &self.layout {
+            Layout::V1 { .. } => v1::set_frozen(self, state),
+            Layout::V2 { .. } => v2::set_frozen(self, state),
+        }
+    }
+
+    /// How many tasks of the group the kernel has killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let (path, key) = match &self.layout {
+            Layout::V1 { .. } => {
+                (self.controller("memory").map(|d| d.join("memory.oom_control")), "oom_kill")
+            }
+            Layout::V2 { .. } => (self.unified().map(|d| d.join("memory.events")), "oom_kill"),
+        };
+        let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(name, _)| *name == key)
+            .and_then(|(_, count)| count.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// The ids of the group's processes, in the caller's pid namespace.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let directory = self.controller("pids").or_else(|| self.directories().into_iter().next());
+        let path = directory.unwrap_or_default().join("cgroup.procs");
+        let text = fs::read_to_string(&path).map_err(|source| Error::Cgroup {
+            path,
+            value: String::new(),
+            source,
+        })?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Kills every task of the group, frozen ones too.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn kill(&self) -> Result<()> {
+        if let Some(directory) = self.unified() {
+            match write(&directory.join("cgroup.kill"), "1") {
+                Ok(()) => return Ok(()),
+                // Linux before 5.14 has no such file.
+                Err(Error::Cgroup { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for id in self.processes()? {
+            if let Some(pid) = rustix::process::Pid::from_raw(id) {
+                // A process that is gone by now is what was asked for.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the group from every hierarchy. What is gone already is no failure.
+    ///
+    /// # Errors
+    /// `EBUSY` while a task is left.
+    pub fn remove(&self) -> Result<()> {
+        let mut failure = None;
+        for path in self.directories() {
+            match rustix::fs::rmdir(&path) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => {
+                    failure = Some(Error::Cgroup { path, value: "rmdir".into(), source: error.into() });
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The group's directory in the v2 hierarchy, if one is mounted.
+    pub fn unified(&self) -> Option<PathBuf> {
+        match &self.layout {
+            Layout::V1 { unified, .. } => unified.as_ref().map(|mount| mount.join(&self.path)),
+            Layout::V2 { mountpoint } => Some(mountpoint.join(&self.path)),
+        }
+    }
+
+    /// The group's directory in the v1 hierarchy that carries `controller`.
+    pub fn controller(&self, controller: &str) -> Option<PathBuf> {
+        let Layout::V1 { hierarchies, .. } = &self.layout else { return None };
+        let hierarchy = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller))?;
+        Some(hierarchy.mountpoint.join(&self.path))
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        let Layout::V1 { hierarchies, .. } = &self.layout else {
+            return self.unified().into_iter().collect();
+        };
+        hierarchies.iter().map(|h| h.mountpoint.join(&self.path)).chain(self.unified()).collect()
+    }
+}
+
+/// Whether tasks are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// They are.
+    Stopped,
+    /// They run.
+    Running,
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    let refused =
+        |error: Errno| Error::Cgroup { path: path.to_owned(), value: "mkdir".into(), source: error.into() };
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => v1::inherit_cpuset(path),
+        Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NOENT) => {
+            let parent = path.parent().ok_or_else(|| refused(Errno::NOENT))?;
+            make_directory(parent)?;
+            match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+                Ok(()) => v1::inherit_cpuset(path),
+                Err(Errno::EXIST) => Ok(()),
+                Err(error) => Err(refused(error)),
+            }
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Writes `value` into an existing file with one call, as cgroup files want it.
+fn write(path: &Path, value: &str) -> Result<()> {
+    let refused =
+        |error: Errno| Error::Cgroup { path: path.to_owned(), value: value.into(), source: error.into() };
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
+    rustix::io::write(&file, value.as_bytes()).map_err(refused)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_spec::runtime::{Cpu, Memory, Pids};
+    use coracle_sys::process::{Clone, Cloned, clone, exit_now, reap};
+    use std::os::fd::AsFd;
+
+    fn group(name: &str) -> Group {
+        let path = format!("coracle-test-{}/{name}", std::process::id());
+        Group::create(&Layout::detect().unwrap(), Path::new(&path)).unwrap()
+    }
+
+    fn remove(group: &Group) {
+        group.remove().unwrap();
+        let parent = Group::existing(&group.layout, group.path.parent().unwrap());
+        // Another test of this process may still use the parent.
+        let _ = parent.remove();
+    }
+
+    #[test]
+    fn limits_read_back_and_the_child_that_entered_is_inside() {
+        let group = group("limits");
+        let resources = Resources {
+            memory: Some(Memory { limit: Some(64 << 20), swap: Some(64 << 20), ..Memory::default() }),
+            cpu: Some(Cpu { quota: Some(50_000), period: Some(100_000), ..Cpu::default() }),
+            pids: Some(Pids { limit: 7 }),
+            ..Resources::default()
+        };
+        group.apply(&resources).unwrap();
+        if let Some(memory) = group.controller("memory") {
+            let limit = fs::read_to_string(memory.join("memory.limit_in_bytes")).unwrap();
+            assert_eq!(limit.trim(), (64 << 20).to_string());
+        }
+        let entry = group.entry().unwrap();
+        let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
+        match clone(how).unwrap() {
+            Cloned::Child => {
+                let inside = entry.enter().is_ok()
+                    && fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
+                        text.lines().all(|line| line.ends_with(group.path.to_str().unwrap_or("?")))
+                    });
+                exit_now(i32::from(!inside));
+            }
+            Cloned::Parent(child) => assert_eq!(reap(child.pidfd.as_fd()).unwrap(), 0),
+        }
+        remove(&group);
+    }
+
+    #[test]
+    fn a_killed_group_has_no_process_left() {
+        let group = group("kill");
+        let entry = group.entry().unwrap();
+        let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
+        match clone(how).unwrap() {
+            Cloned::Child => {
+                let _ = entry.enter();
+                loop {
+                    rustix::event::pause();
+                }
+            }
+            Cloned::Parent(child) => {
+                while group.processes().unwrap().is_empty() {
+                    std::thread::yield_now();
+                }
+                group.kill().unwrap();
+                assert_eq!(reap(child.pidfd.as_fd()).unwrap(), 137);
+            }
+        }
+        remove(&group);
+    }
+}
