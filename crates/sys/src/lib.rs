@@ -5,9 +5,13 @@
 
 pub mod atomic;
 pub mod error;
+pub mod limits;
 pub mod netlink;
 pub mod netns;
+mod proc;
 pub mod rooted;
+pub mod tree;
 pub mod undo;
+pub mod xattr;
 
 pub use error::{Error, Result};
