@@ -5,13 +5,17 @@
 
 pub mod atomic;
 pub mod error;
+pub mod limits;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
+mod proc;
 pub mod process;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;
+pub mod tree;
 pub mod undo;
+pub mod xattr;
 
 pub use error::{Error, Result};
