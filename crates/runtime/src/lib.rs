@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod channel;
 pub mod error;
 mod limits;
+pub mod sandbox;
+pub mod seccomp;
 
 pub use error::{Error, Result};

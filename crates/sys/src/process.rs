@@ -146,6 +146,14 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` on, for a process that keeps none and ends with [`exit_now`], so that no
+/// owner of one is used or dropped afterwards.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller never uses or drops an owner of these descriptors again (above). Failure is impossible
+    // but on kernels before 5.9, where they stay open until the process ends.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
 /// Takes over a descriptor that the parent left open across execve(2), and marks it close-on-exec.
 ///
 /// # Errors

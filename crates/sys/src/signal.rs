@@ -29,3 +29,29 @@ pub fn ignore_terminal() {
         unsafe { libc::signal(number, libc::SIG_IGN) };
     }
 }
+
+/// Ignores the signal that stops background processes which write to their terminal, until [`reset_all`].
+pub fn ignore_terminal_output() {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+}
+
+/// Blocks every signal, for a process that takes them with [`wait_any`].
+pub fn block_all() {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises `all` before sigprocmask reads it.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Waits for any signal and takes it, sigwaitinfo(2). The caller has blocked them.
+pub fn wait_any() -> i32 {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises `all` before sigwaitinfo reads it; the information is not asked for.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigwaitinfo(all.as_ptr(), ptr::null_mut())
+    }
+}

@@ -74,6 +74,11 @@ impl Group {
         Self { layout: layout.clone(), path: path.strip_prefix("/").unwrap_or(path).to_owned() }
     }
 
+    /// The machine's hierarchies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Writes limits; those that are absent stay as they are.
     ///
     /// # Errors

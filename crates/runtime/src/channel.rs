@@ -1,0 +1,112 @@
+//! Datagrams with descriptors over a unix socket (`SOCK_SEQPACKET`, `SCM_RIGHTS`).
+
+use crate::error::{Error, Result};
+use crate::limits;
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A connected pair of datagram sockets, close-on-exec.
+///
+/// # Errors
+/// At a limit of descriptors.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|error| Error::Protocol { action: "make a socket pair", source: error.into() })
+}
+
+/// Sends one datagram with `descriptors`.
+///
+/// # Errors
+/// `EPIPE` when the peer is gone, `EAGAIN` when a socket that does not block is full.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    let failed = |error: Errno| Error::Protocol { action: "send", source: error.into() };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::FRAME_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Error::Malformed(format!("{} descriptors are too many for one frame", descriptors.len())));
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Receives one datagram and its descriptors; `None` when the peer has closed.
+///
+/// # Errors
+/// `EAGAIN` when a socket that does not block has none; [`Error::Malformed`] for one that is too long.
+pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; limits::FRAME];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::FRAME_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(received) => break received,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::Protocol { action: "receive", source: error.into() }),
+        }
+    };
+    let descriptors: Vec<OwnedFd> = control
+        .drain()
+        .flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(Error::Malformed("a frame is longer than allowed".to_owned()));
+    }
+    if received.bytes == 0 && descriptors.is_empty() {
+        return Ok(None);
+    }
+    bytes.truncate(received.bytes);
+    Ok(Some((bytes, descriptors)))
+}
+
+/// Lets `socket` answer `EAGAIN` instead of blocking.
+///
+/// # Errors
+/// The call's.
+pub fn set_nonblocking(socket: impl AsFd) -> Result<()> {
+    rustix::io::ioctl_fionbio(socket, true)
+        .map_err(|error| Error::Protocol { action: "make a descriptor non-blocking", source: error.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn descriptors_travel_with_their_datagram_and_a_closed_peer_is_the_end() {
+        let (a, b) = pair().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        send(a.as_fd(), b"one", &[read.as_fd()]).unwrap();
+        send(a.as_fd(), b"two", &[]).unwrap();
+        let (bytes, mut descriptors) = receive(b.as_fd()).unwrap().unwrap();
+        assert_eq!((bytes.as_slice(), descriptors.len()), (b"one".as_slice(), 1));
+        rustix::io::write(&write, b"through").unwrap();
+        drop(write);
+        let mut text = String::new();
+        std::fs::File::from(descriptors.remove(0)).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+        assert_eq!(receive(b.as_fd()).unwrap().unwrap().0, b"two");
+        drop(a);
+        assert!(receive(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_whole() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), &vec![0; limits::FRAME + 1], &[]).unwrap();
+        assert!(matches!(receive(b.as_fd()), Err(Error::Malformed(_))));
+    }
+}

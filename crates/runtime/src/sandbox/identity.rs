@@ -1,0 +1,162 @@
+//! Who a process is and what it may do: limits, groups, user, capabilities, filter.
+
+use super::plan::{Plan, Program};
+use crate::error::{Error, Result};
+use coracle_spec::runtime::{Process, Rlimit};
+use coracle_sys::rooted::Root;
+use coracle_sys::seccomp;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Resource, Uid, setrlimit, umask};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Changes the calling process into what the plan says. Afterwards it has no more rights than its program will.
+///
+/// `procfs` is a private mount of procfs: what is written to the process's own files cannot be redirected by what
+/// the container has on `/proc` (CVE-2025-52881).
+pub(super) fn assume(program: &Program, procfs: &Root) -> Result<()> {
+    let process = &program.process;
+    if let Some(score) = process.oom_score_adj {
+        write_proc(procfs, "self/oom_score_adj", &score.to_string())?;
+    }
+    limit(&process.rlimits)?;
+    umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+    let entered = enter_directory(&process.cwd);
+    program.capabilities.bound()?;
+    if !process.no_new_privileges {
+        // Loading a filter takes a privilege that is about to go.
+        load_filter(program)?;
+    }
+    change_user(process)?;
+    program.capabilities.apply()?;
+    if process.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).map_err(|e| failed("forbid new privileges", e))?;
+        load_filter(program)?;
+    }
+    // A directory that only the user may enter, on a file system that refuses root.
+    if entered.is_err() {
+        enter_directory(&process.cwd)?;
+    }
+    refuse_outside()
+}
+
+fn load_filter(program: &Program) -> Result<()> {
+    match &program.filter {
+        Some(filter) => Ok(seccomp::load(&filter.instructions, filter.flags)?),
+        None => Ok(()),
+    }
+}
+
+fn change_user(process: &Process) -> Result<()> {
+    let user = &process.user;
+    rustix::thread::set_keep_capabilities(true).map_err(|e| failed("keep capabilities", e))?;
+    let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    rustix::thread::set_thread_groups(&groups).map_err(|e| failed("set supplementary groups", e))?;
+    let gid = Gid::from_raw(user.gid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| failed("set the group", e))?;
+    let uid = Uid::from_raw(user.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| failed("set the user", e))?;
+    rustix::thread::set_keep_capabilities(false).map_err(|e| failed("drop capabilities", e))
+}
+
+/// Enters the working directory, which is made when it is missing.
+fn enter_directory(path: &str) -> Result<()> {
+    let refused = |error: Errno| Error::Child(format!("cannot enter the working directory {path:?}: {error}"));
+    match rustix::process::chdir(path) {
+        Err(Errno::NOENT) => {
+            let root = Root::open("/")?;
+            drop(root.create_dir_all(path, Mode::from_raw_mode(0o755))?);
+            rustix::process::chdir(path).map_err(refused)
+        }
+        entered => entered.map_err(refused),
+    }
+}
+
+/// Fails when the working directory lies outside the root, which only a leaked descriptor can bring about
+/// (CVE-2024-21626).
+fn refuse_outside() -> Result<()> {
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) if path.to_bytes().starts_with(b"/") => Ok(()),
+        _ => Err(Error::Child("the working directory is outside the container".to_owned())),
+    }
+}
+
+fn limit(limits: &[Rlimit]) -> Result<()> {
+    for limit in limits {
+        let resource = resource(&limit.kind)
+            .ok_or_else(|| Error::Child(format!("unknown resource limit {:?}", limit.kind)))?;
+        let value = |number: u64| (number != u64::MAX).then_some(number);
+        let pair = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+        setrlimit(resource, pair).map_err(|error| {
+            Error::Child(format!(
+                "cannot set {} to {} (hard {}): {error}; the engine itself may not raise its limits further",
+                limit.kind, limit.soft, limit.hard
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name.strip_prefix("RLIMIT_")? {
+        "CPU" => Resource::Cpu,
+        "FSIZE" => Resource::Fsize,
+        "DATA" => Resource::Data,
+        "STACK" => Resource::Stack,
+        "CORE" => Resource::Core,
+        "RSS" => Resource::Rss,
+        "NPROC" => Resource::Nproc,
+        "NOFILE" => Resource::Nofile,
+        "MEMLOCK" => Resource::Memlock,
+        "AS" => Resource::As,
+        "LOCKS" => Resource::Locks,
+        "SIGPENDING" => Resource::Sigpending,
+        "MSGQUEUE" => Resource::Msgqueue,
+        "NICE" => Resource::Nice,
+        "RTPRIO" => Resource::Rtprio,
+        "RTTIME" => Resource::Rttime,
+        _ => return None,
+    })
+}
+
+/// Writes into a file of the private procfs; links and other mounts on the way are refused, `self` excepted.
+pub(super) fn write_proc(procfs: &Root, path: &str, value: &str) -> Result<()> {
+    let file = procfs.open_file(path, OFlags::WRONLY, Mode::empty())?;
+    rustix::io::write(&file, value.as_bytes())
+        .map_err(|error| Error::Child(format!("cannot write {value:?} into {path}: {error}")))?;
+    Ok(())
+}
+
+/// Sets the kernel parameters of the container's own namespaces.
+pub(super) fn set_kernel_parameters(plan: &Plan, procfs: &Root) -> Result<()> {
+    for (name, value) in &plan.linux.sysctl {
+        let path = format!("sys/{}", name.replace('.', "/"));
+        let file = procfs.open_beneath_no_symlinks(&path, OFlags::WRONLY, Mode::empty())?;
+        rustix::io::write(&file, value.as_bytes())
+            .map_err(|error| Error::Child(format!("cannot set sysctl {name} to {value:?}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Lets the user that the process becomes open its own standard streams again, through `/dev/stdout` and the like.
+/// The null device is left alone: it is everybody's.
+pub(super) fn own_stdio(process: &Process, descriptors: [BorrowedFd<'_>; 3]) -> Result<()> {
+    if process.user.uid == 0 {
+        return Ok(());
+    }
+    for descriptor in descriptors {
+        if super::device::is_null(descriptor) {
+            continue;
+        }
+        match rustix::fs::fchown(descriptor.as_fd(), Some(Uid::from_raw(process.user.uid)), None) {
+            // Streams that a caller handed in may be on a file system that has no owners.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => {}
+            Err(error) => return Err(failed("give the streams to the user", error)),
+        }
+    }
+    Ok(())
+}
+
+fn failed(action: &str, error: Errno) -> Error {
+    Error::Child(format!("cannot {action}: {error}"))
+}

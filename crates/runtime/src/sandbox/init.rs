@@ -1,0 +1,53 @@
+//! The reaper that `--init` asks for: it passes signals to its only child, collects orphans, and ends as its child does.
+//!
+//! It is this very program, which stays where it would have called execve(2): nothing of the host is mounted into
+//! the container for it, and its executable is a sealed memory file.
+
+use crate::error::Result;
+use coracle_sys::process::{Clone, Cloned, clone, close_from, exit_now};
+use coracle_sys::signal;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, wait};
+
+/// Splits the calling process: the child returns and becomes the program, the caller becomes the reaper.
+pub(super) fn leave_to_reaper() -> Result<()> {
+    match clone(Clone::default())? {
+        Cloned::Child => {
+            // A group of its own, so that the terminal's signals reach the program alone.
+            setpgid(None, None).map_err(super::failed("start a process group"))?;
+            let _ = foreground();
+            Ok(())
+        }
+        Cloned::Parent(child) => {
+            // The parent waits for the end of the report channel, and nothing else is needed.
+            close_from(3);
+            exit_now(reap_until_gone(child.pid))
+        }
+    }
+}
+
+/// Makes the calling process's group the terminal's foreground one, where the input is a terminal.
+fn foreground() -> rustix::io::Result<()> {
+    let input = rustix::stdio::stdin();
+    if rustix::termios::isatty(input) {
+        signal::ignore_terminal_output();
+        rustix::termios::tcsetpgrp(input, rustix::process::getpgrp())?;
+        signal::reset_all();
+    }
+    Ok(())
+}
+
+fn reap_until_gone(program: Pid) -> i32 {
+    signal::block_all();
+    loop {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if pid == program {
+                return status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s)).unwrap_or(255);
+            }
+        }
+        let number = signal::wait_any();
+        if let Some(signal) = Signal::from_named_raw(number).filter(|signal| *signal != Signal::CHILD) {
+            // A program that is gone already is reaped on the next turn.
+            let _ = kill_process(program, signal);
+        }
+    }
+}

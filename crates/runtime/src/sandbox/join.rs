@@ -1,0 +1,99 @@
+//! A process that joins a running container, as `exec` asks for.
+//!
+//! The caller may have several threads: it forks through the C library, and the child (which has one) enters the
+//! namespaces and makes the process as a sibling of its own, so that the caller is the parent and can wait for it.
+
+use super::plan::Program;
+use super::{Started, Streams, identity, prepare, private_procfs, report, start_program, terminal};
+use crate::cgroup::{Entry, Group};
+use crate::channel;
+use crate::error::{Error, Result};
+use coracle_spec::runtime::{Process, Seccomp};
+use coracle_sys::process::{Child, Clone, Cloned, clone, exit_now, fork};
+use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What joins, and what it joins.
+#[derive(Debug)]
+pub struct Joining<'a> {
+    /// A process of the container, whose namespaces are entered.
+    pub target: BorrowedFd<'a>,
+    /// The container's cgroup.
+    pub group: &'a Group,
+    /// What runs.
+    pub process: &'a Process,
+    /// The filter that it runs under.
+    pub filter: Option<&'a Seccomp>,
+}
+
+/// Starts a process in a running container.
+///
+/// # Errors
+/// As [`super::start`]; `ESRCH` when the container has just ended.
+pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
+    let program = Program::new(joining.process, joining.filter)?;
+    let entry = joining.group.entry()?;
+    let (ours, theirs) = channel::pair()?;
+    let Some(entering) = fork()? else {
+        drop(ours);
+        let code = match enter_and_clone(joining, &program, &entry, streams, theirs.as_fd()) {
+            Ok(()) => 0,
+            Err(error) => {
+                report::fail(theirs.as_fd(), &error);
+                1
+            }
+        };
+        exit_now(code);
+    };
+    drop((theirs, streams));
+    let outcome = report::outcome(&ours);
+    waitpid(Some(entering), WaitOptions::empty()).map_err(super::failed("wait for the entering process"))?;
+    let outcome = outcome?;
+    let ended = || Error::Child("the container has ended".to_owned());
+    let (pid, pidfd) = outcome.process.ok_or_else(ended)?;
+    let child = Child { pid: Pid::from_raw(pid).ok_or_else(ended)?, pidfd };
+    Ok(Started { child, terminal: outcome.terminal })
+}
+
+fn enter_and_clone(
+    joining: &Joining<'_>,
+    program: &Program,
+    entry: &Entry,
+    streams: Streams,
+    channel: BorrowedFd<'_>,
+) -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(super::failed("become unreadable"))?;
+    let namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    move_into_thread_name_spaces(joining.target, namespaces).map_err(super::failed("enter the container"))?;
+    let how = Clone { namespaces: None, cgroup: entry.birth.as_ref().map(AsFd::as_fd), sibling: true };
+    match clone(how)? {
+        Cloned::Child => {
+            let Err(error) = become_program(program, entry, streams, channel);
+            report::fail(channel, &error);
+            exit_now(1);
+        }
+        Cloned::Parent(child) => report::introduce(channel, child.pid.as_raw_nonzero().get(), child.pidfd.as_fd()),
+    }
+}
+
+fn become_program(
+    program: &Program,
+    entry: &Entry,
+    streams: Streams,
+    channel: BorrowedFd<'_>,
+) -> Result<Infallible> {
+    prepare(entry)?;
+    let procfs = private_procfs()?;
+    let stdio = terminal::streams_inside(streams, channel)?;
+    stdio.install(&program.process)?;
+    identity::assume(program, &procfs)?;
+    start_program(program)
+}

@@ -1,0 +1,88 @@
+//! How a process that is becoming a container tells its parent what went wrong, or hands over its terminal.
+//!
+//! The channel is close-on-exec: the end of it without a word means that the program was started.
+
+use crate::channel;
+use crate::error::{Error, Result};
+use crate::limits;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+#[derive(Serialize, Deserialize)]
+enum Message {
+    Terminal,
+    Process(i32),
+    Failed { kind: Kind, program: String, text: String },
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Kind {
+    NotFound,
+    NotExecutable,
+    Other,
+}
+
+/// What the parent learned.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The master side of the terminal.
+    pub(super) terminal: Option<OwnedFd>,
+    /// A process that the child made in the parent's place, with its descriptor.
+    pub(super) process: Option<(i32, OwnedFd)>,
+}
+
+/// Tells the parent why the program was not started. There is nobody to tell if this fails.
+pub(super) fn fail(channel: BorrowedFd<'_>, error: &Error) {
+    let (kind, program, text) = match error {
+        Error::NotFound { program, reason } => (Kind::NotFound, program.clone(), (*reason).to_owned()),
+        Error::NotExecutable { program, reason } => (Kind::NotExecutable, program.clone(), reason.clone()),
+        other => (Kind::Other, String::new(), other.chain()),
+    };
+    let text = text.chars().take(limits::CHILD_REPORT / 4).collect();
+    let program = program.chars().take(limits::CHILD_REPORT / 4).collect();
+    // The parent may be dead already; this process ends in any case.
+    let _ = send(channel, &Message::Failed { kind, program, text }, &[]);
+}
+
+/// Hands the master side of the container's terminal to the parent.
+pub(super) fn hand_over(channel: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Result<()> {
+    send(channel, &Message::Terminal, &[terminal])
+}
+
+/// Hands a process that was made as the parent's child to it.
+pub(super) fn introduce(channel: BorrowedFd<'_>, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+    send(channel, &Message::Process(pid), &[pidfd])
+}
+
+fn send(channel: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(|error| Error::Malformed(error.to_string()))?;
+    channel::send(channel, &bytes, descriptors)
+}
+
+/// Waits until the program runs.
+///
+/// # Errors
+/// What the child reported.
+pub(super) fn outcome(channel: &OwnedFd) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    while let Some((bytes, mut descriptors)) = channel::receive(channel.as_fd())? {
+        match serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))? {
+            Message::Terminal => outcome.terminal = descriptors.pop(),
+            Message::Process(pid) => outcome.process = descriptors.pop().map(|pidfd| (pid, pidfd)),
+            Message::Failed { kind: Kind::NotFound, program, text } => {
+                // The child's two reasons; anything else would be a broken child.
+                let reason = if text.contains("$PATH") {
+                    "executable file not found in $PATH"
+                } else {
+                    "no such file or directory"
+                };
+                return Err(Error::NotFound { program, reason });
+            }
+            Message::Failed { kind: Kind::NotExecutable, program, text } => {
+                return Err(Error::NotExecutable { program, reason: text });
+            }
+            Message::Failed { kind: Kind::Other, text, .. } => return Err(Error::Child(text)),
+        }
+    }
+    Ok(outcome)
+}
