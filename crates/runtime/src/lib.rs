@@ -5,7 +5,9 @@ pub mod cgroup;
 pub mod channel;
 pub mod error;
 mod limits;
+pub mod protocol;
 pub mod sandbox;
 pub mod seccomp;
+pub mod shim;
 
 pub use error::{Error, Result};

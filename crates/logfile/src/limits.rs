@@ -1,0 +1,10 @@
+//! Every bound of this crate.
+
+/// Longest piece of output in one entry, in bytes; longer lines become several entries, as Docker's do.
+pub(crate) const PIECE: usize = 16 * 1024;
+/// Longest line of a log file that is read, in bytes: a piece whose every byte is escaped, and its frame.
+pub(crate) const LINE: usize = 6 * PIECE + 256;
+/// Size of the blocks in which a file is searched backwards, in bytes.
+pub(crate) const BLOCK: usize = 64 * 1024;
+/// Most rotated files that are looked for.
+pub(crate) const FILES: u32 = 1000;

@@ -1,0 +1,414 @@
+//! What the engine and a shim say to each other.
+//!
+//! Each frame is one `SOCK_SEQPACKET` datagram: a JSON document, and descriptors beside it. The version is of the
+//! frame's shape; what a peer can do stands in its feature bits. Unknown fields are ignored, an unknown request is
+//! refused by name, so that an engine serves the shims of every earlier release and the reverse.
+
+use crate::cgroup::Layout;
+use crate::channel;
+use crate::error::{Error, Result};
+use crate::limits;
+use coracle_spec::runtime::{ConsoleSize, Process, Resources, Spec};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// The version of the frames.
+pub const VERSION: u16 = 1;
+
+/// What this release can do, as bits. None is defined yet.
+pub const FEATURES: u64 = 0;
+
+/// The name of a shim's socket in the container's state directory.
+pub const SOCKET: &str = "shim.sock";
+/// The name of the record of a running container.
+pub const RUN_RECORD: &str = "run.json";
+/// The name of the record of an exit.
+pub const EXIT_RECORD: &str = "exit.json";
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frame<B> {
+    /// [`VERSION`] of the sender.
+    pub version: u16,
+    /// [`FEATURES`] of the sender.
+    pub features: u64,
+    /// Chosen by the engine; a reply carries the id of its request, an event 0.
+    pub id: u64,
+    /// What is said.
+    pub body: B,
+}
+
+/// What the engine asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Start the container. Descriptors: the plan, then those that the plan lists. Only once, on the inherited socket.
+    Start,
+    /// Tell how the container is.
+    State,
+    /// Connect a stream socket, which is the descriptor, to the container's streams.
+    Attach(Attachment),
+    /// Start a process in the container. Descriptor: the stream socket to connect to it, if it is attached.
+    Exec(Box<Execution>),
+    /// Send a signal to the container's first process, or to an exec.
+    Signal {
+        /// The exec, or the container itself.
+        exec: Option<String>,
+        /// The signal's number.
+        number: i32,
+    },
+    /// Set a terminal's size.
+    Resize {
+        /// The exec, or the container itself.
+        exec: Option<String>,
+        /// The size.
+        size: ConsoleSize,
+    },
+    /// Stop or resume all tasks.
+    Freeze {
+        /// Whether to stop them.
+        frozen: bool,
+    },
+    /// Change limits.
+    Update(Box<Resources>),
+    /// List the processes, by their ids in the engine's pid namespace.
+    Processes,
+    /// Hand out the root: a descriptor of it as the container sees it.
+    Root,
+    /// The exit is on record: the shim may end.
+    Forget,
+}
+
+/// What the shim answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// A process was started.
+    Started {
+        /// Its id in the engine's pid namespace.
+        pid: i32,
+    },
+    /// How the container is.
+    State(State),
+    /// Ids of processes.
+    Processes(Vec<i32>),
+    /// It could not be done.
+    Failed(Failure),
+}
+
+/// What the shim says unasked, to every connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The container has ended.
+    Exited(Exit),
+    /// An exec has ended.
+    ExecExited {
+        /// Which.
+        exec: String,
+        /// Its exit code; 128 + signal when it was killed.
+        code: i32,
+    },
+    /// The kernel has killed a process of the container for want of memory.
+    OutOfMemory,
+}
+
+/// What a shim sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// To a request.
+    Reply(Reply),
+    /// Unasked.
+    Event(Event),
+}
+
+/// How a container is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The first process, in the engine's pid namespace; absent before the start.
+    pub pid: Option<i32>,
+    /// The exit, if there was one.
+    pub exit: Option<Exit>,
+    /// Execs that run.
+    pub execs: BTreeMap<String, i32>,
+}
+
+/// How a container ended. Also the exit record on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit code; 128 + signal when it was killed.
+    pub code: i32,
+    /// Whether the kernel killed a process of it for want of memory.
+    pub oom_killed: bool,
+    /// When, in nanoseconds since 1970.
+    pub at: i128,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// For people.
+    pub text: String,
+}
+
+/// Kinds of failures that a caller can do something about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The program is not there: exit code 127.
+    NotFound,
+    /// The program cannot be run: exit code 126.
+    NotExecutable,
+    /// The request makes no sense.
+    Invalid,
+    /// The container, or the exec, has ended.
+    Gone,
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
+            Error::NotFound { .. } => FailureKind::NotFound,
+            Error::NotExecutable { .. } => FailureKind::NotExecutable,
+            Error::Invalid(_) | Error::Malformed(_) => FailureKind::Invalid,
+            _ => FailureKind::Other,
+        };
+        Self { kind, text: error.chain() }
+    }
+}
+
+/// Which streams an attached socket carries.
+///
+/// Output is framed as Docker frames it (a header of eight bytes before each piece) unless the process has a
+/// terminal; input is raw, and shutting down the socket's sending half ends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Whether what arrives on the socket is the process's input.
+    pub stdin: bool,
+    /// Whether the output is wanted.
+    pub stdout: bool,
+    /// Whether the error output is wanted.
+    pub stderr: bool,
+    /// Whether the process waits for as long as this socket is full. Otherwise a socket that takes nothing for a
+    /// while is dropped.
+    pub owner: bool,
+}
+
+/// A process to start in a running container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    /// The engine's name for it.
+    pub id: String,
+    /// What runs; its user is resolved by the shim.
+    pub process: Process,
+    /// `USER[:GROUP]` as Docker writes it.
+    pub user: String,
+    /// Whether all capabilities and no filter apply.
+    pub privileged: bool,
+    /// Which streams the socket carries.
+    pub attachment: Attachment,
+}
+
+/// What a container is made of, all of it decided by the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The configuration. Its user is resolved by the shim, inside the root.
+    pub spec: Spec,
+    /// `USER[:GROUP]` as Docker writes it.
+    pub user: String,
+    /// Groups besides the user's own, names or numbers.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The layers.
+    pub root: Overlay,
+    /// The machine's cgroup hierarchies.
+    pub cgroups: Layout,
+    /// Where the socket and the records of this container are.
+    pub state_directory: PathBuf,
+    /// Identifies this boot of the machine.
+    pub boot_id: String,
+    /// Where the output is logged.
+    pub log: Option<Log>,
+    /// Whether the process has an input.
+    pub stdin: Stdin,
+    /// Whether a reaper is the first process.
+    #[serde(default)]
+    pub init: bool,
+    /// Where names are resolved; absent without a network of the container's own.
+    #[serde(default)]
+    pub names: Option<Names>,
+    /// What the descriptors after the plan are, in order.
+    #[serde(default)]
+    pub descriptors: Vec<Role>,
+}
+
+/// The layers of a root file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Read-only, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Receives changes.
+    pub upper: PathBuf,
+    /// Scratch space of the kernel.
+    pub work: PathBuf,
+    /// Whether changes need not survive a loss of power.
+    #[serde(default)]
+    pub volatile: bool,
+}
+
+/// Where a container's output is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The current file.
+    pub path: PathBuf,
+    /// Size at which it is rotated, in bytes.
+    pub max_size: u64,
+    /// Most files, the current one included.
+    pub max_files: u32,
+}
+
+/// The input of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// None: reading gives the end at once.
+    Closed,
+    /// Open until the container ends, whoever attaches.
+    Open,
+    /// Open until the first attached input ends.
+    Once,
+}
+
+/// Where names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// The name tables of the container's networks.
+    pub tables: Vec<PathBuf>,
+    /// The endpoint whose names are withdrawn when the container ends.
+    pub endpoint: String,
+    /// Servers that everything else is asked of; the host's own if empty.
+    #[serde(default)]
+    pub servers: Vec<std::net::IpAddr>,
+}
+
+/// What a descriptor that accompanies a plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A network namespace to join.
+    Network,
+    /// A pid namespace to join.
+    Pid,
+    /// An ipc namespace to join.
+    Ipc,
+    /// A uts namespace to join.
+    Uts,
+    /// A socket on which names are asked for in datagrams.
+    NamesUdp,
+    /// A socket on which names are asked for in connections.
+    NamesTcp,
+    /// Kept open as long as the container runs: a reserved port.
+    Held,
+}
+
+/// Encodes and sends one frame.
+///
+/// # Errors
+/// As [`channel::send`].
+pub fn send<B: Serialize>(
+    socket: BorrowedFd<'_>,
+    id: u64,
+    body: &B,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    let frame = Frame { version: VERSION, features: FEATURES, id, body };
+    let bytes = serde_json::to_vec(&frame).map_err(|error| Error::Malformed(error.to_string()))?;
+    if bytes.len() > limits::FRAME {
+        return Err(Error::Malformed(format!("a frame of {} bytes is too long", bytes.len())));
+    }
+    channel::send(socket, &bytes, descriptors)
+}
+
+/// A frame that was received, with its descriptors.
+pub type Received<B> = (Frame<B>, Vec<OwnedFd>);
+
+/// Receives and decodes one frame; `None` when the peer has closed.
+///
+/// # Errors
+/// As [`channel::receive`]; [`Error::Malformed`] for a document that makes no sense.
+pub fn receive<B: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> Result<Option<Received<B>>> {
+    let Some((bytes, descriptors)) = channel::receive(socket)? else { return Ok(None) };
+    let frame = serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))?;
+    Ok(Some((frame, descriptors)))
+}
+
+/// Writes a plan into a sealed memory file.
+///
+/// # Errors
+/// When memory or descriptors run out.
+pub fn write_plan(plan: &Plan) -> Result<OwnedFd> {
+    let failed = |source| Error::Protocol { action: "write the plan", source };
+    let memory = memfd_create("coracle-plan", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|error| failed(error.into()))?;
+    let bytes = serde_json::to_vec(plan).map_err(|error| Error::Malformed(error.to_string()))?;
+    let mut file = File::from(memory);
+    file.write_all(&bytes).map_err(failed)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(file.as_fd(), seals).map_err(|error| failed(error.into()))?;
+    Ok(file.into())
+}
+
+/// Reads a plan from the memory file that [`write_plan`] made.
+///
+/// # Errors
+/// [`Error::Malformed`] when it is no plan or too large.
+pub fn read_plan(memory: OwnedFd) -> Result<Plan> {
+    let failed = |source| Error::Protocol { action: "read the plan", source };
+    let file = File::from(memory);
+    // The writer's offset is shared, so reading is by position.
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
+    let mut bytes = Vec::new();
+    file.take(limits::PLAN).read_to_end(&mut bytes).map_err(failed)?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The frames of the first release. They are never changed: a later release must still read them.
+    #[test]
+    fn the_frames_of_release_0_1_are_understood() {
+        let request = r#"{"version":1,"features":0,"id":7,"body":{"signal":{"exec":null,"number":15}},"later":1}"#;
+        let frame: Frame<Request> = serde_json::from_str(request).unwrap();
+        assert_eq!((frame.id, frame.body), (7, Request::Signal { exec: None, number: 15 }));
+        let event = r#"{"version":1,"features":0,"id":0,"body":{"event":{"exited":{"code":137,"oom_killed":true,"at":5}}}}"#;
+        let frame: Frame<Message> = serde_json::from_str(event).unwrap();
+        assert_eq!(frame.body, Message::Event(Event::Exited(Exit { code: 137, oom_killed: true, at: 5 })));
+        let failed = r#"{"kind":"of_tomorrow","text":"x"}"#;
+        assert_eq!(serde_json::from_str::<Failure>(failed).unwrap().kind, FailureKind::Other);
+    }
+
+    #[test]
+    fn a_request_that_nobody_knows_is_malformed() {
+        let (a, b) = channel::pair().unwrap();
+        channel::send(a.as_fd(), br#"{"version":1,"features":0,"id":1,"body":"dance"}"#, &[]).unwrap();
+        assert!(matches!(receive::<Request>(b.as_fd()), Err(Error::Malformed(_))));
+    }
+}
