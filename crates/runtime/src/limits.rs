@@ -1,16 +1,16 @@
 //! Every bound on what this crate reads from others.
 
 /// Largest frame of the shim protocol, in bytes. Whole plans travel in a memory file beside their frame.
-pub const FRAME: usize = 64 * 1024;
+pub(crate) const FRAME: usize = 64 * 1024;
 /// Most descriptors that accompany a frame.
-pub const FRAME_DESCRIPTORS: usize = 64;
+pub(crate) const FRAME_DESCRIPTORS: usize = 64;
 /// Largest plan of a container, in bytes.
-pub const PLAN: u64 = 8 * 1024 * 1024;
+pub(crate) const PLAN: u64 = 8 * 1024 * 1024;
 /// Longest report of a failing child, in bytes.
-pub const CHILD_REPORT: usize = 8 * 1024;
+pub(crate) const CHILD_REPORT: usize = 8 * 1024;
 /// Largest `passwd` or `group` file of a container that is read, in bytes (CVE-2026-47262).
-pub const USER_FILE: u64 = 1024 * 1024;
+pub(crate) const USER_FILE: u64 = 1024 * 1024;
 /// Most cgroup or mount table text that is read, in bytes.
-pub const KERNEL_TEXT: u64 = 16 * 1024 * 1024;
+pub(crate) const KERNEL_TEXT: u64 = 16 * 1024 * 1024;
 /// Longest chain of `#!` interpreters is the kernel's; longest search path entry tried, in bytes.
-pub const SEARCH_PATH_ENTRY: usize = 4096;
+pub(crate) const SEARCH_PATH_ENTRY: usize = 4096;

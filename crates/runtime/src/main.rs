@@ -1,3 +1,21 @@
-//! The program `coracle-runtime`.
+//! The program `coracle-runtime`: the parent of a container (`shim`).
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_deref().and_then(|word| word.to_str()) {
+        Some("shim") => match coracle_runtime::shim::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.chain()),
+        },
+        _ => fail("usage: coracle-runtime shim (started by the engine, with its socket as descriptor 3)"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the shim's log, and the answer to a wrong command line")]
+fn fail(text: &str) -> ExitCode {
+    eprintln!("coracle-runtime: {text}");
+    ExitCode::FAILURE
+}

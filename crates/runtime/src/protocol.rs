@@ -253,6 +253,9 @@ pub struct Plan {
     /// Where names are resolved; absent without a network of the container's own.
     #[serde(default)]
     pub names: Option<Names>,
+    /// What is attached from the start, one for each [`Role::Attached`], in order.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// What the descriptors after the plan are, in order.
     #[serde(default)]
     pub descriptors: Vec<Role>,
@@ -325,6 +328,8 @@ pub enum Role {
     NamesTcp,
     /// Kept open as long as the container runs: a reserved port.
     Held,
+    /// A stream socket that is connected to the container's streams.
+    Attached,
 }
 
 /// Encodes and sends one frame.
@@ -395,7 +400,8 @@ mod tests {
     /// The frames of the first release. They are never changed: a later release must still read them.
     #[test]
     fn the_frames_of_release_0_1_are_understood() {
-        let request = r#"{"version":1,"features":0,"id":7,"body":{"signal":{"exec":null,"number":15}},"later":1}"#;
+        let request =
+            r#"{"version":1,"features":0,"id":7,"body":{"signal":{"exec":null,"number":15}},"later":1}"#;
         let frame: Frame<Request> = serde_json::from_str(request).unwrap();
         assert_eq!((frame.id, frame.body), (7, Request::Signal { exec: None, number: 15 }));
         let event = r#"{"version":1,"features":0,"id":0,"body":{"event":{"exited":{"code":137,"oom_killed":true,"at":5}}}}"#;

@@ -174,6 +174,27 @@ pub fn take_inherited(number: u32) -> Result<OwnedFd> {
     })
 }
 
+/// Sends the signal `number`, real-time signals included, pidfd_send_signal(2).
+///
+/// # Errors
+/// `ESRCH` when the process has ended, `EINVAL` for a number that is no signal.
+pub fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    // SAFETY: a null siginfo asks for the one that kill(2) would send; the kernel checks the number.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error()).context("pidfd_send_signal", format_args!("signal {number}"));
+    }
+    Ok(())
+}
+
 /// Waits for the process behind `pidfd` and returns its exit code as shells count: 128 + signal when killed.
 ///
 /// # Errors

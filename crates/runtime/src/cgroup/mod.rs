@@ -256,19 +256,31 @@ fn write(path: &Path, value: &str) -> Result<()> {
 mod tests {
     use super::*;
     use coracle_spec::runtime::{Cpu, Memory, Pids};
-    use coracle_sys::process::{Clone, Cloned, clone, exit_now, reap};
+    use coracle_sys::process::{Clone, Cloned, clone, exit_now, fork, reap};
+    use rustix::process::{Pid, WaitOptions, waitpid};
     use std::os::fd::AsFd;
 
     fn group(name: &str) -> Group {
-        let path = format!("coracle-test-{}/{name}", std::process::id());
+        let path = format!("coracle-test-{}-{name}", std::process::id());
         Group::create(&Layout::detect().unwrap(), Path::new(&path)).unwrap()
     }
 
-    fn remove(group: &Group) {
-        group.remove().unwrap();
-        let parent = Group::existing(&group.layout, group.path.parent().unwrap());
-        // Another test of this process may still use the parent.
-        let _ = parent.remove();
+    /// Runs `act` in a process inside the group. The harness has several threads, so a fork stands between.
+    fn inside(group: &Group, act: impl FnOnce() -> i32) -> Pid {
+        let entry = group.entry().unwrap();
+        let Some(pid) = fork().unwrap() else {
+            let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
+            match clone(how) {
+                Ok(Cloned::Child) => exit_now(if entry.enter().is_ok() { act() } else { 99 }),
+                Ok(Cloned::Parent(child)) => exit_now(reap(child.pidfd.as_fd()).unwrap_or(98)),
+                Err(_) => exit_now(97),
+            }
+        };
+        pid
+    }
+
+    fn code(pid: Pid) -> i32 {
+        waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap().1.exit_status().unwrap()
     }
 
     #[test]
@@ -285,41 +297,28 @@ mod tests {
             let limit = fs::read_to_string(memory.join("memory.limit_in_bytes")).unwrap();
             assert_eq!(limit.trim(), (64 << 20).to_string());
         }
-        let entry = group.entry().unwrap();
-        let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
-        match clone(how).unwrap() {
-            Cloned::Child => {
-                let inside = entry.enter().is_ok()
-                    && fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| {
-                        text.lines().all(|line| line.ends_with(group.path.to_str().unwrap_or("?")))
-                    });
-                exit_now(i32::from(!inside));
-            }
-            Cloned::Parent(child) => assert_eq!(reap(child.pidfd.as_fd()).unwrap(), 0),
-        }
-        remove(&group);
+        let path = group.path.display().to_string();
+        let pid = inside(&group, || {
+            let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+            i32::from(!text.lines().all(|line| line.ends_with(&path)))
+        });
+        assert_eq!(code(pid), 0);
+        group.remove().unwrap();
     }
 
     #[test]
     fn a_killed_group_has_no_process_left() {
         let group = group("kill");
-        let entry = group.entry().unwrap();
-        let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
-        match clone(how).unwrap() {
-            Cloned::Child => {
-                let _ = entry.enter();
-                loop {
-                    rustix::event::pause();
-                }
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let pid = inside(&group, || {
+            let _ = rustix::io::write(&write, b"in");
+            loop {
+                rustix::event::pause();
             }
-            Cloned::Parent(child) => {
-                while group.processes().unwrap().is_empty() {
-                    std::thread::yield_now();
-                }
-                group.kill().unwrap();
-                assert_eq!(reap(child.pidfd.as_fd()).unwrap(), 137);
-            }
-        }
-        remove(&group);
+        });
+        rustix::io::read(&read, &mut [0; 2]).unwrap();
+        group.kill().unwrap();
+        assert_eq!(code(pid), 137);
+        group.remove().unwrap();
     }
 }

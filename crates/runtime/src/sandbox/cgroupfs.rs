@@ -49,9 +49,11 @@ fn one(group: &Group, controllers: &[String], private: bool, set: Attributes, to
         // One call where the new interface takes five; the working directory is the fresh tmpfs.
         rustix::process::fchdir(top).map_err(failed)?;
         let data = std::ffi::CString::new(option.as_str()).unwrap_or_default();
-        return rustix::mount::mount("cgroup", name, "cgroup", flags(set), Some(data.as_c_str())).map_err(failed);
+        return rustix::mount::mount("cgroup", name, "cgroup", flags(set), Some(data.as_c_str()))
+            .map_err(failed);
     }
-    let directory = controllers.first().and_then(|controller| group.controller(controller)).unwrap_or_default();
+    let directory =
+        controllers.first().and_then(|controller| group.controller(controller)).unwrap_or_default();
     let copy = mount::copy_path(&directory, Depth::One)?;
     mount::change(copy.as_fd(), set, Attributes::empty(), None, Depth::One)?;
     let target = rustix::fs::openat(

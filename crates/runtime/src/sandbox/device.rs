@@ -75,7 +75,8 @@ fn make_parents(dev: BorrowedFd<'_>, name: &Path) -> Result<()> {
 /// Makes the empty file that a terminal is mounted on, and returns a handle of it.
 pub(super) fn console_target(dev: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(dev, "console", flags, Mode::from_raw_mode(0o600)).map_err(|error| failed("console", error))
+    rustix::fs::openat(dev, "console", flags, Mode::from_raw_mode(0o600))
+        .map_err(|error| failed("console", error))
 }
 
 /// Whether a descriptor refers to the null device, character device 1:3.

@@ -35,8 +35,9 @@ pub(super) fn assemble(plan: &Plan, root_mount: BorrowedFd<'_>, group: &Group) -
     let root = root_mount.try_clone_to_owned().map_err(|error| Error::Child(format!("dup: {error}")))?;
     let mut assembled = Assembled { root: Root::from_fd(root)?, terminals: None, devices: None };
     for planned in &plan.mounts {
-        mount_one(plan, planned, group, &mut assembled)
-            .map_err(|error| Error::Child(format!("mount {}: {}", planned.destination.display(), error.chain())))?;
+        mount_one(plan, planned, group, &mut assembled).map_err(|error| {
+            Error::Child(format!("mount {}: {}", planned.destination.display(), error.chain()))
+        })?;
     }
     Ok(assembled)
 }
@@ -164,7 +165,8 @@ fn mask(root: &Root, paths: &[String]) -> Result<()> {
         } else if let Some(empty) = &empty {
             mount::copy_descriptor(empty.as_fd(), Depth::One)?
         } else {
-            let made = mount::make("tmpfs", &[Parameter::Value("nr_inodes", "1")], Attributes::MOUNT_ATTR_RDONLY)?;
+            let made =
+                mount::make("tmpfs", &[Parameter::Value("nr_inodes", "1")], Attributes::MOUNT_ATTR_RDONLY)?;
             mount::attach(made.as_fd(), target.as_fd())?;
             empty = Some(made);
             continue;

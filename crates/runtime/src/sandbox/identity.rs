@@ -61,7 +61,8 @@ fn change_user(process: &Process) -> Result<()> {
 
 /// Enters the working directory, which is made when it is missing.
 fn enter_directory(path: &str) -> Result<()> {
-    let refused = |error: Errno| Error::Child(format!("cannot enter the working directory {path:?}: {error}"));
+    let refused =
+        |error: Errno| Error::Child(format!("cannot enter the working directory {path:?}: {error}"));
     match rustix::process::chdir(path) {
         Err(Errno::NOENT) => {
             let root = Root::open("/")?;

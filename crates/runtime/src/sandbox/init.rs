@@ -41,7 +41,10 @@ fn reap_until_gone(program: Pid) -> i32 {
     loop {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == program {
-                return status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s)).unwrap_or(255);
+                return status
+                    .exit_status()
+                    .or_else(|| status.terminating_signal().map(|s| 128 + s))
+                    .unwrap_or(255);
             }
         }
         let number = signal::wait_any();

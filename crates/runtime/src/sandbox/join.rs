@@ -80,7 +80,9 @@ fn enter_and_clone(
             report::fail(channel, &error);
             exit_now(1);
         }
-        Cloned::Parent(child) => report::introduce(channel, child.pid.as_raw_nonzero().get(), child.pidfd.as_fd()),
+        Cloned::Parent(child) => {
+            report::introduce(channel, child.pid.as_raw_nonzero().get(), child.pidfd.as_fd())
+        }
     }
 }
 

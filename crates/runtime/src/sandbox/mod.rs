@@ -26,6 +26,7 @@ pub mod users;
 
 pub use capability::NAMES as CAPABILITY_NAMES;
 pub use join::{Joining, join};
+pub(crate) use terminal::resize;
 
 use crate::cgroup::{Entry, Group};
 use crate::channel;
@@ -184,7 +185,8 @@ fn prepare(entry: &Entry) -> Result<()> {
 /// The last step: become the program.
 fn start_program(program: &plan::Program) -> Result<Infallible> {
     // Changing the user has cleared it, so it is set last.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("follow the parent"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(failed("follow the parent"))?;
     close_on_exec_from(3)?;
     program::run(&program.arguments, &program.environment)
 }
@@ -195,7 +197,10 @@ fn join_namespaces(joins: &Joins) -> Result<()> {
         (&joins.ipc, LinkNameSpaceType::InterProcessCommunication),
         (&joins.uts, LinkNameSpaceType::HostNameAndNISDomainName),
     ];
-    pairs.into_iter().filter_map(|(fd, kind)| Some((fd.as_ref()?, kind))).try_for_each(|(fd, kind)| enter(fd, kind))
+    pairs
+        .into_iter()
+        .filter_map(|(fd, kind)| Some((fd.as_ref()?, kind)))
+        .try_for_each(|(fd, kind)| enter(fd, kind))
 }
 
 fn enter(namespace: &OwnedFd, kind: LinkNameSpaceType) -> Result<()> {
@@ -204,7 +209,8 @@ fn enter(namespace: &OwnedFd, kind: LinkNameSpaceType) -> Result<()> {
 
 /// A mount of procfs that the container cannot reach, for the process's own writes (CVE-2025-52881).
 fn private_procfs() -> Result<Root> {
-    let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV | Attributes::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV | Attributes::MOUNT_ATTR_NOEXEC;
     Ok(Root::from_fd(mount::make("proc", &[], attributes)?)?)
 }
 

@@ -140,13 +140,22 @@ fn check_kernel_parameters(linux: &Linux) -> Result<()> {
     let separate = |kind| linux.namespaces.iter().any(|namespace| namespace.kind == kind);
     for (name, value) in &linux.sysctl {
         let plain = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
         };
         if !name.split('.').all(plain) || name.contains("..") || value.contains(['\0', '\n']) {
             return Err(Error::Invalid(format!("sysctl {name:?} is malformed")));
         }
-        let ipc = ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-            "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"];
+        let ipc = [
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+            "kernel.shmmni",
+            "kernel.shm_rmid_forced",
+        ];
         let needed = if name.starts_with("net.") {
             NamespaceKind::Network
         } else if name.starts_with("fs.mqueue.") || ipc.contains(&name.as_str()) {
@@ -167,7 +176,10 @@ fn planned_mount(mount: &Mount) -> Result<PlannedMount> {
     let options = Options::parse(&mount.options)?;
     let destination = PathBuf::from(&mount.destination);
     if !destination.is_absolute() {
-        return Err(Error::Invalid(format!("mount destination {:?} is not an absolute path", mount.destination)));
+        return Err(Error::Invalid(format!(
+            "mount destination {:?} is not an absolute path",
+            mount.destination
+        )));
     }
     refuse_inside_proc(&destination)?;
     let kind = match (options.bind, mount.kind.as_str()) {
@@ -199,14 +211,18 @@ fn refuse_inside_proc(destination: &Path) -> Result<()> {
         if HARMLESS.iter().any(|path| normal == Path::new(path)) {
             return Ok(());
         }
-        return Err(Error::Invalid(format!("{} cannot be mounted on: it is inside /proc", destination.display())));
+        return Err(Error::Invalid(format!(
+            "{} cannot be mounted on: it is inside /proc",
+            destination.display()
+        )));
     }
     Ok(())
 }
 
 fn tree(source: &Path, depth: Depth) -> Result<MountKind> {
     let copy = mount::copy_path(source, depth)?;
-    let stat = rustix::fs::fstat(&copy).map_err(|error| Error::Invalid(format!("{}: {error}", source.display())))?;
+    let stat =
+        rustix::fs::fstat(&copy).map_err(|error| Error::Invalid(format!("{}: {error}", source.display())))?;
     Ok(MountKind::Tree { copy, directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory })
 }
 

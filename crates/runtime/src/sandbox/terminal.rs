@@ -70,9 +70,15 @@ pub(super) fn streams_inside(streams: Streams, channel: BorrowedFd<'_>) -> Resul
     }
 }
 
-fn open(directory: BorrowedFd<'_>, name: &str, size: Option<ConsoleSize>, channel: BorrowedFd<'_>) -> Result<Stdio> {
-    let handle = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed("find the terminal multiplexer"))?;
+fn open(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    size: Option<ConsoleSize>,
+    channel: BorrowedFd<'_>,
+) -> Result<Stdio> {
+    let handle =
+        rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed("find the terminal multiplexer"))?;
     mount::require_file_system(handle.as_fd(), DEVPTS, "the terminal multiplexer of a devpts file system")?;
     let master = rooted::reopen(&handle, OFlags::RDWR | OFlags::NOCTTY)?;
     unlockpt(&master).map_err(failed("unlock the terminal"))?;

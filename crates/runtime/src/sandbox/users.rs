@@ -167,8 +167,21 @@ mod tests {
     #[test]
     fn what_is_neither_a_name_nor_a_number_in_range_is_refused() {
         for text in [
-            "nobody", "0x1", "+1", "-1", " 1", "1 ", "2147483648", "4294967296", "18446744073709551616", "big",
-            "a:b:c", "web:nobody", "0:4294967296", "1\n", "１",
+            "nobody",
+            "0x1",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "2147483648",
+            "4294967296",
+            "18446744073709551616",
+            "big",
+            "a:b:c",
+            "web:nobody",
+            "0:4294967296",
+            "1\n",
+            "１",
         ] {
             assert!(resolve_in(PASSWD, GROUP, text, &[]).is_err(), "{text:?}");
         }

@@ -1,0 +1,258 @@
+//! The shim: the parent of one container.
+//!
+//! ```text
+//! engine ── plan, descriptors ──► shim ── clone ──► first process
+//!    ▲                              ├── streams thread: log, attached sockets
+//!    └────── replies, events ───────┴── this thread: requests, names, exits
+//!
+//! <state directory>/shim.sock   where an engine that was restarted finds it
+//! <state directory>/run.json    that it runs
+//! <state directory>/exit.json   how it ended; written before anybody is told
+//! ```
+//!
+//! An engine may come and go; the shim lives until its container has ended and the end is on record.
+
+mod channel;
+mod client;
+mod connections;
+mod container;
+mod pump;
+pub mod record;
+mod requests;
+
+use crate::error::{Error, Result};
+use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
+use connections::Connections;
+use container::Container;
+use coracle_sys::process::{close_from, take_inherited};
+use coracle_sys::signal;
+use pump::{Notice, Pump};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+
+/// How long output is waited for after the first process has ended and something else still holds it open.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// The number of the descriptor on which the engine sends the first request.
+pub const CONTROL: u32 = 3;
+
+/// Runs the shim of one container, from the first request to the record of its exit.
+///
+/// # Errors
+/// When the engine's first request makes no sense, or the container cannot be started; the engine was told.
+pub fn run() -> Result<()> {
+    // What the engine was started with is nothing to a container.
+    close_from(CONTROL + 1);
+    signal::ignore_terminal();
+    let engine = take_inherited(CONTROL)?;
+    // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
+    rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
+    let Some((frame, mut descriptors)) = protocol::receive::<Request>(engine.as_fd())? else { return Ok(()) };
+    if frame.body != Request::Start || descriptors.is_empty() {
+        return Err(Error::Malformed("the first request is not a start".to_owned()));
+    }
+    match begin(descriptors.remove(0), descriptors, engine.try_clone().map_err(duplicate)?) {
+        Ok(mut shim) => {
+            let pid = shim.container.pid();
+            protocol::send(engine.as_fd(), frame.id, &Message::Reply(Reply::Started { pid }), &[])?;
+            drop(engine);
+            shim.serve();
+            Ok(())
+        }
+        Err(error) => {
+            let reply = Message::Reply(Reply::Failed(Failure::from(&error)));
+            protocol::send(engine.as_fd(), frame.id, &reply, &[])?;
+            Err(error)
+        }
+    }
+}
+
+fn duplicate(error: std::io::Error) -> Error {
+    Error::Protocol { action: "duplicate a descriptor", source: error }
+}
+
+fn begin(plan: OwnedFd, descriptors: Vec<OwnedFd>, engine: OwnedFd) -> Result<Shim> {
+    let plan = protocol::read_plan(plan)?;
+    let connections = Connections::open(&plan.state_directory, engine)?;
+    let (container, channel) = Container::start(plan, descriptors)?;
+    let pump =
+        Pump::start().map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
+    pump.add(channel);
+    let run = record::Run {
+        shim: rustix::process::getpid().as_raw_nonzero().get(),
+        pid: container.pid(),
+        boot_id: container.plan().boot_id.clone(),
+    };
+    record::write_run(connections.directory(), &run)?;
+    Ok(Shim { container, pump, connections, phase: Phase::Running })
+}
+
+/// How far the container's life has come.
+#[derive(Debug)]
+enum Phase {
+    /// The first process runs.
+    Running,
+    /// It has ended; its last output is waited for.
+    Draining { code: i32, until: Instant },
+    /// The end is on record; attached sockets are still being served.
+    Ended { exit: Exit, served: bool, acknowledged: bool },
+}
+
+struct Shim {
+    container: Container,
+    pump: Pump,
+    connections: Connections,
+    phase: Phase,
+}
+
+impl Shim {
+    fn serve(&mut self) {
+        while !self.is_over() {
+            let ready = self.wait();
+            if ready.streams {
+                self.take_notices();
+            }
+            for index in ready.execs.into_iter().rev() {
+                self.exec_ended(index);
+            }
+            if ready.first_process {
+                self.first_process_ended();
+            }
+            if ready.listener {
+                self.connections.accept();
+            }
+            for index in ready.connections.into_iter().rev() {
+                self.answer(index);
+            }
+            self.finish_if_drained();
+        }
+        self.container.clean_up();
+    }
+
+    /// The shim ends when the end is on record and told: at once if nobody is there to be told.
+    fn is_over(&self) -> bool {
+        match &self.phase {
+            Phase::Ended { served, acknowledged, .. } => {
+                *served && (*acknowledged || self.connections.is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    fn wait(&self) -> Ready {
+        let mut polled = vec![
+            PollFd::from_borrowed_fd(self.pump.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.connections.listener(), PollFlags::IN),
+        ];
+        let running = matches!(self.phase, Phase::Running);
+        if running {
+            polled.push(PollFd::from_borrowed_fd(self.container.pidfd(), PollFlags::IN));
+        }
+        let execs = polled.len();
+        polled.extend(self.container.execs().iter().map(|e| PollFd::new(&e.child.pidfd, PollFlags::IN)));
+        let connections = polled.len();
+        polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let timeout = match &self.phase {
+            Phase::Draining { until, .. } => {
+                let left = until.saturating_duration_since(Instant::now());
+                Some(Timespec::try_from(left).unwrap_or_default())
+            }
+            _ => None,
+        };
+        if poll(&mut polled, timeout.as_ref()).is_err() {
+            return Ready::default();
+        }
+        let happened = |index: usize| !polled[index].revents().is_empty();
+        Ready {
+            streams: happened(0),
+            listener: happened(1),
+            first_process: running && happened(2),
+            execs: (execs..connections).filter(|i| happened(*i)).map(|i| i - execs).collect(),
+            connections: (connections..polled.len())
+                .filter(|i| happened(*i))
+                .map(|i| i - connections)
+                .collect(),
+        }
+    }
+
+    fn take_notices(&mut self) {
+        for notice in self.pump.notices() {
+            match notice {
+                Notice::Ended(None) => {
+                    if let Phase::Draining { until, .. } = &mut self.phase {
+                        *until = Instant::now();
+                    } else {
+                        self.container.output_ended();
+                    }
+                }
+                Notice::Ended(Some(_)) => {}
+                Notice::LogFailed(reason) => {
+                    eprintln_log(&format!("output is missing from the log: {reason}"));
+                }
+                Notice::Finished => {
+                    if let Phase::Ended { served, .. } = &mut self.phase {
+                        *served = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn exec_ended(&mut self, index: usize) {
+        let (exec, code) = self.container.reap_exec(index);
+        self.connections.tell(&Event::ExecExited { exec, code });
+    }
+
+    fn first_process_ended(&mut self) {
+        let code = self.container.reap();
+        let patience = if self.container.has_output() { LAST_OUTPUT } else { Duration::ZERO };
+        self.phase = Phase::Draining { code, until: Instant::now() + patience };
+    }
+
+    fn finish_if_drained(&mut self) {
+        let Phase::Draining { code, until } = self.phase else { return };
+        if Instant::now() < until {
+            return;
+        }
+        while !self.container.execs().is_empty() {
+            // They were in the container's pid namespace, so the kernel has killed them, or the cgroup was.
+            self.exec_ended(0);
+        }
+        let at = OffsetDateTime::now_utc().unix_timestamp_nanos();
+        let exit = Exit { code, oom_killed: self.container.was_out_of_memory(), at };
+        if let Err(error) = record::write_exit(self.connections.directory(), &exit) {
+            eprintln_log(&error.chain());
+        }
+        self.connections.tell(&Event::Exited(exit.clone()));
+        self.pump.quit();
+        self.phase = Phase::Ended { exit, served: false, acknowledged: false };
+    }
+
+    fn answer(&mut self, index: usize) {
+        let Some((id, request, descriptors)) = self.connections.receive(index) else { return };
+        let answer = requests::handle(self, request, descriptors);
+        let (reply, root) = match answer {
+            Ok((reply, root)) => (reply, root),
+            Err(error) => (Reply::Failed(Failure::from(&error)), None),
+        };
+        self.connections.reply(index, id, reply, root.as_ref());
+    }
+}
+
+/// What became ready in a turn of the loop; indices into the lists as they were.
+#[derive(Default)]
+struct Ready {
+    streams: bool,
+    listener: bool,
+    first_process: bool,
+    execs: Vec<usize>,
+    connections: Vec<usize>,
+}
+
+/// The shim's own log: its error output, which the engine made a bounded file.
+#[expect(clippy::print_stderr, reason = "this is the shim's log")]
+fn eprintln_log(text: &str) {
+    eprintln!("coracle-runtime shim: {text}");
+}

@@ -1,0 +1,88 @@
+//! What a shim does for an engine, request by request.
+
+use super::{Phase, Shim};
+use crate::cgroup::Frozen;
+use crate::error::{Error, Result};
+use crate::protocol::{Attachment, Execution, Failure, FailureKind, Reply, Request, State};
+use crate::sandbox;
+use coracle_sys::process::send_signal;
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A reply, and the descriptor that goes with it.
+type Answer = (Reply, Option<OwnedFd>);
+
+pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) -> Result<Answer> {
+    let done = |()| (Reply::Done, None);
+    match request {
+        Request::Start => Err(Error::Malformed("the container was started already".to_owned())),
+        Request::State => Ok((Reply::State(state(shim)), None)),
+        Request::Attach(attachment) => attach(shim, attachment, descriptors.pop()).map(done),
+        Request::Exec(execution) => exec(shim, *execution, descriptors.pop()),
+        Request::Signal { exec, number } => signal(shim, exec.as_deref(), number),
+        Request::Resize { exec, size } => match shim.container.terminal(exec.as_deref()) {
+            Some(terminal) => sandbox::resize(terminal.as_fd(), size).map(done),
+            None => Ok((gone("there is no such terminal"), None)),
+        },
+        Request::Freeze { frozen } => {
+            let state = if frozen { Frozen::Stopped } else { Frozen::Running };
+            shim.container.group().set_frozen(state).map(done)
+        }
+        Request::Update(resources) => shim.container.group().apply(&resources).map(done),
+        Request::Processes => Ok((Reply::Processes(shim.container.group().processes()?), None)),
+        Request::Root => {
+            let root = shim.container.root().try_clone().map_err(super::duplicate)?;
+            Ok((Reply::Done, Some(root)))
+        }
+        Request::Forget => {
+            if let Phase::Ended { acknowledged, .. } = &mut shim.phase {
+                *acknowledged = true;
+            }
+            Ok((Reply::Done, None))
+        }
+    }
+}
+
+fn gone(text: &str) -> Reply {
+    Reply::Failed(Failure { kind: FailureKind::Gone, text: text.to_owned() })
+}
+
+fn state(shim: &Shim) -> State {
+    let exit = match &shim.phase {
+        Phase::Ended { exit, .. } => Some(exit.clone()),
+        _ => None,
+    };
+    let execs = shim.container.execs().iter();
+    State {
+        pid: Some(shim.container.pid()),
+        exit,
+        execs: execs.map(|exec| (exec.id.clone(), exec.child.pid.as_raw_nonzero().get())).collect(),
+    }
+}
+
+fn attach(shim: &Shim, attachment: Attachment, socket: Option<OwnedFd>) -> Result<()> {
+    let socket = socket.ok_or_else(|| Error::Malformed("nothing to attach was sent".to_owned()))?;
+    shim.pump.attach(None, socket, attachment);
+    Ok(())
+}
+
+fn exec(shim: &mut Shim, execution: Execution, socket: Option<OwnedFd>) -> Result<Answer> {
+    if !matches!(shim.phase, Phase::Running) {
+        return Ok((gone("the container has ended"), None));
+    }
+    let attachment = execution.attachment;
+    let (mut channel, pid) = shim.container.exec(execution)?;
+    if let Some(socket) = socket {
+        channel.attach(socket, attachment);
+    }
+    shim.pump.add(channel);
+    Ok((Reply::Started { pid }, None))
+}
+
+fn signal(shim: &Shim, exec: Option<&str>, number: i32) -> Result<Answer> {
+    let Some(process) = shim.container.process(exec) else { return Ok((gone("it has ended"), None)) };
+    match send_signal(process, number) {
+        Err(error) if error.errno() == Some(Errno::SRCH) => Ok((gone("it has ended"), None)),
+        sent => Ok((Reply::Done, None)).and_then(|answer| sent.map(|()| answer).map_err(Into::into)),
+    }
+}

@@ -1,0 +1,336 @@
+//! A place for one container: a root, a state directory, a log, a shim to talk to.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use coracle_runtime::cgroup::Layout;
+use coracle_runtime::protocol::{
+    Attachment, Event, Execution, Exit, Failure, Log, Message, Overlay, Plan, Reply, Request, Role, SOCKET,
+    Stdin, receive, send, write_plan,
+};
+use coracle_spec::runtime::{
+    Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Resources, RootFs, Spec,
+};
+use coracle_sys::process::{Child, reap};
+use coracle_sys::spawn::{Spawn, spawn};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+pub struct Bench {
+    directory: tempfile::TempDir,
+    attached: RefCell<Vec<OwnedFd>>,
+    id: String,
+    shim: Cell<Option<Child>>,
+}
+
+/// A connection to a shim.
+#[derive(Debug)]
+pub struct Shim {
+    socket: OwnedFd,
+    pid: i32,
+    events: VecDeque<Event>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["root/bin", "root/etc", "root/tmp", "upper", "work", "state"] {
+            std::fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        let busybox = directory.path().join("root/bin/busybox");
+        std::fs::copy("/bin/busybox", &busybox).expect("the package busybox-static is installed");
+        for applet in [
+            "sh", "cat", "sleep", "ps", "tty", "stty", "grep", "id", "readlink", "mkfifo", "true", "ls",
+            "test",
+        ] {
+            std::os::unix::fs::symlink("busybox", directory.path().join("root/bin").join(applet)).unwrap();
+        }
+        std::fs::write(directory.path().join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        let id = directory.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        Self { directory, attached: RefCell::default(), id, shim: Cell::default() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    pub fn upper(&self) -> PathBuf {
+        self.path("upper")
+    }
+
+    pub fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
+        let (ours, theirs) = stream_pair();
+        plan.attachments.push(attachment);
+        plan.descriptors.push(Role::Attached);
+        self.attached.borrow_mut().push(theirs);
+        ours
+    }
+
+    pub fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
+        let error = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 20).unwrap();
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).unwrap();
+        let child = spawn(&Spawn {
+            program: &CString::new(env!("CARGO_BIN_EXE_coracle-runtime")).unwrap(),
+            arguments: &[CString::new("coracle-runtime").unwrap(), CString::new("shim").unwrap()],
+            environment: &[],
+            descriptors: &[null.as_fd(), error.as_fd(), error.as_fd(), theirs.as_fd()],
+        })
+        .unwrap();
+        drop(theirs);
+        self.shim.set(Some(child));
+        let memory = write_plan(plan).unwrap();
+        let attached = self.attached.take();
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd()];
+        descriptors.extend(attached.iter().map(AsFd::as_fd));
+        send(ours.as_fd(), 1, &Request::Start, &descriptors).unwrap();
+        let mut shim = Shim { socket: ours, pid: 0, events: VecDeque::new() };
+        match shim.reply().0 {
+            Reply::Started { pid } => shim.pid = pid,
+            Reply::Failed(failure) => return Err(failure),
+            other => panic!("{other:?}"),
+        }
+        Ok(shim)
+    }
+
+    /// Connects as an engine does that was restarted.
+    pub fn find(&self) -> Shim {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        connect(&socket, &SocketAddrUnix::new(self.state().join(SOCKET)).unwrap()).unwrap();
+        Shim { socket, pid: 0, events: VecDeque::new() }
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(|| std::fs::read_to_string(self.log()).is_ok_and(|log| log.contains(text)));
+    }
+
+    pub fn wait_for_exit_record(&self) -> Exit {
+        let read = || coracle_runtime::shim::record::read_exit(&self.state());
+        wait_until(|| read().is_some());
+        read().unwrap()
+    }
+
+    /// Waits for the shim to end, and looks for what it may have left.
+    pub fn assert_nothing_is_left(&self) {
+        if let Some(child) = self.shim.take() {
+            reap(child.pidfd.as_fd()).unwrap();
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(self.directory.path().to_str().unwrap()));
+        let Layout::V1 { hierarchies, unified } = Layout::detect().unwrap() else { return };
+        for mount in hierarchies.iter().map(|h| h.mountpoint.clone()).chain(unified) {
+            assert!(!mount.join(group_path(&self.id).trim_start_matches('/')).exists());
+            // Shared by all tests of this process; the last one out succeeds.
+            let _ = std::fs::remove_dir(mount.join(parent_group().trim_start_matches('/')));
+        }
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < limit, "it did not happen within ten seconds");
+        std::thread::yield_now();
+    }
+}
+
+impl Shim {
+    pub fn ask(&mut self, request: &Request) -> Reply {
+        self.ask_with(request, &[])
+    }
+
+    pub fn ask_with(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Reply {
+        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        send(self.socket.as_fd(), 2, request, &borrowed).unwrap();
+        self.reply().0
+    }
+
+    fn reply(&mut self) -> (Reply, Vec<OwnedFd>) {
+        loop {
+            let (frame, descriptors) =
+                receive::<Message>(self.socket.as_fd()).unwrap().expect("the shim answers");
+            match frame.body {
+                Message::Reply(reply) => return (reply, descriptors),
+                Message::Event(event) => self.events.push_back(event),
+            }
+        }
+    }
+
+    pub fn event(&mut self) -> Event {
+        if let Some(event) = self.events.pop_front() {
+            return event;
+        }
+        let (frame, _) = receive::<Message>(self.socket.as_fd()).unwrap().expect("the shim tells");
+        match frame.body {
+            Message::Event(event) => event,
+            Message::Reply(reply) => panic!("unasked: {reply:?}"),
+        }
+    }
+
+    pub fn exited(&mut self) -> Exit {
+        loop {
+            if let Event::Exited(exit) = self.event() {
+                return exit;
+            }
+        }
+    }
+
+    pub fn forget(mut self) {
+        assert_eq!(self.ask(&Request::Forget), Reply::Done);
+    }
+
+    /// As when the engine is killed.
+    pub fn abandon(self) -> i32 {
+        self.pid
+    }
+}
+
+pub fn stream_pair() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+pub fn read_all(socket: OwnedFd) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    File::from(socket).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+pub fn demultiplex(mut bytes: &[u8]) -> (String, String) {
+    let (mut out, mut err) = (String::new(), String::new());
+    while bytes.len() >= 8 {
+        let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
+        let text = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+        if bytes[0] == 1 {
+            out.push_str(text);
+        } else {
+            err.push_str(text);
+        }
+        bytes = &bytes[8 + length..];
+    }
+    (out, err)
+}
+
+fn parent_group() -> String {
+    format!("/coracle-shim-test-{}", std::process::id())
+}
+
+fn group_path(id: &str) -> String {
+    format!("{}/{id}", parent_group())
+}
+
+pub fn process(args: &[&str]) -> Process {
+    let allowed: Vec<String> =
+        ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"].map(str::to_owned).to_vec();
+    Process {
+        args: args.iter().map(ToString::to_string).collect(),
+        env: vec!["PATH=/bin".into()],
+        cwd: "/".into(),
+        capabilities: Some(Capabilities {
+            bounding: allowed.clone(),
+            effective: allowed.clone(),
+            permitted: allowed,
+            ..Capabilities::default()
+        }),
+        ..Process::default()
+    }
+}
+
+pub fn execution(id: &str, args: &[&str]) -> Execution {
+    Execution {
+        id: id.into(),
+        process: process(args),
+        user: String::new(),
+        privileged: false,
+        attachment: Attachment { stdout: true, stderr: true, owner: true, stdin: false },
+    }
+}
+
+fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: kind.into(),
+        source: kind.into(),
+        options: options.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A container as the engine makes it by default, without a network.
+pub fn plan(bench: &Bench, args: &[&str]) -> Plan {
+    let kinds = [
+        NamespaceKind::Pid,
+        NamespaceKind::Network,
+        NamespaceKind::Mount,
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Cgroup,
+    ];
+    let spec = Spec {
+        oci_version: coracle_spec::runtime::VERSION.into(),
+        process: Some(process(args)),
+        root: Some(RootFs { path: String::new(), readonly: false }),
+        hostname: "bench".into(),
+        mounts: vec![
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount(
+                "/dev/pts",
+                "devpts",
+                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            ),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        ],
+        linux: Some(Linux {
+            namespaces: kinds.map(|kind| Namespace { kind, path: String::new() }).to_vec(),
+            cgroups_path: group_path(&bench.id),
+            resources: Some(Resources::default()),
+            masked_paths: vec![
+                "/proc/kcore".into(),
+                "/proc/keys".into(),
+                "/sys/firmware".into(),
+                "/proc/acpi".into(),
+            ],
+            readonly_paths: vec!["/proc/bus".into(), "/proc/sys".into(), "/proc/sysrq-trigger".into()],
+            ..Linux::default()
+        }),
+        ..Spec::default()
+    };
+    Plan {
+        id: bench.id.clone(),
+        spec,
+        user: String::new(),
+        groups: Vec::new(),
+        root: Overlay {
+            lower: vec![bench.path("root")],
+            upper: bench.upper(),
+            work: bench.path("work"),
+            volatile: true,
+        },
+        cgroups: Layout::detect().unwrap(),
+        state_directory: bench.state(),
+        boot_id: "test".into(),
+        log: Some(Log { path: bench.log(), max_size: 1 << 20, max_files: 2 }),
+        stdin: Stdin::Closed,
+        init: false,
+        names: None,
+        attachments: Vec::new(),
+        descriptors: Vec::new(),
+    }
+}
