@@ -1,2 +1,33 @@
-//! client
+//! A typed, asynchronous client of the Engine API: one request, one method; streams for what flows. It talks to any
+//! daemon that speaks API 1.30 or newer, ours or Docker's, over a unix socket or TCP.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `endpoint` | addresses, and the environment variables that name them |
+//! | `transport` | connections, requests, responses, upgrades |
+//! | `stream` | framed output, hijacked connections, JSON lines |
+//! | the others | the methods of [`Client`] by area |
+//!
+//! What is not here: rendering, terminals, starting an engine.
 #![forbid(unsafe_code)]
+
+mod containers;
+mod endpoint;
+mod error;
+mod exec;
+mod images;
+mod limits;
+mod networks;
+mod stream;
+mod system;
+mod transport;
+mod volumes;
+
+pub use containers::{AttachOptions, LogOptions, PendingExit, WaitCondition};
+pub use endpoint::{DEFAULT_SOCKET, Endpoint};
+pub use error::Error;
+pub use stream::{Demultiplexer, Hijacked, JsonLines, Output};
+pub use transport::{Body, Client};
+
+/// What every method answers.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,11 @@
+//! Bodies of `/info`, `/version`, `/events`, `/system/df` and `/_ping` (whose answer is in its headers).
+
+mod df;
+mod events;
+mod info;
+mod version;
+
+pub use df::DiskUsage;
+pub use events::{Actor, Event};
+pub use info::{AddressPool, Commit, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo};
+pub use version::{Component, PlatformName, Version};

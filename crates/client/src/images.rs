@@ -1,0 +1,116 @@
+//! Requests on images.
+
+use coracle_api::image::{DeletedImage, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
+use coracle_api::version::REGISTRY_AUTH_HEADER;
+use coracle_api::{Filters, ProgressMessage, Query};
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::io::AsyncRead;
+
+use crate::Result;
+use crate::containers::{filter_parameter, filters_query};
+use crate::stream::JsonLines;
+use crate::transport::{Body, Call, Client, segment};
+
+fn image(name: &str, operation: &str) -> String {
+    format!("/images/{}{operation}", segment(name))
+}
+
+/// # Errors
+/// Every method fails when the daemon refuses, in its words, or cannot be reached.
+impl Client {
+    /// Lists images.
+    pub async fn images(&self, all: bool, digests: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
+        let query = Query::new()
+            .with_flag("all", all)
+            .with_flag("digests", digests)
+            .with_some("filters", filter_parameter(filters));
+        self.json(Call::get("/images/json").query(query)).await
+    }
+
+    /// Everything about an image.
+    pub async fn inspect_image(&self, name: &str) -> Result<ImageInspect> {
+        self.json(Call::get(image(name, "/json"))).await
+    }
+
+    /// The daemon's own JSON about an image, with fields this client does not know.
+    pub async fn inspect_image_raw(&self, name: &str) -> Result<serde_json::Value> {
+        self.json(Call::get(image(name, "/json"))).await
+    }
+
+    /// The steps an image was made in, newest first.
+    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
+        self.json(Call::get(image(name, "/history"))).await
+    }
+
+    /// Gives an image another name.
+    pub async fn tag_image(&self, name: &str, repository: &str, tag: &str) -> Result<()> {
+        let query = Query::new().with("repo", repository).with("tag", tag);
+        self.done(Call::post(image(name, "/tag")).query(query)).await
+    }
+
+    /// Takes a name away, and the image with its last one.
+    pub async fn remove_image(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<DeletedImage>> {
+        let query = Query::new().with_flag("force", force).with_flag("noprune", no_prune);
+        self.json(Call::delete(image(name, "")).query(query)).await
+    }
+
+    /// Pulls `repository:tag`; `tag` may be a digest. `auth` is the content of `X-Registry-Auth`.
+    pub async fn pull_image(
+        &self,
+        repository: &str,
+        tag: &str,
+        platform: &str,
+        auth: Option<&str>,
+    ) -> Result<JsonLines<ProgressMessage>> {
+        let tag = (!tag.is_empty()).then_some(tag);
+        let platform = (!platform.is_empty()).then_some(platform);
+        let query =
+            Query::new().with("fromImage", repository).with_some("tag", tag).with_some("platform", platform);
+        let mut call = Call::post("/images/create").query(query);
+        if let Some(auth) = auth.and_then(|text| HeaderValue::from_str(text).ok()) {
+            call = call.header(registry_auth(), auth);
+        }
+        self.stream(call).await.map(JsonLines::new)
+    }
+
+    /// Makes an image of a tar archive of a root file system. `query` holds `repo`, `tag`, `message`, `changes`.
+    pub async fn import_image(
+        &self,
+        query: Query,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<JsonLines<ProgressMessage>> {
+        let query = query.with("fromSrc", "-");
+        self.stream(Call::post("/images/create").query(query).upload(archive)).await.map(JsonLines::new)
+    }
+
+    /// Makes an image of what the daemon finds at a URL.
+    pub async fn import_image_from(&self, query: Query, source: &str) -> Result<JsonLines<ProgressMessage>> {
+        let query = query.with("fromSrc", source);
+        self.stream(Call::post("/images/create").query(query)).await.map(JsonLines::new)
+    }
+
+    /// Loads the images of an archive that [`Self::save_images`] made.
+    pub async fn load_images(
+        &self,
+        quiet: bool,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<JsonLines<ProgressMessage>> {
+        let query = Query::new().with("quiet", if quiet { "1" } else { "0" });
+        self.stream(Call::post("/images/load").query(query).upload(archive)).await.map(JsonLines::new)
+    }
+
+    /// Images as one tar archive.
+    pub async fn save_images(&self, names: &[String]) -> Result<Body> {
+        let query = names.iter().fold(Query::new(), |query, name| query.with("names", name));
+        self.stream(Call::get("/images/get").query(query)).await
+    }
+
+    /// Removes images nobody uses.
+    pub async fn prune_images(&self, filters: &Filters) -> Result<PruneResponse> {
+        self.json(Call::post("/images/prune").query(filters_query(filters))).await
+    }
+}
+
+fn registry_auth() -> HeaderName {
+    REGISTRY_AUTH_HEADER.parse().expect("the constant is a header name")
+}

@@ -1,0 +1,53 @@
+//! Requests on the engine itself.
+
+use coracle_api::auth::{AuthConfig, AuthResponse};
+use coracle_api::system::{DiskUsage, Event, Info, Version};
+use coracle_api::{Filters, Query};
+
+use crate::Result;
+use crate::containers::filter_parameter;
+use crate::stream::JsonLines;
+use crate::transport::{Call, Client};
+
+/// # Errors
+/// Every method fails when the daemon refuses, in its words, or cannot be reached.
+impl Client {
+    /// Whether it is there.
+    pub async fn ping(&self) -> Result<()> {
+        self.done(Call::get("/_ping")).await
+    }
+
+    /// The engine and its host.
+    pub async fn info(&self) -> Result<Info> {
+        self.json(Call::get("/info")).await
+    }
+
+    /// Versions of the engine and of its parts.
+    pub async fn server_version(&self) -> Result<Version> {
+        self.json(Call::get("/version")).await
+    }
+
+    /// Who uses how much.
+    pub async fn disk_usage(&self) -> Result<DiskUsage> {
+        self.json(Call::get("/system/df")).await
+    }
+
+    /// What happens, and what happened since `since`; with `until` the stream ends then. Both as the API takes them.
+    pub async fn events(
+        &self,
+        since: Option<&str>,
+        until: Option<&str>,
+        filters: &Filters,
+    ) -> Result<JsonLines<Event>> {
+        let query = Query::new()
+            .with_some("since", since)
+            .with_some("until", until)
+            .with_some("filters", filter_parameter(filters));
+        self.stream(Call::get("/events").query(query)).await.map(JsonLines::new)
+    }
+
+    /// Tries credentials.
+    pub async fn login(&self, auth: &AuthConfig) -> Result<AuthResponse> {
+        self.json(Call::post("/auth").json(auth)).await
+    }
+}
