@@ -1,4 +1,76 @@
+<<<<<<< HEAD
 //! Names and documents as data: what images, registries and runtimes call things. Parses and prints; no IO.
 #![forbid(unsafe_code)]
 
 pub mod runtime;
+=======
+//! Names and documents as data: digests, references, platforms, ids, image manifests and image configurations.
+//!
+//! Everything here parses and prints; nothing reads a file or a socket. What a client or a registry sends becomes a
+//! type here first, and a value of such a type is proof that the grammar was checked.
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod id;
+pub mod image;
+mod lenient;
+pub mod limits;
+pub mod platform;
+pub mod reference;
+
+pub use digest::Digest;
+pub use id::{ContainerId, Name};
+pub use platform::Platform;
+pub use reference::{Reference, Tag};
+
+/// Why a text is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text does not follow the grammar of what it should name.
+    #[error("invalid {what} {text:?}: {reason}")]
+    Grammar {
+        /// What was parsed: `digest`, `reference`, `platform`.
+        what: &'static str,
+        /// The offending text, shortened.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A document is larger than a reader accepts.
+    #[error("{what} of {size} bytes is larger than the {limit} allowed")]
+    TooLarge {
+        /// Which document.
+        what: &'static str,
+        /// Its size, in bytes, or its number of elements.
+        size: usize,
+        /// The bound, in the same unit.
+        limit: usize,
+    },
+    /// A document is not the JSON that its kind demands.
+    #[error("cannot parse {what}")]
+    Json {
+        /// Which document.
+        what: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A document contradicts itself or its media type.
+    #[error("invalid {what}: {reason}")]
+    Document {
+        /// Which document.
+        what: &'static str,
+        /// The contradiction.
+        reason: &'static str,
+    },
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn grammar(what: &'static str, text: &str, reason: &'static str) -> Self {
+        let text = text.chars().take(limits::SHOWN).collect();
+        Self::Grammar { what, text, reason }
+    }
+}
+>>>>>>> store

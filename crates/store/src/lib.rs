@@ -1,2 +1,86 @@
-//! store
+//! Image content on disk: blobs by digest, unpacked layers, and what containers wrote on top of them.
+//!
+//! Nothing here speaks to a network or keeps an index: which image has which layers, and which names it has, is the
+//! engine's `meta.db`. What is here can be verified against its own name at any time. All calls block.
+//!
+//! - [`Store::import`] makes a layer of a tar stream; [`Store::load`] and [`Store::save`] handle `docker save` archives.
+//! - [`Store::prepare`] gives a container its directories; [`Store::commit`] makes a layer of what it wrote.
+//! - Removal renames into the trash; [`Store::empty_trash`] deletes, in the background.
 #![forbid(unsafe_code)]
+
+mod archive;
+mod blob;
+mod compression;
+mod error;
+mod export;
+mod import;
+mod layer;
+mod layout;
+pub mod limits;
+mod load;
+mod pack;
+mod save;
+mod snapshot;
+mod walk;
+
+pub use blob::{Blob, BlobWriter};
+pub use compression::Compression;
+pub use error::{Error, Result};
+pub use import::Expected;
+pub use layer::Layer;
+pub use load::{LoadedImage, Progress};
+pub use save::SavedImage;
+pub use snapshot::{Change, ChangeKind, Snapshot};
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use coracle_sys::error::Context;
+
+use layout::Layout;
+
+/// The store below one data root. One process has it at a time.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store below `root`, making it where there is none. What an earlier engine left unfinished goes into
+    /// the trash.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while another engine has it, and the kernel's.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        let (layout, lock) = Layout::open(root.as_ref())?;
+        Ok(Self { layout, _lock: lock })
+    }
+
+    /// Deletes what is in the trash, which may take long; returns how many things were deleted. Safe beside everything
+    /// else.
+    ///
+    /// # Errors
+    /// The first failure, after everything that can be deleted is.
+    pub fn empty_trash(&self) -> Result<usize> {
+        let path = self.layout.trash();
+        let trash = File::open(&path).context("open", path.display())?;
+        let names = coracle_sys::tree::names(trash.as_fd())?;
+        let mut failure = None;
+        let mut count = 0;
+        for name in names {
+            match remove(&trash, &name) {
+                Ok(()) => count += 1,
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(count), |error| Err(error.into()))
+    }
+}
+
+fn remove(trash: &File, name: &CString) -> coracle_sys::Result<()> {
+    coracle_sys::tree::remove(trash.as_fd(), name)
+}

@@ -1,0 +1,19 @@
+//! The bounds of this crate, each with what it protects against.
+
+/// Largest manifest or index, in bytes: what registries accept (OCI distribution spec, "pushing manifests").
+pub const MANIFEST: usize = 4 << 20;
+
+/// Largest image configuration, in bytes. Real ones stay below 100 KiB.
+pub const CONFIG: usize = 8 << 20;
+
+/// Layers of one image: overlayfs stacks at most 500 lower directories (`OVL_MAX_STACK`).
+pub const LAYERS: usize = 500;
+
+/// Longest repository path of a reference, in bytes, as the distribution project has it.
+pub const REPOSITORY: usize = 255;
+
+/// Longest name of a container, in bytes: one component of a path.
+pub const NAME: usize = 255;
+
+/// Characters of an offending text that an error message repeats.
+pub const SHOWN: usize = 120;

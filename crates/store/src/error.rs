@@ -1,0 +1,136 @@
+//! Why the store refused or failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use coracle_spec::Digest;
+
+use crate::limits;
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process uses the same data root.
+    #[error("{path} is used by another engine")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A blob is not there.
+    #[error("blob {digest} is not in the store")]
+    BlobMissing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A layer is not there.
+    #[error("layer {diff_id} is not in the store")]
+    LayerMissing {
+        /// Digest of the uncompressed layer.
+        diff_id: Digest,
+    },
+    /// Content is not what its name says.
+    #[error("{what} does not match its digest: expected {expected}, computed {computed}")]
+    DigestMismatch {
+        /// `blob` or `layer`.
+        what: &'static str,
+        /// The digest that was asked for.
+        expected: Box<Digest>,
+        /// The digest of what came.
+        computed: Box<Digest>,
+    },
+    /// An archive is malformed, or holds what must not be unpacked.
+    #[error("archive entry {entry:?}: {reason}")]
+    Archive {
+        /// The entry, shortened and without control characters; empty where it is the archive itself.
+        entry: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Something is larger than a reader accepts.
+    #[error("{what} is larger than the {limit} allowed")]
+    TooLarge {
+        /// What it is, with its unit.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// An entry of an archive could not be made.
+    #[error("cannot unpack archive entry {entry:?}")]
+    Unpack {
+        /// The entry, shortened and without control characters.
+        entry: String,
+        /// The kernel's answer.
+        source: coracle_sys::Error,
+    },
+    /// A stream failed, ended early or could not be decompressed.
+    #[error("cannot read {what}")]
+    Stream {
+        /// What was read.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A document of an image is invalid.
+    #[error("cannot use {what}")]
+    Document {
+        /// Which document.
+        what: String,
+        /// Why.
+        source: coracle_spec::Error,
+    },
+    /// A `docker load` archive contradicts itself.
+    #[error("invalid image archive: {reason}: {subject:?}")]
+    ImageArchive {
+        /// What is wrong.
+        reason: &'static str,
+        /// Where.
+        subject: String,
+    },
+    /// A record of the store cannot be read, or is of a newer version.
+    #[error("cannot read record {path}: {reason}")]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The output could not be written.
+    #[error("cannot write {what}")]
+    Write {
+        /// What was written.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused an operation on the store's own files.
+    #[error("the store's files")]
+    Kernel(#[from] coracle_sys::Error),
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn archive(entry: &[u8], reason: &'static str) -> Self {
+        Self::Archive { entry: shown(entry), reason }
+    }
+
+    /// Whether the fault lies in what was handed in, not in this machine: 4xx rather than 5xx.
+    pub fn is_input(&self) -> bool {
+        matches!(
+            self,
+            Self::DigestMismatch { .. }
+                | Self::Archive { .. }
+                | Self::TooLarge { .. }
+                | Self::Document { .. }
+                | Self::ImageArchive { .. }
+                | Self::Stream { .. }
+        )
+    }
+}
+
+/// A foreign name as it may stand in a message: shortened, control characters escaped (log injection).
+pub(crate) fn shown(name: &[u8]) -> String {
+    let cut = &name[..name.len().min(limits::SHOWN)];
+    String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

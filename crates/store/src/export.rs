@@ -1,0 +1,128 @@
+//! Archives that are made from what is in the store: a layer's tar, an upper directory as a new layer, a whole root.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coracle_spec::digest::Hasher;
+use coracle_spec::{ContainerId, Digest};
+use coracle_sys::error::Context;
+
+use crate::blob::expect;
+use crate::compression::decoder;
+use crate::error::{Error, Result};
+use crate::import::Keep;
+use crate::pack::{Form, pack};
+use crate::{Expected, Layer, Store, limits};
+
+impl Store {
+    /// Writes a tar of everything below `root`, a descriptor of a container's whole root. Other mounts are left out.
+    ///
+    /// # Errors
+    /// [`Error::Write`], and the kernel's.
+    pub fn export(root: BorrowedFd<'_>, output: impl Write) -> Result<()> {
+        pack(root, Form::Root, BufWriter::with_capacity(limits::CHUNK, output)).map(drop)
+    }
+
+    /// Makes a layer of what a container wrote. The caller keeps the container from writing meanwhile.
+    ///
+    /// The same files always give the same layer. Its tar is not stored: it is packed again when it is needed.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] for a file that a layer cannot hold (a name that begins with `.wh.`), and the kernel's.
+    pub fn commit(&self, container: &ContainerId) -> Result<Layer> {
+        let upper = open(&self.upper(container))?;
+        let (reader, writer) = io::pipe().context("pipe", "commit")?;
+        let whole = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(|| {
+                let mut writer = BufWriter::with_capacity(limits::CHUNK, writer);
+                let packed = pack(upper.as_fd(), Form::Layer, &mut writer);
+                // Before the writer is closed, so that the reader knows what the end of the pipe means.
+                whole.store(packed.is_ok(), Ordering::Release);
+                packed
+            });
+            let layer = self.ingest(Whole { reader, whole: &whole }, &Expected::default(), Keep::Nothing);
+            match packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                // Where the reader failed, the packer only saw nobody listen.
+                Ok(_) | Err(Error::Write { .. }) => layer,
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Writes the uncompressed tar of a layer, verified while it is written.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`], [`Error::DigestMismatch`] when the files no longer are what they were, [`Error::Write`].
+    pub fn write_layer(&self, diff_id: &Digest, output: &mut dyn Write) -> Result<()> {
+        let layer = self.layer(diff_id)?;
+        let mut output = Verified { output, hasher: Hasher::new(diff_id.algorithm()) };
+        match &layer.blob {
+            Some(kept) => {
+                let blob = self.read_blob(&kept.blob.digest)?;
+                let (_, mut decoded) =
+                    decoder(blob).map_err(|source| Error::Stream { what: "blob", source })?;
+                copy(&mut decoded, &mut output)?;
+            }
+            None => {
+                pack(open(&self.layer_fs(diff_id))?.as_fd(), Form::Layer, &mut output)?;
+            }
+        }
+        expect("layer", Some(*diff_id), output.hasher.finish()).map(drop)
+    }
+}
+
+/// Copies, telling failures to read from failures to write.
+pub(crate) fn copy(input: &mut dyn Read, output: &mut dyn Write) -> Result<()> {
+    let mut buffer = vec![0; limits::CHUNK];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(Error::Stream { what: "blob", source }),
+        };
+        output.write_all(&buffer[..count]).map_err(|source| Error::Write { what: "the archive", source })?;
+    }
+}
+
+/// A pipe whose end counts only once everything was written.
+struct Whole<'a> {
+    reader: io::PipeReader,
+    whole: &'a AtomicBool,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.reader.read(buffer)? {
+            0 if !buffer.is_empty() && !self.whole.load(Ordering::Acquire) => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            count => Ok(count),
+        }
+    }
+}
+
+struct Verified<'a> {
+    output: &'a mut dyn Write,
+    hasher: Hasher,
+}
+
+impl Write for Verified<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.output.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::open(path).context("open", path.display()).map_err(Error::from)
+}

@@ -1,0 +1,114 @@
+//! Owner, mode, times and extended attributes of what is unpacked, and which attributes belong to an image at all.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use coracle_sys::error::Context;
+use coracle_sys::{Result, xattr};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+
+use crate::archive::{Entry, Kind, Time};
+
+/// Hides everything that lower layers have in the same directory (overlayfs).
+pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
+/// Inherited by what is made in the directory, so it is set last.
+pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// Whether an extended attribute of an archive is content. Everything else is policy of the machine that unpacks:
+/// labels and signatures (`security.selinux`, `security.ima`), and what overlayfs would obey (`trusted.overlay.*`,
+/// `user.overlay.*`).
+pub(crate) fn is_content(name: &[u8]) -> bool {
+    match name {
+        b"security.capability" | b"system.posix_acl_access" | DEFAULT_ACL => true,
+        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
+    }
+}
+
+/// Sets everything but the time on an open file or directory. The owner comes first: changing it clears setuid and
+/// capabilities.
+pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    let (uid, gid) = owner(entry);
+    rustix::fs::fchown(fd, Some(uid), Some(gid)).context("fchown", "entry")?;
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).context("fchmod", "entry")?;
+    for (name, value) in content(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
+        xattr::set(fd, &c_string(name), value)?;
+    }
+    Ok(())
+}
+
+/// Sets everything on what cannot be opened: links, FIFOs and devices.
+pub(super) fn set_by_name(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry) -> Result<()> {
+    let (uid, gid) = owner(entry);
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow).context("fchownat", "entry")?;
+    if !matches!(entry.kind, Kind::Symlink { .. }) {
+        // Just made here in a directory that only this process sees, so it is no link.
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
+            .context("fchmodat", "entry")?;
+    }
+    // user(7) attributes exist only on files and directories, and no ACL on links.
+    for (key, value) in content(entry).filter(|(key, _)| key.starts_with(b"security.")) {
+        let handle = rustix::fs::openat(
+            parent,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .context("openat", "entry")?;
+        xattr::set(&handle, &c_string(key), value)?;
+    }
+    rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), nofollow).context("utimensat", "entry")
+}
+
+/// Sets access and modification time.
+pub(super) fn set_time(fd: impl AsFd, time: Time) -> Result<()> {
+    rustix::fs::futimens(fd, &timestamps(time)).context("futimens", "entry")
+}
+
+fn content(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = entry.xattrs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    pairs.filter(|(name, _)| is_content(name))
+}
+
+fn owner(entry: &Entry) -> (Uid, Gid) {
+    (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
+}
+
+fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn c_string(name: &[u8]) -> CString {
+    CString::new(name).expect("the reader refuses NUL in names of attributes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_content_is_kept() {
+        for kept in
+            ["user.mime", "security.capability", "system.posix_acl_access", "system.posix_acl_default"]
+        {
+            assert!(is_content(kept.as_bytes()), "{kept}");
+        }
+        for dropped in [
+            "trusted.overlay.opaque",
+            "trusted.overlay.redirect",
+            "trusted.overlay.metacopy",
+            "trusted.x",
+            "user.overlay.opaque",
+            "security.selinux",
+            "security.ima",
+            "security.evm",
+            "security.apparmor",
+            "system.nfs4_acl",
+            "noname",
+            "",
+        ] {
+            assert!(!is_content(dropped.as_bytes()), "{dropped}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! `docker load`: an archive of images, read once from front to back.
+//!
+//! `manifest.json` says what is an image, and stands behind the layers. So every file that looks like a layer is
+//! imported when it comes, under the digest that it turns out to have, and every other is kept if it is small; names
+//! only connect them, within the archive (CVE-2014-9356: a name is never a path here). What no image refers to is garbage
+//! in the store.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::atomic::AtomicU64;
+
+use coracle_spec::image::ImageConfig;
+use coracle_spec::{Digest, Reference};
+use serde::Deserialize;
+
+use crate::archive::name::Place;
+use crate::archive::{BLOCK, Entry, Kind, Reader, is_header};
+use crate::compression::{Bounded, decoder};
+use crate::error::{Error, Result, shown};
+use crate::{Compression, Expected, Layer, Store, limits};
+
+/// Told how far a load has come.
+pub trait Progress: Send {
+    /// `done` of `total` bytes of a file of the archive have been read.
+    fn advanced(&mut self, name: &str, done: u64, total: u64);
+}
+
+/// An image that was loaded. Its configuration and layers are in the store; naming it is the caller's.
+#[derive(Clone, Debug)]
+pub struct LoadedImage {
+    /// Digest of the configuration: the image's id.
+    pub config: Digest,
+    /// What the archive calls it.
+    pub references: Vec<Reference>,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// An image as `manifest.json` lists it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// What the archive has under a name.
+enum Item {
+    Layer(Layer),
+    Document(Vec<u8>),
+    Link(Place),
+    /// Too large for a document, and no layer.
+    Other,
+}
+
+impl Store {
+    /// Loads every image of a `docker save` archive, compressed or not. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::ImageArchive`] when it has no or a contradictory `manifest.json`, and as [`Store::import`].
+    pub fn load(&self, input: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<LoadedImage>> {
+        let count = AtomicU64::new(0);
+        let counted = Counted { input, count: &count };
+        let (_, decoded) =
+            decoder(counted).map_err(|source| Error::Stream { what: "the image archive", source })?;
+        let mut reader = Reader::new(Bounded::new(decoded, &count));
+        let mut contents = Contents { store: self, items: HashMap::new(), documents: 0 };
+        while let Some(entry) = reader.next_entry()? {
+            contents.take(&entry, &mut reader, progress)?;
+        }
+        contents.images()
+    }
+}
+
+struct Contents<'a> {
+    store: &'a Store,
+    items: HashMap<Place, Item>,
+    /// Bytes of documents kept in memory.
+    documents: u64,
+}
+
+impl Contents<'_> {
+    fn take<R: Read + Send>(
+        &mut self,
+        entry: &Entry,
+        reader: &mut Reader<R>,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let refuse = |reason| Error::archive(&entry.path, reason);
+        let place = Place::parse(&entry.path).map_err(refuse)?;
+        let item = match &entry.kind {
+            Kind::Directory => return Ok(()),
+            Kind::File { size, segments: None } => self.file(&place, *size, reader, progress)?,
+            Kind::File { segments: Some(_), .. } => return Err(refuse("a sparse file in an image archive")),
+            // Older versions of Docker link a layer that comes twice.
+            Kind::Symlink { target } => Item::Link(relative(&place, target).map_err(refuse)?),
+            Kind::HardLink { target } => Item::Link(Place::parse(target).map_err(refuse)?),
+            _ => return Err(refuse("neither file nor link in an image archive")),
+        };
+        if self.items.len() >= limits::ARCHIVE_FILES {
+            let limit = limits::ARCHIVE_FILES as u64;
+            return Err(Error::TooLarge { what: "number of files in the image archive", limit });
+        }
+        self.items.insert(place, item);
+        Ok(())
+    }
+
+    fn file<R: Read + Send>(
+        &mut self,
+        place: &Place,
+        size: u64,
+        reader: &mut Reader<R>,
+        progress: &mut dyn Progress,
+    ) -> Result<Item> {
+        let name = shown(place.as_bytes());
+        let mut content = Content { reader, progress, name, done: 0, total: size };
+        let mut start = Vec::new();
+        let stream = |source| Error::Stream { what: "the image archive", source };
+        content.by_ref().take(BLOCK as u64).read_to_end(&mut start).map_err(stream)?;
+        if looks_like_layer(&start) {
+            // A file under its digest must have it; any other name says nothing.
+            let expected = Expected { blob: digest_of_name(place), diff_id: None };
+            let layer = self.store.import(io::Cursor::new(start).chain(content), &expected)?;
+            return Ok(Item::Layer(layer));
+        }
+        if size > limits::ARCHIVE_DOCUMENT {
+            return Ok(Item::Other);
+        }
+        self.documents += size;
+        if self.documents > limits::ARCHIVE_DOCUMENTS {
+            let limit = limits::ARCHIVE_DOCUMENTS;
+            return Err(Error::TooLarge { what: "documents of the image archive, in bytes", limit });
+        }
+        content.read_to_end(&mut start).map_err(stream)?;
+        Ok(Item::Document(start))
+    }
+
+    /// Every image that `manifest.json` lists.
+    fn images(&self) -> Result<Vec<LoadedImage>> {
+        let Item::Document(manifest) = self.find("manifest.json")? else {
+            return Err(invalid("it is no document", "manifest.json"));
+        };
+        let source = |source| coracle_spec::Error::Json { what: "list of images", source };
+        let listed: Vec<Listed> = serde_json::from_slice(manifest)
+            .map_err(|error| Error::Document { what: "manifest.json".to_owned(), source: source(error) })?;
+        if listed.is_empty() {
+            return Err(invalid("it holds no image", "manifest.json"));
+        }
+        listed.iter().map(|listed| self.image(listed)).collect()
+    }
+
+    fn image(&self, listed: &Listed) -> Result<LoadedImage> {
+        let Item::Document(document) = self.find(&listed.config)? else {
+            return Err(invalid("the configuration is no document", &listed.config));
+        };
+        let config = ImageConfig::parse(document)
+            .map_err(|source| Error::Document { what: shown(listed.config.as_bytes()), source })?;
+        let mut layers = Vec::new();
+        for name in listed.layers.iter().flatten() {
+            let Item::Layer(layer) = self.find(name)? else { return Err(invalid("it is no layer", name)) };
+            layers.push(layer.clone());
+        }
+        let found: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+        if found != config.rootfs.diff_ids {
+            return Err(invalid("layers are not those of the configuration", &listed.config));
+        }
+        let references = references(listed.repo_tags.as_deref().unwrap_or_default())?;
+        let digest = self.store.put_blob(document)?.digest;
+        if digest_of_name(&place(&listed.config)?).is_some_and(|named| named != digest) {
+            return Err(invalid("the configuration is not what its name says", &listed.config));
+        }
+        Ok(LoadedImage { config: digest, references, layers })
+    }
+
+    fn find(&self, name: &str) -> Result<&Item> {
+        let mut at = place(name)?;
+        for _ in 0..limits::ARCHIVE_LINKS {
+            match self.items.get(&at) {
+                Some(Item::Link(target)) => at = target.clone(),
+                Some(item) => return Ok(item),
+                None => return Err(invalid("a file is missing", name)),
+            }
+        }
+        Err(invalid("links lead in circles", name))
+    }
+}
+
+/// Reads the content of one entry.
+struct Content<'a, R> {
+    reader: &'a mut Reader<R>,
+    progress: &'a mut dyn Progress,
+    name: String,
+    done: u64,
+    total: u64,
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer).map_err(io::Error::other)?;
+        self.done += count as u64;
+        self.progress.advanced(&self.name, self.done, self.total);
+        Ok(count)
+    }
+}
+
+struct Counted<'a, R> {
+    input: R,
+    count: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.count.fetch_add(count as u64, std::sync::atomic::Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+fn looks_like_layer(start: &[u8]) -> bool {
+    let header = <&[u8; BLOCK]>::try_from(start).is_ok_and(is_header);
+    header || Compression::detect(start) != Compression::None
+}
+
+/// The digest that `blobs/<algorithm>/<hex>` stands for.
+fn digest_of_name(place: &Place) -> Option<Digest> {
+    let path = std::str::from_utf8(place.as_bytes()).ok()?;
+    let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn references(tags: &[String]) -> Result<Vec<Reference>> {
+    let mut seen = HashSet::new();
+    let mut references = Vec::new();
+    for tag in tags {
+        let reference: Reference =
+            tag.parse().map_err(|source| Error::Document { what: "manifest.json".to_owned(), source })?;
+        if reference.tag().is_none() || reference.digest().is_some() {
+            return Err(invalid("a name without tag", tag));
+        }
+        if seen.insert(reference.clone()) {
+            references.push(reference);
+        }
+    }
+    Ok(references)
+}
+
+/// Where a symbolic link at `place` leads within the archive.
+fn relative(place: &Place, target: &[u8]) -> std::result::Result<Place, &'static str> {
+    let mut path: Vec<&[u8]> = Vec::new();
+    let (parent, _) = place.split().ok_or("the root is no link")?;
+    if !target.starts_with(b"/") && !parent.is_root() {
+        path.extend(parent.as_bytes().split(|byte| *byte == b'/'));
+    }
+    for component in target.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                path.pop().ok_or("the link leads out of the archive")?;
+            }
+            _ => path.push(component),
+        }
+    }
+    Place::parse(&path.join(&b'/'))
+}
+
+fn place(name: &str) -> Result<Place> {
+    Place::parse(name.as_bytes()).map_err(|reason| invalid(reason, name))
+}
+
+fn invalid(reason: &'static str, subject: &str) -> Error {
+    Error::ImageArchive { reason, subject: shown(subject.as_bytes()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_resolved_within_the_archive() {
+        let at = |name: &str| Place::parse(name.as_bytes()).unwrap();
+        let cases = [
+            ("b/layer.tar", "../a/layer.tar", Some("a/layer.tar")),
+            ("b", "a", Some("a")),
+            ("b/c", "/a", Some("a")),
+            ("b/c", "d", Some("b/d")),
+            ("b/c", "../../a", None),
+            ("b", "..", None),
+            ("b/c", "..", None),
+        ];
+        for (place, target, expected) in cases {
+            assert_eq!(relative(&at(place), target.as_bytes()).ok(), expected.map(at), "{place} -> {target}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A tree becomes an archive: what a container wrote becomes a layer, a whole root becomes an export.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_sys::error::Context;
+use coracle_sys::{rooted, xattr};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::archive::name::{OPAQUE as OPAQUE_NAME, WHITEOUT};
+use crate::archive::writer::Writer;
+use crate::archive::{Entry, Kind, Time};
+use crate::error::{Error, Result};
+use crate::layer::attributes::{OPAQUE, is_content};
+use crate::layer::spot::is_whiteout;
+use crate::walk::{Node, walk};
+
+/// Attributes by which overlayfs refers to another place; the content here is not whole then. Coracle mounts with both
+/// features off.
+const REFERENCES: [&CStr; 2] = [c"trusted.overlay.redirect", c"trusted.overlay.metacopy"];
+
+/// What a tree is.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    /// An upper directory: overlayfs' whiteouts and opaque directories become those of the image specification.
+    Layer,
+    /// A whole root.
+    Root,
+}
+
+/// Packs what is below `top`; returns the size of the archive, in bytes.
+pub(crate) fn pack(top: BorrowedFd<'_>, form: Form, output: impl Write) -> Result<u64> {
+    let mut packer = Packer { writer: Writer::new(output), form, links: HashMap::new() };
+    packer.root(top)?;
+    walk(top, &mut |node| packer.node(node))?;
+    packer.writer.finish().map_err(write)
+}
+
+struct Packer<W> {
+    writer: Writer<W>,
+    form: Form,
+    /// Where each file with several names was packed first, by device and inode.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Packer<W> {
+    /// The root itself is an entry only where it is not what a root is by default.
+    fn root(&mut self, top: BorrowedFd<'_>) -> Result<()> {
+        let stat = rustix::fs::fstat(top).context("fstat", "tree")?;
+        let default = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0);
+        if default || self.form == Form::Root {
+            return Ok(());
+        }
+        self.entry(&describe(&stat, b"./", Kind::Directory))
+    }
+
+    fn node(&mut self, node: &Node<'_>) -> Result<()> {
+        if self.form == Form::Layer {
+            if is_whiteout(&node.stat) {
+                return self.marker(parent_of(node.path), &[WHITEOUT, node.name.to_bytes()].concat());
+            }
+            if node.name.to_bytes().starts_with(WHITEOUT) {
+                return Err(Error::archive(node.path, "a layer cannot hold a file of that name"));
+            }
+        }
+        match node.kind() {
+            FileType::Directory => self.directory(node),
+            FileType::RegularFile => self.file(node),
+            FileType::Symlink => {
+                let target = match rustix::fs::readlinkat(node.parent, node.name, Vec::new()) {
+                    Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
+                    result => result.context("readlinkat", crate::error::shown(node.path))?,
+                };
+                self.linked_or(node, Kind::Symlink { target: target.into_bytes() })
+            }
+            FileType::Fifo => self.linked_or(node, Kind::Fifo),
+            FileType::CharacterDevice => {
+                let (major, minor) = device(&node.stat);
+                self.linked_or(node, Kind::CharDevice { major, minor })
+            }
+            FileType::BlockDevice => {
+                let (major, minor) = device(&node.stat);
+                self.linked_or(node, Kind::BlockDevice { major, minor })
+            }
+            // A socket is nothing without the process that listens, and tar has no type for it.
+            _ => Ok(()),
+        }
+    }
+
+    fn directory(&mut self, node: &Node<'_>) -> Result<()> {
+        let mut entry = describe(&node.stat, &[node.path, b"/"].concat(), Kind::Directory);
+        let Some(directory) = node.directory else { return self.entry(&entry) };
+        entry.xattrs = self.xattrs(directory, node.path)?;
+        self.entry(&entry)?;
+        if self.form == Form::Layer && xattr::get(directory, OPAQUE)?.is_some_and(|value| value == b"y") {
+            self.marker(&entry.path, OPAQUE_NAME)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, node: &Node<'_>) -> Result<()> {
+        if let Some(first) = self.first_name(node) {
+            return self.entry(&describe(&node.stat, node.path, Kind::HardLink { target: first }));
+        }
+        let Some((file, stat)) = open(node)? else { return Ok(()) };
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut entry = describe(&stat, node.path, Kind::File { size, segments: None });
+        entry.xattrs = self.xattrs(file.as_fd(), node.path)?;
+        self.entry(&entry)?;
+        self.writer.content(&mut File::from(file), size).map_err(write)
+    }
+
+    /// Packs what has no content, or a link to its first name.
+    fn linked_or(&mut self, node: &Node<'_>, kind: Kind) -> Result<()> {
+        let kind = self.first_name(node).map_or(kind, |target| Kind::HardLink { target });
+        self.entry(&describe(&node.stat, node.path, kind))
+    }
+
+    /// The name under which this file was packed before; remembers this one if it is the first of several.
+    fn first_name(&mut self, node: &Node<'_>) -> Option<Vec<u8>> {
+        if node.stat.st_nlink < 2 {
+            return None;
+        }
+        let key = (node.stat.st_dev, node.stat.st_ino);
+        if let Some(first) = self.links.get(&key) {
+            return Some(first.clone());
+        }
+        self.links.insert(key, node.path.to_vec());
+        None
+    }
+
+    fn xattrs(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut kept = Vec::new();
+        for name in xattr::names(fd)? {
+            if self.form == Form::Layer && REFERENCES.contains(&name.as_c_str()) {
+                return Err(Error::archive(
+                    path,
+                    "overlayfs keeps its content elsewhere (redirect or metacopy)",
+                ));
+            }
+            if is_content(name.to_bytes())
+                && let Some(value) = xattr::get(fd, &name)?
+            {
+                kept.push((name.into_bytes(), value));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// An empty file whose name is its meaning.
+    fn marker(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
+        self.entry(&Entry {
+            path: [directory, name].concat(),
+            kind: Kind::File { size: 0, segments: None },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        })
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<()> {
+        self.writer.entry(entry).map_err(write)
+    }
+}
+
+/// Opens a regular file by way of a handle, so that nothing else is ever opened, and looks at it again.
+fn open(node: &Node<'_>) -> Result<Option<(OwnedFd, Stat)>> {
+    let subject = || crate::error::shown(node.path);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = match rustix::fs::openat(node.parent, node.name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        result => result.context("openat", subject())?,
+    };
+    let stat = rustix::fs::fstat(&handle).context("fstat", subject())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    Ok(Some((rooted::reopen(&handle, OFlags::RDONLY | OFlags::NONBLOCK)?, stat)))
+}
+
+/// An entry for what `stat` describes. Times are whole seconds, as in Docker's layers.
+fn describe(stat: &Stat, path: &[u8], kind: Kind) -> Entry {
+    Entry {
+        path: path.to_vec(),
+        kind,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Time { seconds: stat.st_mtime, nanoseconds: 0 },
+        xattrs: Vec::new(),
+    }
+}
+
+fn device(stat: &Stat) -> (u32, u32) {
+    (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+}
+
+/// The directory part with its slash.
+fn parent_of(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)]
+}
+
+fn write(source: io::Error) -> Error {
+    Error::Write { what: "the archive", source }
+}
