@@ -1,9 +1,3 @@
-<<<<<<< HEAD
-//! Names and documents as data: what images, registries and runtimes call things. Parses and prints; no IO.
-#![forbid(unsafe_code)]
-
-pub mod runtime;
-=======
 //! Names and documents as data: digests, references, platforms, ids, image manifests and image configurations.
 //!
 //! Everything here parses and prints; nothing reads a file or a socket. What a client or a registry sends becomes a
@@ -17,6 +11,7 @@ mod lenient;
 pub mod limits;
 pub mod platform;
 pub mod reference;
+pub mod runtime;
 
 pub use digest::Digest;
 pub use id::{ContainerId, Name};
@@ -73,4 +68,3 @@ impl Error {
         Self::Grammar { what, text, reason }
     }
 }
->>>>>>> store
