@@ -1,0 +1,1 @@
+//! Files of a container that its network decides.
