@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use coracle_sys::netlink::route::{self, InterfaceName, Link, Veth};
 use coracle_sys::netlink::{self, Socket};
@@ -65,6 +65,9 @@ pub struct Driver {
     route: Socket,
     firewall: Firewall,
     state: Mutex<State>,
+    /// Held shared while an endpoint changes, and alone while the whole is compared with the kernel: an endpoint half
+    /// attached would look like one to sweep away.
+    whole: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -104,10 +107,17 @@ impl Driver {
         let bridge = Bridge { name: config.bridge.clone(), subnet: config.subnet, mtu: config.mtu };
         // The table first: from the moment the bridge has an address it is guarded.
         let firewall = Firewall::open(format!("coracle-{}", config.engine), config.bridge, config.subnet)?;
-        firewall.install()?;
+        firewall.install(&foreign_bridges(&route)?)?;
         let index = bridge.ensure(&route)?.index;
         let state = State { pool: Pool::new(config.subnet), endpoints: HashMap::new() };
-        Ok(Self { bridge, bridge_index: AtomicU32::new(index), route, firewall, state: Mutex::new(state) })
+        Ok(Self {
+            bridge,
+            bridge_index: AtomicU32::new(index),
+            route,
+            firewall,
+            state: Mutex::new(state),
+            whole: RwLock::new(()),
+        })
     }
 
     /// A new network namespace with a loopback and the resolver's sockets, not attached to anything.
@@ -134,6 +144,7 @@ impl Driver {
     /// [`Error::PortTaken`] and its neighbours for ports, [`Error::AddressTaken`] and its neighbours for addresses,
     /// [`Error::Kernel`] for the rest.
     pub fn attach(&self, namespace: &Namespace, request: &EndpointRequest) -> Result<(Endpoint, Held)> {
+        let _shared = self.whole.read();
         let host_interface = host_interface(&request.container_id, &self.bridge.name)?;
         let (ports, held) = ports::reserve(&request.ports)?;
         let mut undo = Undo::new();
@@ -168,6 +179,7 @@ impl Driver {
     /// # Errors
     /// When the kernel refuses; the address is released all the same.
     pub fn detach(&self, endpoint: &Endpoint) -> Result<()> {
+        let _shared = self.whole.read();
         {
             let mut state = self.state();
             if state.endpoints.remove(&endpoint.host_interface).is_some() {
@@ -191,6 +203,7 @@ impl Driver {
     /// # Errors
     /// When another endpoint has its address, or the kernel refuses.
     pub fn adopt(&self, endpoint: &Endpoint) -> Result<()> {
+        let _shared = self.whole.read();
         let mut state = self.state();
         if state.endpoints.contains_key(&endpoint.host_interface) {
             return Ok(());
@@ -207,7 +220,7 @@ impl Driver {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&self) -> Result<Swept> {
-        // The lock is held so that an endpoint being attached is not swept away.
+        let _alone = self.whole.write();
         let state = self.state();
         let subnet = self.bridge.subnet;
         let ports = self.firewall.withdraw_unknown(&elements(&state), |target| subnet.contains(target))?;
@@ -233,12 +246,17 @@ impl Driver {
     /// # Errors
     /// When the kernel refuses.
     pub fn heal(&self) -> Result<Healed> {
+        let _alone = self.whole.write();
+        self.restore()
+    }
+
+    fn restore(&self) -> Result<Healed> {
         let state = self.state();
         let ensured = self.bridge.ensure(&self.route)?;
         if self.bridge_index.swap(ensured.index, Ordering::Relaxed) != ensured.index {
             self.reconnect(&state, ensured.index)?;
         }
-        let firewall = self.firewall.heal(&elements(&state))?;
+        let firewall = self.firewall.heal(&elements(&state), || foreign_bridges(&self.route))?;
         Ok(Healed { bridge: ensured.changed, firewall })
     }
 
@@ -294,7 +312,13 @@ impl Driver {
         if elements.is_empty() {
             return Ok(());
         }
-        self.firewall.publish(&elements).map_err(|error| firewall::refusal(error, &endpoint.ports))?;
+        let mut published = self.firewall.publish(&elements);
+        if published.as_ref().is_err_and(|error| error.errno() == Some(rustix::io::Errno::NOENT)) {
+            // Somebody flushed the table since it was last healed.
+            self.restore()?;
+            published = self.firewall.publish(&elements);
+        }
+        published.map_err(|error| firewall::refusal(error, &endpoint.ports))?;
         self.firewall.forget_flows(endpoint).inspect_err(|_| {
             // The endpoint is being undone; the failure reported is the first.
             let _ = self.firewall.withdraw(&elements);
@@ -342,6 +366,21 @@ fn elements(state: &State) -> PortElements {
         elements.add(endpoint);
     }
     elements
+}
+
+/// The bridges of Docker's networks. A rule of ours in Docker's chain accepts what comes from our containers, so that
+/// our own chain has to keep them out of Docker's.
+fn foreign_bridges(route: &Socket) -> Result<Vec<InterfaceName>> {
+    let links = route.dump(&route::list_links()).attempt(|| String::from("list the host's interfaces"))?;
+    let bridges = links.iter().filter_map(Link::parse).filter(|link| link.kind.as_deref() == Some("bridge"));
+    let names = bridges.filter(|link| is_dockers(&link.name)).map(|link| InterfaceName::new(link.name));
+    Ok(names.filter_map(coracle_sys::Result::ok).collect())
+}
+
+/// `docker0`, or `br-` and the first 12 digits of a network's id; not `br-lan`, by which a router reaches its LAN.
+fn is_dockers(name: &str) -> bool {
+    let id = name.strip_prefix("br-").unwrap_or_default();
+    name == "docker0" || id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The host's end is named `v`, the beginning of the container's id, and four digits for the network.

@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, Published};
 use crate::error::{Attempt, Error, Result};
 use crate::exceptions::Exceptions;
 use crate::nft::{self, Element, Elements, ListedRule, Transaction};
-use crate::ruleset::{self, BRIDGES, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
+use crate::ruleset::{self, BRIDGES, FOREIGN, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
 use crate::subnet::Ipv4Net;
 
 /// The engine's table, for one of its bridges.
@@ -80,8 +80,8 @@ impl Firewall {
     }
 
     /// Puts the constant content and this bridge in place, and the exceptions in another engine's table.
-    pub(crate) fn install(&self) -> Result<()> {
-        self.restore(&PortElements::default())?;
+    pub(crate) fn install(&self, foreign: &[InterfaceName]) -> Result<()> {
+        self.restore(&PortElements::default(), foreign)?;
         self.exceptions.ensure(&self.socket)?;
         Ok(())
     }
@@ -130,25 +130,29 @@ impl Firewall {
 
     /// Restores what is missing of the table, of this bridge's `ports` and of the exceptions. Asks one question when
     /// nobody has changed any rule of the host.
-    pub(crate) fn heal(&self, ports: &PortElements) -> Result<bool> {
+    pub(crate) fn heal(
+        &self,
+        ports: &PortElements,
+        foreign: impl FnOnce() -> Result<Vec<InterfaceName>>,
+    ) -> Result<bool> {
         let now = self.generation()?;
         // What is verified and restored from here on holds for this generation, plus our own changes since.
         if self.lock().replace(now) == Some(now) {
             return Ok(false);
         }
-        self.verify(ports).inspect_err(|_| *self.lock() = None)
+        foreign().and_then(|foreign| self.verify(ports, &foreign)).inspect_err(|_| *self.lock() = None)
     }
 
-    fn verify(&self, ports: &PortElements) -> Result<bool> {
-        let whole = self.is_whole(ports)?;
+    fn verify(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
+        let whole = self.is_whole(ports, foreign)?;
         if !whole {
-            self.restore(ports)?;
+            self.restore(ports, foreign)?;
         }
         let added = self.exceptions.ensure(&self.socket)?;
         Ok(!whole || added)
     }
 
-    fn is_whole(&self, ports: &PortElements) -> Result<bool> {
+    fn is_whole(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
         let listed = self.list(&nft::list_rules(&self.table, None))?;
         let mut found: Vec<_> = listed.iter().filter_map(ListedRule::parse).collect();
         let expected = ruleset::rules();
@@ -162,7 +166,10 @@ impl Firewall {
             && found.iter().zip(&wanted).all(|(rule, (chain, comment))| {
                 rule.chain == *chain && rule.comment.as_deref() == Some(*comment)
             });
-        for (set, elements) in self.own_sets().iter().map(|(set, e)| (*set, e)).chain(ports.sets()) {
+        let own = self.own_sets();
+        let own = own.iter().map(|(set, elements)| (*set, elements));
+        let foreign = foreign_elements(foreign);
+        for (set, elements) in own.chain(ports.sets()).chain([(FOREIGN.name, &foreign)]) {
             if !same || !self.has(set, elements)? {
                 return Ok(false);
             }
@@ -241,10 +248,10 @@ impl Firewall {
             .attempt(|| format!("forget UDP flows of {}", endpoint.ip))
     }
 
-    fn restore(&self, ports: &PortElements) -> Result<()> {
+    fn restore(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<()> {
         let attempt = || format!("install table {}", self.table);
         let mut transaction = Transaction::new(&self.table);
-        self.fill(&mut transaction, ports);
+        self.fill(&mut transaction, ports, foreign);
         if self.commit(transaction).is_ok() {
             return Ok(());
         }
@@ -252,12 +259,13 @@ impl Firewall {
         let mut transaction = Transaction::new(&self.table);
         transaction.add_table();
         transaction.delete_table();
-        self.fill(&mut transaction, ports);
+        self.fill(&mut transaction, ports, foreign);
         self.commit(transaction).attempt(attempt)
     }
 
-    fn fill(&self, transaction: &mut Transaction<'_>, ports: &PortElements) {
+    fn fill(&self, transaction: &mut Transaction<'_>, ports: &PortElements, foreign: &[InterfaceName]) {
         ruleset::install(transaction);
+        transaction.ensure_elements(FOREIGN.name, &foreign_elements(foreign));
         for (set, elements) in self.own_sets().iter().map(|(set, e)| (*set, e)).chain(ports.sets()) {
             transaction.ensure_elements(set, elements);
         }
@@ -302,6 +310,10 @@ impl Firewall {
         // A number is whole even if a holder panicked.
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn foreign_elements(bridges: &[InterfaceName]) -> Elements {
+    bridges.iter().map(|name| Element::member(nft::interface_key(name))).collect()
 }
 
 /// `None` when the object asked about does not exist.

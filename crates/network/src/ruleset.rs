@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! set bridges    { name of a bridge of ours }                 set passages { bridge . same bridge }
-//! set networks   { addresses of its containers }
+//! set networks   { addresses of its containers }             set foreign  { name of a bridge of Docker's }
 //! map published  { transport . address . port : target }      map published_anywhere { transport . port : target }
 //!
 //! guard        prerouting, before conntrack: nobody but this host speaks to or as 127.0.0.0/8
 //! prerouting   packets for this host → publish                output       likewise for this host's own
 //! publish      by address, then by port                       postrouting  masquerade
-//! forward      into a bridge: answers, the same bridge, published ports; nothing else
+//! forward      into a bridge: answers, the same bridge, published ports; nothing else. Into Docker's: published ports
 //! ```
 //!
 //! The guard makes `route_localnet` on the bridges safe (CVE-2020-8558). `forward` keeps a port published on
@@ -19,10 +19,11 @@ use crate::nft::{Chain, Ct, Header, Hook, Meta, Rule, Set, SetKind, Transaction,
 
 pub(crate) const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Interfaces };
 pub(crate) const PASSAGES: Set = Set { name: "passages", kind: SetKind::Passages };
+pub(crate) const FOREIGN: Set = Set { name: "foreign", kind: SetKind::Interfaces };
 pub(crate) const NETWORKS: Set = Set { name: "networks", kind: SetKind::Networks };
 pub(crate) const PUBLISHED: Set = Set { name: "published", kind: SetKind::PortsByAddress };
 pub(crate) const PUBLISHED_ANYWHERE: Set = Set { name: "published_anywhere", kind: SetKind::Ports };
-pub(crate) const SETS: [Set; 5] = [BRIDGES, PASSAGES, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
+pub(crate) const SETS: [Set; 6] = [BRIDGES, PASSAGES, FOREIGN, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
 
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DESTINATION: i32 = -100;
@@ -107,6 +108,14 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
             FORWARD.name,
             Rule::new("everything but published ports")
                 .interface_in(output, bridges)
+                .connection_without(Ct::DestinationTranslated)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            FORWARD.name,
+            Rule::new("everything but ports that Docker published")
+                .interface_in(input, bridges)
+                .interface_in(output, FOREIGN.name)
                 .connection_without(Ct::DestinationTranslated)
                 .verdict(Verdict::Drop),
         ),

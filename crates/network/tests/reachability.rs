@@ -15,7 +15,23 @@ const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 #[test]
 fn a_published_port_is_reached_from_everywhere_and_an_unpublished_one_is_not() {
+    everyone_reaches_what_is_published(None);
+}
+
+#[test]
+fn the_same_holds_whether_bridged_packets_pass_the_firewall_or_not() {
+    // Where br_netfilter is not loaded, the setting does not exist and the test above has shown this already.
+    if std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+        everyone_reaches_what_is_published(Some("1"));
+        everyone_reaches_what_is_published(Some("0"));
+    }
+}
+
+fn everyone_reaches_what_is_published(bridged_packets: Option<&str>) {
     lab::on_host(|lab| {
+        if let Some(value) = bridged_packets {
+            netns::set_sysctl("bridge/bridge-nf-call-iptables", value).expect("a setting of this namespace");
+        }
         let driver = driver();
         let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
         let other = container(&driver, 2, &[]);
@@ -39,7 +55,7 @@ fn a_published_port_is_reached_from_everywhere_and_an_unpublished_one_is_not() {
         for (who, from, to, port) in table {
             reach(from, (to, port), &published).unwrap_or_else(|why| panic!("{who}: {why}"));
         }
-        reach(other.namespace.as_fd(), (address, 81), &private).unwrap();
+        reach(other.namespace.as_fd(), (address, 81), &private).expect("within one bridge");
         // The neighbour routes to the container's own address: neither port answers.
         for port in [80, 81] {
             assert!(!connects(lan, (address, port)), "the neighbour reached {address}:{port}");
@@ -139,6 +155,27 @@ fn two_networks_reach_each_other_through_published_ports_only() {
         assert!(!connects(stranger.namespace.as_fd(), (web.endpoint.ip, 80)));
         reach(stranger.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
         reach(stranger.namespace.as_fd(), (GATEWAY, 8080), &listener).unwrap();
+    });
+}
+
+#[test]
+fn dockers_containers_are_reached_through_the_ports_that_docker_published_only() {
+    lab::on_host(|lab| {
+        let host = lab.host.as_fd();
+        // The lab's LAN plays a network of Docker's, whose chain our exception opens.
+        run(host, "ip link set lan0 name br-0123456789ab");
+        run(host, "iptables -P FORWARD DROP");
+        let driver = driver();
+        let one = container(&driver, 1, &[]);
+        let service = listen(lab.neighbour.as_fd(), ANY, 80);
+        assert!(!connects(one.namespace.as_fd(), (NEIGHBOUR, 80)));
+        run(host, "iptables -t nat -A PREROUTING -p tcp --dport 8088 -j DNAT --to 192.0.2.2:80");
+        reach(one.namespace.as_fd(), (HOST, 8088), &service).unwrap();
+        // Any other bridge is the way to somewhere.
+        run(host, "ip link set br-0123456789ab name br-lan");
+        run(host, "nft flush set ip coracle-0a1b2c3d foreign");
+        driver.heal().unwrap();
+        reach(one.namespace.as_fd(), (NEIGHBOUR, 80), &service).unwrap();
     });
 }
 
