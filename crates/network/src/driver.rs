@@ -13,7 +13,7 @@ use coracle_sys::netlink::{self, Socket};
 use coracle_sys::undo::Undo;
 
 use crate::bridge::{self, Bridge, mac_of};
-use crate::endpoint::{Endpoint, EndpointRequest};
+use crate::endpoint::{DefaultRoute, Endpoint, EndpointRequest};
 use crate::error::{Attempt, Error, Result};
 use crate::firewall::{self, Firewall, PortElements};
 use crate::namespace::Namespace;
@@ -166,7 +166,7 @@ impl Driver {
         let peer = self.connect(namespace, &endpoint)?;
         let port = endpoint.host_interface.clone();
         undo.push("remove veth pair", move || bridge::remove_link(&self.route, &port));
-        address(namespace, &endpoint, peer)?;
+        address(namespace, &endpoint, peer, request.default_route)?;
         self.publish(&endpoint)?;
         undo.disarm();
         self.state().endpoints.insert(endpoint.host_interface.clone(), endpoint.clone());
@@ -188,6 +188,18 @@ impl Driver {
         }
         self.firewall.withdraw(&PortElements::of(endpoint))?;
         self.firewall.forget_flows(endpoint)
+    }
+
+    /// Makes this network the way to everywhere for a container that had another or none.
+    ///
+    /// # Errors
+    /// When the container has such a way already, or the kernel refuses.
+    pub fn add_default_route(&self, namespace: &Namespace, endpoint: &Endpoint) -> Result<()> {
+        namespace
+            .route
+            .request(&[route::add_default_route(endpoint.gateway)])
+            .attempt(|| format!("route through {} by default", endpoint.interface))?;
+        Ok(())
     }
 
     /// Removes the host's end of a detached endpoint if it survived its namespace. Slow: not while somebody waits.
@@ -347,12 +359,12 @@ impl Driver {
 }
 
 /// Switches on the container's end and gives it its address and default route, in one send.
-fn address(namespace: &Namespace, endpoint: &Endpoint, index: u32) -> Result<()> {
-    let messages = [
-        route::set_up(index),
-        route::add_address(index, endpoint.ip, endpoint.prefix_length),
-        route::add_default_route(endpoint.gateway),
-    ];
+fn address(namespace: &Namespace, endpoint: &Endpoint, index: u32, default: DefaultRoute) -> Result<()> {
+    let mut messages =
+        vec![route::set_up(index), route::add_address(index, endpoint.ip, endpoint.prefix_length)];
+    if default == DefaultRoute::Here {
+        messages.push(route::add_default_route(endpoint.gateway));
+    }
     namespace
         .route
         .request(&messages)

@@ -61,6 +61,15 @@ pub struct PublishRequest {
     pub host_port: HostPort,
 }
 
+/// Whether a network is the container's way to everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultRoute {
+    /// Through this network.
+    Here,
+    /// Through another network, or nowhere.
+    Elsewhere,
+}
+
 /// A container to attach to a network.
 #[derive(Debug, Clone)]
 pub struct EndpointRequest {
@@ -72,6 +81,8 @@ pub struct EndpointRequest {
     pub ip: Option<Ipv4Addr>,
     /// The hardware address wanted; by default it derives from the address, as Docker's does.
     pub mac: Option<Mac>,
+    /// Whether the container reaches everything else through this network: one of its networks.
+    pub default_route: DefaultRoute,
     /// What is published.
     pub ports: Vec<PublishRequest>,
 }

@@ -34,7 +34,7 @@ mod subnet;
 
 pub use coracle_sys::netlink::route::{InterfaceName, Mac};
 pub use driver::{Config, Driver, EngineId, Healed, Swept};
-pub use endpoint::{Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published};
+pub use endpoint::{DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published};
 pub use error::{Error, Result};
 pub use namespace::{DnsSockets, Namespace, RESOLVER};
 pub use ports::Held;

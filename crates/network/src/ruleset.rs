@@ -11,6 +11,8 @@
 //! forward      into a bridge: answers, the same bridge, published ports; nothing else. Into Docker's: published ports
 //! ```
 //!
+//! A set whose kind changes between versions gets another name: older kernels keep the old definition in silence.
+//!
 //! The guard makes `route_localnet` on the bridges safe (CVE-2020-8558). `forward` keeps a port published on
 //! 127.0.0.1 from a neighbour who routes to the container's own address (moby#45610). Only packets for this host are
 //! translated (CVE-2025-67499).

@@ -159,6 +159,37 @@ fn two_networks_reach_each_other_through_published_ports_only() {
 }
 
 #[test]
+fn a_container_on_two_networks_is_in_both_and_goes_outside_through_one_at_a_time() {
+    lab::on_host(|lab| {
+        let one = driver();
+        let mut config = lab::config();
+        config.bridge = lab::interface("coracle1");
+        config.subnet = "172.30.0.1/16".parse().unwrap();
+        let two = coracle_network::Driver::open(config).unwrap();
+        let both = container(&one, 1, &[]);
+        let second = coracle_network::EndpointRequest {
+            interface: lab::interface("eth1"),
+            default_route: coracle_network::DefaultRoute::Elsewhere,
+            ..lab::request(1, &[tcp(None, 8080, 80)])
+        };
+        let (endpoint, _held) = two.attach(&both.namespace, &second).unwrap();
+        let neighbour = container(&two, 2, &[]);
+        let listener = listen(both.namespace.as_fd(), ANY, 80);
+        reach(neighbour.namespace.as_fd(), (endpoint.ip, 80), &listener).unwrap();
+        // Answers go out by the other network, to an address that conntrack knows all the same.
+        reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
+        let outside = listen(lab.neighbour.as_fd(), ANY, 7777);
+        reach(both.namespace.as_fd(), (NEIGHBOUR, 7777), &outside).unwrap();
+        // The first network is left while the container runs.
+        one.detach(&both.endpoint).unwrap();
+        one.remove_interface(&both.endpoint).unwrap();
+        assert!(!connects(both.namespace.as_fd(), (NEIGHBOUR, 7777)));
+        two.add_default_route(&both.namespace, &endpoint).unwrap();
+        reach(both.namespace.as_fd(), (NEIGHBOUR, 7777), &outside).unwrap();
+    });
+}
+
+#[test]
 fn dockers_containers_are_reached_through_the_ports_that_docker_published_only() {
     lab::on_host(|lab| {
         let host = lab.host.as_fd();

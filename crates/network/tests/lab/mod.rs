@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use coracle_network::{
-    Config, Driver, Endpoint, EndpointRequest, Held, HostPort, InterfaceName, Namespace, Protocol,
-    PublishRequest,
+    Config, DefaultRoute, Driver, Endpoint, EndpointRequest, Held, HostPort, InterfaceName, Namespace,
+    Protocol, PublishRequest,
 };
 use coracle_sys::netlink::route::{self, Link, Mac, Veth};
 use coracle_sys::netlink::{self, Socket};
@@ -97,6 +97,7 @@ pub(crate) fn request(number: u8, ports: &[PublishRequest]) -> EndpointRequest {
         interface: interface("eth0"),
         ip: None,
         mac: None,
+        default_route: DefaultRoute::Here,
         ports: ports.to_vec(),
     }
 }
