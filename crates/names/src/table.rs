@@ -1,0 +1,279 @@
+//! The names of one network, as a directory on a tmpfs in which every change is atomic and costs its own size.
+//!
+//! ```text
+//! <table>/names/<name>/<endpoint>        → address     symbolic links, whose text is the value
+//! <table>/addresses/<address>/<endpoint> → name
+//! <table>/endpoints/<endpoint>           address and names, a line each: what to withdraw
+//! ```
+//!
+//! The record of an endpoint is written before its entries and removed after them, so that whatever dies in between,
+//! withdrawing finds everything. There is no lock: entries of different endpoints are different files, and one endpoint
+//! has one writer at a time, the engine while it runs and the shim when it ends.
+
+use std::ffi::CStr;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::limits::{ADDRESSES_PER_NAME, ENDPOINT, NAMES_PER_ENDPOINT, PUBLISH_TRIES, RECORD};
+use crate::name::Name;
+
+const NAMES: &str = "names";
+const ADDRESSES: &str = "addresses";
+const ENDPOINTS: &str = "endpoints";
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// The names of one network.
+#[derive(Debug)]
+pub struct Table {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// What an endpoint has published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    address: Ipv4Addr,
+    names: Vec<Name>,
+}
+
+impl Table {
+    /// Opens the table in a directory, whose parent must exist; makes it if it is not there.
+    ///
+    /// # Errors
+    /// When the directory can neither be opened nor made.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |source: Errno| Error::Table {
+            attempt: "open a directory",
+            table: path.to_owned(),
+            source: source.into(),
+        };
+        make_directory(CWD, path).map_err(failed)?;
+        let directory = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(failed)?;
+        for part in [NAMES, ADDRESSES, ENDPOINTS] {
+            make_directory(&directory, part).map_err(failed)?;
+        }
+        Ok(Self { path: path.to_owned(), directory })
+    }
+
+    /// Publishes an endpoint under `names`, instead of what it had published before. Its address resolves to the first.
+    ///
+    /// # Errors
+    /// When a name or the identifier is none, or the directory cannot be changed.
+    pub fn publish(&self, endpoint: &str, address: Ipv4Addr, names: &[Name]) -> Result<()> {
+        check_endpoint(endpoint)?;
+        if names.len() > NAMES_PER_ENDPOINT {
+            return Err(Error::TooManyNames { count: names.len(), limit: NAMES_PER_ENDPOINT });
+        }
+        let attempt = self.failed("publish names");
+        let record = Record { address, names: names.to_vec() };
+        match self.record(endpoint).map_err(&attempt)? {
+            Some(old) if old == record => Ok(()),
+            Some(old) if old.address == address => self.rename(endpoint, &old, &record),
+            old => self.replace(endpoint, old.as_ref(), &record),
+        }
+        .map_err(attempt)
+    }
+
+    /// Under another address it is another endpoint: nothing of the old one may be found any more.
+    fn replace(&self, endpoint: &str, old: Option<&Record>, new: &Record) -> Result<(), Errno> {
+        old.map_or(Ok(()), |old| self.remove_entries(endpoint, old))?;
+        self.write_record(endpoint, new)?;
+        self.add_entries(endpoint, new)
+    }
+
+    /// Changes the names of an endpoint that keeps its address; those it keeps are there all the time.
+    fn rename(&self, endpoint: &str, old: &Record, new: &Record) -> Result<(), Errno> {
+        let (mut all, mut gone) = (new.clone(), old.clone());
+        gone.names.retain(|name| !new.names.contains(name));
+        all.names.extend_from_slice(&gone.names);
+        self.write_record(endpoint, &all)?;
+        if new.names.is_empty() {
+            self.remove_entries(endpoint, &gone)?;
+        }
+        self.add_entries(endpoint, new)?;
+        for name in &gone.names {
+            self.remove_entry(NAMES, name.as_str(), endpoint)?;
+        }
+        self.write_record(endpoint, new)
+    }
+
+    fn add_entries(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
+        let address = record.address.to_string();
+        for name in &record.names {
+            self.add_entry(NAMES, name.as_str(), endpoint, &address)?;
+        }
+        match record.names.first() {
+            Some(first) => self.add_entry(ADDRESSES, &address, endpoint, first.as_str()),
+            None => Ok(()),
+        }
+    }
+
+    /// Withdraws all that an endpoint has published; nothing, if it has published nothing.
+    ///
+    /// # Errors
+    /// When the identifier is none, or the directory cannot be changed.
+    pub fn withdraw(&self, endpoint: &str) -> Result<()> {
+        check_endpoint(endpoint)?;
+        let attempt = self.failed("withdraw names");
+        let Some(record) = self.record(endpoint).map_err(&attempt)? else { return Ok(()) };
+        self.remove_entries(endpoint, &record).map_err(&attempt)?;
+        tolerate(self.unlink(&format!("{ENDPOINTS}/{endpoint}"), AtFlags::empty()), &[Errno::NOENT])
+            .map_err(&attempt)
+    }
+
+    /// The addresses published under a name, in no order; none if there is no such name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn lookup(&self, name: &Name) -> Result<Vec<Ipv4Addr>> {
+        let texts =
+            self.entries(NAMES, name.as_str(), ADDRESSES_PER_NAME).map_err(self.failed("look up a name"))?;
+        Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// The name published for an address.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn reverse(&self, address: Ipv4Addr) -> Result<Option<Name>> {
+        let attempt = self.failed("look up an address");
+        let texts = self.entries(ADDRESSES, &address.to_string(), 1).map_err(attempt)?;
+        Ok(texts.iter().find_map(|text| Name::parse(text).ok()))
+    }
+
+    fn failed(&self, attempt: &'static str) -> impl Fn(Errno) -> Error {
+        move |errno| Error::Table { attempt, table: self.path.clone(), source: errno.into() }
+    }
+
+    /// Adds `<kind>/<key>/<endpoint>` with `value`. The directory of the key may vanish under our hands, when another
+    /// endpoint withdraws the last entry in it.
+    fn add_entry(&self, kind: &str, key: &str, endpoint: &str, value: &str) -> Result<(), Errno> {
+        let directory = format!("{kind}/{key}");
+        let entry = format!("{directory}/{endpoint}");
+        for _ in 0..PUBLISH_TRIES {
+            make_directory(&self.directory, &directory)?;
+            match rustix::fs::symlinkat(value, &self.directory, &entry) {
+                Err(Errno::NOENT) => {}
+                Err(Errno::EXIST) => return self.replace_entry(&directory, endpoint, value),
+                done => return done,
+            }
+        }
+        Err(Errno::BUSY)
+    }
+
+    /// Gives an entry another value; it is there all the time.
+    fn replace_entry(&self, directory: &str, endpoint: &str, value: &str) -> Result<(), Errno> {
+        let (entry, aside) = (format!("{directory}/{endpoint}"), format!("{directory}/.{endpoint}"));
+        // Left by a publisher that died here.
+        tolerate(self.unlink(&aside, AtFlags::empty()), &[Errno::NOENT])?;
+        rustix::fs::symlinkat(value, &self.directory, &aside)?;
+        rustix::fs::renameat(&self.directory, &aside, &self.directory, &entry)
+    }
+
+    fn remove_entries(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
+        for name in &record.names {
+            self.remove_entry(NAMES, name.as_str(), endpoint)?;
+        }
+        self.remove_entry(ADDRESSES, &record.address.to_string(), endpoint)
+    }
+
+    fn remove_entry(&self, kind: &str, key: &str, endpoint: &str) -> Result<(), Errno> {
+        let directory = format!("{kind}/{key}");
+        tolerate(self.unlink(&format!("{directory}/{endpoint}"), AtFlags::empty()), &[Errno::NOENT])?;
+        // Others may have an entry there.
+        tolerate(self.unlink(&directory, AtFlags::REMOVEDIR), &[Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST])
+    }
+
+    /// The values of all entries of a key, at most `limit`.
+    fn entries(&self, kind: &str, key: &str, limit: usize) -> Result<Vec<String>, Errno> {
+        let opened = rustix::fs::openat(&self.directory, format!("{kind}/{key}"), DIRECTORY, Mode::empty());
+        let Some(directory) = absent(opened)? else { return Ok(Vec::new()) };
+        let mut values = Vec::new();
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            if entry.file_name().to_bytes().starts_with(b".") {
+                continue;
+            }
+            values.extend(read_entry(&directory, entry.file_name())?);
+            if values.len() == limit {
+                break;
+            }
+        }
+        Ok(values)
+    }
+
+    fn record(&self, endpoint: &str) -> Result<Option<Record>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let opened =
+            rustix::fs::openat(&self.directory, format!("{ENDPOINTS}/{endpoint}"), flags, Mode::empty());
+        let Some(file) = absent(opened)? else { return Ok(None) };
+        let mut text = String::new();
+        let read = std::io::Read::read_to_string(
+            &mut std::io::Read::take(std::fs::File::from(file), RECORD),
+            &mut text,
+        );
+        read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let mut lines = text.lines();
+        let address = lines.next().and_then(|line| line.parse().ok()).ok_or(Errno::IO)?;
+        Ok(Some(Record { address, names: lines.filter_map(|line| Name::parse(line).ok()).collect() }))
+    }
+
+    /// Writes the record beside its place and renames it there: it is read whole or not at all.
+    fn write_record(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
+        let mut text = record.address.to_string();
+        for name in &record.names {
+            text.push('\n');
+            text.push_str(name.as_str());
+        }
+        let (aside, place) = (format!("{ENDPOINTS}/.{endpoint}"), format!("{ENDPOINTS}/{endpoint}"));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.directory, &aside, flags, Mode::RUSR | Mode::WUSR)?;
+        std::io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        rustix::fs::renameat(&self.directory, &aside, &self.directory, &place)
+    }
+
+    fn unlink(&self, path: &str, flags: AtFlags) -> Result<(), Errno> {
+        rustix::fs::unlinkat(&self.directory, path, flags)
+    }
+}
+
+/// The text of one entry; none when it was withdrawn a moment ago.
+fn read_entry(directory: &OwnedFd, entry: &CStr) -> Result<Option<String>, Errno> {
+    let text = absent(rustix::fs::readlinkat(directory, entry, Vec::new()))?;
+    Ok(text.and_then(|text| text.into_string().ok()))
+}
+
+fn make_directory(at: impl AsFd, path: impl rustix::path::Arg) -> Result<(), Errno> {
+    tolerate(rustix::fs::mkdirat(at, path, Mode::RWXU), &[Errno::EXIST])
+}
+
+fn tolerate(result: Result<(), Errno>, expected: &[Errno]) -> Result<(), Errno> {
+    match result {
+        Err(errno) if expected.contains(&errno) => Ok(()),
+        result => result,
+    }
+}
+
+fn absent<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Identifiers are names of files, and those beginning with a dot are ours.
+fn check_endpoint(text: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if (1..=ENDPOINT).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(Error::Endpoint { text: text.to_owned() })
+    }
+}

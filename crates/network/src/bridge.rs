@@ -1,0 +1,132 @@
+//! The network's bridge: made or adopted, with its address and settings.
+
+use coracle_sys::netlink::Socket;
+use coracle_sys::netlink::route::{self, InterfaceName, Link, Mac, Prefix};
+use coracle_sys::netns;
+use rustix::io::Errno;
+
+use crate::error::{Attempt, Error, Result};
+use crate::namespace::set_where_present;
+use crate::subnet::Ipv4Net;
+
+/// What the bridge should be.
+#[derive(Debug, Clone)]
+pub(crate) struct Bridge {
+    pub(crate) name: InterfaceName,
+    pub(crate) subnet: Ipv4Net,
+    /// Largest packet, in bytes.
+    pub(crate) mtu: u32,
+}
+
+/// The bridge as found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ensured {
+    /// Its number.
+    pub(crate) index: u32,
+    /// Whether anything was missing.
+    pub(crate) changed: bool,
+}
+
+/// The hardware address that belongs to an address, as Docker derives it.
+pub(crate) fn mac_of(address: std::net::Ipv4Addr) -> Mac {
+    let [a, b, c, d] = address.octets();
+    Mac([0x02, 0x42, a, b, c, d])
+}
+
+impl Bridge {
+    /// Makes the bridge what it should be, whatever it is now, in the calling thread's namespace.
+    pub(crate) fn ensure(&self, socket: &Socket) -> Result<Ensured> {
+        let (link, made) = match self.find(socket)? {
+            Some(link) => (link, false),
+            None => (self.create(socket)?, true),
+        };
+        if link.kind.as_deref() != Some("bridge") {
+            return Err(Error::NotABridge { name: link.name });
+        }
+        let mut corrections = Vec::new();
+        if !link.up {
+            corrections.push(route::set_up(link.index));
+        }
+        if link.mtu != self.mtu {
+            corrections.push(route::set_mtu(link.index, self.mtu));
+        }
+        self.correct_addresses(socket, link.index, &mut corrections)?;
+        let changed = made || !corrections.is_empty();
+        if !corrections.is_empty() {
+            socket.request(&corrections).attempt(|| format!("set up bridge {}", self.name))?;
+        }
+        self.settings().attempt(|| format!("set up bridge {}", self.name))?;
+        Ok(Ensured { index: link.index, changed })
+    }
+
+    /// Removes the bridge, which may be gone already.
+    pub(crate) fn remove(&self, socket: &Socket) -> Result<()> {
+        remove_link(socket, &self.name)
+    }
+
+    fn find(&self, socket: &Socket) -> Result<Option<Link>> {
+        find_link(socket, &self.name)
+    }
+
+    fn create(&self, socket: &Socket) -> Result<Link> {
+        let attempt = || format!("create bridge {}", self.name);
+        let create = route::create_bridge(&self.name, mac_of(self.subnet.address()), self.mtu);
+        let replies = socket.request(&[create, route::get_link(&self.name)]).attempt(attempt)?;
+        let missing = || coracle_sys::Error::Unexpected {
+            subject: self.name.to_string(),
+            expected: "described by the kernel that just made it",
+        };
+        replies.iter().find_map(Link::parse).ok_or_else(missing).attempt(attempt)
+    }
+
+    fn correct_addresses(
+        &self,
+        socket: &Socket,
+        index: u32,
+        corrections: &mut Vec<coracle_sys::netlink::Message>,
+    ) -> Result<()> {
+        let listed = socket
+            .dump(&route::list_addresses())
+            .attempt(|| format!("list the addresses of bridge {}", self.name))?;
+        let wanted = Prefix { address: self.subnet.address(), length: self.subnet.length(), index };
+        let present: Vec<_> =
+            listed.iter().filter_map(Prefix::parse_address).filter(|prefix| prefix.index == index).collect();
+        for other in present.iter().filter(|&prefix| *prefix != wanted) {
+            corrections.push(route::delete_address(index, other.address, other.length));
+        }
+        if !present.contains(&wanted) {
+            corrections.push(route::add_address(index, wanted.address, wanted.length));
+        }
+        Ok(())
+    }
+
+    /// `route_localnet` lets 127.0.0.1 of this host reach published ports; the table's guard keeps containers from
+    /// using it the other way. IPv6 is off, and nobody's router advertisement is believed (CVE-2020-10749).
+    fn settings(&self) -> coracle_sys::Result<()> {
+        if netns::sysctl("ipv4/ip_forward")? != "1" {
+            netns::set_sysctl("ipv4/ip_forward", "1")?;
+        }
+        netns::set_sysctl(&format!("ipv4/conf/{}/route_localnet", self.name), "1")?;
+        set_where_present(&format!("ipv6/conf/{}/accept_ra", self.name), "0")?;
+        set_where_present(&format!("ipv6/conf/{}/disable_ipv6", self.name), "1")
+    }
+}
+
+/// Looks for an interface.
+pub(crate) fn find_link(socket: &Socket, name: &InterfaceName) -> Result<Option<Link>> {
+    match socket.request(&[route::get_link(name)]) {
+        Ok(replies) => Ok(replies.iter().find_map(Link::parse)),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
+        Err(error) => Err(error).attempt(|| format!("look for interface {name}")),
+    }
+}
+
+/// Removes an interface, which may be gone already.
+pub(crate) fn remove_link(socket: &Socket, name: &InterfaceName) -> Result<()> {
+    match socket.request(&[route::delete_link(name)]) {
+        Err(error) if error.errno() != Some(Errno::NODEV) => {
+            Err(error).attempt(|| format!("remove interface {name}"))
+        }
+        _ => Ok(()),
+    }
+}

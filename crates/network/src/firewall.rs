@@ -1,0 +1,339 @@
+//! The engine's nftables table as this network uses it: installed, verified, healed, removed; and its elements.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use coracle_sys::netlink::route::InterfaceName;
+use coracle_sys::netlink::{self, Message, Reply, Socket};
+use rustix::io::Errno;
+
+use crate::conntrack::{self, Flow};
+use crate::endpoint::{Endpoint, Published};
+use crate::error::{Attempt, Error, Result};
+use crate::exceptions::Exceptions;
+use crate::nft::{self, Element, Elements, ListedRule, Transaction};
+use crate::ruleset::{self, BRIDGES, FOREIGN, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
+use crate::subnet::Ipv4Net;
+
+/// The engine's table, for one of its bridges.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    socket: Socket,
+    table: String,
+    bridge: InterfaceName,
+    subnet: Ipv4Net,
+    exceptions: Exceptions,
+    /// The generation of rules at which everything was found in place. A change of our own advances both it and the
+    /// kernel's count by one; anybody else's makes them differ.
+    settled: Mutex<Option<u32>>,
+}
+
+/// The elements of some published ports.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct PortElements {
+    by_address: Elements,
+    anywhere: Elements,
+}
+
+impl PortElements {
+    /// The elements of one endpoint.
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        let mut elements = Self::default();
+        elements.add(endpoint);
+        elements
+    }
+
+    /// Adds those of one more endpoint.
+    pub(crate) fn add(&mut self, endpoint: &Endpoint) {
+        for port in &endpoint.ports {
+            let (transport, value) =
+                (port.protocol.number(), nft::target_value(endpoint.ip, port.container_port));
+            if port.host_ip.is_unspecified() {
+                self.anywhere.push(Element::entry(nft::port_key(transport, port.host_port), value));
+            } else {
+                let key = nft::address_port_key(transport, port.host_ip, port.host_port);
+                self.by_address.push(Element::entry(key, value));
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_address.is_empty() && self.anywhere.is_empty()
+    }
+
+    fn sets(&self) -> [(&'static str, &Elements); 2] {
+        [(PUBLISHED.name, &self.by_address), (PUBLISHED_ANYWHERE.name, &self.anywhere)]
+    }
+}
+
+impl Firewall {
+    /// Opens the calling thread's namespace's firewall; changes nothing yet.
+    pub(crate) fn open(table: String, bridge: InterfaceName, subnet: Ipv4Net) -> Result<Self> {
+        let socket = Socket::open(netlink::Protocol::Netfilter)
+            .attempt(|| String::from("speak to the kernel's firewall"))?;
+        let exceptions = Exceptions::new(&table, &bridge);
+        Ok(Self { socket, table, bridge, subnet, exceptions, settled: Mutex::new(None) })
+    }
+
+    /// How many times the socket has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.socket.sent()
+    }
+
+    /// Puts the constant content and this bridge in place, and the exceptions in another engine's table.
+    pub(crate) fn install(&self, foreign: &[InterfaceName]) -> Result<()> {
+        self.restore(&PortElements::default(), foreign)?;
+        self.exceptions.ensure(&self.socket)?;
+        Ok(())
+    }
+
+    /// Publishes ports that nobody else has: all of them or none.
+    pub(crate) fn publish(&self, elements: &PortElements) -> Result<(), coracle_sys::Error> {
+        let mut transaction = Transaction::new(&self.table);
+        for (set, elements) in elements.sets() {
+            transaction.claim_elements(set, elements);
+        }
+        self.commit(transaction)
+    }
+
+    /// Publishes ports that may be published already.
+    pub(crate) fn ensure(&self, elements: &PortElements) -> Result<()> {
+        let mut transaction = Transaction::new(&self.table);
+        for (set, elements) in elements.sets() {
+            transaction.ensure_elements(set, elements);
+        }
+        self.commit(transaction).attempt(|| format!("publish ports in table {}", self.table))
+    }
+
+    /// Withdraws ports; those that somebody removed already are no failure.
+    pub(crate) fn withdraw(&self, elements: &PortElements) -> Result<()> {
+        let attempt = || format!("withdraw ports from table {}", self.table);
+        let mut transaction = Transaction::new(&self.table);
+        for (set, elements) in elements.sets() {
+            transaction.delete_elements(set, elements);
+        }
+        match absent(self.commit(transaction)).attempt(attempt)? {
+            Some(()) => Ok(()),
+            None => self.withdraw_remaining(elements),
+        }
+    }
+
+    /// Some elements are missing: adds them and deletes all in one transaction. Without the table nothing is left.
+    fn withdraw_remaining(&self, elements: &PortElements) -> Result<()> {
+        let mut transaction = Transaction::new(&self.table);
+        for (set, elements) in elements.sets() {
+            transaction.ensure_elements(set, elements);
+            transaction.delete_elements(set, elements);
+        }
+        absent(self.commit(transaction)).attempt(|| format!("withdraw ports from table {}", self.table))?;
+        Ok(())
+    }
+
+    /// Restores what is missing of the table, of this bridge's `ports` and of the exceptions. Asks one question when
+    /// nobody has changed any rule of the host.
+    pub(crate) fn heal(
+        &self,
+        ports: &PortElements,
+        foreign: impl FnOnce() -> Result<Vec<InterfaceName>>,
+    ) -> Result<bool> {
+        let now = self.generation()?;
+        // What is verified and restored from here on holds for this generation, plus our own changes since.
+        if self.lock().replace(now) == Some(now) {
+            return Ok(false);
+        }
+        foreign().and_then(|foreign| self.verify(ports, &foreign)).inspect_err(|_| *self.lock() = None)
+    }
+
+    fn verify(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
+        let whole = self.is_whole(ports, foreign)?;
+        if !whole {
+            self.restore(ports, foreign)?;
+        }
+        let added = self.exceptions.ensure(&self.socket)?;
+        Ok(!whole || added)
+    }
+
+    fn is_whole(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
+        let listed = self.list(&nft::list_rules(&self.table, None))?;
+        let mut found: Vec<_> = listed.iter().filter_map(ListedRule::parse).collect();
+        let expected = ruleset::rules();
+        // The kernel lists chain by chain; within a chain the order counts.
+        let position = |chain: &str| expected.iter().position(|(name, _)| *name == chain);
+        found.sort_by_key(|rule| position(&rule.chain));
+        let mut wanted: Vec<_> =
+            expected.iter().map(|(chain, rule)| (*chain, rule.comment.as_str())).collect();
+        wanted.sort_by_key(|(chain, _)| position(chain));
+        let same = found.len() == wanted.len()
+            && found.iter().zip(&wanted).all(|(rule, (chain, comment))| {
+                rule.chain == *chain && rule.comment.as_deref() == Some(*comment)
+            });
+        let own = self.own_sets();
+        let own = own.iter().map(|(set, elements)| (*set, elements));
+        let foreign = foreign_elements(foreign);
+        for (set, elements) in own.chain(ports.sets()).chain([(FOREIGN.name, &foreign)]) {
+            if !same || !self.has(set, elements)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has(&self, set: &str, wanted: &Elements) -> Result<bool> {
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        let present: std::collections::HashSet<_> = self.elements(set)?.into_iter().collect();
+        Ok(wanted.iter().all(|element| present.contains(element)))
+    }
+
+    /// The elements of a set; none if there is no such set.
+    fn elements(&self, set: &str) -> Result<Elements> {
+        Ok(nft::parse_elements(&self.list(&nft::list_elements(&self.table, set))?))
+    }
+
+    /// The ports whose target `is_ours` but that are not in `known`, withdrawn: what containers left that ended while
+    /// no engine ran. Returns how many.
+    pub(crate) fn withdraw_unknown(
+        &self,
+        known: &PortElements,
+        is_ours: impl Fn(std::net::Ipv4Addr) -> bool,
+    ) -> Result<usize> {
+        let known: std::collections::HashSet<_> = known.sets().into_iter().flat_map(|(_, e)| e).collect();
+        let stale = |set| -> Result<Elements> {
+            let mut elements = self.elements(set)?;
+            elements.retain(|element| {
+                let target = element.value.first_chunk::<4>().map(|&octets| octets.into());
+                target.is_some_and(&is_ours) && !known.contains(element)
+            });
+            Ok(elements)
+        };
+        let stale =
+            PortElements { by_address: stale(PUBLISHED.name)?, anywhere: stale(PUBLISHED_ANYWHERE.name)? };
+        if !stale.is_empty() {
+            self.withdraw(&stale)?;
+        }
+        Ok(stale.by_address.len() + stale.anywhere.len())
+    }
+
+    /// Takes this bridge out, and the table with it when it was the last.
+    pub(crate) fn remove(&self, ports: &PortElements) -> Result<()> {
+        self.exceptions.remove(&self.socket)?;
+        self.withdraw(ports)?;
+        let mut transaction = Transaction::new(&self.table);
+        for (set, elements) in self.own_sets() {
+            transaction.ensure_elements(set, &elements);
+            transaction.delete_elements(set, &elements);
+        }
+        let attempt = || format!("remove bridge {} from table {}", self.bridge, self.table);
+        if absent(self.commit(transaction)).attempt(attempt)?.is_some()
+            && self.elements(BRIDGES.name)?.is_empty()
+        {
+            let mut transaction = Transaction::new(&self.table);
+            transaction.delete_table();
+            self.commit(transaction).attempt(|| format!("delete table {}", self.table))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets UDP flows that concern the ports of an endpoint: a flow keeps going where its first packet went.
+    /// Returns at once when the endpoint publishes no UDP port.
+    pub(crate) fn forget_flows(&self, endpoint: &Endpoint) -> Result<()> {
+        let udp = |port: &&Published| port.protocol == crate::Protocol::Udp;
+        let ports: std::collections::HashSet<_> =
+            endpoint.ports.iter().filter(udp).map(|port| port.host_port).collect();
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let concerns = |flow: &Flow| flow.target == endpoint.ip || ports.contains(&flow.port);
+        conntrack::forget_udp(&self.socket, concerns)
+            .attempt(|| format!("forget UDP flows of {}", endpoint.ip))
+    }
+
+    fn restore(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<()> {
+        let attempt = || format!("install table {}", self.table);
+        let mut transaction = Transaction::new(&self.table);
+        self.fill(&mut transaction, ports, foreign);
+        if self.commit(transaction).is_ok() {
+            return Ok(());
+        }
+        // Left by another version, or changed by hand into something that cannot become ours: begin again.
+        let mut transaction = Transaction::new(&self.table);
+        transaction.add_table();
+        transaction.delete_table();
+        self.fill(&mut transaction, ports, foreign);
+        self.commit(transaction).attempt(attempt)
+    }
+
+    fn fill(&self, transaction: &mut Transaction<'_>, ports: &PortElements, foreign: &[InterfaceName]) {
+        ruleset::install(transaction);
+        transaction.ensure_elements(FOREIGN.name, &foreign_elements(foreign));
+        for (set, elements) in self.own_sets().iter().map(|(set, e)| (*set, e)).chain(ports.sets()) {
+            transaction.ensure_elements(set, elements);
+        }
+    }
+
+    /// The elements of this network, whatever is attached to it.
+    fn own_sets(&self) -> [(&'static str, Elements); 3] {
+        let key = nft::interface_key(&self.bridge);
+        let passage = [key.as_slice(), &key].concat();
+        [
+            (BRIDGES.name, vec![Element::member(key)]),
+            (PASSAGES.name, vec![Element::member(passage)]),
+            (NETWORKS.name, nft::network_elements(self.subnet)),
+        ]
+    }
+
+    fn commit(&self, transaction: Transaction<'_>) -> Result<(), coracle_sys::Error> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let mut settled = self.lock();
+        self.socket.request(&transaction.finish())?;
+        *settled = settled.map(|generation| generation.wrapping_add(1));
+        Ok(())
+    }
+
+    fn generation(&self) -> Result<u32> {
+        let replies = self
+            .socket
+            .request(&[nft::get_generation()])
+            .attempt(|| String::from("ask for the generation of the firewall's rules"))?;
+        // A kernel that sends something else is treated as one that has changed.
+        Ok(nft::parse_generation(&replies).unwrap_or_default())
+    }
+
+    fn list(&self, message: &Message) -> Result<Vec<Reply>> {
+        let listed = absent(self.socket.dump(message)).attempt(|| format!("list table {}", self.table))?;
+        Ok(listed.unwrap_or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<u32>> {
+        // A number is whole even if a holder panicked.
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn foreign_elements(bridges: &[InterfaceName]) -> Elements {
+    bridges.iter().map(|name| Element::member(nft::interface_key(name))).collect()
+}
+
+/// `None` when the object asked about does not exist.
+pub(crate) fn absent<T>(result: coracle_sys::Result<T>) -> coracle_sys::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a refusal to publish means that another endpoint has one of the ports.
+pub(crate) fn is_taken(error: &coracle_sys::Error) -> bool {
+    matches!(error.errno(), Some(Errno::EXIST | Errno::BUSY))
+}
+
+/// The refusal to publish `ports`, as the caller sees it.
+pub(crate) fn refusal(error: coracle_sys::Error, ports: &[Published]) -> Error {
+    match ports {
+        [first, ..] if is_taken(&error) => Error::PortTaken { address: first.host_ip, port: first.host_port },
+        _ => Error::Kernel { attempt: String::from("publish ports"), source: error },
+    }
+}

@@ -1,0 +1,142 @@
+//! The constant content of an engine's table: no network and no container adds a rule, only elements.
+//!
+//! ```text
+//! set bridges    { name of a bridge of ours }                 set passages { bridge . same bridge }
+//! set networks   { addresses of its containers }             set foreign  { name of a bridge of Docker's }
+//! map published  { transport . address . port : target }      map published_anywhere { transport . port : target }
+//!
+//! guard        prerouting, before conntrack: nobody but this host speaks to or as 127.0.0.0/8
+//! prerouting   packets for this host → publish                output       likewise for this host's own
+//! publish      by address, then by port                       postrouting  masquerade
+//! forward      into a bridge: answers, the same bridge, published ports; nothing else. Into Docker's: published ports
+//! ```
+//!
+//! A set whose kind changes between versions gets another name: older kernels keep the old definition in silence.
+//!
+//! The guard makes `route_localnet` on the bridges safe (CVE-2020-8558). `forward` keeps a port published on
+//! 127.0.0.1 from a neighbour who routes to the container's own address (moby#45610). Only packets for this host are
+//! translated (CVE-2025-67499).
+
+use crate::nft::{Chain, Ct, Header, Hook, Meta, Rule, Set, SetKind, Transaction, Verdict};
+
+pub(crate) const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Interfaces };
+pub(crate) const PASSAGES: Set = Set { name: "passages", kind: SetKind::Passages };
+pub(crate) const FOREIGN: Set = Set { name: "foreign", kind: SetKind::Interfaces };
+pub(crate) const NETWORKS: Set = Set { name: "networks", kind: SetKind::Networks };
+pub(crate) const PUBLISHED: Set = Set { name: "published", kind: SetKind::PortsByAddress };
+pub(crate) const PUBLISHED_ANYWHERE: Set = Set { name: "published_anywhere", kind: SetKind::Ports };
+pub(crate) const SETS: [Set; 6] = [BRIDGES, PASSAGES, FOREIGN, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
+
+const PRIORITY_RAW: i32 = -300;
+const PRIORITY_DESTINATION: i32 = -100;
+const PRIORITY_FILTER: i32 = 0;
+const PRIORITY_SOURCE: i32 = 100;
+
+const GUARD: Chain = Chain { name: "guard", base: Some(("filter", Hook::Prerouting, PRIORITY_RAW)) };
+const PUBLISH: Chain = Chain { name: "publish", base: None };
+const PREROUTING: Chain =
+    Chain { name: "prerouting", base: Some(("nat", Hook::Prerouting, PRIORITY_DESTINATION)) };
+const OUTPUT: Chain = Chain { name: "output", base: Some(("nat", Hook::Output, PRIORITY_DESTINATION)) };
+const POSTROUTING: Chain =
+    Chain { name: "postrouting", base: Some(("nat", Hook::Postrouting, PRIORITY_SOURCE)) };
+const FORWARD: Chain = Chain { name: "forward", base: Some(("filter", Hook::Forward, PRIORITY_FILTER)) };
+const CHAINS: [Chain; 6] = [GUARD, PUBLISH, PREROUTING, OUTPUT, POSTROUTING, FORWARD];
+
+/// Every rule with its chain, in order.
+pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
+    let (input, output) = (Meta::InputName, Meta::OutputName);
+    let bridges = BRIDGES.name;
+    vec![
+        (
+            GUARD.name,
+            Rule::new("containers do not speak to 127.0.0.0/8 of the host")
+                .interface_in(input, bridges)
+                .in_loopback_net(Header::Destination)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            GUARD.name,
+            Rule::new("containers do not speak as 127.0.0.0/8")
+                .interface_in(input, bridges)
+                .in_loopback_net(Header::Source)
+                .verdict(Verdict::Drop),
+        ),
+        (PUBLISH.name, Rule::new("ports published on one address").translate_by_address(PUBLISHED.name)),
+        (PUBLISH.name, Rule::new("ports published everywhere").translate_by_port(PUBLISHED_ANYWHERE.name)),
+        (
+            PREROUTING.name,
+            Rule::new("127.0.0.0/8 belongs to this host alone")
+                .not_from_loopback()
+                .in_loopback_net(Header::Destination)
+                .verdict(Verdict::Return),
+        ),
+        (PREROUTING.name, Rule::new("published ports").for_this_host().verdict(Verdict::Jump(PUBLISH.name))),
+        (
+            OUTPUT.name,
+            Rule::new("published ports, from this host").for_this_host().verdict(Verdict::Jump(PUBLISH.name)),
+        ),
+        (
+            POSTROUTING.name,
+            Rule::new("a published port used from a container")
+                // By address: where br_netfilter is loaded, packets have no input interface here.
+                .source_in(NETWORKS.name)
+                .interface_in(output, bridges)
+                .connection(Ct::DestinationTranslated)
+                .masquerade(),
+        ),
+        (
+            POSTROUTING.name,
+            Rule::new("a published port used through 127.0.0.1")
+                .interface_in(output, bridges)
+                .in_loopback_net(Header::Source)
+                .masquerade(),
+        ),
+        (
+            POSTROUTING.name,
+            Rule::new("containers to the outside")
+                .interface_in(input, bridges)
+                .interface_not_in(output, bridges)
+                .masquerade(),
+        ),
+        (
+            FORWARD.name,
+            Rule::new("answers to containers")
+                .interface_in(output, bridges)
+                .connection(Ct::Known)
+                .verdict(Verdict::Accept),
+        ),
+        (FORWARD.name, Rule::new("within one bridge").passage_in(PASSAGES.name).verdict(Verdict::Accept)),
+        (
+            FORWARD.name,
+            Rule::new("everything but published ports")
+                .interface_in(output, bridges)
+                .connection_without(Ct::DestinationTranslated)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            FORWARD.name,
+            Rule::new("everything but ports that Docker published")
+                .interface_in(input, bridges)
+                .interface_in(output, FOREIGN.name)
+                .connection_without(Ct::DestinationTranslated)
+                .verdict(Verdict::Drop),
+        ),
+    ]
+}
+
+/// Creates what is missing and replaces all rules, at once: packets never meet half a table.
+pub(crate) fn install(transaction: &mut Transaction<'_>) {
+    transaction.add_table();
+    for (set, id) in SETS.into_iter().zip(1..) {
+        transaction.add_set(set, id);
+    }
+    for chain in CHAINS {
+        transaction.add_chain(chain);
+    }
+    for chain in CHAINS {
+        transaction.flush_chain(chain.name);
+    }
+    for (chain, rule) in rules() {
+        transaction.append_rule(chain, &rule);
+    }
+}

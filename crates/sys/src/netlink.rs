@@ -1,1 +1,0 @@
-//! Netlink sockets and messages.
