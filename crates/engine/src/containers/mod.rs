@@ -1,0 +1,4 @@
+//! Containers.
+
+pub mod modes;
+pub mod settings;

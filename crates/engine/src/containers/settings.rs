@@ -1,0 +1,291 @@
+//! What a client asked for when it created a container, parsed and checked for form, but not yet decided upon.
+//!
+//! These are the engine's own types: the daemon makes them of what arrives on the wire, [`crate::records`] of what
+//! stands on disk.
+
+use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
+use coracle_network::PublishRequest;
+use coracle_spec::runtime::ConsoleSize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// The whole request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// The image as the client named it.
+    pub image: String,
+    /// The host name; the id's first 12 digits if empty.
+    pub hostname: String,
+    /// The NIS domain name.
+    pub domainname: String,
+    /// `USER[:GROUP]`.
+    pub user: String,
+    /// Which streams the creating client wants: input, output, error output.
+    pub attach: [bool; 3],
+    /// Whether the process has a terminal.
+    pub tty: bool,
+    /// The terminal's size at start.
+    pub console_size: Option<ConsoleSize>,
+    /// Whether the process has an input that stays open.
+    pub open_stdin: bool,
+    /// Whether the input ends with the first client's.
+    pub stdin_once: bool,
+    /// Variables, `NAME=value`, or `NAME` alone to remove one of the image's.
+    pub env: Vec<String>,
+    /// Arguments, or program and arguments.
+    pub cmd: Option<Vec<String>>,
+    /// The program.
+    pub entrypoint: Option<Vec<String>>,
+    /// Where the process begins.
+    pub working_dir: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Ports that the image listens on, `80/tcp`.
+    pub exposed_ports: BTreeSet<String>,
+    /// Paths that get an anonymous volume.
+    pub volumes: BTreeSet<String>,
+    /// The signal that stops the container; the image's, or SIGTERM, if empty.
+    pub stop_signal: String,
+    /// Seconds between that signal and SIGKILL; 10 if absent, for ever if negative.
+    pub stop_timeout: Option<i64>,
+    /// How health is checked.
+    pub healthcheck: Option<HealthCheck>,
+    /// `ONBUILD` triggers, which a commit carries on.
+    pub on_build: Vec<String>,
+    /// The shell of shell forms, which a commit carries on.
+    pub shell: Option<Vec<String>>,
+    /// What depends on the host.
+    pub host: HostSettings,
+}
+
+/// A health check. Durations in nanoseconds, 0 for the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", text]`, or empty to inherit.
+    pub test: Vec<String>,
+    /// Between two checks.
+    pub interval: i64,
+    /// For one check.
+    pub timeout: i64,
+    /// In which failures do not count.
+    pub start_period: i64,
+    /// Between two checks in the start period.
+    pub start_interval: i64,
+    /// Failures in a row that make the container unhealthy.
+    pub retries: i64,
+}
+
+/// What depends on the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostSettings {
+    /// `-v`: as the client wrote them, `SOURCE:TARGET[:OPTIONS]`.
+    pub binds: Vec<String>,
+    /// `--mount`.
+    pub mounts: Vec<MountSetting>,
+    /// `--tmpfs`: options by path.
+    pub tmpfs: BTreeMap<String, String>,
+    /// The network.
+    pub network: NetworkMode,
+    /// Names besides the container's own, on the network.
+    pub aliases: Vec<String>,
+    /// A fixed address on the network.
+    pub address: Option<std::net::Ipv4Addr>,
+    /// A fixed hardware address, as text.
+    pub mac_address: String,
+    /// Ports to publish.
+    pub ports: Vec<PublishRequest>,
+    /// Whether all exposed ports are published.
+    pub publish_all: bool,
+    /// What happens after an exit.
+    pub restart: RestartPolicy,
+    /// Whether the container is removed after its exit.
+    pub auto_remove: bool,
+    /// Whether nearly all confinement is off.
+    pub privileged: bool,
+    /// Whether the root is read-only.
+    pub readonly_root: bool,
+    /// Whether a reaper is the first process; the engine's default if absent.
+    pub init: Option<bool>,
+    /// Capabilities to add, with or without `CAP_`; `ALL` for all.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop.
+    pub cap_drop: Vec<String>,
+    /// Devices of the host.
+    pub devices: Vec<DeviceMapping>,
+    /// Rules of the device cgroup, as text.
+    pub device_cgroup_rules: Vec<String>,
+    /// Resource limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of `/dev/shm`, in bytes; 64 MiB if 0.
+    pub shm_size: i64,
+    /// Groups to add, names or numbers.
+    pub group_add: Vec<String>,
+    /// -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// Limits of the cgroup.
+    pub resources: Resources,
+    /// Servers for names.
+    pub dns: Vec<IpAddr>,
+    /// Domains to search.
+    pub dns_search: Vec<String>,
+    /// Options of the resolver.
+    pub dns_options: Vec<String>,
+    /// `NAME:ADDRESS`.
+    pub extra_hosts: Vec<String>,
+    /// `seccomp=…`, `no-new-privileges` and so on.
+    pub security_opt: Vec<String>,
+    /// Where the output goes.
+    pub log: LogSettings,
+    /// Paths hidden; the default ones if absent.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths read-only; the default ones if absent.
+    pub readonly_paths: Option<Vec<String>>,
+    /// The pid namespace.
+    pub pid: PidMode,
+    /// The ipc namespace.
+    pub ipc: IpcMode,
+    /// The uts namespace.
+    pub uts: UtsMode,
+    /// The cgroup namespace.
+    pub cgroupns: CgroupMode,
+    /// The cgroup above the container's; the engine's own if empty.
+    pub cgroup_parent: String,
+    /// Containers whose mounts are shared.
+    pub volumes_from: Vec<String>,
+    /// Free-form metadata for the runtime; never policy.
+    pub annotations: BTreeMap<String, String>,
+    /// The OCI runtime as the client named it; the engine's own if empty.
+    pub runtime: String,
+}
+
+/// One `--mount`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountSetting {
+    /// `bind`, `volume` or `tmpfs`.
+    pub kind: String,
+    /// The host's path, or the volume's name.
+    pub source: String,
+    /// Where, inside the container.
+    pub target: String,
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// Propagation of a bind mount; `rprivate` if empty.
+    pub propagation: String,
+    /// Whether a bind mount leaves out what is mounted below it.
+    pub non_recursive: bool,
+    /// Whether a missing source of a bind mount is made.
+    pub create_source: bool,
+    /// Whether a new volume is left empty.
+    pub no_copy: bool,
+    /// Labels of a new volume.
+    pub labels: BTreeMap<String, String>,
+    /// The driver of a new volume; `local` if empty.
+    pub driver: String,
+    /// Options of the driver.
+    pub driver_options: BTreeMap<String, String>,
+    /// Size of a tmpfs, in bytes.
+    pub tmpfs_size: i64,
+    /// Mode of a tmpfs.
+    pub tmpfs_mode: u32,
+}
+
+/// What happens after an exit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is started again, and at every start of the engine.
+    Always,
+    /// The same, unless somebody stopped it.
+    UnlessStopped,
+    /// It is started again after a failure, so many times; without end if 0.
+    OnFailure(u32),
+}
+
+/// A device of the host inside the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceMapping {
+    /// On the host.
+    pub host: String,
+    /// Inside the container.
+    pub container: String,
+    /// Letters of `rwm`.
+    pub permissions: String,
+}
+
+/// A resource limit of processes, by its name in ulimit(1), for instance `nofile`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ulimit {
+    /// The name.
+    pub name: String,
+    /// The soft limit; -1 for none.
+    pub soft: i64,
+    /// The hard limit; -1 for none.
+    pub hard: i64,
+}
+
+/// Limits of the cgroup. 0 and empty leave the kernel's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes of memory and swap together; -1 without limit.
+    pub memory_swap: i64,
+    /// Soft limit, in bytes.
+    pub memory_reservation: i64,
+    /// 0 to 100.
+    pub memory_swappiness: Option<i64>,
+    /// Whether the out-of-memory killer is off.
+    pub oom_kill_disable: bool,
+    /// Relative weight.
+    pub cpu_shares: i64,
+    /// Microseconds.
+    pub cpu_period: i64,
+    /// Microseconds per period.
+    pub cpu_quota: i64,
+    /// Billionths of a processor.
+    pub nano_cpus: i64,
+    /// For instance `0-2,7`.
+    pub cpuset_cpus: String,
+    /// For instance `0`.
+    pub cpuset_mems: String,
+    /// Microseconds.
+    pub cpu_realtime_period: i64,
+    /// Microseconds.
+    pub cpu_realtime_runtime: i64,
+    /// Tasks; none if absent, 0 or negative.
+    pub pids: Option<i64>,
+    /// 10 to 1000.
+    pub blkio_weight: u16,
+    /// Weights by device path.
+    pub blkio_weight_device: Vec<DeviceRate>,
+    /// Bytes per second by device path.
+    pub blkio_read_bps: Vec<DeviceRate>,
+    /// Bytes per second by device path.
+    pub blkio_write_bps: Vec<DeviceRate>,
+    /// Operations per second by device path.
+    pub blkio_read_iops: Vec<DeviceRate>,
+    /// Operations per second by device path.
+    pub blkio_write_iops: Vec<DeviceRate>,
+}
+
+/// A number for one block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceRate {
+    /// The device's path on the host.
+    pub path: String,
+    /// The weight or rate.
+    pub rate: u64,
+}
+
+/// Where the output goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `json-file`, `local` or `none`; the engine's default if empty.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
