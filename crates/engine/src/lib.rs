@@ -2,3 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod containers;
+pub mod error;
+pub mod events;
+mod launcher;
+mod shim;
+
+pub use error::{Error, Result};

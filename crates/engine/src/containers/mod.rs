@@ -1,4 +1,67 @@
-//! Containers.
+//! Containers: what they are, what can be done with them, and the task that does it.
 
+mod admit;
+mod confinement;
+mod limits;
+mod merge;
 pub mod modes;
+mod network;
+mod oci_spec;
+mod record;
 pub mod settings;
+pub mod state;
+
+pub use confinement::{MASKED_PATHS, READONLY_PATHS};
+
+use coracle_network::Endpoint;
+use coracle_spec::{ContainerId, Digest, Name};
+use settings::Settings;
+use state::State;
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+/// A container as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, without a slash.
+    pub name: Name,
+    /// When it was made.
+    pub created: OffsetDateTime,
+    /// The id of its image.
+    pub image: Digest,
+    /// The layers of its image, the lowest first.
+    pub layers: Vec<Digest>,
+    /// What was asked for, with what the image added.
+    pub settings: Arc<Settings>,
+    /// Its volumes and bind mounts.
+    pub mounts: Vec<MountPoint>,
+    /// How it is.
+    pub state: State,
+    /// Where it is on its network, while it runs.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// A volume or bind mount of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountPoint {
+    /// `bind`, `volume` or `tmpfs`.
+    pub kind: String,
+    /// The volume's name.
+    pub name: String,
+    /// The directory on the host.
+    pub source: String,
+    /// Where, inside the container.
+    pub destination: String,
+    /// The client's options, for instance `ro,z`.
+    pub mode: String,
+    /// Whether it can be written.
+    pub writable: bool,
+    /// Propagation of a bind mount.
+    pub propagation: String,
+    /// The volume's driver.
+    pub driver: String,
+    /// Whether the volume was made for this container alone.
+    pub anonymous: bool,
+}

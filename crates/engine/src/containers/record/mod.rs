@@ -1,0 +1,234 @@
+//! A container's record: what is known of it after the engine was killed.
+
+mod settings;
+
+use super::Description;
+use super::state::{State, Status};
+use coracle_network::{Endpoint, InterfaceName, Published};
+use coracle_spec::{ContainerId, Digest, Name};
+use serde::{Deserialize, Serialize};
+use settings::Transport;
+use std::net::Ipv4Addr;
+use time::OffsetDateTime;
+
+/// The version of the documents written here.
+const VERSION: u32 = 1;
+
+/// Why a record is not understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It is no such document.
+    #[error("the record is damaged")]
+    Damaged(#[from] serde_json::Error),
+    /// A name or id in it is none.
+    #[error("the record names something impossible")]
+    Name(#[from] coracle_spec::Error),
+    /// An interface or address in it is none.
+    #[error("the record has an impossible endpoint")]
+    Endpoint,
+    /// A later release wrote it.
+    #[error("the record has version {0}, this engine knows {VERSION}")]
+    Version(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    id: String,
+    name: String,
+    created: i128,
+    image: String,
+    layers: Vec<String>,
+    settings: settings::Settings,
+    #[serde(default)]
+    mounts: Vec<MountPoint>,
+    state: RunState,
+    endpoint: Option<EndpointRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MountPoint {
+    kind: String,
+    name: String,
+    source: String,
+    destination: String,
+    mode: String,
+    writable: bool,
+    propagation: String,
+    driver: String,
+    anonymous: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RunState {
+    status: String,
+    exit_code: i32,
+    error: String,
+    oom_killed: bool,
+    started_at: Option<i128>,
+    finished_at: Option<i128>,
+    restart_count: u32,
+    stopped_by_hand: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndpointRecord {
+    interface: String,
+    ip: Ipv4Addr,
+    prefix_length: u8,
+    gateway: Ipv4Addr,
+    mac: String,
+    host_interface: String,
+    ports: Vec<Port>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Port {
+    protocol: Transport,
+    container_port: u16,
+    host_ip: Ipv4Addr,
+    host_port: u16,
+}
+
+/// The document of a container.
+pub(crate) fn write(description: &Description) -> String {
+    let record = Record {
+        version: VERSION,
+        id: description.id.to_string(),
+        name: description.name.to_string(),
+        created: description.created.unix_timestamp_nanos(),
+        image: description.image.to_string(),
+        layers: description.layers.iter().map(ToString::to_string).collect(),
+        settings: description.settings.as_ref().clone().into(),
+        mounts: description.mounts.iter().map(mount_record).collect(),
+        state: state_record(&description.state),
+        endpoint: description.endpoint.as_ref().map(endpoint_record),
+    };
+    serde_json::to_string(&record).expect("plain data has a document")
+}
+
+/// The container of a document. A container that ran is described as running; whether it still does is found out.
+pub(crate) fn read(text: &str) -> Result<Description, Error> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let head: Head = serde_json::from_str(text)?;
+    if head.version > VERSION {
+        return Err(Error::Version(head.version));
+    }
+    let record: Record = serde_json::from_str(text)?;
+    let id: ContainerId = record.id.parse()?;
+    Ok(Description {
+        name: record.name.parse::<Name>()?,
+        created: moment(record.created),
+        image: record.image.parse::<Digest>()?,
+        layers: record.layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?,
+        settings: std::sync::Arc::new(record.settings.into()),
+        mounts: record.mounts.into_iter().map(mount_of).collect(),
+        state: state_of(record.state),
+        endpoint: record.endpoint.map(|endpoint| endpoint_of(&id, endpoint)).transpose()?,
+        id,
+    })
+}
+
+fn moment(nanoseconds: i128) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn mount_record(mount: &super::MountPoint) -> MountPoint {
+    let mount = mount.clone();
+    MountPoint {
+        kind: mount.kind,
+        name: mount.name,
+        source: mount.source,
+        destination: mount.destination,
+        mode: mount.mode,
+        writable: mount.writable,
+        propagation: mount.propagation,
+        driver: mount.driver,
+        anonymous: mount.anonymous,
+    }
+}
+
+fn mount_of(mount: MountPoint) -> super::MountPoint {
+    super::MountPoint {
+        kind: mount.kind,
+        name: mount.name,
+        source: mount.source,
+        destination: mount.destination,
+        mode: mount.mode,
+        writable: mount.writable,
+        propagation: mount.propagation,
+        driver: mount.driver,
+        anonymous: mount.anonymous,
+    }
+}
+
+fn state_record(state: &State) -> RunState {
+    RunState {
+        status: state.status.to_string(),
+        exit_code: state.exit_code,
+        error: state.error.clone(),
+        oom_killed: state.oom_killed,
+        started_at: state.started_at.map(OffsetDateTime::unix_timestamp_nanos),
+        finished_at: state.finished_at.map(OffsetDateTime::unix_timestamp_nanos),
+        restart_count: state.restart_count,
+        stopped_by_hand: state.stopped_by_hand,
+    }
+}
+
+fn state_of(record: RunState) -> State {
+    let known =
+        [Status::Created, Status::Running, Status::Paused, Status::Restarting, Status::Exited, Status::Dead];
+    State {
+        status: known.into_iter().find(|s| s.to_string() == record.status).unwrap_or(Status::Exited),
+        pid: 0,
+        exit_code: record.exit_code,
+        error: record.error,
+        oom_killed: record.oom_killed,
+        started_at: record.started_at.map(moment),
+        finished_at: record.finished_at.map(moment),
+        restart_count: record.restart_count,
+        stopped_by_hand: record.stopped_by_hand,
+    }
+}
+
+fn endpoint_record(endpoint: &Endpoint) -> EndpointRecord {
+    let port = |published: &Published| Port {
+        protocol: published.protocol.into(),
+        container_port: published.container_port,
+        host_ip: published.host_ip,
+        host_port: published.host_port,
+    };
+    EndpointRecord {
+        interface: endpoint.interface.to_string(),
+        ip: endpoint.ip,
+        prefix_length: endpoint.prefix_length,
+        gateway: endpoint.gateway,
+        mac: endpoint.mac.to_string(),
+        host_interface: endpoint.host_interface.to_string(),
+        ports: endpoint.ports.iter().map(port).collect(),
+    }
+}
+
+fn endpoint_of(id: &ContainerId, record: EndpointRecord) -> Result<Endpoint, Error> {
+    let interface = |name: &str| InterfaceName::new(name).map_err(|_| Error::Endpoint);
+    let port = |port: Port| Published {
+        protocol: port.protocol.into(),
+        container_port: port.container_port,
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+    };
+    Ok(Endpoint {
+        container_id: id.to_string(),
+        interface: interface(&record.interface)?,
+        ip: record.ip,
+        prefix_length: record.prefix_length,
+        gateway: record.gateway,
+        mac: super::network::parse_mac(&record.mac).ok_or(Error::Endpoint)?,
+        host_interface: interface(&record.host_interface)?,
+        ports: record.ports.into_iter().map(port).collect(),
+    })
+}

@@ -1,0 +1,78 @@
+//! What has happened, for those who listen and those who ask later.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+
+/// Most events that are remembered.
+const REMEMBERED: usize = 1024;
+/// Most events that wait for one listener; a slower one misses the oldest.
+const BACKLOG: usize = 1024;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// To what kind of thing: `container`, `image`, `volume`, `network`, `daemon`.
+    pub kind: &'static str,
+    /// What: `create`, `start`, `die` and so on.
+    pub action: String,
+    /// The thing's id or name.
+    pub id: String,
+    /// Its name, image, labels, and details of the action.
+    pub attributes: BTreeMap<String, String>,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// Tells everybody who listens.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    sender: broadcast::Sender<Event>,
+    past: Mutex<VecDeque<Event>>,
+}
+
+impl Bus {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::default() }
+    }
+
+    pub(crate) fn tell(
+        &self,
+        kind: &'static str,
+        action: impl Into<String>,
+        id: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let at = OffsetDateTime::now_utc();
+        let event = Event { kind, action: action.into(), id: id.to_owned(), attributes, at };
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if past.len() == REMEMBERED {
+            past.pop_front();
+        }
+        past.push_back(event.clone());
+        // Nobody listening is no failure. Sent under the lock, so that `listen` neither misses nor doubles one.
+        let _ = self.sender.send(event);
+    }
+
+    /// What is remembered, and everything from now on.
+    pub(crate) fn listen(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        (past.iter().cloned().collect(), self.sender.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_gets_the_past_and_the_future_without_a_gap() {
+        let bus = Bus::new();
+        bus.tell("container", "create", "a", BTreeMap::new());
+        let (past, mut receiver) = bus.listen();
+        bus.tell("container", "start", "a", BTreeMap::new());
+        assert_eq!(past.iter().map(|e| e.action.as_str()).collect::<Vec<_>>(), ["create"]);
+        assert_eq!(receiver.try_recv().unwrap().action, "start");
+    }
+}

@@ -1,0 +1,130 @@
+//! A connection to a shim: requests that wait for their replies, events that arrive in between.
+
+use crate::error::{Attempt, Error, Result};
+use coracle_runtime::channel;
+use coracle_runtime::protocol::{self, Event, FailureKind, Message, Reply, Request, SOCKET};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+type Answer = (Reply, Vec<OwnedFd>);
+type Pending = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
+
+/// A connection. Its reader ends when the last handle is dropped or the shim ends.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    pending: Arc<Pending>,
+    next: AtomicU64,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Shim {
+    /// Speaks over `socket`. The channel of events ends with the shim.
+    pub(crate) fn new(socket: OwnedFd) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        channel::set_nonblocking(&socket).attempt(|| "prepare the shim's socket".into())?;
+        let socket = Arc::new(AsyncFd::new(socket).attempt(|| "watch the shim's socket".into())?);
+        let pending = Arc::new(Pending::default());
+        let (sender, events) = mpsc::unbounded_channel();
+        let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), sender));
+        Ok((Self { socket, pending, next: AtomicU64::new(1), reader }, events))
+    }
+
+    /// Finds the shim whose state directory this is.
+    pub(crate) fn connect(directory: &Path) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        let subject = || format!("connect to the shim in {}", directory.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty()).attempt(subject)?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .attempt(subject)?;
+        let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+        SocketAddrUnix::new(path).and_then(|address| connect(&socket, &address)).attempt(subject)?;
+        Self::new(socket)
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the container has ended, [`Error::Start`] and [`Error::Invalid`] for what the shim
+    /// refused.
+    pub(crate) async fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        self.send(id, request, descriptors).await?;
+        let ended = || Error::Conflict("the container has just ended".to_owned());
+        let (reply, descriptors) = receiver.await.map_err(|_| ended())?;
+        match reply {
+            Reply::Failed(failure) => Err(match failure.kind {
+                FailureKind::NotFound => Error::Start { code: 127, text: failure.text },
+                FailureKind::NotExecutable => Error::Start { code: 126, text: failure.text },
+                FailureKind::Invalid => Error::Invalid(failure.text),
+                FailureKind::Gone => Error::Conflict(failure.text),
+                FailureKind::Other => Error::Start { code: 128, text: failure.text },
+            }),
+            reply => Ok((reply, descriptors)),
+        }
+    }
+
+    async fn send(&self, id: u64, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        loop {
+            let mut ready = self.socket.writable().await.attempt(|| "wait for the shim".into())?;
+            match protocol::send(self.socket.as_fd(), id, request, descriptors) {
+                Err(error) if would_block(&error) => ready.clear_ready(),
+                Err(coracle_runtime::Error::Protocol { source, .. })
+                    if source.kind() == io::ErrorKind::BrokenPipe =>
+                {
+                    return Err(Error::Conflict("the container has just ended".to_owned()));
+                }
+                sent => return sent.attempt(|| "send a request to the shim".into()),
+            }
+        }
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+fn would_block(error: &coracle_runtime::Error) -> bool {
+    matches!(error, coracle_runtime::Error::Protocol { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+}
+
+async fn read(socket: Arc<AsyncFd<OwnedFd>>, pending: Arc<Pending>, events: mpsc::UnboundedSender<Event>) {
+    loop {
+        let Ok(mut ready) = socket.readable().await else { break };
+        match protocol::receive::<Message>(socket.as_fd()) {
+            Err(error) if would_block(&error) => ready.clear_ready(),
+            Ok(Some((frame, descriptors))) => match frame.body {
+                Message::Reply(reply) => {
+                    let waiting = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&frame.id);
+                    if let Some(waiting) = waiting {
+                        // Who asked may have gone away meanwhile.
+                        let _ = waiting.send((reply, descriptors));
+                    }
+                }
+                Message::Event(event) => {
+                    if events.send(event).is_err() {
+                        break;
+                    }
+                }
+            },
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "a shim's connection is broken");
+                break;
+            }
+        }
+    }
+    // Who still waits for a reply learns that there will be none.
+    pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
