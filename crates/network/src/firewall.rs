@@ -155,7 +155,7 @@ impl Firewall {
     fn is_whole(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
         let listed = self.list(&nft::list_rules(&self.table, None))?;
         let mut found: Vec<_> = listed.iter().filter_map(ListedRule::parse).collect();
-        let expected = ruleset::rules();
+        let expected: Vec<_> = ruleset::rules().collect();
         // The kernel lists chain by chain; within a chain the order counts.
         let position = |chain: &str| expected.iter().position(|(name, _)| *name == chain);
         found.sort_by_key(|rule| position(&rule.chain));

@@ -155,6 +155,34 @@ fn host_ports_are_drawn_at_random_from_a_range_and_on_every_protocol() {
 }
 
 #[test]
+fn ports_of_a_running_container_come_and_go() {
+    lab::on_host(|lab| {
+        let driver = driver();
+        let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
+        let listener = listen(web.namespace.as_fd(), ANY, 80);
+        let (more, held) = driver.publish_more(&web.endpoint, &[tcp(None, 8081, 80), udp(53, 53)]).unwrap();
+        assert_eq!((more.ports.len(), held.sockets.len()), (3, 2));
+        let lan = lab.neighbour.as_fd();
+        for port in [8080, 8081] {
+            reach(lan, (lab::HOST, port), &listener).unwrap();
+        }
+        let refused = driver.publish_more(&more, &[tcp(None, 8082, 80), tcp(None, 8080, 80)]);
+        assert!(matches!(refused, Err(Error::PortTaken { port: 8080, .. })));
+        let less = driver.unpublish(&more, &more.ports[1..]).unwrap();
+        assert_eq!(less, web.endpoint);
+        drop(held);
+        let rules = ruleset(lab);
+        assert!(!rules.contains("8081") && !rules.contains("8082") && !rules.contains("udp . 53"), "{rules}");
+        reach(lan, (lab::HOST, 8080), &listener).unwrap();
+        // What is withdrawn is not healed, what is published is.
+        run(lab.host.as_fd(), "nft flush ruleset");
+        driver.heal().unwrap();
+        assert_eq!(ruleset(lab).matches("8081").count(), 0);
+        reach(lan, (lab::HOST, 8080), &listener).unwrap();
+    });
+}
+
+#[test]
 fn docker_dropping_what_is_forwarded_does_not_stop_our_containers() {
     lab::on_host(|lab| {
         let host = lab.host.as_fd();
