@@ -2,11 +2,10 @@
 
 use coracle_sys::netlink::Socket;
 use coracle_sys::netlink::route::{self, InterfaceName, Link, Mac, Prefix};
-use coracle_sys::netns;
 use rustix::io::Errno;
 
 use crate::error::{Attempt, Error, Result};
-use crate::namespace::set_where_present;
+use crate::namespace::ensure_setting;
 use crate::subnet::Ipv4Net;
 
 /// What the bridge should be.
@@ -103,12 +102,10 @@ impl Bridge {
     /// `route_localnet` lets 127.0.0.1 of this host reach published ports; the table's guard keeps containers from
     /// using it the other way. IPv6 is off, and nobody's router advertisement is believed (CVE-2020-10749).
     fn settings(&self) -> coracle_sys::Result<()> {
-        if netns::sysctl("ipv4/ip_forward")? != "1" {
-            netns::set_sysctl("ipv4/ip_forward", "1")?;
-        }
-        netns::set_sysctl(&format!("ipv4/conf/{}/route_localnet", self.name), "1")?;
-        set_where_present(&format!("ipv6/conf/{}/accept_ra", self.name), "0")?;
-        set_where_present(&format!("ipv6/conf/{}/disable_ipv6", self.name), "1")
+        ensure_setting("ipv4/ip_forward", "1")?;
+        ensure_setting(&format!("ipv4/conf/{}/route_localnet", self.name), "1")?;
+        ensure_setting(&format!("ipv6/conf/{}/accept_ra", self.name), "0")?;
+        ensure_setting(&format!("ipv6/conf/{}/disable_ipv6", self.name), "1")
     }
 }
 

@@ -55,7 +55,8 @@ pub struct PublishRequest {
     pub protocol: Protocol,
     /// The port inside the container.
     pub container_port: u16,
-    /// The host's address it appears on; `None` is every IPv4 address of the host.
+    /// The host's address it appears on; `None` is every IPv4 address of the host. Every IPv6 address is `::`, a request
+    /// of its own.
     pub host_ip: Option<IpAddr>,
     /// The host's port.
     pub host_port: HostPort,
@@ -94,8 +95,9 @@ pub struct Published {
     pub protocol: Protocol,
     /// The port inside the container.
     pub container_port: u16,
-    /// The host's address; `0.0.0.0` is every IPv4 address of the host.
-    pub host_ip: Ipv4Addr,
+    /// The host's address; `0.0.0.0` is every IPv4 address of the host, `::` every IPv6 address. The kernel translates
+    /// IPv4; what arrives by IPv6 the shim relays, see [`crate::Relay`].
+    pub host_ip: IpAddr,
     /// The host's port.
     pub host_port: u16,
 }

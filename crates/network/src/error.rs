@@ -16,7 +16,7 @@ pub enum Error {
     #[error("Bind for {address}:{port} failed: port is already allocated")]
     PortTaken {
         /// The host address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The host port asked for.
         port: u16,
     },
@@ -24,7 +24,7 @@ pub enum Error {
     #[error("all ports from {first} to {last} on {address} are already allocated")]
     RangeTaken {
         /// The host address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// First port of the range.
         first: u16,
         /// Last port of the range.
@@ -36,15 +36,17 @@ pub enum Error {
         /// The protocol of the port.
         protocol: Protocol,
         /// The host address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The host port asked for.
         port: u16,
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Ports cannot be published on this kind of address.
-    #[error("cannot publish a port on {address}: this network has IPv4 addresses only")]
+    /// Ports of this protocol cannot be published on this kind of address: nothing can relay them to IPv4.
+    #[error("cannot publish {protocol} ports on {address}: the network has IPv4 addresses only")]
     HostAddress {
+        /// The protocol of the port.
+        protocol: Protocol,
         /// The host address asked for.
         address: IpAddr,
     },

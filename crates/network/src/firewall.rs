@@ -1,5 +1,6 @@
 //! The engine's nftables table as this network uses it: installed, verified, healed, removed; and its elements.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coracle_sys::netlink::route::InterfaceName;
@@ -47,11 +48,16 @@ impl PortElements {
         for port in &endpoint.ports {
             let (transport, value) =
                 (port.protocol.number(), nft::target_value(endpoint.ip, port.container_port));
-            if port.host_ip.is_unspecified() {
-                self.anywhere.push(Element::entry(nft::port_key(transport, port.host_port), value));
-            } else {
-                let key = nft::address_port_key(transport, port.host_ip, port.host_port);
-                self.by_address.push(Element::entry(key, value));
+            match port.host_ip {
+                IpAddr::V4(ip) if ip.is_unspecified() => {
+                    self.anywhere.push(Element::entry(nft::port_key(transport, port.host_port), value));
+                }
+                IpAddr::V4(ip) => {
+                    let key = nft::address_port_key(transport, ip, port.host_port);
+                    self.by_address.push(Element::entry(key, value));
+                }
+                // Relayed by the shim: `::1` cannot be translated, and the container has no IPv6 address.
+                IpAddr::V6(_) => {}
             }
         }
     }
@@ -155,7 +161,7 @@ impl Firewall {
     fn is_whole(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
         let listed = self.list(&nft::list_rules(&self.table, None))?;
         let mut found: Vec<_> = listed.iter().filter_map(ListedRule::parse).collect();
-        let expected = ruleset::rules();
+        let expected: Vec<_> = ruleset::rules().collect();
         // The kernel lists chain by chain; within a chain the order counts.
         let position = |chain: &str| expected.iter().position(|(name, _)| *name == chain);
         found.sort_by_key(|rule| position(&rule.chain));
@@ -195,7 +201,7 @@ impl Firewall {
     pub(crate) fn withdraw_unknown(
         &self,
         known: &PortElements,
-        is_ours: impl Fn(std::net::Ipv4Addr) -> bool,
+        is_ours: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<usize> {
         let known: std::collections::HashSet<_> = known.sets().into_iter().flat_map(|(_, e)| e).collect();
         let stale = |set| -> Result<Elements> {

@@ -37,5 +37,5 @@ pub use driver::{Config, Driver, EngineId, Healed, Swept};
 pub use endpoint::{DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published};
 pub use error::{Error, Result};
 pub use namespace::{DnsSockets, Namespace, RESOLVER};
-pub use ports::Held;
+pub use ports::{Held, Relay};
 pub use subnet::{Ipv4Net, default_subnet};

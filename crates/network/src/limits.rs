@@ -15,5 +15,8 @@ pub const ELEMENTS_PER_MESSAGE: usize = 1000;
 /// The most that is read of the host's resolv.conf, in bytes.
 pub const RESOLV_CONF: u64 = 64 << 10;
 
+/// Connections by IPv6 that may wait for the shim to relay them.
+pub const RELAY_BACKLOG: i32 = 128;
+
 /// How often a random host port is drawn again when another socket listens on it already.
 pub const RANDOM_PORT_TRIES: usize = 16;

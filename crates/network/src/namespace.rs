@@ -98,16 +98,19 @@ impl AsFd for Namespace {
 fn loopback() -> coracle_sys::Result<Socket> {
     let route = Socket::open(netlink::Protocol::Route)?;
     route.request(&[route::set_up(LOOPBACK)])?;
-    set_where_present("ipv6/conf/default/disable_ipv6", "1")?;
-    set_where_present("ipv6/conf/default/accept_ra", "0")?;
+    ensure_setting("ipv6/conf/default/disable_ipv6", "1")?;
+    ensure_setting("ipv6/conf/default/accept_ra", "0")?;
     Ok(route)
 }
 
-/// Writes a setting that a kernel without IPv6 does not have.
-pub(crate) fn set_where_present(key: &str, value: &str) -> coracle_sys::Result<()> {
-    match netns::set_sysctl(key, value) {
+/// Makes a setting what it should be, unless the kernel does not have it, as without IPv6. Writing what is there already
+/// would not be free: the kernel takes locks and forgets routes.
+pub(crate) fn ensure_setting(key: &str, value: &str) -> coracle_sys::Result<()> {
+    match netns::sysctl(key) {
+        Ok(present) if present == value => Ok(()),
+        Ok(_) => netns::set_sysctl(key, value),
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-        result => result,
+        Err(error) => Err(error),
     }
 }
 

@@ -42,25 +42,36 @@ const POSTROUTING: Chain =
 const FORWARD: Chain = Chain { name: "forward", base: Some(("filter", Hook::Forward, PRIORITY_FILTER)) };
 const CHAINS: [Chain; 6] = [GUARD, PUBLISH, PREROUTING, OUTPUT, POSTROUTING, FORWARD];
 
+type Placed = (&'static str, Rule);
+
 /// Every rule with its chain, in order.
-pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
-    let (input, output) = (Meta::InputName, Meta::OutputName);
-    let bridges = BRIDGES.name;
-    vec![
+pub(crate) fn rules() -> impl Iterator<Item = Placed> {
+    guard().into_iter().chain(translation()).chain(masquerade()).chain(passage())
+}
+
+/// Nobody but this host speaks to or as 127.0.0.0/8.
+fn guard() -> [Placed; 2] {
+    [
         (
             GUARD.name,
             Rule::new("containers do not speak to 127.0.0.0/8 of the host")
-                .interface_in(input, bridges)
+                .interface_in(Meta::InputName, BRIDGES.name)
                 .in_loopback_net(Header::Destination)
                 .verdict(Verdict::Drop),
         ),
         (
             GUARD.name,
             Rule::new("containers do not speak as 127.0.0.0/8")
-                .interface_in(input, bridges)
+                .interface_in(Meta::InputName, BRIDGES.name)
                 .in_loopback_net(Header::Source)
                 .verdict(Verdict::Drop),
         ),
+    ]
+}
+
+/// Packets for published ports go to containers.
+fn translation() -> [Placed; 5] {
+    [
         (PUBLISH.name, Rule::new("ports published on one address").translate_by_address(PUBLISHED.name)),
         (PUBLISH.name, Rule::new("ports published everywhere").translate_by_port(PUBLISHED_ANYWHERE.name)),
         (
@@ -75,33 +86,45 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
             OUTPUT.name,
             Rule::new("published ports, from this host").for_this_host().verdict(Verdict::Jump(PUBLISH.name)),
         ),
+    ]
+}
+
+/// Packets whose answers would not find back otherwise leave under the host's address.
+fn masquerade() -> [Placed; 3] {
+    [
         (
             POSTROUTING.name,
             Rule::new("a published port used from a container")
                 // By address: where br_netfilter is loaded, packets have no input interface here.
                 .source_in(NETWORKS.name)
-                .interface_in(output, bridges)
+                .interface_in(Meta::OutputName, BRIDGES.name)
                 .connection(Ct::DestinationTranslated)
                 .masquerade(),
         ),
         (
             POSTROUTING.name,
             Rule::new("a published port used through 127.0.0.1")
-                .interface_in(output, bridges)
+                .interface_in(Meta::OutputName, BRIDGES.name)
                 .in_loopback_net(Header::Source)
                 .masquerade(),
         ),
         (
             POSTROUTING.name,
             Rule::new("containers to the outside")
-                .interface_in(input, bridges)
-                .interface_not_in(output, bridges)
+                .interface_in(Meta::InputName, BRIDGES.name)
+                .interface_not_in(Meta::OutputName, BRIDGES.name)
                 .masquerade(),
         ),
+    ]
+}
+
+/// What may be forwarded into a bridge of ours, and by our containers into one of Docker's.
+fn passage() -> [Placed; 4] {
+    [
         (
             FORWARD.name,
             Rule::new("answers to containers")
-                .interface_in(output, bridges)
+                .interface_in(Meta::OutputName, BRIDGES.name)
                 .connection(Ct::Known)
                 .verdict(Verdict::Accept),
         ),
@@ -109,15 +132,15 @@ pub(crate) fn rules() -> Vec<(&'static str, Rule)> {
         (
             FORWARD.name,
             Rule::new("everything but published ports")
-                .interface_in(output, bridges)
+                .interface_in(Meta::OutputName, BRIDGES.name)
                 .connection_without(Ct::DestinationTranslated)
                 .verdict(Verdict::Drop),
         ),
         (
             FORWARD.name,
             Rule::new("everything but ports that Docker published")
-                .interface_in(input, bridges)
-                .interface_in(output, FOREIGN.name)
+                .interface_in(Meta::InputName, BRIDGES.name)
+                .interface_in(Meta::OutputName, FOREIGN.name)
                 .connection_without(Ct::DestinationTranslated)
                 .verdict(Verdict::Drop),
         ),

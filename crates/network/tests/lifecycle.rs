@@ -145,12 +145,68 @@ fn host_ports_are_drawn_at_random_from_a_range_and_on_every_protocol() {
         assert_eq!((drawn[0].0, drawn[1].0), (9000, 9001));
         let full = driver.attach(&driver.create_namespace().unwrap(), &request(4, &range));
         assert!(matches!(full, Err(Error::RangeTaken { first: 9000, last: 9001, .. })));
-        let ipv6 = PublishRequest { host_ip: Some("::1".parse().unwrap()), ..range[0].clone() };
-        let refused = driver.attach(&driver.create_namespace().unwrap(), &request(4, &[ipv6]));
-        assert!(matches!(refused, Err(Error::HostAddress { .. })));
         let foreign = tcp(Some(Ipv4Addr::new(203, 0, 113, 1)), 80, 80);
         let refused = driver.attach(&driver.create_namespace().unwrap(), &request(4, &[foreign]));
         assert!(matches!(refused, Err(Error::Bind { .. })));
+    });
+}
+
+#[test]
+fn ports_of_a_running_container_come_and_go() {
+    lab::on_host(|lab| {
+        let driver = driver();
+        let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
+        let listener = listen(web.namespace.as_fd(), ANY, 80);
+        let (more, held) = driver.publish_more(&web.endpoint, &[tcp(None, 8081, 80), udp(53, 53)]).unwrap();
+        assert_eq!((more.ports.len(), held.sockets.len()), (3, 2));
+        let lan = lab.neighbour.as_fd();
+        for port in [8080, 8081] {
+            reach(lan, (lab::HOST, port), &listener).unwrap();
+        }
+        let refused = driver.publish_more(&more, &[tcp(None, 8082, 80), tcp(None, 8080, 80)]);
+        assert!(matches!(refused, Err(Error::PortTaken { port: 8080, .. })));
+        let less = driver.unpublish(&more, &more.ports[1..]).unwrap();
+        assert_eq!(less, web.endpoint);
+        drop(held);
+        let rules = ruleset(lab);
+        assert!(!rules.contains("8081") && !rules.contains("8082") && !rules.contains("udp . 53"), "{rules}");
+        reach(lan, (lab::HOST, 8080), &listener).unwrap();
+        // What is withdrawn is not healed, what is published is.
+        run(lab.host.as_fd(), "nft flush ruleset");
+        driver.heal().unwrap();
+        assert_eq!(ruleset(lab).matches("8081").count(), 0);
+        reach(lan, (lab::HOST, 8080), &listener).unwrap();
+    });
+}
+
+#[test]
+fn ports_on_ipv6_addresses_are_listened_on_for_the_shim_and_are_no_elements() {
+    lab::on_host(|lab| {
+        let driver = driver();
+        let before = ruleset(lab);
+        let on = |protocol, address: &str| PublishRequest {
+            protocol,
+            container_port: 80,
+            host_ip: Some(address.parse().unwrap()),
+            host_port: HostPort::Exactly(8080),
+        };
+        let web = container(&driver, 1, &[on(Protocol::Tcp, "::"), on(Protocol::Udp, "::1")]);
+        assert_eq!(ruleset(lab), before);
+        let relays = &web.held.relays;
+        assert_eq!(relays.iter().map(|relay| relay.published).collect::<Vec<_>>(), web.endpoint.ports);
+        let listener = TcpListener::from(relays[0].socket.try_clone().unwrap());
+        let _client = std::net::TcpStream::connect("[::1]:8080").unwrap();
+        lab::wait_readable(listener.as_fd(), std::time::Duration::from_secs(10)).unwrap();
+        listener.accept().unwrap();
+        // IPv4 is free for another, IPv6 is not.
+        let _other = container(&driver, 2, &[tcp(None, 8080, 80)]);
+        let third =
+            driver.attach(&driver.create_namespace().unwrap(), &request(3, &[on(Protocol::Tcp, "::1")]));
+        let text = third.map(|_| ()).expect_err("taken").to_string();
+        assert_eq!(text, "Bind for ::1:8080 failed: port is already allocated");
+        let sctp =
+            driver.attach(&driver.create_namespace().unwrap(), &request(3, &[on(Protocol::Sctp, "::")]));
+        assert!(matches!(sctp, Err(Error::HostAddress { .. })));
     });
 }
 

@@ -1,4 +1,10 @@
 //! One network: its bridge, its addresses and its part of the engine's table.
+//!
+//! Here: opening and removing it, attaching and detaching containers. In [`publishing`]: their ports, changed while they
+//! run. In [`upkeep`]: comparing the whole with the kernel.
+
+mod publishing;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,11 +21,14 @@ use coracle_sys::undo::Undo;
 use crate::bridge::{self, Bridge, mac_of};
 use crate::endpoint::{DefaultRoute, Endpoint, EndpointRequest};
 use crate::error::{Attempt, Error, Result};
-use crate::firewall::{self, Firewall, PortElements};
+use crate::firewall::{Firewall, PortElements};
 use crate::namespace::Namespace;
 use crate::pool::Pool;
 use crate::ports::{self, Held};
 use crate::subnet::Ipv4Net;
+
+use upkeep::foreign_bridges;
+pub use upkeep::{Healed, Swept};
 
 /// Which engine of the host: 8 hexadecimal digits, from which its table is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,24 +84,6 @@ struct State {
     pool: Pool,
     /// Keyed by the host's end of the veth pair.
     endpoints: HashMap<InterfaceName, Endpoint>,
-}
-
-/// What [`Driver::heal`] found missing and restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Healed {
-    /// The bridge, its address, or containers' connection to it.
-    pub bridge: bool,
-    /// The table, elements of it, or the exceptions in another engine's table.
-    pub firewall: bool,
-}
-
-/// What [`Driver::sweep`] removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Swept {
-    /// Published ports of containers that no longer exist.
-    pub ports: usize,
-    /// Interfaces of containers that no longer exist.
-    pub interfaces: usize,
 }
 
 impl Driver {
@@ -226,52 +217,6 @@ impl Driver {
         self.firewall.ensure(&PortElements::of(endpoint))
     }
 
-    /// Removes what belongs to no endpoint: ports and interfaces of containers that ended while no engine ran. To be
-    /// called when all endpoints are adopted, and off the path of requests.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn sweep(&self) -> Result<Swept> {
-        let _alone = self.whole.write();
-        let state = self.state();
-        let subnet = self.bridge.subnet;
-        let ports = self.firewall.withdraw_unknown(&elements(&state), |target| subnet.contains(target))?;
-        let links = self
-            .route
-            .dump(&route::list_links())
-            .attempt(|| format!("list the ports of bridge {}", self.bridge.name))?;
-        let index = self.bridge_index.load(Ordering::Relaxed);
-        let mut interfaces = 0;
-        for link in links.iter().filter_map(Link::parse).filter(|link| link.master == Some(index)) {
-            let Ok(name) = InterfaceName::new(link.name) else { continue };
-            if is_ours(&name) && !state.endpoints.contains_key(&name) {
-                bridge::remove_link(&self.route, &name)?;
-                interfaces += 1;
-            }
-        }
-        Ok(Swept { ports, interfaces })
-    }
-
-    /// Restores what somebody removed: the bridge and its ports, the table and its elements, the exceptions. Cheap
-    /// when nothing changed, so that it can be called every few seconds.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn heal(&self) -> Result<Healed> {
-        let _alone = self.whole.write();
-        self.restore()
-    }
-
-    fn restore(&self) -> Result<Healed> {
-        let state = self.state();
-        let ensured = self.bridge.ensure(&self.route)?;
-        if self.bridge_index.swap(ensured.index, Ordering::Relaxed) != ensured.index {
-            self.reconnect(&state, ensured.index)?;
-        }
-        let firewall = self.firewall.heal(&elements(&state), || foreign_bridges(&self.route))?;
-        Ok(Healed { bridge: ensured.changed, firewall })
-    }
-
     /// Removes the network: the bridge, its elements and exceptions, and the table with the engine's last network.
     ///
     /// # Errors
@@ -319,39 +264,6 @@ impl Driver {
         Ok(link.peer.unwrap_or(link.index))
     }
 
-    fn publish(&self, endpoint: &Endpoint) -> Result<()> {
-        let elements = PortElements::of(endpoint);
-        if elements.is_empty() {
-            return Ok(());
-        }
-        let mut published = self.firewall.publish(&elements);
-        if published.as_ref().is_err_and(|error| error.errno() == Some(rustix::io::Errno::NOENT)) {
-            // Somebody flushed the table since it was last healed.
-            self.restore()?;
-            published = self.firewall.publish(&elements);
-        }
-        published.map_err(|error| firewall::refusal(error, &endpoint.ports))?;
-        self.firewall.forget_flows(endpoint).inspect_err(|_| {
-            // The endpoint is being undone; the failure reported is the first.
-            let _ = self.firewall.withdraw(&elements);
-        })
-    }
-
-    /// Makes containers' interfaces ports of a bridge that was made again.
-    fn reconnect(&self, state: &State, index: u32) -> Result<()> {
-        for port in state.endpoints.keys() {
-            let messages = [route::set_master(port, index), route::set_hairpin(port)];
-            match self.route.request(&messages) {
-                Err(error) if error.errno() != Some(rustix::io::Errno::NODEV) => {
-                    return Err(error).attempt(|| format!("connect {port} to bridge {}", self.bridge.name));
-                }
-                // A container that is ending has no interface any more.
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change of it is a single call, which a panic elsewhere cannot leave half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -380,21 +292,6 @@ fn elements(state: &State) -> PortElements {
     elements
 }
 
-/// The bridges of Docker's networks. A rule of ours in Docker's chain accepts what comes from our containers, so that
-/// our own chain has to keep them out of Docker's.
-fn foreign_bridges(route: &Socket) -> Result<Vec<InterfaceName>> {
-    let links = route.dump(&route::list_links()).attempt(|| String::from("list the host's interfaces"))?;
-    let bridges = links.iter().filter_map(Link::parse).filter(|link| link.kind.as_deref() == Some("bridge"));
-    let names = bridges.filter(|link| is_dockers(&link.name)).map(|link| InterfaceName::new(link.name));
-    Ok(names.filter_map(coracle_sys::Result::ok).collect())
-}
-
-/// `docker0`, or `br-` and the first 12 digits of a network's id; not `br-lan`, by which a router reaches its LAN.
-fn is_dockers(name: &str) -> bool {
-    let id = name.strip_prefix("br-").unwrap_or_default();
-    name == "docker0" || id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
 /// The host's end is named `v`, the beginning of the container's id, and four digits for the network.
 fn host_interface(container_id: &str, bridge: &InterfaceName) -> Result<InterfaceName> {
     // FNV-1a, folded: told apart are the few networks of one container.
@@ -407,13 +304,9 @@ fn host_interface(container_id: &str, bridge: &InterfaceName) -> Result<Interfac
     InterfaceName::new(name).attempt(|| format!("name an interface for container {container_id}"))
 }
 
-fn is_ours(name: &InterfaceName) -> bool {
-    let name = name.as_str();
-    name.len() == 15 && name.starts_with('v') && name.bytes().skip(1).all(|b| b.is_ascii_hexdigit())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::upkeep::is_ours;
     use super::*;
 
     #[test]
