@@ -31,6 +31,7 @@ fn run(cases: Vec<Case>) {
         match (outcome, result) {
             (Refused, Ok(_)) => panic!("{name}: was accepted"),
             (Refused, Err(error)) => {
+                assert!(error.is_input(), "{name}: not the machine's fault: {error:?}");
                 let shown = format!("{error} {error:?}");
                 assert!(!shown.contains(['\u{1b}', '\n']), "{name}: control characters in {shown:?}");
                 assert!(!shown.contains("canary/secret") || name.contains("shown"), "{name}: {shown}");
@@ -477,6 +478,37 @@ fn capabilities_are_set_after_the_owner() {
     assert_eq!(coracle_sys::xattr::get(&file, c"security.capability").unwrap().unwrap(), v2);
     assert_eq!(coracle_sys::xattr::get(&file, c"user.binary").unwrap().unwrap(), b"\0\n=\xff");
     assert_eq!(file.metadata().unwrap().uid(), 1000);
+}
+
+#[test]
+fn access_lists_are_kept_and_not_inherited_while_unpacking() {
+    let entry =
+        |tag: u8, permissions: u8, id: u32| [&[tag, 0, permissions, 0][..], &id.to_le_bytes()].concat();
+    let none = u32::MAX;
+    let acl = [
+        vec![2, 0, 0, 0],
+        entry(1, 7, none),
+        entry(2, 4, 1000),
+        entry(4, 5, none),
+        entry(16, 5, none),
+        entry(32, 5, none),
+    ]
+    .concat();
+    let keys = [
+        ("SCHILY.xattr.system.posix_acl_access", acl.as_slice()),
+        ("SCHILY.xattr.system.posix_acl_default", &acl),
+    ];
+    let field = Field::new();
+    let tar = Tar::new().pax(&keys).dir("d").file("d/f", b"").pax(&keys[..1]).file("d/g", b"");
+    let layer = field.import(&tar.end()).unwrap();
+    let acl_of = |path: &str| {
+        let file = fs::File::open(field.fs(&layer.diff_id).join(path)).unwrap();
+        let access = coracle_sys::xattr::get(&file, c"system.posix_acl_access").unwrap();
+        (access, coracle_sys::xattr::get(&file, c"system.posix_acl_default").unwrap())
+    };
+    assert_eq!(acl_of("d"), (Some(acl.clone()), Some(acl.clone())));
+    assert_eq!(acl_of("d/f"), (None, None));
+    assert_eq!(acl_of("d/g"), (Some(acl), None));
 }
 
 #[test]
