@@ -177,6 +177,18 @@ impl BlobWriter<'_> {
         Ok(Blob { digest, size: self.size })
     }
 
+    /// Leaves what was written for a later attempt, if it is known what it was to become and worth it.
+    pub(crate) fn interrupt(mut self) -> Result<()> {
+        if let Some(expected) = self.expected
+            && self.size >= limits::PARTIAL
+        {
+            let partial = self.store.layout.partial(&expected);
+            std::fs::rename(&self.path, &partial).context("rename", partial.display())?;
+            self.finished = true;
+        }
+        Ok(())
+    }
+
     /// The digest of what was written.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use coracle_sys::error::Context;
 use coracle_sys::rooted::Root;
 use rustix::io::Errno;
 
+#[cfg(doc)]
+use crate::Partial;
 use crate::archive::Reader;
 use crate::blob::{BlobWriter, expect};
 use crate::compression::{Bounded, decoder};
@@ -50,7 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`] when it is not what was expected, [`Error::Archive`] and [`Error::TooLarge`] when it is
-    /// malformed or hostile, [`Error::Stream`] when it breaks off; nothing is left but garbage in `tmp` then.
+    /// malformed or hostile, [`Error::Stream`] when it breaks off, and then what came can be resumed, see [`Partial`].
+    /// Returns once a read of `input` that is under way returns.
     pub fn import(&self, input: impl Read + Send, expected: &Expected) -> Result<Layer> {
         self.ingest(input, expected, Keep::Blob)
     }
@@ -134,10 +137,15 @@ fn feed<'a>(
     sender: &SyncSender<Chunk>,
 ) -> Result<Option<Fed<'a>>> {
     let count = AtomicU64::new(0);
-    let mut raw = Tee { input, blob, count: &count, unwritten: None };
+    let mut raw = Tee { input, blob, count: &count, unwritten: None, broken: false };
     let pumped = pump(&mut raw, &count, sender);
     if let Some(source) = raw.unwritten {
         return Err(Error::Write { what: "the blob", source });
+    }
+    if raw.broken
+        && let Some(blob) = raw.blob.take()
+    {
+        blob.interrupt()?;
     }
     let compression = pumped.map_err(|source| Error::Stream { what: "the layer", source })?;
     Ok(compression.map(|compression| Fed { blob: raw.blob, compression }))
@@ -194,11 +202,19 @@ struct Tee<'a, 'b, R> {
     count: &'a AtomicU64,
     /// Why the blob could not be written, which is not the input's fault.
     unwritten: Option<io::Error>,
+    /// Whether the input failed, so that what came so far may be right.
+    broken: bool,
 }
 
 impl<R: Read> Read for Tee<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
+        let count = match self.input.read(buffer) {
+            Err(error) => {
+                self.broken = error.kind() != io::ErrorKind::Interrupted;
+                return Err(error);
+            }
+            Ok(count) => count,
+        };
         if let Some(blob) = &mut self.blob
             && let Err(error) = blob.write_all(&buffer[..count])
         {

@@ -6,6 +6,7 @@
 //! layers/sha256/<hex>/fs        an unpacked layer, named by the digest of its tar
 //! layers/sha256/<hex>/layer.json
 //! containers/<id>/{upper,work}  what a container wrote, beside its own record
+//! partial/<algorithm>-<hex>     what came of a blob before its stream broke
 //! tmp/                          what is being made; emptied when the store opens
 //! trash/                        what is being deleted
 //! lock                          held by the one engine that uses this root
@@ -48,6 +49,7 @@ impl Layout {
             ("layers/sha256", PASSABLE),
             ("layers/sha512", PASSABLE),
             ("containers", PASSABLE),
+            ("partial", PRIVATE),
             ("tmp", PRIVATE),
             ("trash", PRIVATE),
         ] {
@@ -102,6 +104,14 @@ impl Layout {
 
     pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.named("layers", diff_id)
+    }
+
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
     }
 
     pub(crate) fn layers(&self) -> PathBuf {

@@ -55,6 +55,9 @@ pub const RECORD: u64 = 64 << 10;
 /// Bytes of a foreign name that an error message repeats.
 pub const SHOWN: usize = 200;
 
+/// Bytes below which an interrupted blob is not worth resuming.
+pub const PARTIAL: u64 = 64 << 10;
+
 /// Bytes handed from thread to thread at once, and how many such chunks may wait.
 pub const CHUNK: usize = 256 << 10;
 /// See [`CHUNK`].

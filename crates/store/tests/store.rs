@@ -182,6 +182,42 @@ fn the_cause_of_a_broken_stream_is_reported() {
 }
 
 #[test]
+fn an_interrupted_import_resumes_where_it_broke() {
+    let field = Field::new();
+    let tar = sample();
+    let whole = gzip(&tar);
+    let (digest, half) = (Digest::of(&whole), whole.len() / 2);
+    let expected = Expected { blob: Some(digest), diff_id: Some(Digest::of(&tar)) };
+    let broken =
+        |from: usize, to: usize| field.store.import(Breaking(&whole[from..to]), &expected).unwrap_err();
+    broken(0, half);
+    let partial = field.store.take_partial(&digest).unwrap().unwrap();
+    assert_eq!(partial.size, half as u64);
+    // Broken again further on: what both attempts brought is kept.
+    let further = Breaking(&whole[half..half * 3 / 2]);
+    field.store.import(partial.content.chain(further), &expected).unwrap_err();
+    let partial = field.store.take_partial(&digest).unwrap().unwrap();
+    assert_eq!(partial.size, (half * 3 / 2) as u64);
+    let rest = &whole[half * 3 / 2..];
+    assert_eq!(field.store.import(partial.content.chain(rest), &expected).unwrap().diff_id, Digest::of(&tar));
+
+    // What was kept is believed no more than what comes.
+    broken(0, half);
+    let mut partial = field.store.take_partial(&digest).unwrap().unwrap();
+    let mut damaged = Vec::new();
+    partial.content.read_to_end(&mut damaged).unwrap();
+    damaged[half - 1] ^= 1;
+    damaged.extend_from_slice(&whole[half..]);
+    assert!(field.store.import(damaged.as_slice(), &expected).is_err());
+    assert!(field.store.take_partial(&digest).unwrap().is_none(), "a bad stream is not kept");
+
+    broken(0, half);
+    assert_eq!(field.store.discard_partials().unwrap(), 1);
+    assert!(field.store.take_partial(&digest).unwrap().is_none());
+    assert_eq!(field.unfinished(), 0);
+}
+
+#[test]
 fn bombs_are_stopped_before_they_fill_the_disk() {
     let field = Field::new();
     // 3 GiB of zeros behind the end, in some 100 KiB.
