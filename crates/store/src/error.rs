@@ -104,7 +104,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused an operation on the store's own files.
-    #[error("the store's files")]
+    #[error(transparent)]
     Kernel(#[from] coracle_sys::Error),
 }
 
