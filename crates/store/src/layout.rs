@@ -29,6 +29,11 @@ pub(crate) const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 /// Files that only the engine uses.
 pub(crate) const FILE: Mode = Mode::from_raw_mode(0o600);
 
+/// Where a blob lies in an OCI layout, this store's or an archived one.
+pub(crate) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
 /// The paths of a store.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -99,11 +104,11 @@ impl Layout {
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
-        self.named("blobs", digest)
+        self.root.join(blob_name(digest))
     }
 
     pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.named("layers", diff_id)
+        self.root.join("layers").join(diff_id.algorithm().name()).join(diff_id.hex())
     }
 
     pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
@@ -128,9 +133,5 @@ impl Layout {
 
     pub(crate) fn trash(&self) -> PathBuf {
         self.root.join("trash")
-    }
-
-    fn named(&self, kind: &str, digest: &Digest) -> PathBuf {
-        self.root.join(kind).join(digest.algorithm().name()).join(digest.hex())
     }
 }

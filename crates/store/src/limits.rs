@@ -49,6 +49,9 @@ pub const ARCHIVE_DOCUMENTS: u64 = 64 << 20;
 /// Symbolic links followed from one name to another within a `docker load` archive.
 pub const ARCHIVE_LINKS: usize = 8;
 
+/// Indexes inside each other in a `docker load` archive.
+pub const ARCHIVE_INDEXES: usize = 3;
+
 /// One of the store's own records, in bytes.
 pub const RECORD: u64 = 64 << 10;
 

@@ -105,6 +105,51 @@ fn the_new_form_loads_compressed_or_not_and_without_names() {
     }
 }
 
+/// An OCI layout as buildx writes it: an index of an index that holds images for two platforms and an attestation.
+fn layout(layers: &[Vec<u8>], config: &[u8], media_type: &str) -> Tar {
+    let describe = |media_type: &str, content: &[u8], more: &str| {
+        format!(
+            r#"{{"mediaType":"{media_type}","digest":"{}","size":{}{more}}}"#,
+            Digest::of(content),
+            content.len()
+        )
+    };
+    let all: Vec<_> = layers.iter().map(|layer| describe("l", layer, "")).collect();
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
+        describe("c", config, ""),
+        all.join(",")
+    );
+    let platform = |os: &str, cpu: &str| format!(r#","platform":{{"os":"{os}","architecture":"{cpu}"}}"#);
+    let host = coracle_spec::Platform::host();
+    let choice = [
+        describe("m", b"for another machine", &platform("linux", "s390x")),
+        describe("m", manifest.as_bytes(), &platform(&host.os, &host.architecture)),
+        describe("m", b"an attestation", &platform("unknown", "unknown")),
+    ];
+    let inner = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, choice.join(","));
+    let name = r#","annotations":{"io.containerd.image.name":"docker.io/library/app:3","org.opencontainers.image.ref.name":"3"}"#;
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, describe("i", inner.as_bytes(), name));
+    let tar = layers.iter().fold(Tar::new(), |tar, layer| tar.file(&blob_path(layer), layer));
+    tar.file(&blob_path(config), config)
+        .file(&blob_path(manifest.as_bytes()), manifest.as_bytes())
+        .file(&blob_path(inner.as_bytes()), inner.as_bytes())
+        .file("index.json", index.as_bytes())
+        .file("oci-layout", b"{}")
+}
+
+#[test]
+fn an_oci_layout_loads_for_this_machine() {
+    let field = Field::new();
+    let layers = [layer(1), layer(2)];
+    let config = config(&layers);
+    let archive = layout(&layers, &config, "application/vnd.oci.image.manifest.v1+json").end();
+    let images = load(&field, &archive).unwrap();
+    assert_eq!((images.len(), images[0].config), (1, Digest::of(&config)));
+    assert_eq!(images[0].references[0].familiar(), "app:3");
+    assert_eq!(ids(&images[0]), [Digest::of(&layers[0]), Digest::of(&layers[1])]);
+}
+
 #[test]
 fn an_archive_that_lies_is_refused_and_touches_nothing() {
     let layers = [layer(1)];
@@ -127,6 +172,16 @@ fn an_archive_that_lies_is_refused_and_touches_nothing() {
     let cases = [
         ("no manifest", Tar::new().file("l", &layers[0])),
         ("nothing", Tar::new()),
+        (
+            "a manifest that calls itself an index",
+            layout(&layers, &good, "application/vnd.oci.image.index.v1+json"),
+        ),
+        (
+            "a layout without a manifest",
+            layout(&[layer(1)], &good, "")
+                .file(&blob_path(b"x"), b"x")
+                .file("index.json", b"{\"schemaVersion\":2,\"manifests\":[]}"),
+        ),
         ("manifest is no list", manifest(b"{}")),
         ("no image", manifest(b"[]")),
         ("null", manifest(b"null")),
