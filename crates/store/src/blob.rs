@@ -45,6 +45,8 @@ impl Store {
         let path = self.layout.temporary()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, layout::FILE).context("open", path.display())?;
+        // Whatever the umask.
+        rustix::fs::fchmod(&fd, layout::FILE).context("fchmod", path.display())?;
         let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let hasher = Hasher::new(algorithm);
         Ok(BlobWriter { store: self, path, file: fd.into(), hasher, size: 0, expected, finished: false })
@@ -84,8 +86,7 @@ impl Store {
     /// [`Error::BlobMissing`], [`Error::TooLarge`], and the kernel's.
     pub fn read_small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let mut content = Vec::new();
-        let source = self.read_blob(digest)?.take(limit + 1).read_to_end(&mut content);
-        source.map_err(|source| Error::Stream { what: "blob", source })?;
+        self.read_blob(digest)?.take(limit + 1).read_to_end(&mut content).context("read", digest)?;
         if content.len() as u64 > limit {
             return Err(Error::TooLarge { what: "blob, in bytes", limit });
         }
@@ -112,7 +113,7 @@ impl Store {
     pub fn verify_blob(&self, digest: &Digest) -> Result<()> {
         let mut file = self.read_blob(digest)?;
         let mut hashing = Hashing { hasher: Hasher::new(digest.algorithm()) };
-        io::copy(&mut file, &mut hashing).map_err(|source| Error::Stream { what: "blob", source })?;
+        io::copy(&mut file, &mut hashing).context("read", digest)?;
         expect("blob", Some(*digest), hashing.hasher.finish()).map(drop)
     }
 
@@ -174,6 +175,18 @@ impl BlobWriter<'_> {
             Err(error) => return Err(error.into()),
         }
         Ok(Blob { digest, size: self.size })
+    }
+
+    /// Leaves what was written for a later attempt, if it is known what it was to become and worth it.
+    pub(crate) fn interrupt(mut self) -> Result<()> {
+        if let Some(expected) = self.expected
+            && self.size >= limits::PARTIAL
+        {
+            let partial = self.store.layout.partial(&expected);
+            std::fs::rename(&self.path, &partial).context("rename", partial.display())?;
+            self.finished = true;
+        }
+        Ok(())
     }
 
     /// The digest of what was written.

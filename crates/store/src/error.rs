@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use coracle_spec::Digest;
+use rustix::io::Errno;
 
 use crate::limits;
 
@@ -103,7 +104,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused an operation on the store's own files.
-    #[error("the store's files")]
+    #[error(transparent)]
     Kernel(#[from] coracle_sys::Error),
 }
 
@@ -117,16 +118,36 @@ impl Error {
 
     /// Whether the fault lies in what was handed in, not in this machine: 4xx rather than 5xx.
     pub fn is_input(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::DigestMismatch { .. }
-                | Self::Archive { .. }
-                | Self::TooLarge { .. }
-                | Self::Document { .. }
-                | Self::ImageArchive { .. }
-                | Self::Stream { .. }
-        )
+            | Self::Archive { .. }
+            | Self::TooLarge { .. }
+            | Self::Document { .. }
+            | Self::ImageArchive { .. }
+            | Self::Stream { .. } => true,
+            Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
+            Self::Locked { .. }
+            | Self::BlobMissing { .. }
+            | Self::LayerMissing { .. }
+            | Self::Record { .. }
+            | Self::Write { .. }
+            | Self::Kernel(_) => false,
+        }
     }
+}
+
+/// Whether the kernel means that an entry cannot exist, rather than that something is missing on this machine.
+fn is_refusal(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::LOOP
+            | Errno::NOTDIR
+            | Errno::NAMETOOLONG
+            | Errno::INVAL
+            | Errno::TOOBIG
+            | Errno::RANGE
+            | Errno::MLINK
+    )
 }
 
 /// A foreign name as it may stand in a message: shortened, control characters escaped (log injection).

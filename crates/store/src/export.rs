@@ -63,8 +63,7 @@ impl Store {
         match &layer.blob {
             Some(kept) => {
                 let blob = self.read_blob(&kept.blob.digest)?;
-                let (_, mut decoded) =
-                    decoder(blob).map_err(|source| Error::Stream { what: "blob", source })?;
+                let (_, mut decoded) = decoder(blob).context("read", kept.blob.digest)?;
                 copy(&mut decoded, &mut output)?;
             }
             None => {
@@ -83,7 +82,7 @@ pub(crate) fn copy(input: &mut dyn Read, output: &mut dyn Write) -> Result<()> {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(Error::Stream { what: "blob", source }),
+            Err(error) => return Err(error).context("read", "blob").map_err(Error::from),
         };
         output.write_all(&buffer[..count]).map_err(|source| Error::Write { what: "the archive", source })?;
     }

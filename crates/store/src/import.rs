@@ -19,6 +19,8 @@ use coracle_sys::error::Context;
 use coracle_sys::rooted::Root;
 use rustix::io::Errno;
 
+#[cfg(doc)]
+use crate::Partial;
 use crate::archive::Reader;
 use crate::blob::{BlobWriter, expect};
 use crate::compression::{Bounded, decoder};
@@ -50,7 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`] when it is not what was expected, [`Error::Archive`] and [`Error::TooLarge`] when it is
-    /// malformed or hostile, [`Error::Stream`] when it breaks off; nothing is left but garbage in `tmp` then.
+    /// malformed or hostile, [`Error::Stream`] when it breaks off, and then what came can be resumed, see [`Partial`].
+    /// Returns once a read of `input` that is under way returns.
     pub fn import(&self, input: impl Read + Send, expected: &Expected) -> Result<Layer> {
         self.ingest(input, expected, Keep::Blob)
     }
@@ -133,18 +136,35 @@ fn feed<'a>(
     blob: Option<BlobWriter<'a>>,
     sender: &SyncSender<Chunk>,
 ) -> Result<Option<Fed<'a>>> {
-    let stream = |source| Error::Stream { what: "the layer", source };
     let count = AtomicU64::new(0);
-    let mut raw = Tee { input, blob, count: &count };
-    let (compression, decoded) = decoder(&mut raw).map_err(stream)?;
-    let mut decoded = Bounded::new(decoded, &count);
+    let mut raw = Tee { input, blob, count: &count, unwritten: None, broken: false };
+    let pumped = pump(&mut raw, &count, sender);
+    if let Some(source) = raw.unwritten {
+        return Err(Error::Write { what: "the blob", source });
+    }
+    if raw.broken
+        && let Some(blob) = raw.blob.take()
+    {
+        blob.interrupt()?;
+    }
+    let compression = pumped.map_err(|source| Error::Stream { what: "the layer", source })?;
+    Ok(compression.map(|compression| Fed { blob: raw.blob, compression }))
+}
+
+/// Decompresses everything and sends it on; `None` when nobody listens any more.
+fn pump(
+    mut raw: impl Read + Send,
+    count: &AtomicU64,
+    sender: &SyncSender<Chunk>,
+) -> io::Result<Option<Compression>> {
+    let (compression, decoded) = decoder(&mut raw)?;
+    let mut decoded = Bounded::new(decoded, count);
     loop {
         let mut chunk = vec![0; limits::CHUNK];
-        let filled = fill(&mut decoded, &mut chunk).map_err(stream)?;
+        let filled = fill(&mut decoded, &mut chunk)?;
         chunk.truncate(filled);
         let end = filled == 0;
-        let message = if end { Chunk::End } else { Chunk::Data(chunk) };
-        if sender.send(message).is_err() {
+        if sender.send(if end { Chunk::End } else { Chunk::Data(chunk) }).is_err() {
             return Ok(None);
         }
         if end {
@@ -153,8 +173,8 @@ fn feed<'a>(
     }
     drop(decoded);
     // What stands behind the last compressed part belongs to the blob.
-    io::copy(&mut raw, &mut io::sink()).map_err(stream)?;
-    Ok(Some(Fed { blob: raw.blob, compression }))
+    io::copy(&mut raw, &mut io::sink())?;
+    Ok(Some(compression))
 }
 
 /// Unpacks what is received below `work`; returns the digest and size of the tar as well.
@@ -180,13 +200,27 @@ struct Tee<'a, 'b, R> {
     input: R,
     blob: Option<BlobWriter<'b>>,
     count: &'a AtomicU64,
+    /// Why the blob could not be written, which is not the input's fault.
+    unwritten: Option<io::Error>,
+    /// Whether the input failed, so that what came so far may be right.
+    broken: bool,
 }
 
 impl<R: Read> Read for Tee<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        if let Some(blob) = &mut self.blob {
-            blob.write_all(&buffer[..count])?;
+        let count = match self.input.read(buffer) {
+            Err(error) => {
+                self.broken = error.kind() != io::ErrorKind::Interrupted;
+                return Err(error);
+            }
+            Ok(count) => count,
+        };
+        if let Some(blob) = &mut self.blob
+            && let Err(error) = blob.write_all(&buffer[..count])
+        {
+            let kind = error.kind();
+            self.unwritten = Some(error);
+            return Err(kind.into());
         }
         let total = self.count.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         if total > limits::LAYER {

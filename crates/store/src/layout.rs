@@ -6,6 +6,7 @@
 //! layers/sha256/<hex>/fs        an unpacked layer, named by the digest of its tar
 //! layers/sha256/<hex>/layer.json
 //! containers/<id>/{upper,work}  what a container wrote, beside its own record
+//! partial/<algorithm>-<hex>     what came of a blob before its stream broke
 //! tmp/                          what is being made; emptied when the store opens
 //! trash/                        what is being deleted
 //! lock                          held by the one engine that uses this root
@@ -28,6 +29,11 @@ pub(crate) const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 /// Files that only the engine uses.
 pub(crate) const FILE: Mode = Mode::from_raw_mode(0o600);
 
+/// Where a blob lies in an OCI layout, this store's or an archived one.
+pub(crate) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
 /// The paths of a store.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -48,6 +54,7 @@ impl Layout {
             ("layers/sha256", PASSABLE),
             ("layers/sha512", PASSABLE),
             ("containers", PASSABLE),
+            ("partial", PRIVATE),
             ("tmp", PRIVATE),
             ("trash", PRIVATE),
         ] {
@@ -97,11 +104,19 @@ impl Layout {
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
-        self.named("blobs", digest)
+        self.root.join(blob_name(digest))
     }
 
     pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.named("layers", diff_id)
+        self.root.join("layers").join(diff_id.algorithm().name()).join(diff_id.hex())
+    }
+
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
     }
 
     pub(crate) fn layers(&self) -> PathBuf {
@@ -118,9 +133,5 @@ impl Layout {
 
     pub(crate) fn trash(&self) -> PathBuf {
         self.root.join("trash")
-    }
-
-    fn named(&self, kind: &str, digest: &Digest) -> PathBuf {
-        self.root.join(kind).join(digest.algorithm().name()).join(digest.hex())
     }
 }

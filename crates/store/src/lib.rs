@@ -19,6 +19,7 @@ mod layout;
 pub mod limits;
 mod load;
 mod pack;
+mod partial;
 mod save;
 mod snapshot;
 mod walk;
@@ -29,6 +30,7 @@ pub use error::{Error, Result};
 pub use import::Expected;
 pub use layer::Layer;
 pub use load::{LoadedImage, Progress};
+pub use partial::Partial;
 pub use save::SavedImage;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 

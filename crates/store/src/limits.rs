@@ -49,11 +49,17 @@ pub const ARCHIVE_DOCUMENTS: u64 = 64 << 20;
 /// Symbolic links followed from one name to another within a `docker load` archive.
 pub const ARCHIVE_LINKS: usize = 8;
 
+/// Indexes inside each other in a `docker load` archive.
+pub const ARCHIVE_INDEXES: usize = 3;
+
 /// One of the store's own records, in bytes.
 pub const RECORD: u64 = 64 << 10;
 
 /// Bytes of a foreign name that an error message repeats.
 pub const SHOWN: usize = 200;
+
+/// Bytes below which an interrupted blob is not worth resuming.
+pub const PARTIAL: u64 = 64 << 10;
 
 /// Bytes handed from thread to thread at once, and how many such chunks may wait.
 pub const CHUNK: usize = 256 << 10;

@@ -1,17 +1,17 @@
 //! `docker load`: an archive of images, read once from front to back.
 //!
-//! `manifest.json` says what is an image, and stands behind the layers. So every file that looks like a layer is
+//! `manifest.json`, or the index of an OCI layout, says what is an image, and stands behind the layers. So every file that looks like a layer is
 //! imported when it comes, under the digest that it turns out to have, and every other is kept if it is small; names
 //! only connect them, within the archive (CVE-2014-9356: a name is never a path here). What no image refers to is garbage
 //! in the store.
 
-use std::collections::{HashMap, HashSet};
+mod images;
+
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::AtomicU64;
 
-use coracle_spec::image::ImageConfig;
 use coracle_spec::{Digest, Reference};
-use serde::Deserialize;
 
 use crate::archive::name::Place;
 use crate::archive::{BLOCK, Entry, Kind, Reader, is_header};
@@ -36,17 +36,6 @@ pub struct LoadedImage {
     pub layers: Vec<Layer>,
 }
 
-/// An image as `manifest.json` lists it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    layers: Option<Vec<String>>,
-}
-
 /// What the archive has under a name.
 enum Item {
     Layer(Layer),
@@ -57,10 +46,10 @@ enum Item {
 }
 
 impl Store {
-    /// Loads every image of a `docker save` archive, compressed or not. Durable on return.
+    /// Loads every image of a `docker save` archive or of an archived OCI layout, compressed or not. Durable on return.
     ///
     /// # Errors
-    /// [`Error::ImageArchive`] when it has no or a contradictory `manifest.json`, and as [`Store::import`].
+    /// [`Error::ImageArchive`] when it does not say what its images are, or contradicts itself, and as [`Store::import`].
     pub fn load(&self, input: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<LoadedImage>> {
         let count = AtomicU64::new(0);
         let counted = Counted { input, count: &count };
@@ -137,55 +126,6 @@ impl Contents<'_> {
         content.read_to_end(&mut start).map_err(stream)?;
         Ok(Item::Document(start))
     }
-
-    /// Every image that `manifest.json` lists.
-    fn images(&self) -> Result<Vec<LoadedImage>> {
-        let Item::Document(manifest) = self.find("manifest.json")? else {
-            return Err(invalid("it is no document", "manifest.json"));
-        };
-        let source = |source| coracle_spec::Error::Json { what: "list of images", source };
-        let listed: Vec<Listed> = serde_json::from_slice(manifest)
-            .map_err(|error| Error::Document { what: "manifest.json".to_owned(), source: source(error) })?;
-        if listed.is_empty() {
-            return Err(invalid("it holds no image", "manifest.json"));
-        }
-        listed.iter().map(|listed| self.image(listed)).collect()
-    }
-
-    fn image(&self, listed: &Listed) -> Result<LoadedImage> {
-        let Item::Document(document) = self.find(&listed.config)? else {
-            return Err(invalid("the configuration is no document", &listed.config));
-        };
-        let config = ImageConfig::parse(document)
-            .map_err(|source| Error::Document { what: shown(listed.config.as_bytes()), source })?;
-        let mut layers = Vec::new();
-        for name in listed.layers.iter().flatten() {
-            let Item::Layer(layer) = self.find(name)? else { return Err(invalid("it is no layer", name)) };
-            layers.push(layer.clone());
-        }
-        let found: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-        if found != config.rootfs.diff_ids {
-            return Err(invalid("layers are not those of the configuration", &listed.config));
-        }
-        let references = references(listed.repo_tags.as_deref().unwrap_or_default())?;
-        let digest = self.store.put_blob(document)?.digest;
-        if digest_of_name(&place(&listed.config)?).is_some_and(|named| named != digest) {
-            return Err(invalid("the configuration is not what its name says", &listed.config));
-        }
-        Ok(LoadedImage { config: digest, references, layers })
-    }
-
-    fn find(&self, name: &str) -> Result<&Item> {
-        let mut at = place(name)?;
-        for _ in 0..limits::ARCHIVE_LINKS {
-            match self.items.get(&at) {
-                Some(Item::Link(target)) => at = target.clone(),
-                Some(item) => return Ok(item),
-                None => return Err(invalid("a file is missing", name)),
-            }
-        }
-        Err(invalid("links lead in circles", name))
-    }
 }
 
 /// Reads the content of one entry.
@@ -229,22 +169,6 @@ fn digest_of_name(place: &Place) -> Option<Digest> {
     let path = std::str::from_utf8(place.as_bytes()).ok()?;
     let (algorithm, hex) = path.strip_prefix("blobs/")?.split_once('/')?;
     format!("{algorithm}:{hex}").parse().ok()
-}
-
-fn references(tags: &[String]) -> Result<Vec<Reference>> {
-    let mut seen = HashSet::new();
-    let mut references = Vec::new();
-    for tag in tags {
-        let reference: Reference =
-            tag.parse().map_err(|source| Error::Document { what: "manifest.json".to_owned(), source })?;
-        if reference.tag().is_none() || reference.digest().is_some() {
-            return Err(invalid("a name without tag", tag));
-        }
-        if seen.insert(reference.clone()) {
-            references.push(reference);
-        }
-    }
-    Ok(references)
 }
 
 /// Where a symbolic link at `place` leads within the archive.

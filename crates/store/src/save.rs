@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::archive::writer::Writer;
 use crate::archive::{Entry, Kind, Time};
 use crate::error::{Error, Result};
+use crate::layout::blob_name;
 use crate::{Layer, Store, limits};
 
 /// An image to be saved.
@@ -71,10 +72,10 @@ impl Store {
         }
         let descriptor = Descriptor::new(media_type::CONFIG, image.config, content.len() as u64);
         plan.listed.push(Listed {
-            config: path(&image.config),
+            config: blob_name(&image.config),
             repo_tags: Some(image.references.iter().map(Reference::familiar).collect::<Vec<_>>())
                 .filter(|tags| !tags.is_empty()),
-            layers: layers.iter().map(|layer| path(&layer.digest)).collect(),
+            layers: layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
         });
         plan.blobs.insert(image.config, (content.len() as u64, Source::Bytes(content)));
         let manifest = Manifest {
@@ -101,7 +102,7 @@ impl Store {
         source: &Source,
     ) -> Result<()> {
         let kind = Kind::File { size, segments: None };
-        writer.entry(&entry(&path(digest), kind, 0o644)).map_err(write)?;
+        writer.entry(&entry(&blob_name(digest), kind, 0o644)).map_err(write)?;
         match source {
             Source::Bytes(content) => writer.content(&mut Cursor::new(content), size).map_err(write),
             Source::Blob => {
@@ -167,10 +168,6 @@ fn small<W: Write>(writer: &mut Writer<W>, name: &str, content: &[u8]) -> Result
     let size = content.len() as u64;
     writer.entry(&entry(name, Kind::File { size, segments: None }, 0o644)).map_err(write)?;
     writer.content(&mut Cursor::new(content), size).map_err(write)
-}
-
-fn path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 fn entry(path: &str, kind: Kind, mode: u32) -> Entry {

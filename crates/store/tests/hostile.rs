@@ -31,6 +31,7 @@ fn run(cases: Vec<Case>) {
         match (outcome, result) {
             (Refused, Ok(_)) => panic!("{name}: was accepted"),
             (Refused, Err(error)) => {
+                assert!(error.is_input(), "{name}: not the machine's fault: {error:?}");
                 let shown = format!("{error} {error:?}");
                 assert!(!shown.contains(['\u{1b}', '\n']), "{name}: control characters in {shown:?}");
                 assert!(!shown.contains("canary/secret") || name.contains("shown"), "{name}: {shown}");
@@ -480,6 +481,37 @@ fn capabilities_are_set_after_the_owner() {
 }
 
 #[test]
+fn access_lists_are_kept_and_not_inherited_while_unpacking() {
+    let entry =
+        |tag: u8, permissions: u8, id: u32| [&[tag, 0, permissions, 0][..], &id.to_le_bytes()].concat();
+    let none = u32::MAX;
+    let acl = [
+        vec![2, 0, 0, 0],
+        entry(1, 7, none),
+        entry(2, 4, 1000),
+        entry(4, 5, none),
+        entry(16, 5, none),
+        entry(32, 5, none),
+    ]
+    .concat();
+    let keys = [
+        ("SCHILY.xattr.system.posix_acl_access", acl.as_slice()),
+        ("SCHILY.xattr.system.posix_acl_default", &acl),
+    ];
+    let field = Field::new();
+    let tar = Tar::new().pax(&keys).dir("d").file("d/f", b"").pax(&keys[..1]).file("d/g", b"");
+    let layer = field.import(&tar.end()).unwrap();
+    let acl_of = |path: &str| {
+        let file = fs::File::open(field.fs(&layer.diff_id).join(path)).unwrap();
+        let access = coracle_sys::xattr::get(&file, c"system.posix_acl_access").unwrap();
+        (access, coracle_sys::xattr::get(&file, c"system.posix_acl_default").unwrap())
+    };
+    assert_eq!(acl_of("d"), (Some(acl.clone()), Some(acl.clone())));
+    assert_eq!(acl_of("d/f"), (None, None));
+    assert_eq!(acl_of("d/g"), (Some(acl), None));
+}
+
+#[test]
 fn sizes_that_disagree_or_lie_are_refused() {
     let mut cases = Vec::new();
     // What one reader skips as content another takes for entries (CVE-2025-62518).
@@ -647,4 +679,64 @@ fn two_thousand_bad_layers_leak_no_descriptor() {
     // Other tests of this process run beside this one.
     assert!(open() < before + 200, "{before} -> {}", open());
     field.store.empty_trash().unwrap();
+}
+
+#[test]
+fn mutated_archives_neither_panic_nor_leave_the_layer() {
+    let field = Field::new();
+    let keys: [(&str, &[u8]); 3] = [("path", b"d/long"), ("mtime", b"1.5"), ("SCHILY.xattr.user.x", b"y")];
+    let good = Tar::new()
+        .dir("d")
+        .file("d/f", &[7; 700])
+        .symlink("l", canary())
+        .file("l/through", b"x")
+        .hardlink("h", "d/f")
+        .file("d/.wh.gone", b"")
+        .file(".wh..wh..opq", b"")
+        .pax(&keys)
+        .file("short", b"content")
+        .device("c", b'3', 1, 3)
+        .end();
+    let mut state = 0x5eed_u64;
+    let mut random = |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % bound
+    };
+    let interesting = b"\0/.wh05127gxLKSZ\xff\x80 ";
+    let (mut accepted, mut refused) = (0, 0);
+    for round in 0..600 {
+        let mut archive = good.clone();
+        for _ in 0..=random(4) {
+            let at = random(archive.len());
+            archive[at] = interesting[random(interesting.len())];
+            if random(8) == 0 {
+                let block = random(archive.len() / 512) * 512;
+                archive.drain(block..block + 512);
+            }
+        }
+        // Without right checksums hardly anything would get past the first header.
+        for block in archive.chunks_exact_mut(512) {
+            if block.iter().any(|byte| *byte != 0) {
+                block[148..156].copy_from_slice(b"        ");
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        match field.import(&archive) {
+            Ok(layer) => {
+                accepted += 1;
+                assert!(field.store.remove_layer(&layer.diff_id).unwrap());
+            }
+            Err(_) => refused += 1,
+        }
+        if round % 20 == 0 {
+            field.assert_canary_untouched(&format!("round {round}"));
+        }
+    }
+    field.assert_canary_untouched("at the end");
+    assert!(
+        accepted > 20 && refused > 20,
+        "{accepted} accepted, {refused} refused: the mutations test nothing"
+    );
+    assert_eq!(field.unfinished(), 0);
 }

@@ -67,15 +67,14 @@ pub fn create_dir_durable(path: impl AsRef<Path>, mode: Mode) -> Result<()> {
     sync_parent(path)
 }
 
-/// Renames `from` to `to`, which must not exist, and syncs both directories.
+/// Renames `from` to `to`, which must not exist, and syncs the directory of `to`. What is renamed was synced before.
 ///
 /// # Errors
 /// `EEXIST` when `to` exists, and the calls' own.
 pub fn publish_durable(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
     rename_new(from, to)?;
-    sync_parent(to)?;
-    if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
+    sync_parent(to)
 }
 
 /// Moves `path` into the directory `trash` under a new name and returns it; `None` when nothing is there.

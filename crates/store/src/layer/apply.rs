@@ -90,6 +90,7 @@ impl Unpacker {
     /// The root may be described, not replaced (CVE-2021-29136).
     fn root(&mut self, entry: &Entry, place: &Place) -> Outcome<()> {
         let Kind::Directory = entry.kind else { return Err("it would replace the root".into()) };
+        attributes::check(entry)?;
         self.result.root_entry = true;
         let root = reopen(self.spots.root(), OFlags::RDONLY | OFlags::DIRECTORY)?;
         self.describe_directory(root.as_fd(), entry, place)
@@ -102,6 +103,7 @@ impl Unpacker {
         place: &Place,
         spot: &Spot,
     ) -> Outcome<()> {
+        attributes::check(entry)?;
         match &entry.kind {
             Kind::File { size, segments } => self.file(reader, entry, spot, *size, segments.as_deref()),
             Kind::Directory => self.directory(entry, place, spot),

@@ -117,8 +117,7 @@ impl Spots {
         match make() {
             Err(Errno::EXIST) => {
                 self.replaced = true;
-                // It may have been, or held, the directory that is remembered.
-                self.last = None;
+                // The directory that is remembered is the one that holds `spot`, so it stays.
                 tree::remove(spot.parent(), spot.name())?;
                 make().context("create", spot.name.to_string_lossy())
             }

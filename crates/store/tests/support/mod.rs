@@ -134,7 +134,7 @@ impl Tar {
     pub fn link(self, flag: u8, name: &str, target: &[u8]) -> Self {
         let target = target.to_vec();
         self.raw(name.as_bytes(), flag, b"", |header| {
-            header.as_old_mut().linkname[..target.len()].copy_from_slice(&target)
+            header.as_old_mut().linkname[..target.len()].copy_from_slice(&target);
         })
     }
 
@@ -230,7 +230,7 @@ pub fn content_of(top: &Path, precision: Precision) -> BTreeMap<Vec<u8>, String>
         } else if m.is_file() {
             text += &format!(" {} bytes {}", m.len(), Digest::of(&fs::read(&path).unwrap()));
         }
-        if m.is_file() || m.is_dir() {
+        if (m.is_file() || m.is_dir()) && precision != Precision::OldTar {
             let file = fs::File::open(&path).unwrap();
             for name in coracle_sys::xattr::names(&file).unwrap() {
                 if !name.to_bytes().starts_with(b"trusted.") {
@@ -262,5 +262,7 @@ pub fn content_of(top: &Path, precision: Precision) -> BTreeMap<Vec<u8>, String>
 pub enum Precision {
     Nanoseconds,
     Seconds,
+    /// Whole seconds, and no extended attributes.
+    OldTar,
     None,
 }

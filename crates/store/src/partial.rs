@@ -1,0 +1,69 @@
+//! Blobs whose stream broke: what came is kept and read again in front of the rest, so that a pull resumes.
+//!
+//! ```no_run
+//! # use std::io::Read;
+//! # fn demo(store: &coracle_store::Store, digest: coracle_spec::Digest) -> coracle_store::Result<()> {
+//! # let fetch_from = |_offset: u64| std::io::empty();
+//! let expected = coracle_store::Expected { blob: Some(digest), diff_id: None };
+//! let layer = match store.take_partial(&digest)? {
+//!     Some(partial) => store.import(partial.content.chain(fetch_from(partial.size)), &expected)?,
+//!     None => store.import(fetch_from(0), &expected)?,
+//! };
+//! # drop(layer);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing is trusted for having been stored: the whole is verified as if it had come at once.
+
+use std::fs::File;
+
+use coracle_spec::Digest;
+use coracle_sys::error::Context;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::Store;
+use crate::error::{Error, Result};
+
+/// The beginning of a blob.
+#[derive(Debug)]
+pub struct Partial {
+    /// Its bytes.
+    pub content: File,
+    /// How many there are: where the rest begins.
+    pub size: u64,
+}
+
+impl Store {
+    /// Takes out what an interrupted import left of a blob. If the next attempt breaks too, what it had is kept again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn take_partial(&self, digest: &Digest) -> Result<Option<Partial>> {
+        let path = self.layout.partial(digest);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let content = match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno).context("open", path.display()).map_err(Error::from),
+        };
+        let size = content.metadata().context("fstat", path.display())?.len();
+        self.layout.discard(&path)?;
+        Ok(Some(Partial { content, size }))
+    }
+
+    /// Discards everything that [`Store::take_partial`] could give; returns how many there were.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn discard_partials(&self) -> Result<usize> {
+        let directory = self.layout.partials();
+        let mut count = 0;
+        for entry in std::fs::read_dir(&directory).context("readdir", directory.display())? {
+            let path = entry.context("readdir", directory.display())?.path();
+            count += usize::from(self.layout.discard(&path)?);
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,290 @@
+//! `docker load` and `docker save`: archives of every age, and hostile ones.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
+
+mod support;
+
+use std::io::Write;
+
+use coracle_spec::image::ImageConfig;
+use coracle_spec::{ContainerId, Digest};
+use coracle_store::{Error, LoadedImage, Progress, Result, SavedImage};
+use support::{Field, Tar};
+
+#[derive(Default)]
+struct Seen(Vec<(String, u64, u64)>);
+
+impl Progress for Seen {
+    fn advanced(&mut self, name: &str, done: u64, total: u64) {
+        self.0.push((name.to_owned(), done, total));
+    }
+}
+
+fn layer(n: u8) -> Vec<u8> {
+    Tar::new().file(&format!("file{n}"), &[n; 3000]).end()
+}
+
+fn config(layers: &[Vec<u8>]) -> Vec<u8> {
+    let ids: Vec<_> = layers.iter().map(|layer| format!("\"{}\"", Digest::of(layer))).collect();
+    let ids = ids.join(",");
+    let text = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#
+    );
+    text.into_bytes()
+}
+
+fn blob_path(content: &[u8]) -> String {
+    format!("blobs/sha256/{}", Digest::of(content).hex())
+}
+
+fn load(field: &Field, archive: &[u8]) -> Result<Vec<LoadedImage>> {
+    field.store.load(archive, &mut Seen::default())
+}
+
+fn ids(image: &LoadedImage) -> Vec<Digest> {
+    image.layers.iter().map(|layer| layer.diff_id).collect()
+}
+
+#[test]
+fn the_old_form_with_a_linked_layer_loads() {
+    let field = Field::new();
+    let (a, b) = (layer(1), layer(2));
+    let config = config(&[a.clone(), b.clone(), a.clone()]);
+    let name = format!("{}.json", Digest::of(&config).hex());
+    let manifest = format!(
+        r#"[{{"Config":"{name}","RepoTags":["app:1","localhost:5000/app:2","app:1"],"Layers":["aa/layer.tar","bb/layer.tar","cc/layer.tar"]}}]"#
+    );
+    let archive = Tar::new()
+        .dir("aa")
+        .file("aa/VERSION", b"1.0")
+        .file("aa/json", b"{}")
+        .file("aa/layer.tar", &a)
+        .file("bb/layer.tar", &b)
+        .symlink("cc/layer.tar", "../aa/layer.tar")
+        .file(&name, &config)
+        .file("manifest.json", manifest.as_bytes())
+        .file("repositories", b"{}")
+        .end();
+    let mut seen = Seen::default();
+    let images = field.store.load(archive.as_slice(), &mut seen).unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].config, Digest::of(&config));
+    let names: Vec<_> = images[0].references.iter().map(|reference| reference.familiar()).collect();
+    assert_eq!(names, ["app:1", "localhost:5000/app:2"]);
+    assert_eq!(ids(&images[0]), [Digest::of(&a), Digest::of(&b), Digest::of(&a)]);
+    assert_eq!(field.store.config(&images[0].config).unwrap().config.cmd.unwrap(), ["sh"]);
+    let whole = (a.len() as u64, a.len() as u64);
+    assert!(seen.0.iter().any(|(name, done, total)| name == "aa/layer.tar" && (*done, *total) == whole));
+}
+
+/// An archive as Docker 25 and later write it: an OCI layout whose manifest.json comes last.
+fn new_form(layers: &[Vec<u8>], config: &[u8], tags: &str) -> Tar {
+    let paths: Vec<_> = layers.iter().map(|layer| format!("\"{}\"", blob_path(layer))).collect();
+    let manifest =
+        format!(r#"[{{"Config":"{}","RepoTags":{tags},"Layers":[{}]}}]"#, blob_path(config), paths.join(","));
+    let tar = layers
+        .iter()
+        .fold(Tar::new().dir("blobs").dir("blobs/sha256"), |tar, layer| tar.file(&blob_path(layer), layer));
+    tar.file(&blob_path(config), config)
+        .file("index.json", br#"{"schemaVersion":2,"manifests":[]}"#)
+        .file("manifest.json", manifest.as_bytes())
+        .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+}
+
+#[test]
+fn the_new_form_loads_compressed_or_not_and_without_names() {
+    let layers = [layer(1), layer(2)];
+    let config = config(&layers);
+    let archive = new_form(&layers, &config, "null").end();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&archive).unwrap();
+    for archive in [archive, encoder.finish().unwrap()] {
+        let field = Field::new();
+        let images = load(&field, &archive).unwrap();
+        assert_eq!((images[0].config, images[0].references.len()), (Digest::of(&config), 0));
+        assert_eq!(ids(&images[0]), [Digest::of(&layers[0]), Digest::of(&layers[1])]);
+    }
+}
+
+/// An OCI layout as buildx writes it: an index of an index that holds images for two platforms and an attestation.
+fn layout(layers: &[Vec<u8>], config: &[u8], media_type: &str) -> Tar {
+    let describe = |media_type: &str, content: &[u8], more: &str| {
+        format!(
+            r#"{{"mediaType":"{media_type}","digest":"{}","size":{}{more}}}"#,
+            Digest::of(content),
+            content.len()
+        )
+    };
+    let all: Vec<_> = layers.iter().map(|layer| describe("l", layer, "")).collect();
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
+        describe("c", config, ""),
+        all.join(",")
+    );
+    let platform = |os: &str, cpu: &str| format!(r#","platform":{{"os":"{os}","architecture":"{cpu}"}}"#);
+    let host = coracle_spec::Platform::host();
+    let choice = [
+        describe("m", b"for another machine", &platform("linux", "s390x")),
+        describe("m", manifest.as_bytes(), &platform(&host.os, &host.architecture)),
+        describe("m", b"an attestation", &platform("unknown", "unknown")),
+    ];
+    let inner = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, choice.join(","));
+    let name = r#","annotations":{"io.containerd.image.name":"docker.io/library/app:3","org.opencontainers.image.ref.name":"3"}"#;
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, describe("i", inner.as_bytes(), name));
+    let tar = layers.iter().fold(Tar::new(), |tar, layer| tar.file(&blob_path(layer), layer));
+    tar.file(&blob_path(config), config)
+        .file(&blob_path(manifest.as_bytes()), manifest.as_bytes())
+        .file(&blob_path(inner.as_bytes()), inner.as_bytes())
+        .file("index.json", index.as_bytes())
+        .file("oci-layout", b"{}")
+}
+
+#[test]
+fn an_oci_layout_loads_for_this_machine() {
+    let field = Field::new();
+    let layers = [layer(1), layer(2)];
+    let config = config(&layers);
+    let archive = layout(&layers, &config, "application/vnd.oci.image.manifest.v1+json").end();
+    let images = load(&field, &archive).unwrap();
+    assert_eq!((images.len(), images[0].config), (1, Digest::of(&config)));
+    assert_eq!(images[0].references[0].familiar(), "app:3");
+    assert_eq!(ids(&images[0]), [Digest::of(&layers[0]), Digest::of(&layers[1])]);
+}
+
+#[test]
+fn an_archive_that_lies_is_refused_and_touches_nothing() {
+    let layers = [layer(1)];
+    let good = config(&layers);
+    let two = config(&[layer(1), layer(2)]);
+    let listed = |config: &str, layer: &str| {
+        let manifest = format!(r#"[{{"Config":{config:?},"RepoTags":[],"Layers":[{layer:?}]}}]"#);
+        Tar::new()
+            .file("l", &layers[0])
+            .file("c", &good)
+            .file("big", &vec![b' '; 9 << 20])
+            .symlink("a", "b")
+            .symlink("b", "a")
+            .file("manifest.json", manifest.as_bytes())
+    };
+    let manifest = |text: &[u8]| Tar::new().file("manifest.json", text);
+    let wrong_name = format!("blobs/sha256/{}", Digest::of(b"other").hex());
+    let wrong_config = format!(r#"[{{"Config":"{wrong_name}","RepoTags":[],"Layers":["l"]}}]"#);
+    let huge = |name: &str| Tar::new().raw(name.as_bytes(), b'0', b"{", |header| header.set_size(4 << 30));
+    let cases = [
+        ("no manifest", Tar::new().file("l", &layers[0])),
+        ("nothing", Tar::new()),
+        (
+            "a manifest that calls itself an index",
+            layout(&layers, &good, "application/vnd.oci.image.index.v1+json"),
+        ),
+        (
+            "a layout without a manifest",
+            layout(&[layer(1)], &good, "")
+                .file(&blob_path(b"x"), b"x")
+                .file("index.json", b"{\"schemaVersion\":2,\"manifests\":[]}"),
+        ),
+        ("manifest is no list", manifest(b"{}")),
+        ("no image", manifest(b"[]")),
+        ("null", manifest(b"null")),
+        ("manifest is a layer", manifest(&layers[0])),
+        ("deep JSON", manifest(&b"[".repeat(100_000))),
+        ("config upwards", listed("../../x", "l")),
+        ("config absolute", listed("/etc/passwd", "l")),
+        ("config digest as path", listed("sha256:../..", "l")),
+        ("config empty", listed("", "l")),
+        ("config with NUL", listed("c\0", "l")),
+        ("config missing", listed("d", "l")),
+        ("config is a layer", listed("l", "l")),
+        ("config too large", listed("big", "l")),
+        ("layer upwards", listed("c", "../l")),
+        ("layer missing", listed("c", "m")),
+        ("layer is a document", listed("c", "c")),
+        ("links in circles", listed("a", "l")),
+        ("more layers than listed", new_form(&layers, &two, "null")),
+        ("layer under another's digest", new_form(&layers, &good, "null").file(&wrong_name, &layers[0])),
+        (
+            "config under another's digest",
+            Tar::new()
+                .file("l", &layers[0])
+                .file(&wrong_name, &good)
+                .file("manifest.json", wrong_config.as_bytes()),
+        ),
+        ("name is a digest", new_form(&layers, &good, &format!("[\"a@{}\"]", Digest::of(b"x")))),
+        ("name without tag", new_form(&layers, &good, "[\"app\"]")),
+        ("name in upper case", new_form(&layers, &good, "[\"App:1\"]")),
+        ("a link out", Tar::new().symlink("x", "../../canary")),
+        ("a path out", Tar::new().file("../canary/x", b"{}")),
+        ("a device", Tar::new().device("x", b'3', 1, 3)),
+        ("index.json of 4 GiB", huge("index.json")),
+        ("manifest.json of 4 GiB", huge("manifest.json")),
+        ("a hostile layer", Tar::new().file("l", &Tar::new().file("../../../../canary/x", b"").end())),
+        ("a truncated layer", Tar::new().file("l", &Tar::new().file("f", &[1; 4000]).0[..2048])),
+    ];
+    let field = Field::new();
+    for (name, archive) in cases {
+        let result = load(&field, &archive.end());
+        let error = result.err().unwrap_or_else(|| panic!("{name}: was accepted"));
+        assert!(error.is_input(), "{name}: {error:?}");
+        field.assert_canary_untouched(name);
+        assert_eq!(field.unfinished(), 0, "{name}");
+    }
+    // After all that, a good one loads.
+    load(&field, &new_form(&layers, &good, "[\"app:1\"]").end()).unwrap();
+}
+
+#[test]
+fn documents_together_are_bounded() {
+    let field = Field::new();
+    let document = vec![b' '; 8 << 20];
+    let archive = (0..9).fold(Tar::new(), |tar, n| tar.file(&format!("d{n}"), &document)).end();
+    assert!(matches!(load(&field, &archive), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn what_is_saved_loads_elsewhere_and_always_is_the_same() {
+    let field = Field::new();
+    let layers = [layer(1), layer(2)];
+    let image = load(&field, &new_form(&layers, &config(&layers), "[\"app:1\"]").end()).unwrap().remove(0);
+    // A second image with a committed layer on top, whose tar was never stored.
+    let id = ContainerId::random();
+    let snapshot = field.store.prepare(&id, &ids(&image)).unwrap();
+    std::fs::write(snapshot.upper.join("more"), "data").unwrap();
+    let committed = field.store.commit(&id).unwrap();
+    let mut second = field.store.config(&image.config).unwrap();
+    second.rootfs.diff_ids.push(committed.diff_id);
+    let second = field.store.put_config(&second).unwrap();
+
+    let tagged = |config, names: &[&str]| SavedImage {
+        config,
+        references: names.iter().map(|name| name.parse().unwrap()).collect(),
+    };
+    let images = [tagged(image.config, &["app:1", "quay.io/team/app:2"]), tagged(second, &[])];
+    let save = || {
+        let mut archive = Vec::new();
+        field.store.save(&images, &mut archive).unwrap();
+        archive
+    };
+    let archive = save();
+    assert!(archive == save(), "the same images gave other bytes");
+
+    let elsewhere = Field::new();
+    let loaded = load(&elsewhere, &archive).unwrap();
+    assert_eq!(loaded.len(), 2);
+    assert_eq!(loaded[0].config, image.config);
+    assert_eq!(loaded[0].references, images[0].references);
+    assert_eq!((loaded[1].config, loaded[1].references.len()), (second, 0));
+    assert_eq!(*ids(&loaded[1]).last().unwrap(), committed.diff_id);
+    let content = std::fs::read_to_string(elsewhere.fs(&committed.diff_id).join("more")).unwrap();
+    assert_eq!(content, "data");
+}
+
+#[test]
+fn saving_what_is_not_there_fails() {
+    let field = Field::new();
+    let missing = SavedImage { config: Digest::of(b"x"), references: vec![] };
+    assert!(matches!(field.store.save(&[missing], std::io::sink()), Err(Error::BlobMissing { .. })));
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids.push(Digest::of(b"y"));
+    let config = field.store.put_config(&config).unwrap();
+    let image = SavedImage { config, references: vec![] };
+    assert!(matches!(field.store.save(&[image], std::io::sink()), Err(Error::LayerMissing { .. })));
+}
