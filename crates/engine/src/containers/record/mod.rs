@@ -8,7 +8,7 @@ use coracle_network::{Endpoint, InterfaceName, Published};
 use coracle_spec::{ContainerId, Digest, Name};
 use serde::{Deserialize, Serialize};
 use settings::Transport;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use time::OffsetDateTime;
 
 /// The version of the documents written here.
@@ -87,7 +87,7 @@ struct EndpointRecord {
 struct Port {
     protocol: Transport,
     container_port: u16,
-    host_ip: Ipv4Addr,
+    host_ip: IpAddr,
     host_port: u16,
 }
 
