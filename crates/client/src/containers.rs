@@ -5,6 +5,7 @@ use coracle_api::container::{
     FilesystemChange, PruneResponse, Stats, TopResponse, UpdateRequest, UpdateResponse, WaitResponse,
 };
 use coracle_api::{Filters, Query};
+use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 
 use crate::stream::{BodyReader, Demultiplexer, Hijacked, JsonLines};
@@ -112,8 +113,8 @@ impl Client {
     }
 
     /// The daemon's own JSON about a container, with fields this client does not know.
-    pub async fn inspect_container_raw(&self, id: &str, size: bool) -> Result<serde_json::Value> {
-        self.json(Call::get(container(id, "/json")).query(Query::new().with_flag("size", size))).await
+    pub async fn inspect_container_raw(&self, id: &str, size: bool) -> Result<Box<RawValue>> {
+        self.raw(Call::get(container(id, "/json")).query(Query::new().with_flag("size", size))).await
     }
 
     /// Starts a container.

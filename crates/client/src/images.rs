@@ -4,6 +4,7 @@ use coracle_api::image::{DeletedImage, HistoryItem, ImageInspect, ImageSummary, 
 use coracle_api::version::REGISTRY_AUTH_HEADER;
 use coracle_api::{Filters, ProgressMessage, Query};
 use hyper::header::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 
 use crate::Result;
@@ -33,8 +34,8 @@ impl Client {
     }
 
     /// The daemon's own JSON about an image, with fields this client does not know.
-    pub async fn inspect_image_raw(&self, name: &str) -> Result<serde_json::Value> {
-        self.json(Call::get(image(name, "/json"))).await
+    pub async fn inspect_image_raw(&self, name: &str) -> Result<Box<RawValue>> {
+        self.raw(Call::get(image(name, "/json"))).await
     }
 
     /// The steps an image was made in, newest first.

@@ -4,6 +4,7 @@ use coracle_api::Filters;
 use coracle_api::network::{
     ConnectRequest, DisconnectRequest, Network, NetworkCreateRequest, NetworkCreateResponse, PruneResponse,
 };
+use serde_json::value::RawValue;
 
 use crate::Result;
 use crate::containers::filters_query;
@@ -22,8 +23,8 @@ impl Client {
     }
 
     /// The daemon's own JSON about a network.
-    pub async fn inspect_network_raw(&self, id: &str) -> Result<serde_json::Value> {
-        self.json(Call::get(network(id, ""))).await
+    pub async fn inspect_network_raw(&self, id: &str) -> Result<Box<RawValue>> {
+        self.raw(Call::get(network(id, ""))).await
     }
 
     /// Creates a network.

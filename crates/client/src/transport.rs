@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
@@ -111,6 +112,13 @@ impl Client {
         let mut body = self.stream(call).await?;
         let bytes = body.collect(limits::RESPONSE).await?;
         coracle_api::from_slice(&bytes).map_err(|source| Error::Answer { attempt: body.attempt, source })
+    }
+
+    /// Sends a request whose answer is JSON to be shown as it is.
+    pub(crate) async fn raw(&self, call: Call) -> Result<Box<RawValue>> {
+        let mut body = self.stream(call).await?;
+        let bytes = body.collect(limits::RESPONSE).await?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Answer { attempt: body.attempt, source })
     }
 
     /// Sends a request whose answer has no content worth reading.

@@ -2,6 +2,7 @@
 
 use coracle_api::volume::{PruneResponse, Volume, VolumeCreateRequest, VolumeList};
 use coracle_api::{Filters, Query};
+use serde_json::value::RawValue;
 
 use crate::Result;
 use crate::containers::filters_query;
@@ -20,8 +21,8 @@ impl Client {
     }
 
     /// The daemon's own JSON about a volume.
-    pub async fn inspect_volume_raw(&self, name: &str) -> Result<serde_json::Value> {
-        self.json(Call::get(volume(name))).await
+    pub async fn inspect_volume_raw(&self, name: &str) -> Result<Box<RawValue>> {
+        self.raw(Call::get(volume(name))).await
     }
 
     /// Creates a volume, or answers with the one of that name.

@@ -1,0 +1,180 @@
+//! Commands on images.
+
+use clap::{Args, Subcommand};
+
+use super::{InspectArgs, ListArgs, PruneArgs};
+
+/// Commands that stand at the top.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopLevelCommand {
+    /// List images
+    Images(ImagesArgs),
+    /// Create an image from a tar archive of a file system
+    Import(ImportArgs),
+    /// Load images from a tar archive
+    Load(LoadArgs),
+    /// Save images to a tar archive
+    Save(SaveArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    Rmi(RemoveArgs),
+    /// Show the history of an image
+    History(HistoryArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Show everything about containers, images, networks and volumes
+    Inspect(AnyInspectArgs),
+}
+
+/// `image …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List images
+    #[command(alias = "list")]
+    Ls(ImagesArgs),
+    /// Create an image from a tar archive of a file system
+    Import(ImportArgs),
+    /// Load images from a tar archive
+    Load(LoadArgs),
+    /// Save images to a tar archive
+    Save(SaveArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(RemoveArgs),
+    /// Show the history of an image
+    History(HistoryArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Show everything about images
+    Inspect(InspectArgs),
+    /// Remove unused images
+    Prune(ImagePruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Show all images, also intermediate ones
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Show digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// REPOSITORY[:TAG]
+    pub(crate) repository: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Instructions of a Dockerfile to apply
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// Message
+    #[arg(short, long, default_value = "")]
+    pub(crate) message: String,
+    /// Platform of the image
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+    /// File, URL, or - for stdin
+    pub(crate) source: String,
+    /// REPOSITORY[:TAG]
+    pub(crate) image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Read from a file instead of stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<String>,
+    /// Suppress the output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// Write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// Name or id
+    pub(crate) source: String,
+    /// The new name
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Remove even if in use or named more than once
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Keep unnamed parents
+    #[arg(long)]
+    pub(crate) no_prune: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Format with a Go template, 'table TEMPLATE' or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Print sizes and dates for people
+    #[arg(short = 'H', long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) human: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only show ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Platform of the image
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+    /// Suppress the output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// NAME[:TAG|@DIGEST]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagePruneArgs {
+    /// Remove all unused images, not just those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) prune: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnyInspectArgs {
+    #[command(flatten)]
+    pub(crate) inspect: InspectArgs,
+    /// Display sizes of containers
+    #[arg(short, long)]
+    pub(crate) size: bool,
+    /// container, image, network or volume
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+}

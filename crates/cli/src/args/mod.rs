@@ -1,0 +1,204 @@
+//! The command line as typed: one structure per command, Docker's names and defaults. What the arguments mean is
+//! decided in `resolve`.
+
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod image;
+pub(crate) mod network;
+pub(crate) mod system;
+pub(crate) mod volume;
+
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Builds, ships and runs containers.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, disable_help_subcommand = true, propagate_version = false)]
+pub(crate) struct Arguments {
+    /// Engine to talk to: unix:///path or tcp://host:port
+    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Commands,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Commands {
+    #[command(flatten)]
+    Container(Box<container::ContainerCommand>),
+    #[command(flatten)]
+    TopLevelImage(image::TopLevelCommand),
+    /// Manage containers
+    #[command(name = "container", subcommand)]
+    Containers(container::ContainerGroup),
+    /// Manage images
+    #[command(name = "image", subcommand)]
+    Images(image::ImageCommand),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Manage the engine
+    #[command(subcommand)]
+    System(system::SystemCommand),
+    #[command(flatten)]
+    TopLevelSystem(system::TopLevelCommand),
+    /// Run the engine
+    #[command(disable_help_flag = true)]
+    Daemon {
+        /// Arguments of the engine
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// The child of an automatic start, before it becomes the engine.
+    #[command(name = crate::engine_start::CHILD_COMMAND, hide = true)]
+    EngineChild,
+}
+
+/// Parses a command line, the program's name first.
+pub(crate) fn parse(arguments: &[std::ffi::OsString]) -> Result<Arguments, clap::Error> {
+    let matches = docker_flags(Arguments::command()).try_get_matches_from(arguments)?;
+    Arguments::from_arg_matches(&matches)
+}
+
+/// Go's flag habits on every command: `--flag=false` for switches, the last of repeated values wins, and `--help`
+/// without a letter where `-h` means something else.
+fn docker_flags(command: Command) -> Command {
+    command
+        .args_override_self(true)
+        .mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .hide_default_value(true)
+                .hide_possible_values(true)
+                .value_name("BOOL")
+                .value_parser(boolean),
+            _ => arg,
+        })
+        .mut_subcommands(docker_flags)
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
+/// `--filter` and `--format` of lists.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Filter output, name=value
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Format with a Go template, 'table TEMPLATE' or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Don't truncate output
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only display ids or names
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Names, and the template for what is known about them.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Format with a Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// What to remove, and whether to ask.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PruneArgs {
+    /// Filter what is removed, name=value
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Arguments, clap::Error> {
+        let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
+        parse(&words)
+    }
+
+    fn run_args(line: &str) -> container::RunArgs {
+        match parse_line(line).expect(line).command {
+            Commands::Container(command) => match *command {
+                container::ContainerCommand::Run(run) => run,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        docker_flags(Arguments::command()).debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_image_belongs_to_the_container() {
+        let run = run_args("coracle run -it --rm=true -p8080:80 -e A=b -h host alpine sh -c exit --rm -it");
+        assert!(run.create.interactive && run.create.tty && run.create.rm);
+        assert_eq!(run.create.publish, ["8080:80"]);
+        assert_eq!(run.create.hostname.as_deref(), Some("host"));
+        assert_eq!(run.create.image_and_command, ["alpine", "sh", "-c", "exit", "--rm", "-it"]);
+        assert!(!run.detach);
+    }
+
+    #[test]
+    fn switches_take_a_value_after_an_equals_sign_and_the_last_one_wins() {
+        let run = run_args("coracle run --rm --rm=false --name a --name=b --sig-proxy=false -d=true x");
+        assert!(!run.create.rm && !run.sig_proxy && run.detach);
+        assert_eq!(run.create.name.as_deref(), Some("b"));
+        assert!(run_args("coracle run x").sig_proxy);
+    }
+
+    #[test]
+    fn commands_exist_under_every_name_docker_gives_them() {
+        for line in [
+            "ps -a",
+            "container ls -aq",
+            "container rm -f x",
+            "images -q",
+            "image ls",
+            "rmi x",
+            "image rm x",
+            "volume ls",
+            "network inspect n",
+            "system df -v",
+            "system events",
+            "events --since 1h",
+            "info -f json",
+            "top c -ef",
+            "stop -t 1 c",
+            "logs -f --tail 5 c",
+            "exec -it -e A=b c sh -c x",
+            "--host tcp://h ps",
+            "daemon --data-root /x --host unix:///y",
+        ] {
+            assert!(parse_line(&format!("coracle {line}")).is_ok(), "{line}");
+        }
+        for line in ["", "nosuch", "run", "ps --nosuch", "stop", "rename a", "volume"] {
+            assert!(parse_line(&format!("coracle {line}")).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands on the engine.
+
+use clap::{Args, Subcommand};
+
+use super::PruneArgs;
+
+/// Commands that stand at the top.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopLevelCommand {
+    /// Show versions
+    Version(FormatArgs),
+    /// Show information about the engine and its host
+    Info(FormatArgs),
+    /// Show what happens
+    Events(EventsArgs),
+}
+
+/// `system …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Show disk usage
+    Df(DfArgs),
+    /// Show what happens
+    Events(EventsArgs),
+    /// Show information about the engine and its host
+    Info(FormatArgs),
+    /// Remove unused data
+    Prune(SystemPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Format with a Go template, or 'json'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Filter output, name=value
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Format with a Go template, or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Show events since a time or a span before now
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Stop at a time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DfArgs {
+    /// Format with a Go template, 'table TEMPLATE' or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Show each image, container and volume
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SystemPruneArgs {
+    /// Remove all unused images, not just those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Remove anonymous volumes too
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    #[command(flatten)]
+    pub(crate) prune: PruneArgs,
+}

@@ -1,0 +1,99 @@
+//! Commands that change containers and print their names.
+
+use coracle_api::container::UpdateRequest;
+use coracle_client::WaitCondition;
+
+use super::{App, for_each, for_each_that_exists, say};
+use crate::args::container::{KillArgs, NamesArgs, RemoveArgs, RenameArgs, StopArgs, UpdateArgs};
+use crate::error::Result;
+use crate::resolve::resources;
+
+pub(super) async fn stop(app: &App, args: StopArgs) -> Result<()> {
+    let client = &app.client().await?;
+    let signal = args.signal.as_deref();
+    for_each(&args.names, async |name: String| {
+        client.stop_container(&name, signal, args.timeout).await?;
+        Ok(name)
+    })
+    .await
+}
+
+pub(super) async fn restart(app: &App, args: StopArgs) -> Result<()> {
+    let client = &app.client().await?;
+    let signal = args.signal.as_deref();
+    for_each(&args.names, async |name: String| {
+        client.restart_container(&name, signal, args.timeout).await?;
+        Ok(name)
+    })
+    .await
+}
+
+pub(super) async fn kill(app: &App, args: KillArgs) -> Result<()> {
+    let client = &app.client().await?;
+    let signal = args.signal.as_deref();
+    for_each(&args.names, async |name: String| {
+        client.kill_container(&name, signal).await?;
+        Ok(name)
+    })
+    .await
+}
+
+pub(super) async fn remove(app: &App, args: RemoveArgs) -> Result<()> {
+    let client = &app.client().await?;
+    let remove = async |name: String| {
+        client.remove_container(name.trim_start_matches('/'), args.force, args.volumes, args.link).await?;
+        Ok(name)
+    };
+    if args.force {
+        for_each_that_exists(&args.names, remove).await
+    } else {
+        for_each(&args.names, remove).await
+    }
+}
+
+pub(super) async fn wait(app: &App, args: NamesArgs) -> Result<()> {
+    let client = &app.client().await?;
+    for_each(&args.names, async |name: String| {
+        let end = client.wait_container(&name, WaitCondition::NotRunning).await?.exit().await?;
+        Ok(end.status_code.to_string())
+    })
+    .await
+}
+
+pub(super) async fn rename(app: &App, args: RenameArgs) -> Result<()> {
+    Ok(app.client().await?.rename_container(&args.name, &args.new_name).await?)
+}
+
+pub(super) async fn pause(app: &App, args: NamesArgs) -> Result<()> {
+    let client = &app.client().await?;
+    for_each(&args.names, async |name: String| {
+        client.pause_container(&name).await?;
+        Ok(name)
+    })
+    .await
+}
+
+pub(super) async fn unpause(app: &App, args: NamesArgs) -> Result<()> {
+    let client = &app.client().await?;
+    for_each(&args.names, async |name: String| {
+        client.unpause_container(&name).await?;
+        Ok(name)
+    })
+    .await
+}
+
+pub(super) async fn update(app: &App, args: UpdateArgs) -> Result<()> {
+    let mut request = UpdateRequest::default();
+    resources::apply(&args.resources, &mut request)?;
+    if let Some(policy) = &args.restart {
+        request.restart_policy = resources::restart(policy)?;
+    }
+    let client = &app.client().await?;
+    let request = &request;
+    for_each(&args.names, async |name: String| {
+        let answer = client.update_container(&name, request).await?;
+        answer.warnings.unwrap_or_default().iter().for_each(say);
+        Ok(name)
+    })
+    .await
+}

@@ -1,0 +1,192 @@
+//! `ps`.
+
+use coracle_api::container::{ContainerSummary, MountPoint, PortSummary};
+
+use super::{App, print};
+use crate::args::container::PsArgs;
+use crate::error::Result;
+use crate::render::listing::{LABELS, Layout, Row, ellipsis, labels_cell, short_id};
+use crate::render::units;
+use crate::resolve::pairs;
+
+const LAYOUT: Layout = Layout {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    headers: HEADERS,
+};
+
+const LAYOUT_WITH_SIZE: Layout = Layout {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
+    headers: HEADERS,
+};
+
+const HEADERS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Networks", "NETWORKS"),
+];
+
+pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
+    let filters = pairs::filters(&args.list.filter)?;
+    let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
+    let needs_size = args.size || args.list.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let client = app.client().await?;
+    let containers = client.containers(args.all, last, needs_size, &filters).await?;
+    let rows: Vec<Row> = containers.iter().map(|container| row(container, !args.list.no_trunc)).collect();
+    let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
+    let format = if args.list.quiet { Some("{{.ID}}") } else { args.list.format.as_deref() };
+    print(layout.render(format, &rows)?)
+}
+
+/// The fields of one container; `short` cuts ids, commands and mounts.
+pub(super) fn row(container: &ContainerSummary, short: bool) -> Row {
+    let command = if short { ellipsis(&container.command, 20) } else { container.command.clone() };
+    let id = if short { short_id(&container.id) } else { &container.id };
+    let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
+    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
+    Row::default()
+        .with("ID", id)
+        .with("Names", names(container, short))
+        .with("Image", image(container, short))
+        .with("Command", format!("\"{}\"", command.escape_default().to_string().replace("\\u{2026}", "…")))
+        .with("CreatedAt", units::timestamp(container.created))
+        .with("RunningFor", units::ago(container.created))
+        .with("Ports", ports(&container.ports))
+        .with("State", container.state.as_str())
+        .with("Status", container.status.as_str())
+        .with("Size", size(container))
+        .with("Labels", labels_cell(&container.labels))
+        .with(LABELS, serde_json::json!(container.labels))
+        .with("Mounts", mounts(&container.mounts, short))
+        .with("LocalVolumes", local.to_string())
+        .with("Networks", networks.join(","))
+}
+
+/// Links give a container more names, with slashes in them.
+fn names(container: &ContainerSummary, short: bool) -> String {
+    let names = container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
+    names.filter(|name| !short || !name.contains('/')).collect::<Vec<_>>().join(",")
+}
+
+fn image(container: &ContainerSummary, short: bool) -> String {
+    if container.image.is_empty() {
+        return "<no image>".into();
+    }
+    let id = short_id(&container.image_id);
+    if short && !id.is_empty() && short_id(&container.image) == id {
+        return id.to_owned();
+    }
+    match container.image.split_once('@') {
+        Some((name, _)) if short => name.to_owned(),
+        _ => container.image.clone(),
+    }
+}
+
+fn size(container: &ContainerSummary) -> String {
+    let own = units::short_size(container.size_rw);
+    match container.size_root_fs {
+        0 => own,
+        all => format!("{own} (virtual {})", units::short_size(all)),
+    }
+}
+
+fn mounts(mounts: &[MountPoint], short: bool) -> String {
+    let name = |mount: &MountPoint| {
+        let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
+        if short { ellipsis(name, 15) } else { name.clone() }
+    };
+    mounts.iter().map(name).collect::<Vec<_>>().join(",")
+}
+
+/// Ports as Docker shows them: equal ports in ranges first, mapped ones after.
+pub(super) fn ports(ports: &[PortSummary]) -> String {
+    let mut sorted: Vec<&PortSummary> = ports.iter().collect();
+    sorted.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.protocol));
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut mapped = Vec::new();
+    for port in sorted {
+        if !port.ip.is_empty() && port.public_port != port.private_port {
+            let host = host_port(&port.ip, &port.public_port.to_string());
+            mapped.push(format!("{host}->{}/{}", port.private_port, port.protocol));
+            continue;
+        }
+        let same = |group: &&mut Group<'_>| group.ip == port.ip && group.protocol == port.protocol;
+        match groups.iter_mut().rev().find(same) {
+            Some(group) if group.last.checked_add(1) == Some(port.private_port) => {
+                group.last = port.private_port;
+            }
+            _ => groups.push(Group {
+                ip: &port.ip,
+                protocol: &port.protocol,
+                first: port.private_port,
+                last: port.private_port,
+            }),
+        }
+    }
+    groups.iter().map(Group::text).chain(mapped).collect::<Vec<_>>().join(", ")
+}
+
+struct Group<'a> {
+    ip: &'a str,
+    protocol: &'a str,
+    first: u16,
+    last: u16,
+}
+
+impl Group<'_> {
+    fn text(&self) -> String {
+        let range = if self.first == self.last {
+            self.first.to_string()
+        } else {
+            format!("{}-{}", self.first, self.last)
+        };
+        match self.ip {
+            "" => format!("{range}/{}", self.protocol),
+            ip => format!("{}->{range}/{}", host_port(ip, &range), self.protocol),
+        }
+    }
+}
+
+/// An address with a port; IPv6 in brackets.
+pub(super) fn host_port(ip: &str, port: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(ip: &str, public_port: u16, private_port: u16, protocol: &str) -> PortSummary {
+        PortSummary { ip: ip.into(), private_port, public_port, protocol: protocol.into() }
+    }
+
+    #[test]
+    fn ports_are_shown_as_docker_shows_them() {
+        let cases = [
+            (vec![], ""),
+            (vec![port("", 0, 80, "tcp")], "80/tcp"),
+            (vec![port("", 0, 81, "tcp"), port("", 0, 80, "tcp")], "80-81/tcp"),
+            (
+                vec![port("0.0.0.0", 8081, 80, "tcp"), port("::", 8081, 80, "tcp")],
+                "0.0.0.0:8081->80/tcp, [::]:8081->80/tcp",
+            ),
+            (
+                vec![port("127.0.0.1", 80, 80, "tcp"), port("127.0.0.1", 81, 81, "tcp")],
+                "127.0.0.1:80-81->80-81/tcp",
+            ),
+        ];
+        for (list, expected) in cases {
+            assert_eq!(ports(&list), expected);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Lists of rows under `--format`: a table, JSON lines, or a template per row.
+
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::render::table;
+use crate::template::Template;
+
+/// The field that holds a row's labels as a map, for `{{.Label "key"}}`; it is not part of the JSON form.
+pub(crate) const LABELS: &str = "Label";
+
+/// One row: the fields that templates name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row(Map<String, Value>);
+
+impl Row {
+    /// Adds a field.
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+}
+
+/// What a list looks like.
+pub(crate) struct Layout {
+    /// The template of the table, without `table`.
+    pub(crate) table: &'static str,
+    /// Headers by field.
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+}
+
+impl Layout {
+    /// Renders rows as `format` says; without one as a table.
+    pub(crate) fn render(&self, format: Option<&str>, rows: &[Row]) -> Result<String> {
+        match format.map(str::trim) {
+            None | Some("" | "table") => self.table(self.table, rows),
+            Some("json") => Ok(rows.iter().map(json_line).collect()),
+            Some(format) => match format.strip_prefix("table ") {
+                Some(template) => self.table(template.trim(), rows),
+                None => lines(&Template::parse(format)?, rows),
+            },
+        }
+    }
+
+    fn table(&self, template: &str, rows: &[Row]) -> Result<String> {
+        let template = Template::parse(template)?;
+        let headers = self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header)));
+        let mut text = template.render(&Value::Object(headers.collect()))?;
+        text.push('\n');
+        text.push_str(&lines(&template, rows)?);
+        Ok(table::align(&text, 10, 3))
+    }
+}
+
+fn json_line(row: &Row) -> String {
+    let mut fields = row.0.clone();
+    fields.remove(LABELS);
+    format!("{}\n", Value::Object(fields))
+}
+
+fn lines(template: &Template, rows: &[Row]) -> Result<String> {
+    let line = |row: &Row| Ok(template.render(&Value::Object(row.0.clone()))? + "\n");
+    rows.iter().map(line).collect()
+}
+
+/// `key=value` pairs in one cell.
+pub(crate) fn labels_cell<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// The first 12 digits of an id, without its algorithm.
+pub(crate) fn short_id(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..12).unwrap_or(digits)
+}
+
+/// At most `width` letters, the last one `…` when some are missing.
+pub(crate) fn ellipsis(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: Layout =
+        Layout { table: "{{.ID}}\t{{.Name}}", headers: &[("ID", "CONTAINER ID"), ("Name", "NAMES")] };
+
+    fn rows() -> Vec<Row> {
+        let labels = serde_json::json!({"a.b": "c"});
+        vec![Row::default().with("ID", "1").with("Name", "one").with(LABELS, labels)]
+    }
+
+    #[test]
+    fn every_form_of_format_renders() {
+        let cases = [
+            (None, "CONTAINER ID   NAMES\n1              one\n"),
+            (Some("table"), "CONTAINER ID   NAMES\n1              one\n"),
+            (Some(r"table {{.Name}}\t{{.ID}}"), "NAMES     CONTAINER ID\none       1\n"),
+            (Some("json"), "{\"ID\":\"1\",\"Name\":\"one\"}\n"),
+            (Some("{{.ID}}/{{.Label \"a.b\"}}"), "1/c\n"),
+            (Some("{{json .Name}}"), "\"one\"\n"),
+        ];
+        for (format, expected) in cases {
+            assert_eq!(LAYOUT.render(format, &rows()).expect("renders"), expected, "{format:?}");
+        }
+        assert!(LAYOUT.render(Some("{{.Nope}}"), &rows()).is_err());
+    }
+
+    #[test]
+    fn ids_and_commands_are_shortened() {
+        assert_eq!(short_id("sha256:3267ac12d960c6b0"), "3267ac12d960");
+        assert_eq!(short_id("abc"), "abc");
+        assert_eq!(ellipsis("\"sleep 1000000000000000\"", 20), "\"sleep 100000000000…");
+        assert_eq!(ellipsis("short", 20), "short");
+    }
+}
