@@ -64,7 +64,11 @@ impl Error {
 
     /// Whether the reader of our output went away, which is nothing to talk about.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
+            Self::NotStarted { source, .. } => source.is_broken_pipe(),
+            _ => false,
+        }
     }
 
     /// What to do about it.

@@ -1,7 +1,7 @@
 //! Requests on the engine itself.
 
 use coracle_api::auth::{AuthConfig, AuthResponse};
-use coracle_api::system::{DiskUsage, Event, Info, Version};
+use coracle_api::system::{BuildPruneResponse, DiskUsage, Event, Info, Version};
 use coracle_api::{Filters, Query};
 
 use crate::Result;
@@ -30,6 +30,11 @@ impl Client {
     /// Who uses how much.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         self.json(Call::get("/system/df")).await
+    }
+
+    /// Empties the build cache, of everything or of what is not used.
+    pub async fn prune_build_cache(&self, all: bool) -> Result<BuildPruneResponse> {
+        self.json(Call::post("/build/prune").query(Query::new().with_flag("all", all))).await
     }
 
     /// What happens, and what happened since `since`; with `until` the stream ends then. Both as the API takes them.

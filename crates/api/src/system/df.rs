@@ -1,4 +1,4 @@
-//! `GET /system/df`.
+//! `GET /system/df` and `POST /build/prune`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,6 +6,16 @@ use serde_json::Value;
 use crate::container::ContainerSummary;
 use crate::image::ImageSummary;
 use crate::volume::Volume;
+
+/// `POST /build/prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct BuildPruneResponse {
+    /// Ids of cache records; `null` for none.
+    pub caches_deleted: Option<Vec<String>>,
+    /// Bytes.
+    pub space_reclaimed: u64,
+}
 
 /// Who uses how much. A list is `null` when `type` did not ask for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -36,16 +36,23 @@ const LAYOUT_WITH_DIGESTS: Layout = Layout {
     headers: HEADERS,
 };
 
+const HISTORY_HEADERS: &[(&str, &str)] = &[
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
+
 const HISTORY: Layout = Layout {
     table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
-    headers: &[
-        ("ID", "IMAGE"),
-        ("CreatedSince", "CREATED"),
-        ("CreatedAt", "CREATED AT"),
-        ("CreatedBy", "CREATED BY"),
-        ("Size", "SIZE"),
-        ("Comment", "COMMENT"),
-    ],
+    headers: HISTORY_HEADERS,
+};
+
+const HISTORY_FOR_PROGRAMS: Layout = Layout {
+    table: "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+    headers: HISTORY_HEADERS,
 };
 
 pub(super) async fn dispatch_top_level(app: &App, command: TopLevelCommand) -> Code {
@@ -170,7 +177,8 @@ async fn history(app: &App, args: HistoryArgs) -> Result<()> {
     let items = app.client().await?.image_history(&args.name).await?;
     let rows: Vec<Row> = items.iter().map(|item| history_row(item, &args)).collect();
     let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    print(HISTORY.render(format, &rows)?)
+    let layout = if args.human { &HISTORY } else { &HISTORY_FOR_PROGRAMS };
+    print(layout.render(format, &rows)?)
 }
 
 fn history_row(item: &HistoryItem, args: &HistoryArgs) -> Row {

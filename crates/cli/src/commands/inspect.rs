@@ -142,6 +142,6 @@ pub(super) async fn port(app: &App, args: PortArgs) -> Result<()> {
                     .collect::<String>(),
             )
         }
-        None => Err(Invalid(format!("Error: No public port '{key}' published for {}", args.name)).into()),
+        None => Err(Invalid(format!("Error: No public port '{wanted}' published for {}", args.name)).into()),
     }
 }

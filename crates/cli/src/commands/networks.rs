@@ -7,12 +7,12 @@ use coracle_api::network::{
     ConnectRequest, DisconnectRequest, EndpointSettings, Ipam, IpamPool, Network, NetworkCreateRequest,
 };
 
-use super::{App, Code, done, for_each, for_each_that_exists, inspect, print, print_line, prune};
+use super::{App, Code, done, inspect, print, print_line, prune, say};
 use crate::args::ListArgs;
 use crate::args::network::{
     ConnectArgs, DisconnectArgs, NetworkCommand, NetworkCreateArgs, NetworkRemoveArgs,
 };
-use crate::error::Result;
+use crate::error::{Error, Result, full_text};
 use crate::render::listing::{LABELS, Layout, Row, labels_cell, short_id};
 use crate::resolve::network::ipam;
 use crate::resolve::{Invalid, invalid, pairs};
@@ -161,15 +161,18 @@ impl Subnet {
 
 async fn remove(app: &App, args: NetworkRemoveArgs) -> Result<()> {
     let client = &app.client().await?;
-    let remove = async |name: String| {
-        client.remove_network(&name).await?;
-        Ok(name)
-    };
-    if args.force {
-        for_each_that_exists(&args.names, remove).await
-    } else {
-        for_each(&args.names, remove).await
+    let mut failed = false;
+    for name in &args.names {
+        match client.remove_network(name).await {
+            Ok(()) => print_line(name)?,
+            Err(error) if args.force && error.is_not_found() => {}
+            Err(error) => {
+                say(full_text(&error));
+                failed = true;
+            }
+        }
     }
+    if failed { Err(Error::Reported) } else { Ok(()) }
 }
 
 async fn connect(app: &App, args: ConnectArgs) -> Result<()> {

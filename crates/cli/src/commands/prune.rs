@@ -125,8 +125,20 @@ pub(super) async fn system(app: &App, args: SystemPruneArgs) -> Result<()> {
         parts.push(remove_volumes(&client, &filters).await?);
     }
     parts.push(remove_images(&client, &images).await?);
+    parts.push(remove_build_cache(&client, args.all).await?);
     let text = parts.iter().map(|part| part.text.as_str()).collect();
     print(Removed { text, bytes: parts.iter().map(|part| part.bytes).sum() }.report())
+}
+
+async fn remove_build_cache(client: &Client, all: bool) -> Result<Removed> {
+    match client.prune_build_cache(all).await {
+        Ok(removed) => {
+            Ok(Removed::list("Deleted build cache objects", removed.caches_deleted, removed.space_reclaimed))
+        }
+        // An engine without a build cache.
+        Err(error) if error.is_not_found() => Ok(Removed::default()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn warning(args: &SystemPruneArgs) -> String {
@@ -139,6 +151,7 @@ fn warning(args: &SystemPruneArgs) -> String {
     } else {
         "all dangling images"
     });
+    lines.push(if args.all { "all build cache" } else { "unused build cache" });
     let lines: Vec<_> = lines.iter().map(|line| format!("  - {line}")).collect();
     format!("WARNING! This will remove:\n{}\n", lines.join("\n"))
 }

@@ -58,7 +58,7 @@ pub(super) fn row(container: &ContainerSummary, short: bool) -> Row {
         .with("ID", id)
         .with("Names", names(container, short))
         .with("Image", image(container, short))
-        .with("Command", format!("\"{}\"", command.escape_default().to_string().replace("\\u{2026}", "…")))
+        .with("Command", quoted(&command))
         .with("CreatedAt", units::timestamp(container.created))
         .with("RunningFor", units::ago(container.created))
         .with("Ports", ports(&container.ports))
@@ -70,6 +70,20 @@ pub(super) fn row(container: &ContainerSummary, short: bool) -> Row {
         .with("Mounts", mounts(&container.mounts, short))
         .with("LocalVolumes", local.to_string())
         .with("Networks", networks.join(","))
+}
+
+/// As Go quotes.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            letter if letter.is_control() => out.extend(letter.escape_default()),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Links give a container more names, with slashes in them.

@@ -25,6 +25,8 @@ pub(super) async fn create(app: &App, args: CreateArgs) -> Result<()> {
 }
 
 pub(super) async fn run(app: &App, args: RunArgs) -> Result<u8> {
+    let streams = Streams::chosen(&args.create, args.detach);
+    check_terminal(args.create.tty, streams.is_ok_and(|streams| streams.stdin))?;
     run_container(app, args).await.map_err(|error| match error {
         Error::NotStarted { .. } => error,
         other => Error::NotStarted { code: 125, source: Box::new(other) },
@@ -34,7 +36,6 @@ pub(super) async fn run(app: &App, args: RunArgs) -> Result<u8> {
 async fn run_container(app: &App, args: RunArgs) -> Result<u8> {
     let keys = DetachKeys::parse(&args.detach_keys)?;
     let streams = Streams::chosen(&args.create, args.detach)?;
-    check_terminal(args.create.tty, streams.stdin)?;
     let mut request = with_surroundings(|surroundings| request(&args.create, streams, surroundings))?;
     if let (Some(host), Some((rows, columns))) =
         (&mut request.host_config, raw::size().filter(|_| args.create.tty))

@@ -55,7 +55,9 @@ impl Layout {
 fn json_line(row: &Row) -> String {
     let mut fields = row.0.clone();
     fields.remove(LABELS);
-    format!("{}\n", Value::Object(fields))
+    // As Go's encoder, which keeps its output harmless within HTML.
+    let text = Value::Object(fields).to_string();
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026") + "\n"
 }
 
 fn lines(template: &Template, rows: &[Row]) -> Result<String> {

@@ -1,0 +1,64 @@
+//! Volumes, networks and the engine itself.
+
+use crate::target::{target, unique_name};
+
+#[test]
+fn a_volume_keeps_data_between_containers() {
+    let Some(target) = target() else { return };
+    let name = unique_name();
+    assert_eq!(target.ok(&["volume", "create", "--label", "a=b", &name]), name);
+    let volume = format!("{name}:/data");
+    target.ok(&["run", "--rm", "-v", &volume, target.image(), "sh", "-c", "echo kept > /data/x"]);
+    assert_eq!(target.ok(&["run", "--rm", "-v", &volume, target.image(), "cat", "/data/x"]), "kept");
+    assert_eq!(target.ok(&["volume", "ls", "-q", "-f", &format!("name={name}")]), name);
+    assert_eq!(target.ok(&["volume", "inspect", "-f", "{{.Labels.a}}", &name]), "b");
+    assert_eq!(target.ok(&["volume", "rm", &name]), name);
+    assert_eq!(target.run(&["volume", "inspect", &name]).code, 1);
+}
+
+#[test]
+fn networks_are_listed_and_inspected() {
+    let Some(target) = target() else { return };
+    let list = target.ok(&["network", "ls", "--format", "{{.Name}} {{.Driver}}"]);
+    assert!(list.lines().any(|line| line == "bridge bridge"), "{list}");
+    let subnet = target.ok(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]);
+    assert!(subnet.contains('/'), "{subnet}");
+    assert_eq!(target.run(&["network", "rm", "no-such-network"]).code, 1);
+    assert_eq!(target.run(&["network", "rm", "-f", "no-such-network"]).code, 0);
+}
+
+#[test]
+fn the_engine_says_what_it_is() {
+    let Some(target) = target() else { return };
+    assert!(!target.ok(&["version", "-f", "{{.Server.Version}}"]).is_empty());
+    assert_eq!(target.ok(&["info", "-f", "{{.OSType}}"]), "linux");
+    let usage = target.ok(&["system", "df", "--format", "{{.Type}}"]);
+    assert_eq!(usage, "Images\nContainers\nLocal Volumes\nBuild Cache");
+}
+
+#[test]
+fn events_that_happened_are_told() {
+    let Some(target) = target() else { return };
+    let container = target.container(&[], &["true"]);
+    target.ok(&["wait", &container.name]);
+    let filter = format!("container={}", container.name);
+    let arguments =
+        ["events", "--since", "10m", "--until", "0s", "-f", &filter, "--format", "{{.Type}} {{.Action}}"];
+    let told = target.ok(&arguments);
+    let lines: Vec<_> = told.lines().filter(|line| line.starts_with("container")).collect();
+    assert_eq!(lines, ["container create", "container start", "container die"]);
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_named_with_what_to_do() {
+    let missing = std::process::Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .env_clear()
+        .env("DOCKER_HOST", "unix:///nonexistent/engine.sock")
+        .arg("ps")
+        .output()
+        .expect("runs");
+    let stderr = String::from_utf8(missing.stderr).expect("text");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr.contains("cannot connect to the engine at unix:///nonexistent/engine.sock"), "{stderr}");
+    assert!(stderr.contains("hint: "), "{stderr}");
+}
