@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `archive` | tar streams of `cp` |
 //! | `args` | the command line as typed |
 //! | `resolve` | what it means: pure functions into API types |
 //! | `commands` | one function per command |
@@ -13,6 +14,7 @@
 //! What is not here: HTTP (`client`), the engine (`daemon`).
 #![forbid(unsafe_code)]
 
+mod archive;
 mod args;
 mod commands;
 pub mod engine_start;

@@ -79,7 +79,7 @@ impl Client {
     /// Nobody listens, or the daemon is too old.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         let mut client = Self { endpoint: Arc::new(endpoint), version: ApiVersion::MAX };
-        let (response, _) = client.exchange(Call::new(Method::HEAD, "/_ping".into()), Version::None).await?;
+        let (response, _) = client.exchange(Call::head("/_ping"), Version::None).await?;
         let newest =
             response.headers().get(API_VERSION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         client.version = ApiVersion::negotiate(newest);
@@ -137,6 +137,19 @@ impl Client {
             return Ok(body);
         }
         Err(refusal(status, &body.collect(limits::FAILURE).await?))
+    }
+
+    /// Sends a request whose answer is a header.
+    pub(crate) async fn header(&self, call: Call, name: &str) -> Result<Option<String>> {
+        let attempt = call.describe();
+        let (response, _connection) = self.exchange(call, Version::Ours).await?;
+        let status = response.status();
+        if !status.is_success() {
+            // Answers to HEAD have no body; what was asked for is all there is to say.
+            let reason = status.canonical_reason().unwrap_or("failed");
+            return Err(Error::Daemon { status: status.as_u16(), message: format!("{reason} ({attempt})") });
+        }
+        Ok(response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned))
     }
 
     /// Sends a request that turns the connection into a raw stream.
@@ -214,6 +227,10 @@ impl Call {
 
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path.into())
+    }
+
+    pub(crate) fn head(path: impl Into<String>) -> Self {
+        Self::new(Method::HEAD, path.into())
     }
 
     pub(crate) fn post(path: impl Into<String>) -> Self {

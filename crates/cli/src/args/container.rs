@@ -51,6 +51,8 @@ pub(crate) enum ContainerCommand {
     Diff(NameArgs),
     /// Create an image from a container's changes
     Commit(CommitArgs),
+    /// Copy files between a container and this machine
+    Cp(CopyArgs),
     /// Export a container's file system as a tar archive
     Export(ExportArgs),
 }
@@ -302,6 +304,17 @@ pub(crate) struct CommitArgs {
     pub(crate) name: String,
     /// REPOSITORY[:TAG]
     pub(crate) image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// Suppress the progress report
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// CONTAINER:PATH, a local path, or - for a tar archive on stdin
+    pub(crate) source: String,
+    /// CONTAINER:PATH, a local path, or - for a tar archive on stdout
+    pub(crate) destination: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Which function does which command on containers.
 
 use super::{App, Code, done};
-use super::{commit, exec, inspect, lifecycle, logs, prune, ps, run, transfer};
+use super::{commit, cp, exec, inspect, lifecycle, logs, prune, ps, run, transfer};
 use crate::args::container::{ContainerCommand, ContainerGroup};
 
 pub(super) async fn dispatch(app: &App, command: ContainerCommand) -> Code {
@@ -26,6 +26,7 @@ pub(super) async fn dispatch(app: &App, command: ContainerCommand) -> Code {
         ContainerCommand::Port(args) => inspect::port(app, args).await.map(done),
         ContainerCommand::Diff(args) => inspect::diff(app, args).await.map(done),
         ContainerCommand::Commit(args) => commit::commit(app, args).await.map(done),
+        ContainerCommand::Cp(args) => cp::cp(app, args).await.map(done),
         ContainerCommand::Export(args) => transfer::export(app, args).await.map(done),
     }
 }

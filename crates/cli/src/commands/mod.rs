@@ -2,6 +2,7 @@
 
 mod commit;
 mod containers;
+mod cp;
 mod exec;
 mod images;
 mod info;

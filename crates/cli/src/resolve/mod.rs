@@ -2,6 +2,7 @@
 //! caller reads.
 
 pub(crate) mod container;
+pub(crate) mod copy;
 pub(crate) mod device;
 pub(crate) mod duration;
 pub(crate) mod environment;

@@ -62,3 +62,26 @@ fn an_engine_that_is_not_there_is_named_with_what_to_do() {
     assert!(stderr.contains("cannot connect to the engine at unix:///nonexistent/engine.sock"), "{stderr}");
     assert!(stderr.contains("hint: "), "{stderr}");
 }
+
+#[test]
+fn files_are_copied_in_and_out() {
+    let Some(target) = target() else { return };
+    let container = target.container(&[], &["sleep", "1000"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let local = |path: &str| directory.path().join(path).to_str().expect("letters").to_owned();
+    let inside = |path: &str| format!("{}:{path}", container.name);
+    std::fs::create_dir(local("tree")).expect("makes");
+    std::fs::write(local("tree/file"), "content").expect("writes");
+    target.ok(&["cp", &local("tree"), &inside("/tmp")]);
+    target.ok(&["cp", &local("tree/."), &inside("/tmp/new")]);
+    target.ok(&["cp", &local("tree/file"), &inside("/tmp/renamed")]);
+    let shown =
+        target.ok(&["exec", &container.name, "cat", "/tmp/tree/file", "/tmp/new/file", "/tmp/renamed"]);
+    assert_eq!(shown, "contentcontentcontent");
+    target.ok(&["cp", &inside("/tmp/tree"), &local("back")]);
+    target.ok(&["cp", &inside("/tmp/renamed"), &local("tree")]);
+    assert_eq!(std::fs::read_to_string(local("back/file")).expect("there"), "content");
+    assert_eq!(std::fs::read_to_string(local("tree/renamed")).expect("there"), "content");
+    assert_eq!(target.run(&["cp", &inside("/no-such-path"), &local("x")]).code, 1);
+    assert_eq!(target.run(&["cp", &local("tree"), &inside("/tmp/renamed")]).code, 1);
+}
