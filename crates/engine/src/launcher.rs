@@ -66,7 +66,10 @@ fn copy_sealed(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Where `coracle-runtime` is: beside the running program, or on the search path.
-pub(crate) fn find_runtime() -> Result<std::path::PathBuf> {
+///
+/// # Errors
+/// [`Error::Invalid`] when it is in neither place.
+pub fn find_runtime() -> Result<std::path::PathBuf> {
     let name = "coracle-runtime";
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(name)));
     let search = std::env::var_os("PATH").unwrap_or_default();

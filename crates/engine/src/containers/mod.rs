@@ -1,16 +1,36 @@
 //! Containers: what they are, what can be done with them, and the task that does it.
 
 mod admit;
+mod attach;
 mod confinement;
+mod create;
+pub mod exec;
+mod exit;
+pub(crate) mod host;
+mod lifecycle;
 mod limits;
+mod logs;
 mod merge;
 pub mod modes;
+mod mounts;
+mod names;
 mod network;
 mod oci_spec;
 mod record;
+pub(crate) mod recover;
+pub(crate) mod registry;
+mod remove;
 pub mod settings;
+mod signals;
+mod start;
 pub mod state;
+mod task;
 
+pub use attach::{AttachSettings, Attached};
+pub use create::Created;
+pub use lifecycle::{WaitCondition, Waiting, export};
+pub use logs::LogStream;
+pub use network::parse_port;
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 
 use coracle_network::Endpoint;

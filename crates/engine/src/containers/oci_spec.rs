@@ -104,11 +104,16 @@ fn process(id: &ContainerId, settings: &Settings, no_new_privileges: bool) -> Re
             permitted: allowed,
             ..Capabilities::default()
         }),
-        rlimits: settings.host.ulimits.iter().map(rlimit).collect::<Result<_>>()?,
+        rlimits: rlimits(settings)?,
         no_new_privileges,
         oom_score_adj: Some(settings.host.oom_score_adj),
         ..Process::default()
     })
+}
+
+/// The resource limits of the container's processes.
+pub(crate) fn rlimits(settings: &Settings) -> Result<Vec<Rlimit>> {
+    settings.host.ulimits.iter().map(rlimit).collect()
 }
 
 fn rlimit(ulimit: &Ulimit) -> Result<Rlimit> {

@@ -1,0 +1,241 @@
+//! Making a container: everything that can be checked is checked before anything is made.
+
+use super::confinement::SecurityOptions;
+use super::modes::{IpcMode, NetworkMode};
+use super::mounts::{self, Wanted};
+use super::settings::Settings;
+use super::state::State;
+use super::task::spawn;
+use super::{Description, MountPoint, logs, merge, oci_spec, record};
+use crate::engine::{Engine, Shared};
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::images::Image;
+use crate::index::Durability;
+use crate::volumes::Creation;
+use coracle_spec::{ContainerId, Name};
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+/// A container that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: ContainerId,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the image, [`Error::Conflict`] for a taken name, [`Error::Invalid`] and
+    /// [`Error::Unsupported`] for what cannot be. Nothing is left of it then.
+    pub async fn create(&self, name: Option<&str>, settings: Settings) -> Result<Created> {
+        let shared = &self.shared;
+        let id = ContainerId::random();
+        let image = shared.images.resolve(&settings.image).await?;
+        let settings = merge::merge(settings, &image.config.config);
+        let warnings = check(shared, &id, &settings)?;
+        let wanted = mounts::wanted(&settings)?;
+        let name = reserve_name(shared, &id, name)?;
+        let made = make(shared, id.clone(), name.clone(), &image, settings, wanted).await;
+        if made.is_err() {
+            shared.containers.release(&name, &id);
+        }
+        let description = made?;
+        shared.tell_of(&description, "create", &[]);
+        shared.containers.insert(spawn(shared, description, None));
+        Ok(Created { id, warnings })
+    }
+}
+
+/// Refuses what would fail at the start.
+fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let facts = oci_spec::Host { cgroup_parent: shared.config.cgroup(), ..oci_spec::Host::default() };
+    let rates = &settings.host.resources;
+    let mut checked = settings.clone();
+    // Block devices are looked up at the start, on the machine as it is then.
+    checked.host.resources = super::settings::Resources {
+        blkio_weight_device: Vec::new(),
+        blkio_read_bps: Vec::new(),
+        blkio_write_bps: Vec::new(),
+        blkio_read_iops: Vec::new(),
+        blkio_write_iops: Vec::new(),
+        ..rates.clone()
+    };
+    oci_spec::build(id, &checked, &facts)?;
+    SecurityOptions::parse(&settings.host.security_opt)?;
+    logs::limits(&settings.host.log, &shared.config)?;
+    check_modes(shared, settings)?;
+    if settings.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE")) {
+        warnings.push("The health check of this container is not run: health checks are not supported yet.".to_owned());
+    }
+    if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    if settings.host.binds.iter().any(|bind| bind.contains("docker.sock") || bind.contains("coracle.sock")) {
+        warnings.push("A container that reaches the engine's socket can do everything that root can.".to_owned());
+    }
+    Ok(warnings)
+}
+
+fn check_modes(shared: &Shared, settings: &Settings) -> Result<()> {
+    let host = &settings.host;
+    match &host.network {
+        NetworkMode::Named(name) => {
+            return Err(Error::NotFound { kind: "network", name: name.clone() });
+        }
+        NetworkMode::Container(other) => {
+            shared.containers.find(other)?;
+            if !settings.hostname.is_empty() {
+                return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
+            }
+            if !host.ports.is_empty() || host.publish_all {
+                return Err(Error::Invalid(
+                    "conflicting options: port publishing and the container type network mode".to_owned(),
+                ));
+            }
+        }
+        _ => {}
+    }
+    if let IpcMode::Container(other) = &host.ipc {
+        return Err(Error::Unsupported(format!(
+            "--ipc container:{other} is not supported yet; use --ipc host for both containers"
+        )));
+    }
+    if !host.volumes_from.is_empty() {
+        return Err(Error::Unsupported("--volumes-from is not supported yet; name the volumes with -v".to_owned()));
+    }
+    if !matches!(host.runtime.as_str(), "" | "coracle" | "coracle-runtime" | "runc" | "io.containerd.runc.v2") {
+        return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
+        return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
+    }
+    Ok(())
+}
+
+fn reserve_name(shared: &Shared, id: &ContainerId, name: Option<&str>) -> Result<Name> {
+    if let Some(text) = name.filter(|name| !name.is_empty()) {
+        let name: Name = text.strip_prefix('/').unwrap_or(text).parse().map_err(|_| {
+            Error::Invalid(format!(
+                "Invalid container name ({text}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            ))
+        })?;
+        shared.containers.reserve(&name, id)?;
+        return Ok(name);
+    }
+    loop {
+        let name = super::names::random();
+        if shared.containers.reserve(&name, id).is_ok() {
+            return Ok(name);
+        }
+    }
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    id: ContainerId,
+    name: Name,
+    image: &Image,
+    settings: Settings,
+    wanted: Vec<Wanted>,
+) -> Result<Description> {
+    let mut volumes = Vec::new();
+    let made = make_steps(shared, id.clone(), name, image, settings, wanted, &mut volumes).await;
+    if made.is_err() {
+        undo(shared, &id, &volumes).await;
+    }
+    made
+}
+
+async fn make_steps(
+    shared: &Arc<Shared>,
+    id: ContainerId,
+    name: Name,
+    image: &Image,
+    settings: Settings,
+    wanted: Vec<Wanted>,
+    volumes: &mut Vec<String>,
+) -> Result<Description> {
+    let mut points = Vec::new();
+    for wanted in wanted {
+        points.push(realise(shared, image, wanted, volumes).await?);
+    }
+    let (store, layers, container) = (Arc::clone(&shared.store), image.layers.clone(), id.clone());
+    blocking(move || store.prepare(&container, &layers))
+        .await?
+        .attempt(|| format!("prepare the layers of container {id}"))?;
+    let description = Description {
+        id,
+        name,
+        created: OffsetDateTime::now_utc(),
+        image: image.id,
+        layers: image.layers.clone(),
+        settings: Arc::new(settings),
+        mounts: points,
+        state: State::default(),
+        endpoint: None,
+    };
+    let record = record::write(&description);
+    shared.index.put_container(&description.id, &description.name, record, Durability::Durable).await?;
+    Ok(description)
+}
+
+/// Makes what a mount needs, and returns its mount point.
+async fn realise(shared: &Shared, image: &Image, wanted: Wanted, made: &mut Vec<String>) -> Result<MountPoint> {
+    let mut point = wanted.point;
+    if point.kind == "bind" {
+        let (path, create) = (std::path::PathBuf::from(&point.source), wanted.create_source);
+        blocking(move || check_source(&path, create)).await??;
+        return Ok(point);
+    }
+    let creation = Creation {
+        name: (!point.name.is_empty()).then(|| point.name.clone()),
+        driver: point.driver.clone(),
+        labels: wanted.labels,
+        options: wanted.options,
+    };
+    let volume = shared.volumes.create(creation).await?;
+    if point.anonymous {
+        made.push(volume.name.clone());
+    }
+    if wanted.copy_up {
+        shared.volumes.copy_up(&volume.name, &image.layers, &point.destination).await?;
+    }
+    point.source = volume.mountpoint.display().to_string();
+    point.name = volume.name;
+    Ok(point)
+}
+
+fn check_source(path: &std::path::Path, create: bool) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if !create {
+        return Err(Error::Invalid(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            path.display()
+        )));
+    }
+    std::fs::create_dir_all(path).attempt(|| format!("make the bind source {}", path.display()))
+}
+
+/// Undoes what was made of a container that came to nothing.
+async fn undo(shared: &Arc<Shared>, id: &ContainerId, volumes: &[String]) {
+    let (store, container) = (Arc::clone(&shared.store), id.clone());
+    let snapshot = blocking(move || store.remove_snapshot(&container)).await;
+    if !matches!(snapshot, Ok(Ok(_))) {
+        tracing::warn!(container = %id, "the layers of a container that was not made could not be removed");
+    }
+    for volume in volumes {
+        if let Err(error) = shared.remove_anonymous_volume(volume, id).await {
+            tracing::warn!(volume, error = error.chain(), "a volume of a container that was not made could not be removed");
+        }
+    }
+    if let Err(error) = shared.index.remove_container(id).await {
+        tracing::warn!(container = %id, error = error.chain(), "the record of a container that was not made could not be removed");
+    }
+}

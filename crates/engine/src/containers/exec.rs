@@ -1,0 +1,251 @@
+//! Processes that join running containers: made, started once, remembered until the container has ended.
+
+use super::settings::Settings;
+use super::task::Command;
+use super::{Attached, admit, attach};
+use crate::engine::{Engine, Shared};
+use crate::error::{Error, Result};
+use coracle_runtime::protocol::{Attachment, Execution, Reply, Request};
+use coracle_spec::id::ExecId;
+use coracle_spec::runtime::{Capabilities, ConsoleSize, Process};
+use coracle_spec::{ContainerId, runtime};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// What a client wants to run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSettings {
+    /// Program and arguments.
+    pub cmd: Vec<String>,
+    /// Variables besides the container's.
+    pub env: Vec<String>,
+    /// `USER[:GROUP]`; the container's own if empty.
+    pub user: String,
+    /// The container's own if empty.
+    pub working_dir: String,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+    /// Which streams are wanted: input, output, error output.
+    pub attach: [bool; 3],
+    /// Whether nearly all confinement is off.
+    pub privileged: bool,
+    /// What detaches a client, as text; kept for clients.
+    pub detach_keys: String,
+    /// The terminal's size at start.
+    pub console_size: Option<ConsoleSize>,
+}
+
+/// An exec as it is now.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// Its id.
+    pub id: ExecId,
+    /// The container.
+    pub container: ContainerId,
+    /// What was asked for.
+    pub settings: ExecSettings,
+    /// Its process; 0 when there is none.
+    pub pid: i32,
+    /// Whether it runs.
+    pub running: bool,
+    /// Its exit code, once it has ended.
+    pub exit_code: Option<i32>,
+}
+
+/// All execs.
+#[derive(Default)]
+pub(crate) struct Execs(Mutex<HashMap<String, Exec>>);
+
+impl Execs {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Exec>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn get(&self, id: &str) -> Result<Exec> {
+        self.with(|all| all.get(id).cloned()).ok_or_else(|| missing(id))
+    }
+
+    /// An exec has ended.
+    pub(crate) fn ended(&self, shared: &Shared, id: &str, code: i32) {
+        let exec = self.with(|all| {
+            let exec = all.get_mut(id)?;
+            exec.running = false;
+            exec.exit_code = Some(code);
+            Some(exec.clone())
+        });
+        let container = exec.and_then(|exec| shared.containers.find(exec.container.as_str()).ok());
+        if let Some(container) = container {
+            let code = code.to_string();
+            shared.tell_of(&container.describe(), "exec_die", &[("execID", id), ("exitCode", &code)]);
+        }
+    }
+
+    /// A container has ended; its execs are of no more use.
+    pub(crate) fn forget(&self, container: &ContainerId) {
+        self.with(|all| {
+            for exec in all.values_mut().filter(|exec| exec.container == *container && exec.running) {
+                exec.running = false;
+                exec.exit_code = Some(137);
+            }
+        });
+    }
+
+    pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
+        self.with(|all| {
+            all.values().filter(|e| e.container == *container && e.running).map(|e| e.id.to_string()).collect()
+        })
+    }
+
+    /// Removes what belongs to a removed container.
+    pub(crate) fn remove_of(&self, container: &ContainerId) {
+        self.with(|all| all.retain(|_, exec| exec.container != *container));
+    }
+}
+
+fn missing(id: &str) -> Error {
+    Error::NotFound { kind: "exec instance", name: id.to_owned() }
+}
+
+impl Engine {
+    /// Makes an exec, which does not run yet.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the container does not run, [`Error::Invalid`] without a command.
+    pub fn create_exec(&self, container: &str, settings: ExecSettings) -> Result<ExecId> {
+        let container = self.shared.containers.find(container)?.describe();
+        admit::admit(container.state.status, admit::Command::Exec).map_err(|_| {
+            Error::Conflict(format!("container {} is not running", container.id))
+        })?;
+        if settings.cmd.is_empty() {
+            return Err(Error::Invalid("No exec command specified".to_owned()));
+        }
+        let exec = Exec {
+            id: ExecId::random(),
+            container: container.id.clone(),
+            settings,
+            pid: 0,
+            running: false,
+            exit_code: None,
+        };
+        let id = exec.id.clone();
+        self.shared.execs.with(|all| all.insert(id.to_string(), exec.clone()));
+        let action = format!("exec_create: {}", exec.settings.cmd.join(" "));
+        self.shared.tell_of(&container, &action, &[("execID", id.as_str())]);
+        Ok(id)
+    }
+
+    /// Starts an exec, once. Returns its streams unless `detach`.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it was started before or the container does not run; [`Error::Start`].
+    pub async fn start_exec(&self, id: &str, detach: bool, size: Option<ConsoleSize>) -> Result<Option<Attached>> {
+        let exec = self.shared.execs.with(|all| {
+            let exec = all.get_mut(id).ok_or_else(|| missing(id))?;
+            if exec.running || exec.exit_code.is_some() {
+                return Err(Error::Conflict(format!("exec command {id} has already run")));
+            }
+            exec.running = true;
+            Ok(exec.clone())
+        })?;
+        match self.run_exec(&exec, detach, size).await {
+            Ok(attached) => Ok(attached),
+            Err(error) => {
+                let code = if let Error::Start { code, .. } = &error { *code } else { 126 };
+                self.shared.execs.with(|all| {
+                    if let Some(exec) = all.get_mut(id) {
+                        exec.running = false;
+                        exec.exit_code = Some(code);
+                    }
+                });
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_exec(&self, exec: &Exec, detach: bool, size: Option<ConsoleSize>) -> Result<Option<Attached>> {
+        let container = self.shared.containers.find(exec.container.as_str())?;
+        let description = container.describe();
+        let (streams, theirs) = if detach {
+            (None, None)
+        } else {
+            let (ours, theirs) = attach::pair()?;
+            (Some(ours), Some(theirs))
+        };
+        let [stdin, stdout, stderr] = exec.settings.attach;
+        let attachment = Attachment { stdin: stdin && !detach, stdout, stderr, owner: true };
+        let user = if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
+        let execution = Execution {
+            id: exec.id.to_string(),
+            process: process(&exec.settings, &description.settings, size)?,
+            user: user.clone(),
+            privileged: exec.settings.privileged,
+            attachment,
+        };
+        let request = Request::Exec(Box::new(execution));
+        let descriptors = theirs.into_iter().collect();
+        let kind = admit::Command::Exec;
+        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
+        if let Reply::Started { pid } = reply {
+            let id = exec.id.to_string();
+            self.shared.execs.with(|all| {
+                if let Some(exec) = all.get_mut(&id) {
+                    exec.pid = pid;
+                }
+            });
+        }
+        let action = format!("exec_start: {}", exec.settings.cmd.join(" "));
+        self.shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
+        Ok(streams.map(|stream| Attached { stream, tty: exec.settings.tty, stdin }))
+    }
+
+    /// An exec as it is now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn inspect_exec(&self, id: &str) -> Result<Exec> {
+        self.shared.execs.get(id)
+    }
+
+    /// Sets the size of an exec's terminal.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it does not run or has no terminal.
+    pub async fn resize_exec(&self, id: &str, size: ConsoleSize) -> Result<()> {
+        let exec = self.shared.execs.get(id)?;
+        let container = self.shared.containers.find(exec.container.as_str())?;
+        let request = Request::Resize { exec: Some(id.to_owned()), size };
+        let kind = admit::Command::Signal;
+        container.ask(|reply| Command::Ask { kind, request, descriptors: Vec::new(), reply }).await.map(drop)
+    }
+}
+
+fn process(exec: &ExecSettings, container: &Settings, size: Option<ConsoleSize>) -> Result<Process> {
+    let mut host = container.host.clone();
+    host.privileged |= exec.privileged;
+    let allowed = super::confinement::capabilities(&host)?;
+    let options = super::confinement::SecurityOptions::parse(&container.host.security_opt)?;
+    let mut base = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+    if exec.tty {
+        base.push("TERM=xterm".to_owned());
+    }
+    let env = super::merge::merge_env(&base, &container.env);
+    let cwd = [&exec.working_dir, &container.working_dir].into_iter().find(|path| !path.is_empty());
+    Ok(Process {
+        terminal: exec.tty,
+        console_size: size.or(exec.console_size),
+        args: exec.cmd.clone(),
+        env: super::merge::merge_env(&env, &exec.env),
+        cwd: cwd.cloned().unwrap_or_else(|| "/".to_owned()),
+        capabilities: Some(Capabilities {
+            bounding: allowed.clone(),
+            effective: allowed.clone(),
+            permitted: allowed,
+            ..Capabilities::default()
+        }),
+        no_new_privileges: options.no_new_privileges && !exec.privileged,
+        oom_score_adj: Some(container.host.oom_score_adj),
+        rlimits: super::oci_spec::rlimits(container)?,
+        ..runtime::Process::default()
+    })
+}
+

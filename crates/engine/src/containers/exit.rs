@@ -1,0 +1,51 @@
+//! What follows the end of a container.
+
+use super::state::Status;
+use super::task::Task;
+use coracle_runtime::protocol::{Exit, Request};
+use time::OffsetDateTime;
+
+/// The exit of a container whose shim is gone: it died with it.
+pub(crate) fn lost() -> Exit {
+    Exit { code: 137, oom_killed: false, at: OffsetDateTime::now_utc().unix_timestamp_nanos() }
+}
+
+/// Takes note of an exit: the network is given back first, so that nobody reaches an address that is free again.
+pub(crate) async fn settle(task: &mut Task, exit: Exit) {
+    release_network(task).await;
+    let finished = OffsetDateTime::from_unix_timestamp_nanos(exit.at).unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let state = &mut task.now.state;
+    state.status = Status::Exited;
+    state.pid = 0;
+    state.exit_code = exit.code;
+    state.oom_killed = exit.oom_killed;
+    state.finished_at = Some(finished);
+    let ran = state.started_at.map_or(0, |started| (finished - started).whole_seconds());
+    if let Some(live) = task.live.take() {
+        // The shim ends by itself if it cannot be told that the exit is on record.
+        let _ = live.shim.ask(&Request::Forget, &[]).await;
+        task.last = Some(live.gone);
+    }
+    task.shared.execs.forget(&task.now.id);
+    if task.now.state.oom_killed {
+        task.tell("oom", &[]);
+    }
+    let (code, ran) = (exit.code.to_string(), ran.to_string());
+    task.tell("die", &[("exitCode", &code), ("execDuration", &ran)]);
+    if task.now.settings.host.auto_remove {
+        task.publish();
+    } else {
+        task.changed().await;
+    }
+}
+
+async fn release_network(task: &mut Task) {
+    let Some(endpoint) = task.now.endpoint.take() else { return };
+    let id = task.now.id.to_string();
+    if let Err(error) = task.shared.network.withdraw(&id).await {
+        tracing::warn!(container = id, error = error.chain(), "its names could not be withdrawn");
+    }
+    if let Err(error) = task.shared.network.detach(endpoint).await {
+        tracing::error!(container = id, error = error.chain(), "its network could not be taken down");
+    }
+}

@@ -1,0 +1,155 @@
+//! What has to be looked up on the host to build a container's configuration.
+
+use super::confinement::{SeccompChoice, SecurityOptions, rule};
+use super::oci_spec::Host;
+use super::settings::{DeviceMapping, Settings};
+use crate::engine::Shared;
+use crate::error::{Attempt, Error, Result, blocking};
+use coracle_runtime::seccomp;
+use coracle_spec::runtime::{Device, DeviceRule, Mount, Seccomp};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Gathers what [`super::oci_spec::build`] needs.
+pub(super) async fn facts(shared: &Arc<Shared>, settings: &Arc<Settings>, mounts: Vec<Mount>) -> Result<Host> {
+    let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
+    blocking(move || {
+        Ok(Host {
+            hostname: shared.hostname.clone(),
+            cgroup_parent: shared.config.cgroup(),
+            devices: devices(&settings)?,
+            mounts,
+            block_devices: block_devices(&settings),
+            seccomp: filter(&shared, &settings)?,
+            init: shared.config.init,
+        })
+    })
+    .await?
+}
+
+/// Opens a namespace of another container, which must run.
+pub(super) fn namespace_of(shared: &Shared, container: &str, kind: &str) -> Result<OwnedFd> {
+    let other = shared.containers.find(container)?.describe();
+    if !other.state.status.is_up() {
+        return Err(Error::Conflict(format!("cannot join the {kind} namespace of a non running container: {}", other.id)));
+    }
+    let path = format!("/proc/{}/ns/{kind}", other.state.pid);
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).attempt(|| format!("open {path}"))
+}
+
+fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
+    if settings.host.privileged {
+        return Ok(None);
+    }
+    let capabilities = super::confinement::capabilities(&settings.host)?;
+    let options = SecurityOptions::parse(&settings.host.security_opt)?;
+    match options.seccomp {
+        SeccompChoice::Unconfined => Ok(None),
+        SeccompChoice::Default => shared.filter(None, &capabilities).map(Some),
+        SeccompChoice::Profile(profile) => shared.filter(Some(&profile), &capabilities).map(Some),
+    }
+}
+
+/// Resolves a profile for a set of capabilities.
+pub(crate) fn resolve_filter(profile: Option<&str>, capabilities: &[String]) -> Result<Seccomp> {
+    let _ = (profile, capabilities, seccomp::compile); todo!()
+}
+
+type Opened = (Device, Option<DeviceRule>);
+
+fn devices(settings: &Settings) -> Result<Vec<Opened>> {
+    let mut devices = Vec::new();
+    if settings.host.privileged {
+        all_devices(Path::new("/dev"), &mut devices);
+    }
+    for mapping in &settings.host.devices {
+        let path = Path::new(&mapping.host);
+        if path.is_dir() {
+            for_each_device(path, &mut |host| {
+                let inside = host.strip_prefix(path).map(|rest| Path::new(&mapping.container).join(rest));
+                if let (Ok(inside), Some(found)) = (inside, device(host, Path::new(""))) {
+                    devices.push(opened(Device { path: inside.display().to_string(), ..found }, mapping));
+                }
+            });
+            continue;
+        }
+        let missing = || {
+            Error::Invalid(format!("error gathering device information while adding custom device \"{}\": no such file or directory, or not a device node", mapping.host))
+        };
+        let found = device(path, Path::new(&mapping.container)).ok_or_else(missing)?;
+        devices.push(opened(found, mapping));
+    }
+    Ok(devices)
+}
+
+fn opened(device: Device, mapping: &DeviceMapping) -> Opened {
+    let access = if mapping.permissions.is_empty() { "rwm" } else { &mapping.permissions };
+    let (major, minor) = (i64::from(device.major), i64::from(device.minor));
+    let rule = rule(true, &device.kind, Some(major), Some(minor), access);
+    (device, Some(rule))
+}
+
+/// All devices of the host, but for terminals and what the container has of its own.
+fn all_devices(directory: &Path, devices: &mut Vec<Opened>) {
+    for_each_device(directory, &mut |path| {
+        if let Some(found) = device(path, path) {
+            // A privileged container's rules allow everything.
+            devices.push((found, None));
+        }
+    });
+}
+
+fn for_each_device(directory: &Path, visit: &mut dyn FnMut(&Path)) {
+    const OWN: [&str; 8] = ["pts", "shm", "mqueue", "console", "ptmx", "fd", "core", ".udev"];
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if OWN.iter().any(|own| entry.file_name() == *own) {
+            continue;
+        }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => for_each_device(&entry.path(), visit),
+            Ok(kind) if kind.is_char_device() || kind.is_block_device() => visit(&entry.path()),
+            _ => {}
+        }
+    }
+}
+
+fn device(path: &Path, inside: &Path) -> Option<Device> {
+    let stat = rustix::fs::stat(path).ok()?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => "c",
+        FileType::BlockDevice => "b",
+        _ => return None,
+    };
+    Some(Device {
+        kind: kind.to_owned(),
+        path: if inside.as_os_str().is_empty() { path } else { inside }.display().to_string(),
+        major: rustix::fs::major(stat.st_rdev),
+        minor: rustix::fs::minor(stat.st_rdev),
+        file_mode: Some(stat.st_mode & 0o7777),
+        uid: Some(stat.st_uid),
+        gid: Some(stat.st_gid),
+    })
+}
+
+fn block_devices(settings: &Settings) -> BTreeMap<String, (i64, i64)> {
+    let asked = &settings.host.resources;
+    let lists = [
+        &asked.blkio_weight_device,
+        &asked.blkio_read_bps,
+        &asked.blkio_write_bps,
+        &asked.blkio_read_iops,
+        &asked.blkio_write_iops,
+    ];
+    let number = |path: &str| {
+        let metadata = std::fs::metadata(path).ok().filter(|m| m.file_type().is_block_device())?;
+        let device = metadata.rdev();
+        Some((i64::from(rustix::fs::major(device)), i64::from(rustix::fs::minor(device))))
+    };
+    let rates = lists.into_iter().flatten();
+    rates.filter_map(|rate| Some((rate.path.clone(), number(&rate.path)?))).collect()
+}

@@ -1,0 +1,165 @@
+//! The log of a container, read by the engine.
+
+use super::settings::LogSettings;
+use crate::config::Config;
+use crate::error::{Attempt, Error, Result};
+use coracle_logfile::{Entry, Reader, Selection};
+use rustix::fs::inotify;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+/// Most entries that are read in one go before the readers of the log are served.
+const BATCH: usize = 256;
+
+/// The bounds of a container's log: its file size in bytes and the number of files; nothing where it has no log.
+///
+/// # Errors
+/// [`Error::Unsupported`] for other drivers, [`Error::Invalid`] for options that make no sense.
+pub(crate) fn limits(settings: &LogSettings, config: &Config) -> Result<Option<(u64, u32)>> {
+    match settings.driver.as_str() {
+        "" | "json-file" | "local" => {}
+        "none" => return Ok(None),
+        other => {
+            return Err(Error::Unsupported(format!(
+                "logging driver {other:?} is not supported; use json-file, local or none"
+            )));
+        }
+    }
+    let (mut size, mut files) = (config.log_size, config.log_files);
+    for (key, value) in &settings.options {
+        let invalid = || Error::Invalid(format!("invalid log option {key}={value}"));
+        match key.as_str() {
+            "max-size" => size = parse_size(value).ok_or_else(invalid)?,
+            "max-file" => files = value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(invalid)?,
+            // The files are bounded and searched by position, so compressing them would only cost time.
+            "compress" if matches!(value.as_str(), "true" | "false") => {}
+            "mode" if value == "blocking" => {}
+            _ => {
+                return Err(Error::Unsupported(format!("log option {key}={value} is not supported by this driver")));
+            }
+        }
+    }
+    Ok(Some((size, files)))
+}
+
+/// A number of bytes with an optional unit, as `20m`; negative is without bound.
+fn parse_size(text: &str) -> Option<u64> {
+    if text == "-1" {
+        return Some(0);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads a container's log, and goes on as long as it is asked to.
+pub struct LogStream {
+    reader: Reader,
+    path: PathBuf,
+    follow: Option<Follow>,
+}
+
+struct Follow {
+    changes: AsyncFd<OwnedFd>,
+    /// Whether the container still runs; the log ends with it.
+    running: Box<dyn FnMut() -> bool + Send>,
+    exits: watch::Receiver<std::sync::Arc<super::Description>>,
+    ended: bool,
+}
+
+impl LogStream {
+    /// Opens the log at `path`. With `follow`, it is followed until that container does not run.
+    pub(crate) fn open(
+        path: &Path,
+        selection: &Selection,
+        follow: Option<watch::Receiver<std::sync::Arc<super::Description>>>,
+    ) -> Result<Self> {
+        let subject = || format!("read {}", path.display());
+        let follow = match follow {
+            None => None,
+            Some(exits) => {
+                // Watched before the first read, so that nothing is missed in between.
+                let changes = watch_directory(path.parent().unwrap_or(path)).attempt(subject)?;
+                let view = exits.clone();
+                let running = Box::new(move || view.borrow().state.status.is_up());
+                Some(Follow { changes, running, exits, ended: false })
+            }
+        };
+        let reader = Reader::open(path, selection).attempt(subject)?;
+        Ok(Self { reader, path: path.to_owned(), follow })
+    }
+
+    /// The next entries; none at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn next(&mut self) -> Result<Vec<Entry>> {
+        loop {
+            let mut entries = Vec::new();
+            while entries.len() < BATCH {
+                match self.reader.next_entry().attempt(|| format!("read {}", self.path.display()))? {
+                    Some(entry) => entries.push(entry),
+                    None => break,
+                }
+            }
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+            let Some(follow) = self.follow.as_mut().filter(|follow| !follow.ended) else { return Ok(entries) };
+            follow.wait().await.attempt(|| format!("follow {}", self.path.display()))?;
+        }
+    }
+}
+
+impl Follow {
+    /// Waits until there may be more, or the container has ended: then what is left is read once more.
+    async fn wait(&mut self) -> std::io::Result<()> {
+        if !(self.running)() {
+            self.ended = true;
+            return Ok(());
+        }
+        tokio::select! {
+            ready = self.changes.readable() => {
+                let mut ready = ready?;
+                let mut buffer = [MaybeUninit::uninit(); 4096];
+                let mut events = inotify::Reader::new(self.changes.get_ref(), &mut buffer);
+                // What changed does not matter; only that the descriptor is read empty.
+                while events.next().is_ok() {}
+                ready.clear_ready();
+            }
+            changed = self.exits.changed() => self.ended |= changed.is_err(),
+        }
+        Ok(())
+    }
+}
+
+fn watch_directory(directory: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let descriptor = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&descriptor, directory, flags)?;
+    AsyncFd::new(descriptor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [("10", Some(10)), ("20m", Some(20 << 20)), ("1K", Some(1024)), ("1gib", Some(1 << 30)), ("-1", Some(0))] {
+            assert_eq!(parse_size(text), bytes, "{text}");
+        }
+        for text in ["", "m", "5x", "-5", "99999999999999999999g"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Finding the containers again: from the index what there is, from the shims what runs, from the records how what
+//! does not run has ended.
+
+use super::exit;
+use super::state::Status;
+use super::task::{Live, spawn, spawn_ended};
+use super::{Description, record};
+use crate::engine::Shared;
+use crate::error::Result;
+use crate::shim::Shim;
+use coracle_runtime::protocol::{Exit, Reply, Request, State};
+use coracle_runtime::shim::record as left;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::sync::Arc;
+use tokio::io::unix::AsyncFd;
+
+/// What became of a container while no engine was there.
+enum Fate {
+    /// It did not run.
+    Still,
+    /// It runs.
+    Runs(Box<Live>, i32),
+    /// It has ended.
+    Ended(Exit),
+}
+
+/// Makes a task for every container on record, and settles what has happened to each meanwhile.
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
+    for text in shared.index.containers().await? {
+        match record::read(&text) {
+            Ok(description) => recover_one(shared, description).await,
+            // Reported and left alone: its data may be all that somebody has.
+            Err(error) => tracing::error!(error = %error, record = text, "a container cannot be read and is left out"),
+        }
+    }
+    shared.network.sweep().await?;
+    forget_state_of_the_dead(shared);
+    Ok(())
+}
+
+async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
+    if let Err(error) = shared.containers.reserve(&description.name, &description.id) {
+        tracing::error!(container = %description.id, error = error.chain(), "its name belongs to another");
+        return;
+    }
+    let fate = fate(shared, &description).await;
+    let endpoint = description.endpoint.clone();
+    let container = match fate {
+        Fate::Still => {
+            description.endpoint = None;
+            spawn(shared, description, None)
+        }
+        Fate::Runs(live, pid) => {
+            description.state.pid = pid;
+            if description.state.status != Status::Paused {
+                description.state.status = Status::Running;
+            }
+            if let Some(endpoint) = endpoint {
+                if let Err(error) = shared.network.adopt(endpoint).await {
+                    tracing::error!(container = %description.id, error = error.chain(), "its network could not be taken over");
+                }
+            }
+            spawn(shared, description, Some(*live))
+        }
+        Fate::Ended(exit) => {
+            if let Some(endpoint) = endpoint {
+                // Known to the driver again, so that settling can give it back.
+                let _ = shared.network.adopt(endpoint).await;
+            }
+            description.state.status = Status::Running;
+            spawn_ended(shared, description, exit)
+        }
+    };
+    shared.containers.insert(container);
+}
+
+async fn fate(shared: &Arc<Shared>, description: &Description) -> Fate {
+    let directory = shared.state_directory(&description.id);
+    let was_up = description.state.status.is_up();
+    let Some(run) = left::read_run(&directory) else {
+        // Started, and no trace of it: the machine was started anew.
+        return if was_up { Fate::Ended(machine_ended()) } else { Fate::Still };
+    };
+    if run.boot_id != shared.boot_id {
+        return if was_up { Fate::Ended(machine_ended()) } else { Fate::Still };
+    }
+    if let Some(live) = connect(&directory, run.shim).await {
+        return live;
+    }
+    match left::read_exit(&directory) {
+        Some(exit) if was_up || newer(description, &exit) => Fate::Ended(exit),
+        Some(_) => Fate::Still,
+        None if was_up => Fate::Ended(exit::lost()),
+        None => Fate::Still,
+    }
+}
+
+/// Whether the engine was killed before it could note the start that this is the end of.
+fn newer(description: &Description, exit: &Exit) -> bool {
+    description.state.finished_at.is_none_or(|finished| finished.unix_timestamp_nanos() < exit.at)
+}
+
+/// Exit code 255: the container ended with the machine.
+fn machine_ended() -> Exit {
+    Exit { code: 255, ..exit::lost() }
+}
+
+async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
+    let pidfd = pidfd_open(Pid::from_raw(shim)?, PidfdFlags::empty()).ok()?;
+    let (connection, events) = Shim::connect(directory).ok()?;
+    let (reply, _) = connection.ask(&Request::State, &[]).await.ok()?;
+    let Reply::State(State { pid, exit, .. }) = reply else { return None };
+    if let Some(exit) = exit {
+        // The exit is on record; the shim only waits to be told so.
+        let _ = connection.ask(&Request::Forget, &[]).await;
+        return Some(Fate::Ended(exit));
+    }
+    let gone = tokio::spawn(async move {
+        if let Ok(pidfd) = AsyncFd::new(pidfd) {
+            // Not this engine's child, so there is nothing to collect.
+            let _ = pidfd.readable().await;
+        }
+    });
+    Some(Fate::Runs(Box::new(Live { shim: connection, events, namespace: None, gone }), pid?))
+}
+
+/// Removes state directories of containers that are not on record.
+fn forget_state_of_the_dead(shared: &Shared) {
+    let Ok(entries) = std::fs::read_dir(shared.config.exec_root.join("containers")) else { return };
+    for entry in entries.flatten() {
+        let known = entry.file_name().to_str().is_some_and(|id| shared.containers.find(id).is_ok());
+        if !known {
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), error = %error, "an old state directory cannot be removed");
+            }
+        }
+    }
+}

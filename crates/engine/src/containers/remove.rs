@@ -1,0 +1,52 @@
+//! The removal of a container that has no processes.
+
+use super::state::Status;
+use super::task::Task;
+use crate::error::{Attempt, Error, Result, blocking};
+
+/// Removes everything of the container. What fails is reported at the end; a container that could not be removed is
+/// dead, and can be removed again.
+pub(crate) async fn remove(task: &mut Task, volumes: bool) -> Result<()> {
+    let failures = take_down(task, volumes).await;
+    if let Some(first) = failures.into_iter().next() {
+        task.now.state.status = Status::Dead;
+        task.now.state.error = first.chain();
+        task.changed().await;
+        return Err(first);
+    }
+    task.waiting.clear();
+    task.shared.execs.remove_of(&task.now.id);
+    task.shared.containers.remove(&task.now.id, &task.now.name);
+    task.tell("destroy", &[]);
+    Ok(())
+}
+
+async fn take_down(task: &Task, volumes: bool) -> Vec<Error> {
+    let mut failures = Vec::new();
+    let id = task.now.id.clone();
+    let (store, state) = (std::sync::Arc::clone(&task.shared.store), task.shared.state_directory(&id));
+    let removed = blocking(move || {
+        // Renamed away; the deleting happens later.
+        store.remove_snapshot(&id).attempt(|| format!("remove the layers of container {id}"))?;
+        match std::fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).attempt(|| format!("remove {}", state.display()))
+            }
+            _ => Ok(()),
+        }
+    })
+    .await;
+    failures.extend(removed.and_then(|removed| removed).err());
+    failures.extend(task.shared.index.remove_container(&task.now.id).await.err());
+    if volumes {
+        for mount in task.now.mounts.iter().filter(|mount| mount.anonymous) {
+            // An anonymous volume that another container has been given stays.
+            match task.shared.remove_anonymous_volume(&mount.name, &task.now.id).await {
+                Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+    }
+    task.shared.empty_trash_soon();
+    failures
+}

@@ -1,0 +1,427 @@
+//! The task of one container: the only place where its state changes.
+//!
+//! It takes commands one after another, and hears from the shim in between. What takes long (waiting for a container
+//! to stop) is done by whoever asked, step by step.
+
+use super::admit::{Command as Kind, Plan, Refusal, admit};
+use super::exit;
+use super::registry::Container;
+use super::settings::{RestartPolicy, Settings};
+use super::start;
+use super::state::Status;
+use super::{Description, record, remove};
+use crate::engine::Shared;
+use crate::error::{Error, Result};
+use crate::index::Durability;
+use crate::shim::Shim;
+use coracle_network::Namespace;
+use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
+use coracle_spec::Name;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Answers a command.
+pub(crate) type ReplyTo<T> = oneshot::Sender<Result<T>>;
+
+/// What a shim said, and the descriptors that came with it.
+pub(crate) type Answer = (Reply, Vec<OwnedFd>);
+
+/// What the task is asked to do.
+pub(crate) enum Command {
+    /// Start the container. Answers whether that changed anything.
+    Start { reply: ReplyTo<bool> },
+    /// Ask the shim something that does not change the container's state.
+    Ask { kind: Kind, request: Request, descriptors: Vec<OwnedFd>, reply: ReplyTo<Answer> },
+    /// Remember that somebody stops the container, so that it is not restarted.
+    StopByHand { reply: ReplyTo<()> },
+    /// Freeze or thaw all processes.
+    Freeze { frozen: bool, reply: ReplyTo<()> },
+    /// Connect a socket to the streams, now or when the container starts.
+    Attach { attachment: Attachment, socket: OwnedFd, reply: ReplyTo<()> },
+    /// Give it another name.
+    Rename { name: Name, reply: ReplyTo<()> },
+    /// Change settings that can be changed.
+    Update { change: Box<dyn FnOnce(&mut Settings) -> Result<()> + Send>, reply: ReplyTo<()> },
+    /// Remove it.
+    Remove { force: bool, volumes: bool, reply: ReplyTo<()> },
+}
+
+/// A running container's shim.
+pub(crate) struct Live {
+    pub(crate) shim: Shim,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    /// The network namespace, kept for as long as the container runs.
+    pub(crate) namespace: Option<Namespace>,
+    /// Ends when the shim's process is gone, and its hold of the layers with it.
+    pub(crate) gone: tokio::task::JoinHandle<()>,
+}
+
+/// The task's own state.
+pub(crate) struct Task {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) now: Description,
+    pub(crate) live: Option<Live>,
+    /// The shim of the last run, while it may still hold the layers.
+    pub(crate) last: Option<tokio::task::JoinHandle<()>>,
+    /// Who waits for the container to start to be attached.
+    pub(crate) waiting: Vec<(Attachment, OwnedFd)>,
+    /// When the restart policy starts it again.
+    pub(crate) restart_at: Option<Instant>,
+    pub(crate) view: watch::Sender<Arc<Description>>,
+}
+
+/// What happens next.
+enum Next {
+    Command(Command),
+    Event(Event),
+    /// The shim is gone without a word.
+    Lost,
+    Restart,
+    End,
+}
+
+/// Starts the task of a container and returns the way to it.
+pub(crate) fn spawn(shared: &Arc<Shared>, now: Description, live: Option<Live>) -> Container {
+    begin(shared, now, live, None)
+}
+
+/// Starts the task of a container that has ended while nobody was there.
+pub(crate) fn spawn_ended(shared: &Arc<Shared>, now: Description, exit: Exit) -> Container {
+    begin(shared, now, None, Some(exit))
+}
+
+fn begin(shared: &Arc<Shared>, now: Description, live: Option<Live>, exit: Option<Exit>) -> Container {
+    let (commands, receiver) = mpsc::channel(16);
+    let id = now.id.clone();
+    let (view, watched) = watch::channel(Arc::new(now.clone()));
+    let task = Task {
+        shared: Arc::clone(shared),
+        now,
+        live,
+        last: None,
+        waiting: Vec::new(),
+        restart_at: None,
+        view,
+    };
+    tokio::spawn(task.run(receiver, exit));
+    Container::new(id, watched, commands)
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, exit: Option<Exit>) {
+        if let Some(exit) = exit {
+            if self.ended(exit).await {
+                return;
+            }
+        } else if self.live.is_none() && self.starts_with_the_engine() {
+            self.restart_at = Some(Instant::now());
+        }
+        loop {
+            match self.next(&mut commands).await {
+                Next::Command(Command::Remove { force, volumes, reply }) => {
+                    let removed = self.remove(force, volumes).await;
+                    let over = removed.is_ok();
+                    // Who asked may have gone; the container is removed all the same.
+                    let _ = reply.send(removed);
+                    if over {
+                        return;
+                    }
+                }
+                Next::Command(command) => self.obey(command).await,
+                Next::Event(Event::Exited(exit)) => {
+                    if self.ended(exit).await {
+                        return;
+                    }
+                }
+                Next::Event(Event::ExecExited { exec, code }) => self.shared.execs.ended(&self.shared, &exec, code),
+                Next::Event(Event::OutOfMemory) => self.tell("oom", &[]),
+                Next::Lost => {
+                    tracing::error!(container = %self.now.id, "the shim is gone; its container was killed with it");
+                    if self.ended(exit::lost()).await {
+                        return;
+                    }
+                }
+                Next::Restart => self.restart().await,
+                Next::End => return,
+            }
+        }
+    }
+
+    async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
+        let restart_at = self.restart_at;
+        let restart = async move {
+            match restart_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let live = &mut self.live;
+        let event = async move {
+            match live {
+                Some(live) => live.events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = event => event.map_or(Next::Lost, Next::Event),
+            command = commands.recv() => command.map_or(Next::End, Next::Command),
+            () = restart => Next::Restart,
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        // In every arm: who asked may have gone meanwhile, what was done stays done.
+        match command {
+            Command::Start { reply } => {
+                self.restart_at = None;
+                self.now.state.restart_count = 0;
+                let _ = reply.send(self.start().await);
+            }
+            Command::Ask { kind, request, descriptors, reply } => {
+                let _ = reply.send(self.ask(kind, &request, &descriptors).await);
+            }
+            Command::StopByHand { reply } => {
+                self.stop_by_hand().await;
+                let _ = reply.send(Ok(()));
+            }
+            Command::Freeze { frozen, reply } => {
+                let _ = reply.send(self.freeze(frozen).await);
+            }
+            Command::Attach { attachment, socket, reply } => {
+                let _ = reply.send(self.attach(attachment, socket).await);
+            }
+            Command::Rename { name, reply } => {
+                let _ = reply.send(self.rename(name).await);
+            }
+            Command::Update { change, reply } => {
+                let _ = reply.send(self.update(change).await);
+            }
+            Command::Remove { .. } => unreachable!("taken by the loop, which ends with it"),
+        }
+    }
+
+    /// Starts the container; `false` if it runs already.
+    async fn start(&mut self) -> Result<bool> {
+        match self.admit(Kind::Start)? {
+            Plan::Do => {
+                if let Some(last) = self.last.take() {
+                    // A second overlay on a live upper directory would destroy it.
+                    let _ = last.await;
+                }
+                start::start(self).await.map(|()| true)
+            }
+            Plan::Nothing | Plan::KillFirst => Ok(false),
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.restart_at = None;
+        self.now.state.restart_count += 1;
+        if let Err(error) = self.start().await {
+            tracing::warn!(container = %self.now.id, error = error.chain(), "the restart policy could not start it");
+            self.now.state.status = Status::Exited;
+            self.changed().await;
+        }
+    }
+
+    async fn ask(&mut self, kind: Kind, request: &Request, descriptors: &[OwnedFd]) -> Result<Answer> {
+        self.admit(kind)?;
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        self.live()?.shim.ask(request, &descriptors).await
+    }
+
+    async fn stop_by_hand(&mut self) {
+        self.now.state.stopped_by_hand = true;
+        if self.restart_at.take().is_some() {
+            self.now.state.status = Status::Exited;
+        }
+        self.changed().await;
+    }
+
+    async fn freeze(&mut self, frozen: bool) -> Result<()> {
+        self.admit(if frozen { Kind::Pause } else { Kind::Unpause })?;
+        self.live()?.shim.ask(&Request::Freeze { frozen }, &[]).await?;
+        self.now.state.status = if frozen { Status::Paused } else { Status::Running };
+        self.tell(if frozen { "pause" } else { "unpause" }, &[]);
+        self.changed().await;
+        Ok(())
+    }
+
+    async fn attach(&mut self, attachment: Attachment, socket: OwnedFd) -> Result<()> {
+        match &self.live {
+            Some(live) => live.shim.ask(&Request::Attach(attachment), &[socket.as_fd()]).await.map(drop),
+            None => {
+                self.waiting.push((attachment, socket));
+                Ok(())
+            }
+        }
+    }
+
+    async fn rename(&mut self, name: Name) -> Result<()> {
+        if name == self.now.name {
+            return Err(Error::Invalid("Renaming a container with the same name as its current name".to_owned()));
+        }
+        self.shared.containers.reserve(&name, &self.now.id)?;
+        let before = std::mem::replace(&mut self.now.name, name);
+        let renamed = self.save(Durability::Durable).await;
+        let (kept, freed) = if renamed.is_ok() { (&self.now.name, &before) } else { (&before, &self.now.name) };
+        self.shared.containers.release(freed, &self.now.id);
+        let kept = kept.clone();
+        self.now.name = kept;
+        renamed?;
+        start::publish_names(self).await;
+        let old = format!("/{before}");
+        self.tell("rename", &[("oldName", &old)]);
+        self.publish();
+        Ok(())
+    }
+
+    async fn update(&mut self, change: Box<dyn FnOnce(&mut Settings) -> Result<()> + Send>) -> Result<()> {
+        let mut settings = self.now.settings.as_ref().clone();
+        change(&mut settings)?;
+        let devices = std::collections::BTreeMap::new();
+        let resources = super::limits::resources(&settings.host.resources, &devices)?;
+        if let Some(live) = &self.live {
+            live.shim.ask(&Request::Update(Box::new(resources)), &[]).await?;
+        }
+        self.now.settings = Arc::new(settings);
+        self.save(Durability::Durable).await?;
+        self.tell("update", &[]);
+        self.publish();
+        Ok(())
+    }
+
+    async fn remove(&mut self, force: bool, volumes: bool) -> Result<()> {
+        let plan = self.admit(Kind::Remove { force }).map_err(|error| match error {
+            Error::Conflict(_) if self.now.state.status.is_up() => Error::Conflict(format!(
+                "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",
+                self.now.name, self.now.state.status
+            )),
+            other => other,
+        })?;
+        self.restart_at = None;
+        if plan == Plan::KillFirst {
+            self.now.state.stopped_by_hand = true;
+            self.kill_and_wait().await?;
+        }
+        remove::remove(self, volumes).await
+    }
+
+    async fn kill_and_wait(&mut self) -> Result<()> {
+        let live = self.live()?;
+        match live.shim.ask(&Request::Signal { exec: None, number: 9 }, &[]).await {
+            // It has ended by itself; the event is on its way.
+            Ok(_) | Err(Error::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+        // A frozen process dies of SIGKILL only once it is thawed, on v1.
+        let _ = live.shim.ask(&Request::Freeze { frozen: false }, &[]).await;
+        let limit = Instant::now() + Duration::from_secs(10);
+        let exit = loop {
+            match tokio::time::timeout_at(limit, live.events.recv()).await {
+                Ok(Some(Event::Exited(exit))) => break exit,
+                Ok(Some(_)) => {}
+                Ok(None) => break exit::lost(),
+                Err(_) => {
+                    let text = "the container did not die within ten seconds of SIGKILL; a process of it hangs in the kernel";
+                    return Err(Error::Conflict(text.to_owned()));
+                }
+            }
+        };
+        exit::settle(self, exit).await;
+        Ok(())
+    }
+
+    /// Takes note of an exit. Answers whether the container is gone with it.
+    async fn ended(&mut self, exit: Exit) -> bool {
+        exit::settle(self, exit).await;
+        if self.now.settings.host.auto_remove {
+            return match remove::remove(self, true).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(container = %self.now.id, error = error.chain(), "it could not be removed");
+                    false
+                }
+            };
+        }
+        if let Some(pause) = self.restart_pause() {
+            self.now.state.status = Status::Restarting;
+            self.restart_at = Some(Instant::now() + pause);
+            self.changed().await;
+        }
+        false
+    }
+
+    /// Whether the restart policy starts the container when the engine starts.
+    fn starts_with_the_engine(&self) -> bool {
+        let state = &self.now.state;
+        let was_started = !matches!(state.status, Status::Created | Status::Dead);
+        was_started
+            && match self.now.settings.host.restart {
+                RestartPolicy::Always => true,
+                RestartPolicy::UnlessStopped => !state.stopped_by_hand,
+                RestartPolicy::OnFailure(_) => state.status == Status::Restarting,
+                RestartPolicy::No => false,
+            }
+    }
+
+    /// How long to wait before the restart policy starts the container again: twice as long each time, to a minute.
+    fn restart_pause(&self) -> Option<Duration> {
+        let state = &self.now.state;
+        let wanted = match &self.now.settings.host.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+            RestartPolicy::OnFailure(most) => state.exit_code != 0 && (*most == 0 || state.restart_count < *most),
+        };
+        let doubled = Duration::from_millis(100 << state.restart_count.min(10));
+        (wanted && !state.stopped_by_hand).then(|| doubled.min(Duration::from_secs(60)))
+    }
+
+    fn admit(&self, kind: Kind) -> Result<Plan> {
+        let id = &self.now.id;
+        admit(self.now.state.status, kind).map_err(|refusal| {
+            Error::Conflict(match refusal {
+                Refusal::NotRunning => format!("container {id} is not running"),
+                Refusal::Paused => format!("container {id} is paused, unpause the container first"),
+                Refusal::NotPaused => format!("Container {id} is not paused"),
+                Refusal::AlreadyPaused => format!("Container {id} is already paused"),
+                Refusal::StillRunning => format!("container {id} is running: stop it before removing or force remove"),
+                Refusal::Restarting => format!("Container {id} is restarting, wait until the container is running"),
+                Refusal::BeingRemoved => format!("container {id} is marked for removal"),
+            })
+        })
+    }
+
+    pub(crate) fn live(&mut self) -> Result<&mut Live> {
+        let id = &self.now.id;
+        self.live.as_mut().ok_or_else(|| Error::Conflict(format!("container {id} is not running")))
+    }
+
+    /// Shows everybody the container as it is now.
+    pub(crate) fn publish(&self) {
+        self.view.send_replace(Arc::new(self.now.clone()));
+    }
+
+    /// Writes the record.
+    pub(crate) async fn save(&self, durability: Durability) -> Result<()> {
+        let record = record::write(&self.now);
+        self.shared.index.put_container(&self.now.id, &self.now.name, record, durability).await
+    }
+
+    /// Shows a change of the state and records it, which need not survive a loss of power.
+    pub(crate) async fn changed(&self) {
+        self.publish();
+        if let Err(error) = self.save(Durability::Deferred).await {
+            tracing::error!(container = %self.now.id, error = error.chain(), "its record could not be written");
+        }
+    }
+
+    /// Tells of something that happened to the container.
+    pub(crate) fn tell(&self, action: &str, details: &[(&str, &str)]) {
+        self.shared.tell_of(&self.now, action, details);
+    }
+}

@@ -1,0 +1,236 @@
+//! The engine itself: what all parts share, how it starts, and how it finds its containers again.
+
+use crate::config::Config;
+use crate::containers::exec::Execs;
+use crate::containers::registry::Registry;
+use crate::containers::{Description, host, recover};
+use crate::error::{Attempt, Result, blocking};
+use crate::events::{Bus, Event};
+use crate::images::Images;
+use crate::index::Index;
+use crate::launcher::Launcher;
+use crate::network::Network;
+use crate::volumes::Volumes;
+use coracle_runtime::cgroup::Layout;
+use coracle_spec::ContainerId;
+use coracle_spec::runtime::Seccomp;
+use coracle_store::Store;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast};
+
+/// How often the network is looked at for damage.
+const HEALING: Duration = Duration::from_secs(5);
+/// Most resolved filters that are remembered.
+const FILTERS: usize = 64;
+
+/// What the tasks of all containers share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) events: Arc<Bus>,
+    pub(crate) images: Images,
+    pub(crate) volumes: Volumes,
+    pub(crate) network: Network,
+    pub(crate) launcher: Arc<Launcher>,
+    pub(crate) containers: Registry,
+    pub(crate) execs: Execs,
+    pub(crate) cgroups: Layout,
+    pub(crate) boot_id: String,
+    pub(crate) hostname: String,
+    filters: Mutex<HashMap<(Option<String>, Vec<String>), Seccomp>>,
+    trash: Notify,
+}
+
+/// The engine.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    upkeep: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Opens the data of an engine and takes over the containers that run.
+    ///
+    /// # Errors
+    /// When another engine has the data, or a part cannot be set up; then nothing was changed.
+    pub async fn open(config: Config) -> Result<Self> {
+        let data_root = config.data_root.clone();
+        prepare_directories(&config)?;
+        let (store, launcher, cgroups) = {
+            let runtime = config.runtime.clone();
+            blocking(move || {
+                let store = Store::open(&data_root).attempt(|| format!("open {}", data_root.display()))?;
+                let launcher = Launcher::new(&runtime)?;
+                let cgroups = Layout::detect().attempt(|| "find the cgroup hierarchies".to_owned())?;
+                Ok::<_, crate::Error>((Arc::new(store), Arc::new(launcher), cgroups))
+            })
+            .await??
+        };
+        let index = Arc::new(Index::open(&config.data_root).await?);
+        let events = Arc::new(Bus::new());
+        let shared = Arc::new(Shared {
+            images: Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
+            volumes: Volumes::open(&config.data_root, Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
+            network: Network::open(&config).await?,
+            containers: Registry::default(),
+            execs: Execs::default(),
+            boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
+            hostname: read_line("/proc/sys/kernel/hostname")?,
+            filters: Mutex::default(),
+            trash: Notify::new(),
+            config,
+            store,
+            index,
+            events,
+            launcher,
+            cgroups,
+        });
+        recover::recover(&shared).await?;
+        let upkeep = vec![tokio::spawn(heal(Arc::clone(&shared))), tokio::spawn(empty_trash(Arc::clone(&shared)))];
+        shared.empty_trash_soon();
+        Ok(Self { shared, upkeep })
+    }
+
+    /// How the engine is set up.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The images.
+    pub fn images(&self) -> &Images {
+        &self.shared.images
+    }
+
+    /// The volumes.
+    pub fn volumes(&self) -> &Volumes {
+        &self.shared.volumes
+    }
+
+    /// What is remembered of what happened, and everything from now on.
+    pub fn listen_events(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        self.shared.events.listen()
+    }
+
+    /// The default bridge: its name on the host, and its address and network.
+    pub fn bridge(&self) -> (&str, Option<coracle_network::Ipv4Net>) {
+        (self.shared.network.bridge(), self.shared.network.subnet())
+    }
+
+    /// The version of the machine's cgroups, `1` or `2`.
+    pub fn cgroup_version(&self) -> &'static str {
+        self.shared.cgroups.version()
+    }
+
+    /// Ends the engine's own work. Containers go on.
+    pub async fn shutdown(&self) {
+        for task in &self.upkeep {
+            task.abort();
+        }
+        // What was not awaited before is written now.
+        if let Err(error) = self.shared.index.flush().await {
+            tracing::error!(error = error.chain(), "the index could not be flushed");
+        }
+    }
+}
+
+impl Shared {
+    /// Where a container's socket and records are while it runs.
+    pub(crate) fn state_directory(&self, id: &ContainerId) -> PathBuf {
+        self.config.exec_root.join("containers").join(id.as_str())
+    }
+
+    /// The current file of a container's log.
+    pub(crate) fn log_path(&self, id: &ContainerId) -> PathBuf {
+        self.config.data_root.join("containers").join(id.as_str()).join(format!("{id}-json.log"))
+    }
+
+    /// The filter of a profile (the default one if absent) for these capabilities, resolved once.
+    pub(crate) fn filter(&self, profile: Option<&str>, capabilities: &[String]) -> Result<Seccomp> {
+        let key = (profile.map(str::to_owned), capabilities.to_vec());
+        let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = filters.get(&key) {
+            return Ok(known.clone());
+        }
+        let resolved = host::resolve_filter(profile, capabilities)?;
+        if filters.len() >= FILTERS {
+            filters.clear();
+        }
+        filters.insert(key, resolved.clone());
+        Ok(resolved)
+    }
+
+    /// Tells of something that happened to a container.
+    pub(crate) fn tell_of(&self, container: &Description, action: &str, details: &[(&str, &str)]) {
+        let mut attributes: BTreeMap<String, String> = container.settings.labels.clone();
+        attributes.insert("image".to_owned(), container.settings.image.clone());
+        attributes.insert("name".to_owned(), container.name.to_string());
+        attributes.extend(details.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        self.events.tell("container", action, container.id.as_str(), attributes);
+    }
+
+    /// Removes a volume that was made for a container alone.
+    pub(crate) async fn remove_anonymous_volume(&self, name: &str, owner: &ContainerId) -> Result<()> {
+        let users = self.volume_users(name, Some(owner));
+        self.volumes.remove(name, false, &users).await
+    }
+
+    /// The containers that have a volume, but for `except`.
+    pub(crate) fn volume_users(&self, name: &str, except: Option<&ContainerId>) -> Vec<String> {
+        let uses = |container: &Description| container.mounts.iter().any(|mount| mount.name == name);
+        self.containers
+            .all()
+            .iter()
+            .map(crate::containers::registry::Container::describe)
+            .filter(|container| Some(&container.id) != except && uses(container))
+            .map(|container| container.id.to_string())
+            .collect()
+    }
+
+    /// Has what was removed deleted, when there is time.
+    pub(crate) fn empty_trash_soon(&self) {
+        self.trash.notify_one();
+    }
+}
+
+fn prepare_directories(config: &Config) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for path in [&config.data_root, &config.exec_root, &config.exec_root.join("containers")] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(path)
+            .attempt(|| format!("make {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn read_line(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).attempt(|| format!("read {}", path.display()))
+}
+
+async fn heal(shared: Arc<Shared>) {
+    let mut turns = tokio::time::interval(HEALING);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        if let Err(error) = shared.network.heal().await {
+            tracing::error!(error = error.chain(), "the network could not be repaired");
+        }
+    }
+}
+
+async fn empty_trash(shared: Arc<Shared>) {
+    loop {
+        shared.trash.notified().await;
+        let store = Arc::clone(&shared.store);
+        match blocking(move || store.empty_trash()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "what was removed could not be deleted"),
+            Err(error) => tracing::warn!(error = error.chain(), "what was removed could not be deleted"),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! An engine under test, and the commands that speak to it.
+
+use crate::{Output, image, leftovers};
+use rustix::fs::FlockOperation;
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Counts the engines of this process, so that each gets an address range of its own.
+static ENGINES: AtomicU32 = AtomicU32::new(0);
+
+/// An engine with roots of its own, or the original.
+pub struct Engine {
+    place: TempDir,
+    host: String,
+    process: Option<Process>,
+    prefix: String,
+}
+
+struct Process {
+    child: Child,
+    subnet: Subnet,
+    more: Vec<String>,
+}
+
+/// An address range that no other engine on the machine uses, for as long as this is held.
+struct Subnet {
+    bip: String,
+    _lock: File,
+}
+
+/// Where the programs under test are.
+pub fn programs() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+impl Subnet {
+    fn reserve() -> Self {
+        let place = programs().join("test-subnets");
+        fs::create_dir_all(&place).unwrap();
+        let first = std::process::id().wrapping_mul(31).wrapping_add(ENGINES.fetch_add(1, Ordering::Relaxed));
+        for number in (0..200).map(|step| first.wrapping_add(step) % 200) {
+            let lock = File::create(place.join(number.to_string())).unwrap();
+            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                return Self { bip: format!("10.231.{number}.1/24"), _lock: lock };
+            }
+        }
+        panic!("two hundred engines run already");
+    }
+}
+
+impl Engine {
+    /// Starts an engine with the small image in it, or uses the one that `TARGET` names.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments for our daemon.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
+        let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
+        let engine = match std::env::var("TARGET") {
+            Ok(host) => Self { place, host, process: None, prefix },
+            Err(_) => {
+                let host = format!("unix://{}", place.path().join("socket").display());
+                let more: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+                let subnet = Subnet::reserve();
+                let child = spawn(place.path(), &host, &subnet, &more);
+                Self { place, host, process: Some(Process { child, subnet, more }), prefix }
+            }
+        };
+        engine.wait_until_it_answers();
+        engine.import_small();
+        engine
+    }
+
+    fn import_small(&self) {
+        if self.docker(&["image", "inspect", image::SMALL]).code != 0 {
+            let archive = image::small(self.place.path());
+            self.docker(&["import", &archive.display().to_string(), image::SMALL]).ok();
+        }
+    }
+
+    /// Whether the engine is the original, which some tests ask to leave out what only we promise.
+    pub fn is_original(&self) -> bool {
+        self.process.is_none()
+    }
+
+    /// A name that no other test uses.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// A directory of the test's own.
+    pub fn directory(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// A new directory for bind mounts: where it is, and where the engine sees it. An original that has another root
+    /// than we do tells where ours sees that root: `TARGET_ROOT`.
+    pub fn shared_directory(&self) -> (PathBuf, PathBuf) {
+        let ours = match std::env::var_os("TARGET_ROOT").filter(|_| self.is_original()) {
+            Some(root) => Path::new(&root).join("tmp").join(&self.prefix),
+            None => self.place.path().join("shared"),
+        };
+        fs::create_dir_all(&ours).unwrap();
+        let root = std::env::var_os("TARGET_ROOT").unwrap_or_default();
+        let seen = ours.strip_prefix(&root).map_or_else(|_| ours.clone(), |rest| Path::new("/").join(rest));
+        (ours, seen)
+    }
+
+    /// The engine's address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The path of the engine's socket.
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(self.host.strip_prefix("unix://").expect("the suite speaks over a unix socket"))
+    }
+
+    /// Runs the docker command.
+    pub fn docker(&self, arguments: &[&str]) -> Output {
+        self.run("docker", arguments, None)
+    }
+
+    /// Runs the docker command with an input.
+    pub fn docker_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        self.run("docker", arguments, Some(input))
+    }
+
+    /// Runs our own command.
+    pub fn coracle(&self, arguments: &[&str]) -> Output {
+        self.run(&programs().join("coracle").display().to_string(), arguments, None)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str], input: Option<&[u8]>) -> Output {
+        use std::io::Write;
+        let mut child = self
+            .command(program)
+            .args(arguments)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // A command that has ended early takes no input; its output tells why.
+            let _ = stdin.write_all(input);
+        }
+        let output = child.wait_with_output().unwrap();
+        Output::new(format!("{} {}", program.rsplit('/').next().unwrap_or(program), arguments.join(" ")), &output)
+    }
+
+    /// A command with the engine's address in its environment.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", &self.host).env("DOCKER_CONFIG", self.place.path().join("docker-config"));
+        command.env_remove("CORACLE_HOST");
+        command
+    }
+
+    /// Sends a request as `curl` would, and returns status and body.
+    pub fn request(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+        use std::io::{Read, Write};
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        let body = body.unwrap_or_default();
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    /// The process id of our engine.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("only our engine is killed").child.id()
+    }
+
+    /// Kills our engine as `kill -9` does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let process = self.process.as_mut().expect("only our engine is killed");
+        process.child.kill().unwrap();
+        process.child.wait().unwrap();
+    }
+
+    /// Starts our engine again, with the same roots.
+    pub fn start_again(&mut self) {
+        let host = self.host.clone();
+        let place = self.place.path().to_owned();
+        let process = self.process.as_mut().expect("only our engine is started again");
+        process.child = spawn(&place, &host, &process.subnet, &process.more);
+        self.wait_until_it_answers();
+    }
+
+    fn wait_until_it_answers(&self) {
+        let socket = self.socket();
+        wait_until("the engine answers", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// What our engine has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.place.path().join("engine.log")).unwrap_or_default()
+    }
+
+    /// Removes everything, stops the engine, and fails if something of it is left.
+    fn take_down(&mut self) {
+        let all = self.docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("name={}", self.prefix)]);
+        let ours = if self.is_original() { all } else { self.docker(&["ps", "-aq", "--no-trunc"]) };
+        let ids: Vec<String> = ours.stdout.split_whitespace().map(str::to_owned).collect();
+        if !ids.is_empty() {
+            let mut arguments = vec!["rm", "-fv"];
+            arguments.extend(ids.iter().map(String::as_str));
+            self.docker(&arguments);
+        }
+        let Some(mut process) = self.process.take() else { return };
+        let bridge = leftovers::bridge_of(self.place.path());
+        let pid = rustix::process::Pid::from_child(&process.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = process.child.wait().unwrap();
+        let found = leftovers::find(self.place.path());
+        leftovers::remove_bridge(bridge.as_deref());
+        if !std::thread::panicking() {
+            assert!(status.success(), "the engine ended with {status}:\n{}", self.log());
+            assert_eq!(found, Vec::<String>::new(), "left behind");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprint_log(&self.log());
+        }
+        self.take_down();
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a failed test's engine said")]
+fn eprint_log(log: &str) {
+    if !log.is_empty() {
+        eprintln!("--- the engine's log ---\n{log}");
+    }
+}
+
+fn spawn(place: &Path, host: &str, subnet: &Subnet, more: &[String]) -> Child {
+    let log = File::options().create(true).append(true).open(place.join("engine.log")).unwrap();
+    Command::new(programs().join("coracle"))
+        .arg("daemon")
+        .args(["--data-root".as_ref(), place.join("data").as_os_str()])
+        .args(["--exec-root".as_ref(), place.join("run").as_os_str()])
+        .args(["--pidfile".as_ref(), place.join("pid").as_os_str()])
+        .args(["--host", host, "--bip", &subnet.bip])
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("the programs are built: cargo test --workspace builds them")
+}
+
+/// Waits until something is so, at most ten seconds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < limit, "it did not happen within ten seconds that {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

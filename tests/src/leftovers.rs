@@ -1,0 +1,81 @@
+//! What an engine may have left on the machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The bridge of the engine whose roots are below `place`, by its name in the engine's log of the network.
+pub fn bridge_of(place: &Path) -> Option<String> {
+    let id = engine_id(place);
+    let name = format!("co-{id}");
+    Path::new("/sys/class/net").join(&name).exists().then_some(name)
+}
+
+/// Eight digits that the engine derives from its data root.
+fn engine_id(place: &Path) -> String {
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("printf %s '{}' | sha256sum", place.join("data").display()))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()[..8].to_owned()
+}
+
+/// Everything that is left of an engine that was stopped after all its containers were removed.
+pub fn find(place: &Path) -> Vec<String> {
+    let id = engine_id(place);
+    let path = place.display().to_string();
+    let mut found = Vec::new();
+    let mut look = |what: &str, text: &str, needle: &str| {
+        found.extend(text.lines().filter(|line| line.contains(needle)).map(|line| format!("{what}: {line}")));
+    };
+    look("mount", &fs::read_to_string("/proc/self/mountinfo").unwrap(), &path);
+    look("interface", &run("ip", &["-o", "link", "show", "type", "veth"]), &format!("co-{id}"));
+    look("nft element", &elements(&id), "elements");
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let text = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).replace('\0', " ");
+        if text.contains(&path) {
+            found.push(format!("process: {text}"));
+        }
+    }
+    found.extend(cgroups(&id));
+    for directory in ["data/containers", "data/tmp", "data/trash", "run/containers"] {
+        let entries = fs::read_dir(place.join(directory)).into_iter().flatten().flatten();
+        found.extend(entries.map(|entry| format!("file: {}", entry.path().display())));
+    }
+    found
+}
+
+/// The lines of the engine's table that hold elements.
+fn elements(id: &str) -> String {
+    let table = run("nft", &["list", "table", "ip", &format!("coracle-{id}")]);
+    // A set of interfaces is the engine's own and constant; ports and addresses are the containers'.
+    table.lines().filter(|line| line.contains("elements") && !line.contains("\"co-")).collect::<Vec<_>>().join("\n")
+}
+
+fn cgroups(id: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = hierarchy.path().join(format!("coracle-{id}"));
+        let children = fs::read_dir(&group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        found.extend(children.map(|child| format!("cgroup: {}", child.path().display())));
+        // The engine's own, empty one is of no use to anybody after the test.
+        let _ = fs::remove_dir(&group);
+    }
+    found
+}
+
+/// Removes the bridge and the table of an engine that will not come back.
+pub fn remove_bridge(name: Option<&str>) {
+    let Some(name) = name else { return };
+    run("ip", &["link", "delete", name]);
+    if let Some(id) = name.strip_prefix("co-") {
+        run("nft", &["delete", "table", "ip", &format!("coracle-{id}")]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
