@@ -4,7 +4,9 @@
 pub mod containers;
 pub mod error;
 pub mod events;
+mod index;
 mod launcher;
+mod limits;
 mod shim;
 
 pub use error::{Error, Result};
