@@ -69,7 +69,7 @@ impl Engine {
             })
             .await??
         };
-        let index = Arc::new(Index::open(&config.data_root).await?);
+        let index = Arc::new(Index::open(&config.data_root)?);
         let events = Arc::new(Bus::new());
         let shared = Arc::new(Shared {
             images: Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
@@ -128,10 +128,6 @@ impl Engine {
     pub async fn shutdown(&self) {
         for task in &self.upkeep {
             task.abort();
-        }
-        // What was not awaited before is written now.
-        if let Err(error) = self.shared.index.flush().await {
-            tracing::error!(error = error.chain(), "the index could not be flushed");
         }
     }
 }

@@ -9,12 +9,13 @@ pub mod containers;
 mod engine;
 pub mod error;
 pub mod events;
-mod images;
+pub mod images;
 mod index;
-mod volumes;
 mod launcher;
+mod limits;
 pub mod network;
 mod shim;
+pub mod volumes;
 
 pub use config::Config;
 pub use engine::Engine;

@@ -235,7 +235,7 @@ async fn undo(shared: &Arc<Shared>, id: &ContainerId, volumes: &[String]) {
             tracing::warn!(volume, error = error.chain(), "a volume of a container that was not made could not be removed");
         }
     }
-    if let Err(error) = shared.index.remove_container(id).await {
+    if let Err(error) = shared.index.remove_container(id, Durability::Durable).await {
         tracing::warn!(container = %id, error = error.chain(), "the record of a container that was not made could not be removed");
     }
 }

@@ -1,0 +1,115 @@
+//! The index on a real disk: names, durability, rebuilding.
+
+use super::*;
+use coracle_spec::Digest;
+use std::fs;
+
+fn root() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["containers", "volumes", "trash"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    dir
+}
+
+fn record(id: &ContainerId, name: &str) -> String {
+    format!(r#"{{"version":1,"id":"{id}","name":"{name}"}}"#)
+}
+
+async fn put(index: &Index, root: &Path, id: &ContainerId, name: &str, durability: Durability) -> Result<()> {
+    fs::create_dir_all(root.join("containers").join(id.as_str())).unwrap();
+    index.put_container(id, &name.parse().unwrap(), record(id, name), durability).await
+}
+
+fn row(content: &str, references: &[&str]) -> ImageRow {
+    let references = references.iter().map(|&name| name.to_owned()).collect();
+    ImageRow {
+        id: Digest::of(content.as_bytes()),
+        record: format!(r#"{{"last_tagged":{}}}"#, content.len()),
+        references,
+    }
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_one_container() {
+    let dir = root();
+    let index = Index::open(dir.path()).unwrap();
+    let (first, second) = (ContainerId::random(), ContainerId::random());
+    put(&index, dir.path(), &first, "web", Durability::Durable).await.unwrap();
+    let taken = format!(
+        "Conflict. The container name \"/web\" is already in use by container \"{first}\". You have to remove (or \
+         rename) that container to be able to reuse that name."
+    );
+    let error = put(&index, dir.path(), &second, "web", Durability::Durable).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(text) if *text == taken), "{error}");
+    put(&index, dir.path(), &second, "db", Durability::Deferred).await.unwrap();
+    let rename = |id: ContainerId, name: &'static str| {
+        let index = &index;
+        async move {
+            index.rename_container(&id, &name.parse().unwrap(), record(&id, name), Durability::Durable).await
+        }
+    };
+    assert!(matches!(rename(second.clone(), "web").await, Err(Error::Conflict(_))));
+    rename(first.clone(), "www").await.unwrap();
+    rename(second.clone(), "web").await.unwrap();
+    assert_eq!(index.containers().await.unwrap(), [record(&first, "www"), record(&second, "web")]);
+    index.remove_container(&first, Durability::Durable).await.unwrap();
+    index.remove_container(&first, Durability::Durable).await.unwrap();
+    assert!(matches!(rename(first, "gone").await, Err(Error::NotFound { .. })));
+    assert_eq!(index.containers().await.unwrap(), [record(&second, "web")]);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_opening_again_and_after_losing_the_database() {
+    let dir = root();
+    let id = ContainerId::random();
+    let index = Index::open(dir.path()).unwrap();
+    put(&index, dir.path(), &id, "web", Durability::Deferred).await.unwrap();
+    let index = tokio::task::spawn_blocking(move || {
+        index.put_images(vec![row("old", &["docker.io/library/a:1", "docker.io/library/a:2"])]).unwrap();
+        index
+            .put_images(vec![
+                row("newer", &["docker.io/library/a:2"]),
+                row("old", &["docker.io/library/a:1"]),
+            ])
+            .unwrap();
+        index
+    });
+    let index = index.await.unwrap();
+    let volume: Name = "data".parse().unwrap();
+    fs::create_dir(dir.path().join("volumes/data")).unwrap();
+    fs::create_dir(dir.path().join("volumes/stranger")).unwrap();
+    let stored = |index: &Index| index.put_volume(&volume, r#"{"name":"data"}"#.to_owned());
+    std::thread::scope(|scope| scope.spawn(|| stored(&index)).join().unwrap()).unwrap();
+    drop(index);
+
+    let damage: [(&str, fn(&Path)); 5] = [
+        ("nothing", |_| {}),
+        ("missing", |path| fs::remove_file(path).unwrap()),
+        ("no database", |path| fs::write(path, "rubbish").unwrap()),
+        ("empty", |path| fs::write(path, "").unwrap()),
+        ("damaged inside", |path| {
+            let mut content = fs::read(path).unwrap();
+            let length = content.len();
+            content[4096..length].fill(0x5a);
+            fs::write(path, content).unwrap();
+        }),
+    ];
+    for (case, harm) in damage {
+        harm(&dir.path().join("meta.db"));
+        let index = Index::open(dir.path()).unwrap();
+        assert_eq!(index.containers().await.unwrap(), [record(&id, "web")], "{case}");
+        let (volumes, mut images) = std::thread::scope(|scope| {
+            scope.spawn(|| (index.volumes().unwrap(), index.images().unwrap())).join().unwrap()
+        });
+        assert_eq!(volumes, [r#"{"name":"data"}"#], "{case}");
+        images.sort_by_key(|row| row.record.clone());
+        let expected = [row("old", &["docker.io/library/a:1"]), row("newer", &["docker.io/library/a:2"])];
+        assert_eq!(images, expected, "{case}");
+    }
+    let aside = fs::read_dir(dir.path()).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("meta.db.damaged-")
+    });
+    assert!(aside.count() >= 2);
+    assert!(dir.path().join("volumes/stranger").exists());
+}

@@ -1,0 +1,14 @@
+//! The bounds of this crate, each with what it protects against.
+
+use std::time::Duration;
+
+/// Largest record of a container, volume or image beside it, in bytes. Only read when the index is rebuilt; a
+/// container's holds all that its client sent, of which the daemon accepts less.
+pub(crate) const RECORD: u64 = 16 << 20;
+
+/// How long nothing must be asked of the index before it does what costs an fsync and nobody waits for.
+pub(crate) const INDEX_IDLE: Duration = Duration::from_millis(250);
+
+/// Commits after which the index moves its log into the database even if it is never idle: the log stays below some
+/// tens of megabytes.
+pub(crate) const INDEX_COMMITS: u32 = 2000;
