@@ -80,7 +80,7 @@ pub enum Request {
     Processes,
     /// Hand out the root: a descriptor of it as the container sees it.
     Root,
-    /// The exit is on record: the shim may end.
+    /// The exit is on record: the shim may end. It answers once it holds the layers no more.
     Forget,
 }
 

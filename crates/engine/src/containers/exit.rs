@@ -22,9 +22,11 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
     state.finished_at = Some(finished);
     let ran = state.started_at.map_or(0, |started| (finished - started).whole_seconds());
     if let Some(live) = task.live.take() {
-        // The shim ends by itself if it cannot be told that the exit is on record.
-        let _ = live.shim.ask(&Request::Forget, &[]).await;
-        task.last = Some(live.gone);
+        // Told, it lets go of the layers, which can take a while; only the next start waits for that.
+        task.last = Some(tokio::spawn(async move {
+            // A shim that cannot be told is gone, and its hold with it.
+            let _ = live.shim.ask(&Request::Forget, &[]).await;
+        }));
     }
     task.shared.execs.forget(&task.now.id);
     if task.now.state.oom_killed {

@@ -12,7 +12,6 @@ use coracle_runtime::protocol::{Exit, Reply, Request, State};
 use coracle_runtime::shim::record as left;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::sync::Arc;
-use tokio::io::unix::AsyncFd;
 
 /// What became of a container while no engine was there.
 enum Fate {
@@ -106,7 +105,8 @@ fn machine_ended() -> Exit {
 }
 
 async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
-    let pidfd = pidfd_open(Pid::from_raw(shim)?, PidfdFlags::empty()).ok()?;
+    // A shim that is gone leaves its socket; without a process nobody answers there.
+    pidfd_open(Pid::from_raw(shim)?, PidfdFlags::empty()).ok()?;
     let (connection, events) = Shim::connect(directory).ok()?;
     let (reply, _) = connection.ask(&Request::State, &[]).await.ok()?;
     let Reply::State(State { pid, exit, .. }) = reply else { return None };
@@ -115,13 +115,7 @@ async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
         let _ = connection.ask(&Request::Forget, &[]).await;
         return Some(Fate::Ended(exit));
     }
-    let gone = tokio::spawn(async move {
-        if let Ok(pidfd) = AsyncFd::new(pidfd) {
-            // Not this engine's child, so there is nothing to collect.
-            let _ = pidfd.readable().await;
-        }
-    });
-    Some(Fate::Runs(Box::new(Live { shim: connection, events, namespace: None, gone }), pid?))
+    Some(Fate::Runs(Box::new(Live { shim: connection, events, namespace: None }), pid?))
 }
 
 /// Removes state directories of containers that are not on record.

@@ -59,7 +59,7 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
     let endpoint = connected.endpoint.clone();
     match hand_over(task, &shim, connected, waiting).await {
         Ok((pid, namespace)) => {
-            task.live = Some(Live { shim, events, namespace, gone });
+            task.live = Some(Live { shim, events, namespace });
             started(task, pid, endpoint).await;
             Ok(())
         }

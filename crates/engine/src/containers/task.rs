@@ -55,8 +55,6 @@ pub(crate) struct Live {
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     /// The network namespace, kept for as long as the container runs.
     pub(crate) namespace: Option<Namespace>,
-    /// Ends when the shim's process is gone, and its hold of the layers with it.
-    pub(crate) gone: tokio::task::JoinHandle<()>,
 }
 
 /// The task's own state.
@@ -64,7 +62,7 @@ pub(crate) struct Task {
     pub(crate) shared: Arc<Shared>,
     pub(crate) now: Description,
     pub(crate) live: Option<Live>,
-    /// The shim of the last run, while it may still hold the layers.
+    /// Ends when the shim of the last run holds the layers no more.
     pub(crate) last: Option<tokio::task::JoinHandle<()>>,
     /// Who waits for the container to start to be attached.
     pub(crate) waiting: Vec<(Attachment, OwnedFd)>,

@@ -24,7 +24,8 @@ pub(super) struct Exec {
 
 pub(super) struct Container {
     plan: Plan,
-    root: OwnedFd,
+    /// Absent once the container has ended and the engine knows.
+    root: Option<OwnedFd>,
     group: Group,
     child: Child,
     terminal: Option<OwnedFd>,
@@ -60,7 +61,7 @@ impl Container {
         }
         let container = Self {
             plan,
-            root,
+            root: Some(root),
             group,
             child: started.child,
             terminal: started.terminal,
@@ -87,8 +88,13 @@ impl Container {
         &self.group
     }
 
-    pub(super) fn root(&self) -> &OwnedFd {
-        &self.root
+    pub(super) fn root(&self) -> Option<&OwnedFd> {
+        self.root.as_ref()
+    }
+
+    /// Lets go of the layers.
+    pub(super) fn release_root(&mut self) {
+        self.root = None;
     }
 
     pub(super) fn execs(&self) -> &[Exec] {
@@ -140,7 +146,9 @@ impl Container {
     /// Starts an exec. Returns its streams and its process id.
     pub(super) fn exec(&mut self, execution: Execution) -> Result<(Channel, i32)> {
         let mut process = execution.process;
-        let root = Root::from_fd(self.root.try_clone().map_err(super::duplicate)?)?;
+        let ended = || Error::Child("the container has ended".to_owned());
+        let root = self.root.as_ref().ok_or_else(ended)?;
+        let root = Root::from_fd(root.try_clone().map_err(super::duplicate)?)?;
         apply_user(&mut process, &root, &execution.user, &[])?;
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);

@@ -111,6 +111,10 @@ impl Shim {
     fn serve(&mut self) {
         while !self.is_over() {
             let ready = self.wait();
+            // First, while the places are those that were polled: telling events drops broken connections.
+            for index in ready.connections.into_iter().rev() {
+                self.answer(index);
+            }
             if ready.streams {
                 self.take_notices();
             }
@@ -122,9 +126,6 @@ impl Shim {
             }
             if ready.listener {
                 self.connections.accept();
-            }
-            for index in ready.connections.into_iter().rev() {
-                self.answer(index);
             }
             self.finish_if_drained();
         }

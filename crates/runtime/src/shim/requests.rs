@@ -31,12 +31,15 @@ pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<Own
         Request::Update(resources) => shim.container.group().apply(&resources).map(done),
         Request::Processes => Ok((Reply::Processes(shim.container.group().processes()?), None)),
         Request::Root => {
-            let root = shim.container.root().try_clone().map_err(super::duplicate)?;
-            Ok((Reply::Done, Some(root)))
+            let Some(root) = shim.container.root() else { return Ok((gone("the container has ended"), None)) };
+            Ok((Reply::Done, Some(root.try_clone().map_err(super::duplicate)?)))
         }
         Request::Forget => {
             if let Phase::Ended { acknowledged, .. } = &mut shim.phase {
                 *acknowledged = true;
+                // The last hold of the layers: the kernel writes them out before this returns, and nobody waits but
+                // who wants to start the container again.
+                shim.container.release_root();
             }
             Ok((Reply::Done, None))
         }
