@@ -146,7 +146,7 @@ fn watch_directory(directory: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
     let descriptor = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&descriptor, directory, flags)?;
-    AsyncFd::new(descriptor)
+    AsyncFd::register(descriptor)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
 
 /// Waits until the shim's process has ended, and collects it.
 async fn wait_for(child: Child) {
-    let Ok(pidfd) = AsyncFd::new(child.pidfd) else { return };
+    let Ok(pidfd) = AsyncFd::register(child.pidfd) else { return };
     if pidfd.readable().await.is_ok() {
         // Only a shim of an earlier engine is no child, and that one is not waited for here.
         let _ = reap(pidfd.get_ref().as_fd());

@@ -66,6 +66,9 @@ impl Group {
         for directory in group.directories() {
             make_directory(&directory)?;
         }
+        if let Some(directory) = group.controller("cpuset") {
+            v1::inherit_cpuset(&directory)?;
+        }
         Ok(group)
     }
 
@@ -228,14 +231,11 @@ fn make_directory(path: &Path) -> Result<()> {
     let refused =
         |error: Errno| Error::Cgroup { path: path.to_owned(), value: "mkdir".into(), source: error.into() };
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) => v1::inherit_cpuset(path),
-        Err(Errno::EXIST) => Ok(()),
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::NOENT) => {
-            let parent = path.parent().ok_or_else(|| refused(Errno::NOENT))?;
-            make_directory(parent)?;
+            make_directory(path.parent().ok_or_else(|| refused(Errno::NOENT))?)?;
             match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-                Ok(()) => v1::inherit_cpuset(path),
-                Err(Errno::EXIST) => Ok(()),
+                Ok(()) | Err(Errno::EXIST) => Ok(()),
                 Err(error) => Err(refused(error)),
             }
         }

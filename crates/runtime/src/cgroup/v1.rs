@@ -136,12 +136,17 @@ pub(super) fn set_frozen(group: &Group, state: Frozen) -> Result<()> {
     set(group, "freezer", "freezer.state", value)
 }
 
-/// A new cpuset is empty and admits nobody: it starts with what its parent has.
+/// A new cpuset is empty and admits nobody: it starts with what its parent has. A parent that is empty as well was made
+/// a moment ago, for another container, and is filled first.
 pub(super) fn inherit_cpuset(directory: &Path) -> Result<()> {
     let Some(parent) = directory.parent() else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let Ok(list) = fs::read_to_string(parent.join(file)) else { return Ok(()) };
-        // On v2 an empty list means the parent's.
+        let read = |directory: &Path| fs::read_to_string(directory.join(file)).unwrap_or_default();
+        let mut list = read(parent);
+        if list.trim().is_empty() {
+            inherit_cpuset(parent)?;
+            list = read(parent);
+        }
         if !list.trim().is_empty() {
             write(&directory.join(file), list.trim())?;
         }
