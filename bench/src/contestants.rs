@@ -28,7 +28,10 @@ impl Contestant {
 
     /// Whether both are commands, or both the API.
     pub(crate) fn compares_with(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Command { .. }, Self::Command { .. }) | (Self::Api { .. }, Self::Api { .. }))
+        matches!(
+            (self, other),
+            (Self::Command { .. }, Self::Command { .. }) | (Self::Api { .. }, Self::Api { .. })
+        )
     }
 
     pub(crate) fn run(&self) {

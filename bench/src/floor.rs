@@ -16,7 +16,8 @@ pub(crate) fn measure(rounds: usize) -> Duration {
     for name in ["root/bin", "root/proc", "root/sys", "root/dev", "upper", "work"] {
         std::fs::create_dir_all(place.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
-    std::fs::copy("/bin/busybox", place.path().join("root/bin/busybox")).unwrap_or_else(|error| panic!("busybox: {error}"));
+    std::fs::copy("/bin/busybox", place.path().join("root/bin/busybox"))
+        .unwrap_or_else(|error| panic!("busybox: {error}"));
     let begin = Instant::now();
     match fork() {
         Ok(None) => {
@@ -24,7 +25,8 @@ pub(crate) fn measure(rounds: usize) -> Duration {
             exit_now(i32::from(!done));
         }
         Ok(Some(pid)) => {
-            let status = waitpid(Some(pid), WaitOptions::empty()).ok().flatten().and_then(|(_, s)| s.exit_status());
+            let status =
+                waitpid(Some(pid), WaitOptions::empty()).ok().flatten().and_then(|(_, s)| s.exit_status());
             assert_eq!(status, Some(0), "the floor's containers run");
         }
         Err(error) => panic!("{error}"),
@@ -69,5 +71,9 @@ fn directory(path: &Path) -> coracle_sys::Result<OwnedFd> {
 }
 
 fn refused(error: rustix::io::Errno) -> coracle_sys::Error {
-    coracle_sys::Error::Call { call: "open", subject: "the floor's directories".to_owned(), source: error.into() }
+    coracle_sys::Error::Call {
+        call: "open",
+        subject: "the floor's directories".to_owned(),
+        source: error.into(),
+    }
 }

@@ -56,7 +56,12 @@ fn measure(engine: &Engine, network: &str, rounds: usize) {
     println!("--network {network}");
     let medians: Vec<Duration> = times.iter_mut().map(|times| median(times)).collect();
     for (contestant, median) in contestants.iter().zip(&medians) {
-        println!("  {:<34} {:>8.2}   {}", contestant.name(), milliseconds(*median), ratios(contestant, *median, &contestants, &medians));
+        println!(
+            "  {:<34} {:>8.2}   {}",
+            contestant.name(),
+            milliseconds(*median),
+            ratios(contestant, *median, &contestants, &medians)
+        );
     }
     println!();
 }
@@ -66,10 +71,13 @@ fn ratios(contestant: &Contestant, median: Duration, all: &[Contestant], medians
     if contestant.is_ours() {
         return String::new();
     }
-    let ours = all.iter().zip(medians).filter(|(other, _)| other.is_ours() && contestant.compares_with(other));
-    ours.map(|(other, theirs)| format!("{:.1} × {}", median.as_secs_f64() / theirs.as_secs_f64(), other.name()))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let ours =
+        all.iter().zip(medians).filter(|(other, _)| other.is_ours() && contestant.compares_with(other));
+    ours.map(|(other, theirs)| {
+        format!("{:.1} × {}", median.as_secs_f64() / theirs.as_secs_f64(), other.name())
+    })
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 fn median(times: &mut [Duration]) -> Duration {

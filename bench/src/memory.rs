@@ -10,7 +10,10 @@ const SHIMS: usize = 10;
 /// The proportional set size of a process, in megabytes.
 pub(crate) fn megabytes(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("Pss:")).and_then(|rest| rest.split_whitespace().next());
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .and_then(|rest| rest.split_whitespace().next());
     kilobytes.and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
 }
 
@@ -20,7 +23,11 @@ pub(crate) fn shims(engine: &Engine) {
         (0..SHIMS).map(|_| engine.docker(&["run", "-d", SMALL, "sleep", "1000"]).ok()).collect();
     let shims: Vec<u32> = ids.iter().map(|id| shim_of(engine, id)).collect();
     let total: f64 = shims.iter().map(|pid| megabytes(*pid)).sum();
-    println!("{SHIMS} containers: {:.2} MB PSS for each shim, engine {:.1} MB", total / shims.len() as f64, megabytes(engine.pid()));
+    println!(
+        "{SHIMS} containers: {:.2} MB PSS for each shim, engine {:.1} MB",
+        total / shims.len() as f64,
+        megabytes(engine.pid())
+    );
     let mut arguments = vec!["rm", "-f"];
     arguments.extend(ids.iter().map(String::as_str));
     engine.docker(&arguments).ok();

@@ -22,9 +22,14 @@ fn request(socket: &str, method: &str, path: &str, body: &str) -> String {
         Err(error) => return failed(error),
     };
     let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
     let mut answer = String::new();
-    if let Err(error) = stream.write_all(format!("{head}{body}").as_bytes()).and_then(|()| stream.read_to_string(&mut answer)) {
+    if let Err(error) =
+        stream.write_all(format!("{head}{body}").as_bytes()).and_then(|()| stream.read_to_string(&mut answer))
+    {
         return failed(error);
     }
     let status = answer.split(' ').nth(1).unwrap_or_default();

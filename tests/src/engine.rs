@@ -154,7 +154,10 @@ impl Engine {
             let _ = stdin.write_all(input);
         }
         let output = child.wait_with_output().unwrap();
-        Output::new(format!("{} {}", program.rsplit('/').next().unwrap_or(program), arguments.join(" ")), &output)
+        Output::new(
+            format!("{} {}", program.rsplit('/').next().unwrap_or(program), arguments.join(" ")),
+            &output,
+        )
     }
 
     /// A command with the engine's address in its environment.
@@ -171,7 +174,10 @@ impl Engine {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         let body = body.unwrap_or_default();
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body.as_bytes()).unwrap();
         let mut answer = Vec::new();

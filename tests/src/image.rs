@@ -28,7 +28,13 @@ pub fn small(directory: &Path) -> PathBuf {
     }
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/home:/bin/sh\n1000:x:0:0::/:/bin/sh\n";
     append(&mut builder, "etc/passwd", tar::EntryType::Regular, 0o644, passwd);
-    append(&mut builder, "etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\nweb:x:33:\nextra:x:77:web\n");
+    append(
+        &mut builder,
+        "etc/group",
+        tar::EntryType::Regular,
+        0o644,
+        b"root:x:0:\nweb:x:33:\nextra:x:77:web\n",
+    );
     append(&mut builder, "etc/plain", tar::EntryType::Regular, 0o644, b"no program\n");
     builder.finish().unwrap();
     archive
@@ -69,7 +75,9 @@ pub fn debian() -> PathBuf {
 /// The mirror that this machine's apt uses.
 pub fn mirror() -> Option<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    files.extend(fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.extend(
+        fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()),
+    );
     let text: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
     text.join("\n")
         .lines()

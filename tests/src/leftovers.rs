@@ -51,14 +51,19 @@ pub fn find(place: &Path) -> Vec<String> {
 fn elements(id: &str) -> String {
     let table = run("nft", &["list", "table", "ip", &format!("coracle-{id}")]);
     // A set of interfaces is the engine's own and constant; ports and addresses are the containers'.
-    table.lines().filter(|line| line.contains("elements") && !line.contains("\"co-")).collect::<Vec<_>>().join("\n")
+    table
+        .lines()
+        .filter(|line| line.contains("elements") && !line.contains("\"co-"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn cgroups(id: &str) -> Vec<String> {
     let mut found = Vec::new();
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         let group = hierarchy.path().join(format!("coracle-{id}"));
-        let children = fs::read_dir(&group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+        let children =
+            fs::read_dir(&group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
         found.extend(children.map(|child| format!("cgroup: {}", child.path().display())));
         // The engine's own, empty one is of no use to anybody after the test.
         let _ = fs::remove_dir(&group);
@@ -76,6 +81,7 @@ pub fn remove_bridge(name: Option<&str>) {
 }
 
 fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output =
+        Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

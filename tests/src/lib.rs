@@ -4,7 +4,12 @@
 //! Each test starts an engine with a data root, an exec root, a socket, a bridge and a cgroup of its own, and takes it
 //! down again; [`engine::Engine`] checks then that nothing is left. Against the original each test uses names of its own.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on fails"
+)]
 
 pub mod engine;
 pub mod image;

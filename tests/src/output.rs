@@ -55,6 +55,9 @@ impl Output {
     pub fn refused(self, code: i32, text: &str) {
         let command = self.command.clone();
         let stderr = self.fails_with(code);
-        assert!(stderr.to_lowercase().contains(&text.to_lowercase()), "{command}: {stderr:?} does not say {text:?}");
+        assert!(
+            stderr.to_lowercase().contains(&text.to_lowercase()),
+            "{command}: {stderr:?} does not say {text:?}"
+        );
     }
 }

@@ -8,10 +8,32 @@ fn an_imported_archive_has_the_changes_that_were_asked_for() {
     let engine = Engine::start();
     let archive = coracle_tests::image::small(engine.directory()).display().to_string();
     let name = engine.name("imported");
-    engine.docker(&["import", "-c", "CMD [\"echo\", \"from the image\"]", "-c", "ENV A=1 B=2", "-c", "WORKDIR /var", "-m", "a message", &archive, &name]).ok();
+    engine
+        .docker(&[
+            "import",
+            "-c",
+            "CMD [\"echo\", \"from the image\"]",
+            "-c",
+            "ENV A=1 B=2",
+            "-c",
+            "WORKDIR /var",
+            "-m",
+            "a message",
+            &archive,
+            &name,
+        ])
+        .ok();
     assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name]).ok(), "from the image");
-    assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &name, "sh", "-c", "pwd; echo $A$B"]).ok(), "/var\n12");
-    assert!(engine.docker(&["history", "--no-trunc", "--format", "{{.Comment}}", &name]).ok().contains("a message"));
+    assert_eq!(
+        engine.docker(&["run", "--rm", "--network", "none", &name, "sh", "-c", "pwd; echo $A$B"]).ok(),
+        "/var\n12"
+    );
+    assert!(
+        engine
+            .docker(&["history", "--no-trunc", "--format", "{{.Comment}}", &name])
+            .ok()
+            .contains("a message")
+    );
     engine.docker(&["rmi", &name]).ok();
 }
 
@@ -19,7 +41,19 @@ fn an_imported_archive_has_the_changes_that_were_asked_for() {
 fn a_committed_container_is_an_image() {
     let engine = Engine::start();
     let (name, image) = (engine.name("c"), engine.name("committed"));
-    engine.docker(&["run", "--name", &name, "--network", "none", SMALL, "sh", "-c", "echo kept > /file; rm /etc/plain"]).ok();
+    engine
+        .docker(&[
+            "run",
+            "--name",
+            &name,
+            "--network",
+            "none",
+            SMALL,
+            "sh",
+            "-c",
+            "echo kept > /file; rm /etc/plain",
+        ])
+        .ok();
     engine.docker(&["commit", "-a", "me", "-m", "why", "-c", "ENTRYPOINT [\"cat\"]", &name, &image]).ok();
     engine.docker(&["rm", &name]).ok();
     assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &image, "/file"]).ok(), "kept");
@@ -65,10 +99,13 @@ fn an_image_in_use_is_kept_and_a_tag_is_only_a_name() {
 fn an_exported_container_has_its_files() {
     let engine = Engine::start();
     let (name, file) = (engine.name("export"), engine.directory().join("export.tar"));
-    engine.docker(&["run", "--name", &name, "--network", "none", SMALL, "sh", "-c", "echo mine > /mine"]).ok();
+    engine
+        .docker(&["run", "--name", &name, "--network", "none", SMALL, "sh", "-c", "echo mine > /mine"])
+        .ok();
     engine.docker(&["export", "-o", &file.display().to_string(), &name]).ok();
     let mut archive = tar::Archive::new(std::fs::File::open(&file).unwrap());
-    let names: Vec<String> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    let names: Vec<String> =
+        archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
     assert!(names.iter().any(|name| name == "mine") && names.iter().any(|name| name == "bin/busybox"));
     engine.docker(&["rm", &name]).ok();
 }

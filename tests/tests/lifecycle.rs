@@ -20,19 +20,41 @@ fn an_exec_runs_inside_with_its_own_code_user_and_streams() {
     let name = start(&engine, "exec", "exec sleep 1000");
     let output = engine.docker(&["exec", &name, "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (7, "out\n", "err\n"));
-    assert_eq!(engine.docker(&["exec", "-u", "web", "-w", "/var", "-e", "X=y", &name, "sh", "-c", "id -un; pwd; echo $X"]).ok(), "web\n/var\ny");
+    assert_eq!(
+        engine
+            .docker(&[
+                "exec",
+                "-u",
+                "web",
+                "-w",
+                "/var",
+                "-e",
+                "X=y",
+                &name,
+                "sh",
+                "-c",
+                "id -un; pwd; echo $X"
+            ])
+            .ok(),
+        "web\n/var\ny"
+    );
     assert_eq!(engine.docker_with_input(&["exec", "-i", &name, "cat"], b"through").ok(), "through");
     // Docker answered 126 before 27.
     assert!([126, 127].contains(&engine.docker(&["exec", &name, "no-such-program"]).code));
     assert_eq!(engine.docker(&["exec", &name, "/etc"]).code, 126);
     engine.docker(&["exec", "-d", &name, "touch", "/made"]).ok();
-    wait_until("the detached exec has run", || engine.docker(&["exec", &name, "test", "-e", "/made"]).code == 0);
+    wait_until("the detached exec has run", || {
+        engine.docker(&["exec", &name, "test", "-e", "/made"]).code == 0
+    });
     let script = format!("docker exec -t {name} sh -c 'tty; echo yes'");
     let output = engine.command("script").args(["-qec", &script, "/dev/null"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     assert!(text.starts_with("/dev/pts/") && text.ends_with("yes\n"), "{text}");
     let caps = engine.docker(&["exec", &name, "grep", "-E", "CapInh|CapEff", "/proc/self/status"]).ok();
-    assert!(caps.contains("CapInh:\t0000000000000000") && caps.contains("CapEff:\t00000000a80425fb"), "{caps}");
+    assert!(
+        caps.contains("CapInh:\t0000000000000000") && caps.contains("CapEff:\t00000000a80425fb"),
+        "{caps}"
+    );
     engine.docker(&["rm", "-f", &name]).ok();
 }
 
@@ -50,7 +72,11 @@ fn logs_are_selected_by_number_time_and_stream() {
     assert!(time.len() >= 30 && time.ends_with('Z'), "{}", stamped.stdout);
     assert_eq!(engine.docker(&["logs", "--since", "1h", &name]).stdout.lines().count(), 5);
     assert_eq!(engine.docker(&["logs", "--until", "1h", &name]).stdout, "");
-    assert_eq!(engine.docker(&["logs", "-f", &name]).stdout.lines().count(), 5, "following what has ended ends");
+    assert_eq!(
+        engine.docker(&["logs", "-f", &name]).stdout.lines().count(),
+        5,
+        "following what has ended ends"
+    );
     engine.docker(&["rm", &name]).ok();
 }
 
@@ -60,7 +86,12 @@ fn a_followed_log_ends_with_its_container() {
     let name = engine.name("follow");
     let script = "mkfifo /go; echo one; read line < /go; echo two";
     engine.docker(&["run", "-d", "--name", &name, SMALL, "sh", "-c", script]).ok();
-    let follower = engine.command("docker").args(["logs", "-f", &name]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let follower = engine
+        .command("docker")
+        .args(["logs", "-f", &name])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     wait_until("the first line is there", || engine.docker(&["logs", &name]).stdout == "one\n");
     engine.docker(&["exec", &name, "sh", "-c", "echo > /go"]).ok();
     let output = follower.wait_with_output().unwrap();
@@ -85,7 +116,8 @@ fn stop_asks_first_and_kills_later() {
 #[test]
 fn signals_reach_the_first_process() {
     let engine = Engine::start();
-    let name = start(&engine, "signals", "trap 'echo got usr1' USR1; echo ready; while :; do sleep 0.05; done");
+    let name =
+        start(&engine, "signals", "trap 'echo got usr1' USR1; echo ready; while :; do sleep 0.05; done");
     wait_until("it listens", || engine.docker(&["logs", &name]).stdout == "ready\n");
     engine.docker(&["kill", "-s", "USR1", &name]).ok();
     wait_until("the trap has run", || engine.docker(&["logs", &name]).stdout.contains("got usr1"));
@@ -147,7 +179,8 @@ fn containers_are_listed_and_filtered() {
     assert_eq!(list(&["--filter", "exited=3"]), format!("{down} exited"));
     assert_eq!(list(&["--filter", "exited=4"]), "");
     assert_eq!(list(&["--filter", &format!("ancestor={SMALL}")]).lines().count(), 2);
-    let status = engine.docker(&["ps", "-a", "--filter", &format!("name={down}"), "--format", "{{.Status}}"]).ok();
+    let status =
+        engine.docker(&["ps", "-a", "--filter", &format!("name={down}"), "--format", "{{.Status}}"]).ok();
     assert!(status.starts_with("Exited (3) "), "{status}");
     let top = engine.docker(&["top", &up]).ok();
     assert!(top.contains("CMD") && top.contains("sleep 1000"), "{top}");
@@ -157,13 +190,33 @@ fn containers_are_listed_and_filtered() {
 #[test]
 fn events_tell_a_containers_life() {
     let engine = Engine::start();
-    let since = format!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
+    let since =
+        format!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
     let name = engine.name("events");
-    engine.docker(&["run", "--rm", "--network", "none", "--name", &name, SMALL, "sh", "-c", "exit 4"]).fails_with(4);
+    engine
+        .docker(&["run", "--rm", "--network", "none", "--name", &name, SMALL, "sh", "-c", "exit 4"])
+        .fails_with(4);
     let filter = format!("container={name}");
     let seen = || {
-        let until = format!("{}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 1);
-        engine.docker(&["events", "--since", &since, "--until", &until, "--filter", &filter, "--filter", "type=container", "--format", "{{.Action}}"]).ok()
+        let until = format!(
+            "{}",
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 1
+        );
+        engine
+            .docker(&[
+                "events",
+                "--since",
+                &since,
+                "--until",
+                &until,
+                "--filter",
+                &filter,
+                "--filter",
+                "type=container",
+                "--format",
+                "{{.Action}}",
+            ])
+            .ok()
     };
     wait_until("the last event is there", || seen().contains("destroy"));
     assert_eq!(seen(), "create\nattach\nstart\ndie\ndestroy");

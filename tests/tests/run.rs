@@ -40,16 +40,20 @@ fn exit_codes_tell_what_went_wrong() {
 #[test]
 fn input_is_passed_on_and_its_end_too() {
     let engine = Engine::start();
-    let output = engine.docker_with_input(&["run", "--rm", "-i", "--network", "none", SMALL, "wc", "-c"], &[b'x'; 300_000]);
+    let output = engine
+        .docker_with_input(&["run", "--rm", "-i", "--network", "none", SMALL, "wc", "-c"], &[b'x'; 300_000]);
     assert_eq!(output.ok(), "300000");
-    let without = engine.docker_with_input(&["run", "--rm", "--network", "none", SMALL, "cat"], b"nobody reads this");
+    let without =
+        engine.docker_with_input(&["run", "--rm", "--network", "none", SMALL, "cat"], b"nobody reads this");
     assert_eq!(without.ok(), "");
 }
 
 #[test]
 fn much_output_arrives_whole_at_a_client_that_is_slow() {
     let engine = Engine::start();
-    let script = format!("docker run --rm --network none {SMALL} sh -c 'yes 0123456789 | head -c 5000000' | (sleep 1; wc -c)");
+    let script = format!(
+        "docker run --rm --network none {SMALL} sh -c 'yes 0123456789 | head -c 5000000' | (sleep 1; wc -c)"
+    );
     let output = engine.command("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5000000");
 }
@@ -90,7 +94,8 @@ fn the_first_process_is_number_one_in_namespaces_of_its_own() {
         let ours = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
         assert_ne!(line, ours.to_str().unwrap(), "{kind}");
     }
-    let shared = run(&engine, &["--pid", "host", "--network", "host", "--uts", "host", "--ipc", "host"], script).ok();
+    let shared =
+        run(&engine, &["--pid", "host", "--network", "host", "--uts", "host", "--ipc", "host"], script).ok();
     let outside: Vec<&str> = shared.lines().skip(1).collect();
     for (place, kind) in [(0, "pid"), (1, "net"), (2, "ipc"), (4, "uts")] {
         let ours = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
@@ -101,14 +106,26 @@ fn the_first_process_is_number_one_in_namespaces_of_its_own() {
 #[test]
 fn a_plain_container_is_confined_and_a_privileged_one_is_not() {
     let engine = Engine::start();
-    let status = "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)|Seccomp:|NoNewPrivs' /proc/self/status | tr -s '\\t ' ' '";
+    let status =
+        "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)|Seccomp:|NoNewPrivs' /proc/self/status | tr -s '\\t ' ' '";
     let plain = run(&engine, &[], status).ok();
-    assert!(plain.contains("CapInh: 0000000000000000") && plain.contains("CapAmb: 0000000000000000"), "{plain}");
-    assert!(plain.contains("CapEff: 00000000a80425fb") && plain.contains("CapBnd: 00000000a80425fb"), "{plain}");
+    assert!(
+        plain.contains("CapInh: 0000000000000000") && plain.contains("CapAmb: 0000000000000000"),
+        "{plain}"
+    );
+    assert!(
+        plain.contains("CapEff: 00000000a80425fb") && plain.contains("CapBnd: 00000000a80425fb"),
+        "{plain}"
+    );
     assert!(plain.contains("NoNewPrivs: 0") && plain.contains("Seccomp: 2"), "{plain}");
     let user = run(&engine, &["-u", "1000"], status).ok();
     assert!(user.contains("CapEff: 0000000000000000") && user.contains("CapPrm: 0000000000000000"), "{user}");
-    let changed = run(&engine, &["--cap-drop", "ALL", "--cap-add", "CHOWN", "--security-opt", "no-new-privileges"], status).ok();
+    let changed = run(
+        &engine,
+        &["--cap-drop", "ALL", "--cap-add", "CHOWN", "--security-opt", "no-new-privileges"],
+        status,
+    )
+    .ok();
     assert!(changed.contains("CapEff: 0000000000000001") && changed.contains("NoNewPrivs: 1"), "{changed}");
     for script in [
         "test -z \"$(cat /proc/kcore 2>/dev/null | head -c 1)\"",
@@ -131,7 +148,10 @@ fn files_of_the_host_are_mounted_as_asked() {
     let (host, seen) = engine.shared_directory();
     std::fs::write(host.join("file"), "from the host\n").unwrap();
     let bind = |options: &str| format!("{}:/data{options}", seen.display());
-    assert_eq!(run(&engine, &["-v", &bind("")], "cat /data/file; echo inside > /data/new").ok(), "from the host");
+    assert_eq!(
+        run(&engine, &["-v", &bind("")], "cat /data/file; echo inside > /data/new").ok(),
+        "from the host"
+    );
     assert_eq!(std::fs::read_to_string(host.join("new")).unwrap(), "inside\n");
     assert_ne!(run(&engine, &["-v", &bind(":ro")], "echo x > /data/other 2>/dev/null").code, 0);
     let file = format!("{}:/etc/plain:ro", seen.join("file").display());
@@ -141,7 +161,10 @@ fn files_of_the_host_are_mounted_as_asked() {
     assert!(host.join("made/by/docker").is_dir());
     let mount = format!("type=bind,src={}/nowhere,dst=/data", seen.display());
     run(&engine, &["--mount", &mount], "true").refused(125, "bind source path does not exist");
-    assert_eq!(run(&engine, &["--tmpfs", "/scratch:size=1m"], "df -k /scratch | tail -1 | awk '{print $2}'").ok(), "1024");
+    assert_eq!(
+        run(&engine, &["--tmpfs", "/scratch:size=1m"], "df -k /scratch | tail -1 | awk '{print $2}'").ok(),
+        "1024"
+    );
 }
 
 #[test]
@@ -190,19 +213,25 @@ fn limits_are_in_force() {
             (vec!["--cpuset-cpus", "0"], "cpuset/cpuset.cpus", "0"),
             (vec!["--pids-limit", "33"], "pids/pids.max", "33"),
         ] {
-            assert_eq!(run(&engine, &options, &format!("cat /sys/fs/cgroup/{file}")).ok(), expected, "{options:?}");
+            assert_eq!(
+                run(&engine, &options, &format!("cat /sys/fs/cgroup/{file}")).ok(),
+                expected,
+                "{options:?}"
+            );
         }
     }
     let hungry = run(&engine, &["-m", "16m", "--memory-swap", "16m"], "x=a; while :; do x=$x$x; done");
     assert_eq!(hungry.code, 137, "{hungry:?}");
-    let forks = run(&engine, &["--pids-limit", "5"], "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1; wait");
+    let forks =
+        run(&engine, &["--pids-limit", "5"], "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1; wait");
     assert!(format!("{}{}", forks.stdout, forks.stderr).contains("fork"), "{forks:?}");
 }
 
 #[test]
 fn a_terminal_is_a_terminal() {
     let engine = Engine::start();
-    let script = format!("docker run --rm -t --network none {SMALL} sh -c 'tty; test -t 0 && test -t 1 && echo yes'");
+    let script =
+        format!("docker run --rm -t --network none {SMALL} sh -c 'tty; test -t 0 && test -t 1 && echo yes'");
     let output = engine.command("script").args(["-qec", &script, "/dev/null"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).replace('\r', ""), "/dev/pts/0\nyes\n");
 }
@@ -211,9 +240,12 @@ fn a_terminal_is_a_terminal() {
 fn a_detached_container_goes_on_and_its_log_is_kept() {
     let engine = Engine::start();
     let name = engine.name("detached");
-    let id = engine.docker(&["run", "-d", "--name", &name, SMALL, "sh", "-c", "echo begun; exec sleep 1000"]).ok();
+    let id =
+        engine.docker(&["run", "-d", "--name", &name, SMALL, "sh", "-c", "echo begun; exec sleep 1000"]).ok();
     assert_eq!(id.len(), 64);
-    coracle_tests::engine::wait_until("it has written", || engine.docker(&["logs", &name]).stdout == "begun\n");
+    coracle_tests::engine::wait_until("it has written", || {
+        engine.docker(&["logs", &name]).stdout == "begun\n"
+    });
     assert_eq!(engine.docker(&["inspect", "-f", "{{.State.Status}}", &name]).ok(), "running");
     engine.docker(&["rm", "-f", &name]).ok();
     engine.docker(&["inspect", &name]).refused(1, "no such object");

@@ -73,7 +73,13 @@ impl Engine {
         let events = Arc::new(Bus::new());
         let shared = Arc::new(Shared {
             images: Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
-            volumes: Volumes::open(&config.data_root, Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
+            volumes: Volumes::open(
+                &config.data_root,
+                Arc::clone(&store),
+                Arc::clone(&index),
+                Arc::clone(&events),
+            )
+            .await?,
             network: Network::open(&config).await?,
             containers: Registry::default(),
             execs: Execs::default(),
@@ -89,7 +95,8 @@ impl Engine {
             cgroups,
         });
         recover::recover(&shared).await?;
-        let upkeep = vec![tokio::spawn(heal(Arc::clone(&shared))), tokio::spawn(empty_trash(Arc::clone(&shared)))];
+        let upkeep =
+            vec![tokio::spawn(heal(Arc::clone(&shared))), tokio::spawn(empty_trash(Arc::clone(&shared)))];
         shared.empty_trash_soon();
         Ok(Self { shared, upkeep })
     }
@@ -205,7 +212,9 @@ fn prepare_directories(config: &Config) -> Result<()> {
 
 fn read_line(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
-    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).attempt(|| format!("read {}", path.display()))
+    std::fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .attempt(|| format!("read {}", path.display()))
 }
 
 async fn heal(shared: Arc<Shared>) {

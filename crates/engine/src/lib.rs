@@ -16,6 +16,7 @@ mod limits;
 pub mod network;
 mod shim;
 pub mod volumes;
+mod watch;
 
 pub use config::Config;
 pub use engine::Engine;

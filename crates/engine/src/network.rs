@@ -82,7 +82,11 @@ impl Network {
         let Ok(driver) = self.driver() else { return Ok(()) };
         let healed = blocking(move || driver.heal().map_err(refused)).await??;
         if healed.bridge || healed.firewall {
-            tracing::warn!(bridge = healed.bridge, firewall = healed.firewall, "the network was damaged and is repaired");
+            tracing::warn!(
+                bridge = healed.bridge,
+                firewall = healed.firewall,
+                "the network was damaged and is repaired"
+            );
         }
         Ok(())
     }
@@ -111,9 +115,10 @@ impl Network {
     }
 
     fn driver(&self) -> Result<Arc<Driver>> {
-        self.driver
-            .clone()
-            .ok_or_else(|| Error::NotFound { kind: "network", name: format!("{BRIDGE}: this engine has none") })
+        self.driver.clone().ok_or_else(|| Error::NotFound {
+            kind: "network",
+            name: format!("{BRIDGE}: this engine has none"),
+        })
     }
 }
 
@@ -130,5 +135,8 @@ fn open_driver(config: &Config, bridge: &str) -> Result<Driver> {
 
 /// A port or address that is taken is the client's to change; the rest is a failure.
 fn refused(error: coracle_network::Error) -> Error {
-    Error::Failed { action: "driver failed programming external connectivity".to_owned(), source: Box::new(error) }
+    Error::Failed {
+        action: "driver failed programming external connectivity".to_owned(),
+        source: Box::new(error),
+    }
 }

@@ -30,7 +30,7 @@ impl Shim {
     /// Speaks over `socket`. The channel of events ends with the shim.
     pub(crate) fn new(socket: OwnedFd) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         channel::set_nonblocking(&socket).attempt(|| "prepare the shim's socket".into())?;
-        let socket = Arc::new(AsyncFd::register(socket).attempt(|| "watch the shim's socket".into())?);
+        let socket = Arc::new(crate::watch::watch(socket).attempt(|| "watch the shim's socket".into())?);
         let pending = Arc::new(Pending::default());
         let (sender, events) = mpsc::unbounded_channel();
         let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), sender));

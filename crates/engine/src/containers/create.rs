@@ -69,14 +69,21 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     SecurityOptions::parse(&settings.host.security_opt)?;
     logs::limits(&settings.host.log, &shared.config)?;
     check_modes(shared, settings)?;
-    if settings.healthcheck.as_ref().is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE")) {
-        warnings.push("The health check of this container is not run: health checks are not supported yet.".to_owned());
+    if settings
+        .healthcheck
+        .as_ref()
+        .is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"))
+    {
+        warnings.push(
+            "The health check of this container is not run: health checks are not supported yet.".to_owned(),
+        );
     }
     if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     if settings.host.binds.iter().any(|bind| bind.contains("docker.sock") || bind.contains("coracle.sock")) {
-        warnings.push("A container that reaches the engine's socket can do everything that root can.".to_owned());
+        warnings
+            .push("A container that reaches the engine's socket can do everything that root can.".to_owned());
     }
     Ok(warnings)
 }
@@ -106,9 +113,12 @@ fn check_modes(shared: &Shared, settings: &Settings) -> Result<()> {
         )));
     }
     if !host.volumes_from.is_empty() {
-        return Err(Error::Unsupported("--volumes-from is not supported yet; name the volumes with -v".to_owned()));
+        return Err(Error::Unsupported(
+            "--volumes-from is not supported yet; name the volumes with -v".to_owned(),
+        ));
     }
-    if !matches!(host.runtime.as_str(), "" | "coracle" | "coracle-runtime" | "runc" | "io.containerd.runc.v2") {
+    if !matches!(host.runtime.as_str(), "" | "coracle" | "coracle-runtime" | "runc" | "io.containerd.runc.v2")
+    {
         return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
@@ -185,7 +195,12 @@ async fn make_steps(
 }
 
 /// Makes what a mount needs, and returns its mount point.
-async fn realise(shared: &Shared, image: &Image, wanted: Wanted, made: &mut Vec<String>) -> Result<MountPoint> {
+async fn realise(
+    shared: &Shared,
+    image: &Image,
+    wanted: Wanted,
+    made: &mut Vec<String>,
+) -> Result<MountPoint> {
     let mut point = wanted.point;
     if point.kind == "bind" {
         let (path, create) = (std::path::PathBuf::from(&point.source), wanted.create_source);
@@ -232,7 +247,11 @@ async fn undo(shared: &Arc<Shared>, id: &ContainerId, volumes: &[String]) {
     }
     for volume in volumes {
         if let Err(error) = shared.remove_anonymous_volume(volume, id).await {
-            tracing::warn!(volume, error = error.chain(), "a volume of a container that was not made could not be removed");
+            tracing::warn!(
+                volume,
+                error = error.chain(),
+                "a volume of a container that was not made could not be removed"
+            );
         }
     }
     if let Err(error) = shared.index.remove_container(id, Durability::Durable).await {

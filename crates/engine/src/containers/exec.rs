@@ -92,7 +92,10 @@ impl Execs {
 
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
         self.with(|all| {
-            all.values().filter(|e| e.container == *container && e.running).map(|e| e.id.to_string()).collect()
+            all.values()
+                .filter(|e| e.container == *container && e.running)
+                .map(|e| e.id.to_string())
+                .collect()
         })
     }
 
@@ -113,9 +116,8 @@ impl Engine {
     /// [`Error::Conflict`] when the container does not run, [`Error::Invalid`] without a command.
     pub fn create_exec(&self, container: &str, settings: ExecSettings) -> Result<ExecId> {
         let container = self.shared.containers.find(container)?.describe();
-        admit::admit(container.state.status, admit::Command::Exec).map_err(|_| {
-            Error::Conflict(format!("container {} is not running", container.id))
-        })?;
+        admit::admit(container.state.status, admit::Command::Exec)
+            .map_err(|_| Error::Conflict(format!("container {} is not running", container.id)))?;
         if settings.cmd.is_empty() {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         }
@@ -138,7 +140,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Conflict`] when it was started before or the container does not run; [`Error::Start`].
-    pub async fn start_exec(&self, id: &str, detach: bool, size: Option<ConsoleSize>) -> Result<Option<Attached>> {
+    pub async fn start_exec(
+        &self,
+        id: &str,
+        detach: bool,
+        size: Option<ConsoleSize>,
+    ) -> Result<Option<Attached>> {
         let exec = self.shared.execs.with(|all| {
             let exec = all.get_mut(id).ok_or_else(|| missing(id))?;
             if exec.running || exec.exit_code.is_some() {
@@ -162,7 +169,12 @@ impl Engine {
         }
     }
 
-    async fn run_exec(&self, exec: &Exec, detach: bool, size: Option<ConsoleSize>) -> Result<Option<Attached>> {
+    async fn run_exec(
+        &self,
+        exec: &Exec,
+        detach: bool,
+        size: Option<ConsoleSize>,
+    ) -> Result<Option<Attached>> {
         let container = self.shared.containers.find(exec.container.as_str())?;
         let description = container.describe();
         let (streams, theirs) = if detach {
@@ -173,7 +185,8 @@ impl Engine {
         };
         let [stdin, stdout, stderr] = exec.settings.attach;
         let attachment = Attachment { stdin: stdin && !detach, stdout, stderr, owner: true };
-        let user = if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
+        let user =
+            if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
         let execution = Execution {
             id: exec.id.to_string(),
             process: process(&exec.settings, &description.settings, size)?,
@@ -248,4 +261,3 @@ fn process(exec: &ExecSettings, container: &Settings, size: Option<ConsoleSize>)
         ..runtime::Process::default()
     })
 }
-

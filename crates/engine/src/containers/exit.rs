@@ -13,7 +13,8 @@ pub(crate) fn lost() -> Exit {
 /// Takes note of an exit: the network is given back first, so that nobody reaches an address that is free again.
 pub(crate) async fn settle(task: &mut Task, exit: Exit) {
     release_network(task).await;
-    let finished = OffsetDateTime::from_unix_timestamp_nanos(exit.at).unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let finished =
+        OffsetDateTime::from_unix_timestamp_nanos(exit.at).unwrap_or_else(|_| OffsetDateTime::now_utc());
     let state = &mut task.now.state;
     state.status = Status::Exited;
     state.pid = 0;

@@ -15,7 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Gathers what [`super::oci_spec::build`] needs.
-pub(super) async fn facts(shared: &Arc<Shared>, settings: &Arc<Settings>, mounts: Vec<Mount>) -> Result<Host> {
+pub(super) async fn facts(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    mounts: Vec<Mount>,
+) -> Result<Host> {
     let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
     blocking(move || {
         Ok(Host {
@@ -35,10 +39,14 @@ pub(super) async fn facts(shared: &Arc<Shared>, settings: &Arc<Settings>, mounts
 pub(super) fn namespace_of(shared: &Shared, container: &str, kind: &str) -> Result<OwnedFd> {
     let other = shared.containers.find(container)?.describe();
     if !other.state.status.is_up() {
-        return Err(Error::Conflict(format!("cannot join the {kind} namespace of a non running container: {}", other.id)));
+        return Err(Error::Conflict(format!(
+            "cannot join the {kind} namespace of a non running container: {}",
+            other.id
+        )));
     }
     let path = format!("/proc/{}/ns/{kind}", other.state.pid);
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).attempt(|| format!("open {path}"))
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .attempt(|| format!("open {path}"))
 }
 
 fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
@@ -56,7 +64,8 @@ fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
 
 /// Resolves a profile for a set of capabilities.
 pub(crate) fn resolve_filter(profile: Option<&str>, capabilities: &[String]) -> Result<Seccomp> {
-    let _ = (profile, capabilities, seccomp::compile); todo!()
+    let _ = (profile, capabilities, seccomp::compile);
+    todo!()
 }
 
 type Opened = (Device, Option<DeviceRule>);
@@ -78,7 +87,10 @@ fn devices(settings: &Settings) -> Result<Vec<Opened>> {
             continue;
         }
         let missing = || {
-            Error::Invalid(format!("error gathering device information while adding custom device \"{}\": no such file or directory, or not a device node", mapping.host))
+            Error::Invalid(format!(
+                "error gathering device information while adding custom device \"{}\": no such file or directory, or not a device node",
+                mapping.host
+            ))
         };
         let found = device(path, Path::new(&mapping.container)).ok_or_else(missing)?;
         devices.push(opened(found, mapping));

@@ -45,7 +45,9 @@ impl Waiting {
         let mut last = Arc::clone(&self.first);
         loop {
             let met = match self.condition {
-                WaitCondition::NotRunning => !last.state.status.is_up() && last.state.status != Status::Restarting,
+                WaitCondition::NotRunning => {
+                    !last.state.status.is_up() && last.state.status != Status::Restarting
+                }
                 WaitCondition::NextExit => last.state.finished_at != self.first.state.finished_at,
                 WaitCondition::Removed => false,
             };
@@ -107,7 +109,9 @@ impl Engine {
             self.signal(&container, signals::KILL).await?;
             if !wait_until_down(&mut view, Some(Duration::from_secs(10))).await {
                 let id = container.id();
-                let text = format!("container {id} did not die within ten seconds of SIGKILL; a process of it hangs in the kernel");
+                let text = format!(
+                    "container {id} did not die within ten seconds of SIGKILL; a process of it hangs in the kernel"
+                );
                 return Err(Error::Conflict(text));
             }
         }
@@ -136,7 +140,10 @@ impl Engine {
         let number = if signal.is_empty() { signals::KILL } else { signals::parse(signal)? };
         let description = container.describe();
         if !description.state.status.is_up() {
-            return Err(Error::Conflict(format!("cannot kill container: {name}: container {} is not running", container.id())));
+            return Err(Error::Conflict(format!(
+                "cannot kill container: {name}: container {} is not running",
+                container.id()
+            )));
         }
         let stops = signals::parse(&description.settings.stop_signal).is_ok_and(|own| own == number);
         if number == signals::KILL || stops {
@@ -191,7 +198,9 @@ impl Engine {
         let container = self.shared.containers.find(name)?;
         let text = new.strip_prefix('/').unwrap_or(new);
         let name: Name = text.parse().map_err(|_| {
-            Error::Invalid(format!("Invalid container name ({new}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
+            Error::Invalid(format!(
+                "Invalid container name ({new}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            ))
         })?;
         container.ask(|reply| Command::Rename { name, reply }).await
     }
@@ -299,7 +308,8 @@ fn open_root(store: &Store, description: &Description) -> Result<OwnedFd> {
     let subject = || format!("open the file system of container {}", description.id);
     let snapshot = store.snapshot(&description.id, &description.layers).attempt(subject)?;
     let open = |path: &std::path::Path| {
-        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).attempt(subject)
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .attempt(subject)
     };
     let mut lower = vec![open(&snapshot.upper)?];
     for path in &snapshot.lower {

@@ -33,12 +33,16 @@ pub(crate) fn limits(settings: &LogSettings, config: &Config) -> Result<Option<(
         let invalid = || Error::Invalid(format!("invalid log option {key}={value}"));
         match key.as_str() {
             "max-size" => size = parse_size(value).ok_or_else(invalid)?,
-            "max-file" => files = value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(invalid)?,
+            "max-file" => {
+                files = value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(invalid)?
+            }
             // The files are bounded and searched by position, so compressing them would only cost time.
             "compress" if matches!(value.as_str(), "true" | "false") => {}
             "mode" if value == "blocking" => {}
             _ => {
-                return Err(Error::Unsupported(format!("log option {key}={value} is not supported by this driver")));
+                return Err(Error::Unsupported(format!(
+                    "log option {key}={value} is not supported by this driver"
+                )));
             }
         }
     }
@@ -114,7 +118,9 @@ impl LogStream {
             if !entries.is_empty() {
                 return Ok(entries);
             }
-            let Some(follow) = self.follow.as_mut().filter(|follow| !follow.ended) else { return Ok(entries) };
+            let Some(follow) = self.follow.as_mut().filter(|follow| !follow.ended) else {
+                return Ok(entries);
+            };
             follow.wait().await.attempt(|| format!("follow {}", self.path.display()))?;
         }
     }
@@ -146,7 +152,7 @@ fn watch_directory(directory: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
     let descriptor = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&descriptor, directory, flags)?;
-    AsyncFd::register(descriptor)
+    crate::watch::watch(descriptor)
 }
 
 #[cfg(test)]
@@ -155,7 +161,13 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("10", Some(10)), ("20m", Some(20 << 20)), ("1K", Some(1024)), ("1gib", Some(1 << 30)), ("-1", Some(0))] {
+        for (text, bytes) in [
+            ("10", Some(10)),
+            ("20m", Some(20 << 20)),
+            ("1K", Some(1024)),
+            ("1gib", Some(1 << 30)),
+            ("-1", Some(0)),
+        ] {
             assert_eq!(parse_size(text), bytes, "{text}");
         }
         for text in ["", "m", "5x", "-5", "99999999999999999999g"] {

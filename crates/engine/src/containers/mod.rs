@@ -27,11 +27,11 @@ pub mod state;
 mod task;
 
 pub use attach::{AttachSettings, Attached};
+pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::LogStream;
 pub use network::parse_port;
-pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 
 use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};

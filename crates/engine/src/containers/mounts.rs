@@ -35,7 +35,8 @@ pub(crate) fn wanted(settings: &Settings) -> Result<Vec<Wanted>> {
         anonymous.point.anonymous = true;
         all.push(anonymous);
     }
-    let mut asked: Vec<Wanted> = settings.host.binds.iter().map(|text| parse_bind(text)).collect::<Result<_>>()?;
+    let mut asked: Vec<Wanted> =
+        settings.host.binds.iter().map(|text| parse_bind(text)).collect::<Result<_>>()?;
     for mount in settings.host.mounts.iter().filter(|mount| mount.kind != "tmpfs") {
         asked.push(from_setting(mount)?);
     }
@@ -55,7 +56,8 @@ pub(crate) fn wanted(settings: &Settings) -> Result<Vec<Wanted>> {
 }
 
 fn tmpfs_targets(settings: &Settings) -> std::collections::BTreeSet<String> {
-    let mounts = settings.host.mounts.iter().filter(|mount| mount.kind == "tmpfs").map(|mount| mount.target.clone());
+    let mounts =
+        settings.host.mounts.iter().filter(|mount| mount.kind == "tmpfs").map(|mount| mount.target.clone());
     settings.host.tmpfs.keys().cloned().chain(mounts).map(|path| clean(&path)).collect()
 }
 
@@ -127,12 +129,16 @@ fn apply_option(wanted: &mut Wanted, option: &str) -> Option<()> {
 }
 
 fn from_setting(mount: &MountSetting) -> Result<Wanted> {
-    let invalid = |text: String| Error::Invalid(format!("invalid mount config for type \"{}\": {text}", mount.kind));
+    let invalid =
+        |text: String| Error::Invalid(format!("invalid mount config for type \"{}\": {text}", mount.kind));
     check_target(&mount.target)?;
     match mount.kind.as_str() {
         "bind" => {
             if !mount.source.starts_with('/') {
-                return Err(invalid(format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(invalid(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             let propagation = if mount.propagation.is_empty() { "rprivate" } else { &mount.propagation };
             let point = MountPoint {
@@ -158,7 +164,9 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
             }
             Ok(wanted)
         }
-        other => Err(Error::Unsupported(format!("mounts of type {other:?} are not supported; use bind, volume or tmpfs"))),
+        other => Err(Error::Unsupported(format!(
+            "mounts of type {other:?} are not supported; use bind, volume or tmpfs"
+        ))),
     }
 }
 
@@ -240,7 +248,12 @@ fn bind(point: &MountPoint) -> Mount {
 fn tmpfs(target: &str, options: &[&str]) -> Mount {
     let mut all = vec!["noexec".to_owned(), "nosuid".to_owned(), "nodev".to_owned()];
     all.extend(options.iter().map(ToString::to_string));
-    Mount { destination: target.to_owned(), kind: "tmpfs".to_owned(), source: "tmpfs".to_owned(), options: all }
+    Mount {
+        destination: target.to_owned(),
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        options: all,
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +280,9 @@ mod tests {
 
     #[test]
     fn impossible_specifications_are_refused() {
-        for text in ["", "data:relative", "/a:/", "/a:/b:rx", "/a:/b:ro:z", ":/b:ro", "/a:/b:nocopy", "v:/b:rshared"] {
+        for text in
+            ["", "data:relative", "/a:/", "/a:/b:rx", "/a:/b:ro:z", ":/b:ro", "/a:/b:nocopy", "v:/b:rshared"]
+        {
             assert!(parse_bind(text).is_err(), "{text:?}");
         }
     }
@@ -278,7 +293,8 @@ mod tests {
         settings.volumes.extend(["/data".to_owned(), "/cache".to_owned(), "/tmp".to_owned()]);
         settings.host.binds = vec!["/host:/data".into()];
         settings.host.tmpfs.insert("/tmp".into(), String::new());
-        let found: Vec<_> = wanted(&settings).unwrap().into_iter().map(|w| (w.point.kind, w.point.destination)).collect();
+        let found: Vec<_> =
+            wanted(&settings).unwrap().into_iter().map(|w| (w.point.kind, w.point.destination)).collect();
         assert_eq!(found, [("volume".into(), "/cache".into()), ("bind".into(), "/data".into())]);
         settings.host.binds.push("/other:/data/".into());
         assert!(wanted(&settings).unwrap_err().to_string().contains("Duplicate mount point"));

@@ -7,7 +7,9 @@ use super::{host, oci_spec};
 use crate::config::Config;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_network::files::{self, ExtraAddress, Hosts, Resolution};
-use coracle_network::{DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest};
+use coracle_network::{
+    DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest,
+};
 use coracle_network::{HostPort, Protocol};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -42,12 +44,11 @@ pub(super) async fn connect(task: &Task) -> Result<Connected> {
         }
         NetworkMode::Default | NetworkMode::Bridge => {
             let request = request(task.now.id.as_str(), settings)?;
-            let (namespace, endpoint, held) = task.shared.network.attach(request).await.map_err(|error| with_name(error, task))?;
+            let (namespace, endpoint, held) =
+                task.shared.network.attach(request).await.map_err(|error| with_name(error, task))?;
             Ok(Connected { namespace: Some(namespace), endpoint: Some(endpoint), held, joined: None })
         }
-        NetworkMode::Named(name) => {
-            Err(Error::NotFound { kind: "network", name: name.clone() })
-        }
+        NetworkMode::Named(name) => Err(Error::NotFound { kind: "network", name: name.clone() }),
     }
 }
 
@@ -73,7 +74,12 @@ fn request(id: &str, settings: &Settings) -> Result<EndpointRequest> {
         for exposed in &settings.exposed_ports {
             let (container_port, protocol) = parse_port(exposed)?;
             if !ports.iter().any(|p| p.container_port == container_port && p.protocol == protocol) {
-                ports.push(PublishRequest { protocol, container_port, host_ip: None, host_port: HostPort::Random });
+                ports.push(PublishRequest {
+                    protocol,
+                    container_port,
+                    host_ip: None,
+                    host_port: HostPort::Random,
+                });
             }
         }
     }
@@ -129,7 +135,9 @@ pub(super) async fn write_files(task: &Task, endpoint: Option<&Endpoint>) -> Res
     let names = [("hostname", "/etc/hostname"), ("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")];
     let settings = &task.now.settings;
     let directory = match &settings.host.network {
-        NetworkMode::Container(other) => task.shared.state_directory(task.shared.containers.find(other)?.id()),
+        NetworkMode::Container(other) => {
+            task.shared.state_directory(task.shared.containers.find(other)?.id())
+        }
         _ => task.shared.state_directory(&task.now.id),
     };
     if !matches!(settings.host.network, NetworkMode::Container(_)) {
@@ -155,7 +163,8 @@ fn texts(task: &Task, endpoint: Option<&Endpoint>) -> Result<[String; 3]> {
     let refused = |error: coracle_network::Error| Error::Invalid(error.to_string());
     let extra = extra_hosts(settings)?;
     let gateway = task.shared.network.subnet().map(|subnet| IpAddr::V4(subnet.address()));
-    let own = |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };
+    let own =
+        |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };
     let search = own(&settings.host.dns_search, &config.dns_search);
     let options = own(&settings.host.dns_options, &config.dns_options);
     let servers = servers(config, settings);
@@ -189,7 +198,8 @@ fn extra_hosts(settings: &Settings) -> Result<Vec<(String, ExtraAddress)>> {
         .iter()
         .map(|entry| {
             let invalid = || Error::Invalid(format!("bad format for add-host: {entry:?}"));
-            let (name, address) = entry.split_once(':').or_else(|| entry.split_once('=')).ok_or_else(invalid)?;
+            let (name, address) =
+                entry.split_once(':').or_else(|| entry.split_once('=')).ok_or_else(invalid)?;
             let address = match address {
                 "host-gateway" => ExtraAddress::HostGateway,
                 text => ExtraAddress::Ip(text.trim_matches(['[', ']']).parse().map_err(|_| invalid())?),

@@ -29,7 +29,9 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
         match record::read(&text) {
             Ok(description) => recover_one(shared, description).await,
             // Reported and left alone: its data may be all that somebody has.
-            Err(error) => tracing::error!(error = %error, record = text, "a container cannot be read and is left out"),
+            Err(error) => {
+                tracing::error!(error = %error, record = text, "a container cannot be read and is left out")
+            }
         }
     }
     shared.network.sweep().await?;

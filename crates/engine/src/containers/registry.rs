@@ -40,7 +40,10 @@ impl Container {
     }
 
     /// Gives the task a command and waits for its answer.
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let removed = || Error::no_container(self.id.as_str());
         self.commands.send(command(reply)).await.map_err(|_| removed())?;

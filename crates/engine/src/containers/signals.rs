@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 pub(crate) const KILL: i32 = 9;
 
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 const FIRST_REAL_TIME: i32 = 34;
 const LAST_REAL_TIME: i32 = 64;
@@ -45,11 +45,20 @@ mod tests {
     #[test]
     fn signals_have_names_and_numbers() {
         for (text, number) in [
-            ("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGWINCH", 28), ("SYS", 31), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63),
+            ("9", 9),
+            ("KILL", 9),
+            ("sigterm", 15),
+            ("SIGWINCH", 28),
+            ("SYS", 31),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for text in ["", "0", "65", "-1", "SIGNOTHING", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "SIGRTMIN+é"] {
+        for text in
+            ["", "0", "65", "-1", "SIGNOTHING", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "SIGRTMIN+é"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

@@ -1,11 +1,11 @@
 //! Starting a container: its network and its shim are made side by side, then the shim is given the plan.
 
 use super::modes::{IpcMode, NetworkMode, PidMode};
+use super::network::Connected;
 use super::oci_spec::{self, Host};
 use super::settings::Settings;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::network::Connected;
 use super::{host, mounts};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -103,7 +103,7 @@ async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
 
 /// Waits until the shim's process has ended, and collects it.
 async fn wait_for(child: Child) {
-    let Ok(pidfd) = AsyncFd::register(child.pidfd) else { return };
+    let Ok(pidfd) = crate::watch::watch(child.pidfd) else { return };
     if pidfd.readable().await.is_ok() {
         // Only a shim of an earlier engine is no child, and that one is not waited for here.
         let _ = reap(pidfd.get_ref().as_fd());
@@ -123,7 +123,8 @@ async fn hand_over(
     let joins = Joins::open(task, &settings)?;
     let mut plan = plan(task, &settings, &facts)?;
     let mut descriptors: Vec<(Role, BorrowedFd<'_>)> = Vec::new();
-    let network = connected.joined.as_ref().or(connected.namespace.as_ref().map(|namespace| &namespace.netns));
+    let network =
+        connected.joined.as_ref().or(connected.namespace.as_ref().map(|namespace| &namespace.netns));
     descriptors.extend(network.map(|fd| (Role::Network, fd.as_fd())));
     descriptors.extend(joins.0.iter().map(|(role, fd)| (*role, fd.as_fd())));
     if let Some(dns) = connected.namespace.as_ref().and_then(|namespace| namespace.dns.as_ref()) {
@@ -205,7 +206,8 @@ impl Joins {
         if let IpcMode::Container(other) = &settings.host.ipc {
             joins.push((Role::Ipc, host::namespace_of(&task.shared, other, "ipc")?));
         }
-        if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty()) {
+        if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty())
+        {
             joins.push((Role::Uts, host::namespace_of(&task.shared, other, "uts")?));
         }
         Ok(Self(joins))

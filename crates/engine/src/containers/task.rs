@@ -134,7 +134,9 @@ impl Task {
                         return;
                     }
                 }
-                Next::Event(Event::ExecExited { exec, code }) => self.shared.execs.ended(&self.shared, &exec, code),
+                Next::Event(Event::ExecExited { exec, code }) => {
+                    self.shared.execs.ended(&self.shared, &exec, code)
+                }
                 Next::Event(Event::OutOfMemory) => self.tell("oom", &[]),
                 Next::Lost => {
                     tracing::error!(container = %self.now.id, "the shim is gone; its container was killed with it");
@@ -261,12 +263,15 @@ impl Task {
 
     async fn rename(&mut self, name: Name) -> Result<()> {
         if name == self.now.name {
-            return Err(Error::Invalid("Renaming a container with the same name as its current name".to_owned()));
+            return Err(Error::Invalid(
+                "Renaming a container with the same name as its current name".to_owned(),
+            ));
         }
         self.shared.containers.reserve(&name, &self.now.id)?;
         let before = std::mem::replace(&mut self.now.name, name);
         let renamed = self.save(Durability::Durable).await;
-        let (kept, freed) = if renamed.is_ok() { (&self.now.name, &before) } else { (&before, &self.now.name) };
+        let (kept, freed) =
+            if renamed.is_ok() { (&self.now.name, &before) } else { (&before, &self.now.name) };
         self.shared.containers.release(freed, &self.now.id);
         let kept = kept.clone();
         self.now.name = kept;
@@ -373,7 +378,9 @@ impl Task {
         let wanted = match &self.now.settings.host.restart {
             RestartPolicy::No => false,
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-            RestartPolicy::OnFailure(most) => state.exit_code != 0 && (*most == 0 || state.restart_count < *most),
+            RestartPolicy::OnFailure(most) => {
+                state.exit_code != 0 && (*most == 0 || state.restart_count < *most)
+            }
         };
         let doubled = Duration::from_millis(100 << state.restart_count.min(10));
         (wanted && !state.stopped_by_hand).then(|| doubled.min(Duration::from_secs(60)))
@@ -387,8 +394,12 @@ impl Task {
                 Refusal::Paused => format!("container {id} is paused, unpause the container first"),
                 Refusal::NotPaused => format!("Container {id} is not paused"),
                 Refusal::AlreadyPaused => format!("Container {id} is already paused"),
-                Refusal::StillRunning => format!("container {id} is running: stop it before removing or force remove"),
-                Refusal::Restarting => format!("Container {id} is restarting, wait until the container is running"),
+                Refusal::StillRunning => {
+                    format!("container {id} is running: stop it before removing or force remove")
+                }
+                Refusal::Restarting => {
+                    format!("Container {id} is restarting, wait until the container is running")
+                }
                 Refusal::BeingRemoved => format!("container {id} is marked for removal"),
             })
         })

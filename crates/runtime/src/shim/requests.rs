@@ -31,7 +31,9 @@ pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<Own
         Request::Update(resources) => shim.container.group().apply(&resources).map(done),
         Request::Processes => Ok((Reply::Processes(shim.container.group().processes()?), None)),
         Request::Root => {
-            let Some(root) = shim.container.root() else { return Ok((gone("the container has ended"), None)) };
+            let Some(root) = shim.container.root() else {
+                return Ok((gone("the container has ended"), None));
+            };
             Ok((Reply::Done, Some(root.try_clone().map_err(super::duplicate)?)))
         }
         Request::Forget => {
