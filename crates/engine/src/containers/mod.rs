@@ -25,6 +25,7 @@ mod signals;
 mod start;
 pub mod state;
 mod task;
+mod top;
 
 pub use attach::{AttachSettings, Attached};
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
@@ -32,6 +33,7 @@ pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::LogStream;
 pub use network::parse_port;
+pub use top::Top;
 
 use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};

@@ -117,7 +117,7 @@ async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
         let _ = connection.ask(&Request::Forget, &[]).await;
         return Some(Fate::Ended(exit));
     }
-    Some(Fate::Runs(Box::new(Live { shim: connection, events, namespace: None }), pid?))
+    Some(Fate::Runs(Box::new(Live { shim: connection, events }), pid?))
 }
 
 /// Removes state directories of containers that are not on record.

@@ -9,14 +9,13 @@ use super::task::{Live, Task};
 use super::{host, mounts};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
-use coracle_network::{Endpoint, Namespace};
+use coracle_network::Endpoint;
 use coracle_runtime::channel;
 use coracle_runtime::protocol::{self, Attachment, Log, Names, Overlay, Plan, Reply, Request, Role, Stdin};
 use coracle_sys::process::{Child, reap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use time::OffsetDateTime;
-use tokio::io::unix::AsyncFd;
 
 /// Starts the container of `task`. On failure everything is as before, and its record says why.
 pub(crate) async fn start(task: &mut Task) -> Result<()> {
@@ -58,8 +57,8 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
     let gone = tokio::spawn(wait_for(child));
     let endpoint = connected.endpoint.clone();
     match hand_over(task, &shim, connected, waiting).await {
-        Ok((pid, namespace)) => {
-            task.live = Some(Live { shim, events, namespace });
+        Ok(pid) => {
+            task.live = Some(Live { shim, events });
             started(task, pid, endpoint).await;
             Ok(())
         }
@@ -110,13 +109,13 @@ async fn wait_for(child: Child) {
     }
 }
 
-/// Sends the plan. Returns the first process and the namespace to keep.
+/// Sends the plan. Returns the first process, which keeps the network namespace from here on.
 async fn hand_over(
     task: &Task,
     shim: &Shim,
     connected: Connected,
     waiting: Vec<(Attachment, OwnedFd)>,
-) -> Result<(i32, Option<Namespace>)> {
+) -> Result<i32> {
     let settings = Arc::clone(&task.now.settings);
     let files = super::network::write_files(task, connected.endpoint.as_ref()).await?;
     let facts = host::facts(&task.shared, &settings, mounts::of(&task.now, files)?).await?;
@@ -145,7 +144,7 @@ async fn hand_over(
     let all: Vec<BorrowedFd<'_>> =
         std::iter::once(memory.as_fd()).chain(descriptors.iter().map(|(_, fd)| *fd)).collect();
     match shim.ask(&Request::Start, &all).await? {
-        (Reply::Started { pid }, _) => Ok((pid, connected.namespace)),
+        (Reply::Started { pid }, _) => Ok(pid),
         (other, _) => Err(Error::Start { code: 128, text: format!("the shim answered {other:?}") }),
     }
 }

@@ -14,7 +14,6 @@ use crate::engine::Shared;
 use crate::error::{Error, Result};
 use crate::index::Durability;
 use crate::shim::Shim;
-use coracle_network::Namespace;
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
 use coracle_spec::Name;
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,8 +52,6 @@ pub(crate) enum Command {
 pub(crate) struct Live {
     pub(crate) shim: Shim,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
-    /// The network namespace, kept for as long as the container runs.
-    pub(crate) namespace: Option<Namespace>,
 }
 
 /// The task's own state.
