@@ -1,0 +1,77 @@
+//! What a start costs, in counts, which do not depend on the machine's load: system calls, programs executed, fsyncs.
+
+use coracle_tests::Engine;
+use coracle_tests::image::SMALL;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+/// Most system calls between the request to start and its answer, in all processes together.
+const CALLS: usize = 200;
+
+/// System calls by name, of the engine, the shim and the child, for one start with `network`.
+fn trace(engine: &Engine, network: &str) -> BTreeMap<String, usize> {
+    let created = engine.docker(&["create", "--network", network, SMALL, "true"]).ok();
+    let file = engine.directory().join(format!("trace-{network}"));
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(&file)
+        .args(["-p", &engine.pid().to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the package strace is installed");
+    coracle_tests::engine::wait_until("strace is attached", || {
+        std::fs::read_to_string(format!("/proc/{}/status", engine.pid()))
+            .unwrap_or_default()
+            .lines()
+            .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+    });
+    let (status, body) = engine.request("POST", &format!("/v1.44/containers/{created}/start"), None);
+    assert_eq!(status, 204, "{body}");
+    engine.docker(&["wait", &created]).ok();
+    let pid = rustix::process::Pid::from_child(&strace);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    strace.wait().unwrap();
+    engine.docker(&["rm", &created]).ok();
+    let mut counts = BTreeMap::new();
+    for line in reply_path(&std::fs::read_to_string(&file).unwrap()) {
+        let call = line.split_once(' ').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+        if let Some((name, _)) = call
+            .split_once('(')
+            .filter(|(name, _)| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+        {
+            *counts.entry(name.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+/// The lines from the request to the answer, `204 No Content`.
+fn reply_path(trace: &str) -> Vec<&str> {
+    let lines: Vec<&str> = trace.lines().collect();
+    let begin =
+        lines.iter().position(|line| line.contains("/start HTTP/1.1")).expect("the request is in the trace");
+    let end =
+        lines.iter().position(|line| line.contains("HTTP/1.1 204")).expect("the answer is in the trace");
+    lines[begin..=end].to_vec()
+}
+
+#[test]
+fn a_start_executes_one_program_of_ours_waits_for_no_disk_and_asks_little_of_the_kernel() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let engine = Engine::start();
+    for network in ["none", "bridge"] {
+        // The first start of an engine reads what later ones have in memory.
+        engine.docker(&["run", "--rm", "--network", network, SMALL, "true"]).ok();
+        let counts = trace(&engine, network);
+        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+        assert!(count("execve") <= 2, "{network}: the shim and the container's own program: {counts:?}");
+        for wait in ["fsync", "fdatasync", "syncfs", "sync"] {
+            assert_eq!(count(wait), 0, "{network}: {wait}: {counts:?}");
+        }
+        let total: usize = counts.values().sum();
+        assert!(total <= CALLS, "{network}: {total} system calls: {counts:?}");
+    }
+}
