@@ -23,7 +23,7 @@ mod worker;
 
 pub(crate) use image_rows::ImageRow;
 
-use crate::error::{Attempt, Error, Result};
+use crate::error::{Attempt, Error, Result, blocking};
 use coracle_spec::{ContainerId, Name};
 use record_files::RecordFile;
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -70,7 +70,12 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::Unsupported`] when a newer engine wrote it, with nothing touched, and the database's.
-    pub(crate) fn open(root: &Path) -> Result<Self> {
+    pub(crate) async fn open(root: &Path) -> Result<Self> {
+        let root = root.to_owned();
+        blocking(move || Self::open_now(&root)).await?
+    }
+
+    fn open_now(root: &Path) -> Result<Self> {
         let worker = Worker::new(database::open(root)?, root);
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || worker.run(&jobs));
@@ -123,17 +128,17 @@ impl Index {
         self.change(durability, change, vec![file]).arrive().await
     }
 
-    /// Forgets a container, whose directory, with its record, the caller has removed. Absent is no error.
+    /// Forgets a container, whose directory, with its record, the caller has removed; durably. Absent is no error.
     ///
     /// # Errors
     /// The database's.
-    pub(crate) async fn remove_container(&self, id: &ContainerId, durability: Durability) -> Result<()> {
+    pub(crate) async fn remove_container(&self, id: &ContainerId) -> Result<()> {
         let id = id.to_string();
         let file = RecordFile::gone_with_container(&id);
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM containers WHERE id = ?1", params![id]).map(drop)
         };
-        self.change(durability, change, vec![file]).arrive().await
+        self.change(Durability::Durable, change, vec![file]).arrive().await
     }
 
     /// The records of all containers, in the order in which they were added.
@@ -179,6 +184,20 @@ impl Index {
     /// The database's.
     pub(crate) fn volumes(&self) -> Result<Vec<String>> {
         self.ask(|transaction| records(transaction, "SELECT record FROM volumes ORDER BY name")).wait()
+    }
+
+    /// Brings everything to the disk that was not awaited.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |worker| {
+            worker.settle();
+            // As below.
+            let _ = reply.send(Ok(()));
+        }));
+        Answer(answer).arrive().await
     }
 
     /// Runs `work` in a transaction on the index's thread, then brings `files` in line with it.

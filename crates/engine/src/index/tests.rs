@@ -33,7 +33,7 @@ fn row(content: &str, references: &[&str]) -> ImageRow {
 #[tokio::test]
 async fn a_name_belongs_to_one_container() {
     let dir = root();
-    let index = Index::open(dir.path()).unwrap();
+    let index = Index::open(dir.path()).await.unwrap();
     let (first, second) = (ContainerId::random(), ContainerId::random());
     put(&index, dir.path(), &first, "web", Durability::Durable).await.unwrap();
     let taken = format!(
@@ -53,8 +53,8 @@ async fn a_name_belongs_to_one_container() {
     rename(first.clone(), "www").await.unwrap();
     rename(second.clone(), "web").await.unwrap();
     assert_eq!(index.containers().await.unwrap(), [record(&first, "www"), record(&second, "web")]);
-    index.remove_container(&first, Durability::Durable).await.unwrap();
-    index.remove_container(&first, Durability::Durable).await.unwrap();
+    index.remove_container(&first).await.unwrap();
+    index.remove_container(&first).await.unwrap();
     assert!(matches!(rename(first, "gone").await, Err(Error::NotFound { .. })));
     assert_eq!(index.containers().await.unwrap(), [record(&second, "web")]);
 }
@@ -63,7 +63,7 @@ async fn a_name_belongs_to_one_container() {
 async fn everything_is_there_after_opening_again_and_after_losing_the_database() {
     let dir = root();
     let id = ContainerId::random();
-    let index = Index::open(dir.path()).unwrap();
+    let index = Index::open(dir.path()).await.unwrap();
     put(&index, dir.path(), &id, "web", Durability::Deferred).await.unwrap();
     let index = tokio::task::spawn_blocking(move || {
         index.put_images(vec![row("old", &["docker.io/library/a:1", "docker.io/library/a:2"])]).unwrap();
@@ -97,7 +97,7 @@ async fn everything_is_there_after_opening_again_and_after_losing_the_database()
     ];
     for (case, harm) in damage {
         harm(&dir.path().join("meta.db"));
-        let index = Index::open(dir.path()).unwrap();
+        let index = Index::open(dir.path()).await.unwrap();
         assert_eq!(index.containers().await.unwrap(), [record(&id, "web")], "{case}");
         let (volumes, mut images) = std::thread::scope(|scope| {
             scope.spawn(|| (index.volumes().unwrap(), index.images().unwrap())).join().unwrap()

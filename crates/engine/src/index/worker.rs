@@ -45,6 +45,11 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.settle();
+    }
+
+    /// Brings everything to the disk.
+    pub(super) fn settle(&mut self) {
         while self.settle_one() {}
     }
 

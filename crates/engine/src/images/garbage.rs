@@ -1,0 +1,122 @@
+//! Layers and blobs that nothing needs any more.
+//!
+//! What an image needs follows from the catalogue; containers keep the layers of images that are gone. While somebody
+//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it.
+
+use super::catalogue::Known;
+use super::{Images, Inner};
+use crate::error::{Attempt, Result};
+use coracle_spec::Digest;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A container that uses an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerUse {
+    /// The beginning of its id, as clients show it.
+    pub container: String,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// What containers use.
+pub trait InUse: Send + Sync {
+    /// A container of this image; one that runs, where there is one.
+    fn image(&self, id: &Digest) -> Option<ContainerUse>;
+
+    /// Whether the root of a container has this layer.
+    fn layer(&self, diff_id: &Digest) -> bool;
+}
+
+/// How many hold on.
+#[derive(Debug, Default)]
+pub(super) struct Holds(AtomicUsize);
+
+/// Keeps layers and blobs from being freed as long as it exists.
+#[derive(Debug)]
+pub struct Hold(Arc<Holds>);
+
+impl Holds {
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Hold(Arc::clone(self))
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Images {
+    /// Frees every layer and blob that no image and no container needs: at the start, when an earlier engine may have
+    /// been killed, and when there is time. Returns how many; none while somebody holds on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) async fn collect_garbage(&self, in_use: Arc<dyn InUse>) -> Result<usize> {
+        self.run(move |inner| inner.collect_garbage(in_use.as_ref())).await
+    }
+}
+
+impl Inner {
+    fn collect_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
+        let _change = self.change();
+        if self.holds.any() {
+            return Ok(0);
+        }
+        let collecting = || "collect garbage".to_owned();
+        let mut freed = 0;
+        let mut kept = HashSet::new();
+        for diff_id in self.store.layers().attempt(collecting)? {
+            if self.read().users_of(&diff_id) == 0 && !in_use.layer(&diff_id) {
+                freed += usize::from(self.store.remove_layer(&diff_id).attempt(collecting)?);
+            } else if let Some(blob) = self.store.layer(&diff_id).attempt(collecting)?.blob {
+                kept.insert(blob.blob.digest);
+            }
+        }
+        for image in self.read().all() {
+            kept.insert(image.id);
+            kept.extend(image.manifests.iter().copied());
+        }
+        for blob in self.store.blobs().attempt(collecting)? {
+            if !kept.contains(&blob) {
+                freed += usize::from(self.store.remove_blob(&blob).attempt(collecting)?);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Frees what a removed image alone had; the layers that are gone, the topmost first. The caller has begun a change
+    /// and taken the image out of the catalogue.
+    pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<Digest>> {
+        if self.holds.any() {
+            return Ok(Vec::new());
+        }
+        let freeing = || format!("free the content of image {}", image.id);
+        let mut freed = Vec::new();
+        for layer in image.layers.iter().rev() {
+            let diff_id = layer.diff_id;
+            if self.read().users_of(&diff_id) > 0 || in_use.layer(&diff_id) {
+                continue;
+            }
+            let blob = self.store.find_layer(&diff_id).attempt(freeing)?.and_then(|layer| layer.blob);
+            if self.store.remove_layer(&diff_id).attempt(freeing)? {
+                freed.push(diff_id);
+            }
+            if let Some(blob) = blob {
+                self.store.remove_blob(&blob.blob.digest).attempt(freeing)?;
+            }
+        }
+        for blob in image.manifests.iter().filter(|blob| self.read().users_of(blob) == 0).chain([&image.id]) {
+            self.store.remove_blob(blob).attempt(freeing)?;
+        }
+        Ok(freed)
+    }
+}

@@ -1,0 +1,160 @@
+//! Images: which there are, what they are called, and how they come, go and change names.
+//!
+//! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
+//! configuration. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
+//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`. What the bytes
+//! of an archive mean is the store's business, and what a registry has the registry's.
+
+mod adopt;
+mod catalogue;
+mod garbage;
+mod lookup;
+mod record;
+
+pub use adopt::NewImage;
+pub use garbage::{ContainerUse, Hold, InUse};
+
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::events::Bus;
+use crate::index::Index;
+use catalogue::{Catalogue, Known};
+use coracle_spec::image::ImageConfig;
+use coracle_spec::{Digest, Reference};
+use coracle_store::Store;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use time::OffsetDateTime;
+
+/// An image as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: Digest,
+    /// What runs in a container of it, and how it was made.
+    pub config: Arc<ImageConfig>,
+    /// Its names, with a tag or with the digest of its manifest.
+    pub references: Vec<Reference>,
+    /// The digests of its uncompressed layers, the lowest first.
+    pub layers: Vec<Digest>,
+    /// Bytes in the files of all its layers.
+    pub size: u64,
+    /// When it was made, by its own account.
+    pub created: Option<OffsetDateTime>,
+    /// When it last got a name here.
+    pub last_tagged: Option<OffsetDateTime>,
+    /// The image here that it was made of.
+    pub parent: Option<Digest>,
+}
+
+/// The images of an engine.
+#[derive(Debug)]
+pub struct Images(Arc<Inner>);
+
+/// What operations on blocking threads share.
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    index: Arc<Index>,
+    events: Arc<Bus>,
+    catalogue: RwLock<Catalogue>,
+    /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
+    changing: Mutex<()>,
+    holds: Arc<garbage::Holds>,
+}
+
+impl Images {
+    /// The images that `index` has.
+    ///
+    /// # Errors
+    /// When the index cannot be read, or a newer engine wrote it.
+    pub(crate) async fn new(store: Arc<Store>, index: Arc<Index>, events: Arc<Bus>) -> Result<Self> {
+        let rows = Arc::clone(&index);
+        let catalogue = blocking(move || rows.images().and_then(Catalogue::read)).await??;
+        let catalogue = RwLock::new(catalogue);
+        Ok(Self(Arc::new(Inner {
+            store,
+            index,
+            events,
+            catalogue,
+            changing: Mutex::default(),
+            holds: Arc::default(),
+        })))
+    }
+
+    /// Finds an image by a name, with `latest` where it has no tag, by an id, or by the beginning of an id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and [`Error::Invalid`] for what can be no name.
+    pub async fn resolve(&self, name: &str) -> Result<Image> {
+        let known = self.0.find(name)?;
+        if let Some(config) = known.cached_config() {
+            return Ok(known.image(config));
+        }
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.image(&known)).await?
+    }
+
+    /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.
+    pub(crate) fn hold(&self) -> Hold {
+        self.0.holds.hold()
+    }
+
+    /// Runs `work` on a blocking thread.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || work(&inner)).await?
+    }
+}
+
+impl Inner {
+    fn find(&self, name: &str) -> Result<Arc<Known>> {
+        self.read().find(name).cloned()
+    }
+
+    /// The whole image, its configuration read if need be. Blocks.
+    fn image(&self, known: &Known) -> Result<Image> {
+        let config = known.config(|| {
+            self.store.config(&known.id).map(Arc::new).attempt(|| format!("read image {}", known.id))
+        })?;
+        Ok(known.image(config))
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Catalogue> {
+        // A panic elsewhere does not leave the catalogue half changed: every change is one assignment.
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a change. Blocks while another is under way.
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts rows into the index and the catalogue. The caller has begun a change.
+    fn put(&self, images: Vec<Known>) -> Result<()> {
+        self.index.put_images(images.iter().map(Known::row).collect())?;
+        let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        for image in images {
+            catalogue.put(image);
+        }
+        Ok(())
+    }
+
+    /// Tells of something that happened to an image. `name` is what it was called.
+    fn tell(&self, image: &Known, action: &str, name: &str) {
+        let mut attributes: BTreeMap<String, String> = image.labels.clone();
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.events.tell("image", action, &image.id.to_string(), attributes);
+    }
+}
+
+/// Failures of the store: what was handed in is at fault, or this machine.
+fn of_store(error: coracle_store::Error, action: impl FnOnce() -> String) -> Error {
+    if !error.is_input() {
+        return Error::Failed { action: action(), source: Box::new(error) };
+    }
+    let failed = Error::Failed { action: action(), source: Box::new(error) };
+    Error::Invalid(failed.chain())
+}
