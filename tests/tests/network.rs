@@ -71,7 +71,7 @@ fn datagrams_are_published_too() {
             SMALL,
             "sh",
             "-c",
-            "nc -u -l -p 53 -e cat",
+            "exec udpsvd 0 53 cat",
         ])
         .ok();
     let at = engine.docker(&["port", &name, "53/udp"]).ok();
@@ -116,7 +116,10 @@ fn files_tell_a_container_who_it_is() {
     assert!(hosts.lines().any(|line| line.ends_with("boat")) && hosts.contains("quay"), "{hosts}");
     let resolv = run(&["--dns-search", "sea.test", "--dns-opt", "ndots:3"], "cat /etc/resolv.conf");
     assert!(resolv.contains("search sea.test") && resolv.contains("ndots:3"), "{resolv}");
-    engine.docker(&["run", "--rm", "--add-host", "bad\nhost:1.2.3.4", SMALL, "true"]).fails_with(125);
+    if !engine.is_original() {
+        // Docker writes the second line into the file (the class of CVE-2022-4318).
+        engine.docker(&["run", "--rm", "--add-host", "bad\nhost:1.2.3.4", SMALL, "true"]).fails_with(125);
+    }
 }
 
 /// Docker resolves names on networks that a user has made; ours does on the default bridge as well.

@@ -69,7 +69,7 @@ impl Engine {
             })
             .await??
         };
-        let index = Arc::new(Index::open(&config.data_root)?);
+        let index = Arc::new(Index::open(&config.data_root).await?);
         let events = Arc::new(Bus::new());
         let shared = Arc::new(Shared {
             images: Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,

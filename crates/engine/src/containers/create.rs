@@ -254,7 +254,7 @@ async fn undo(shared: &Arc<Shared>, id: &ContainerId, volumes: &[String]) {
             );
         }
     }
-    if let Err(error) = shared.index.remove_container(id, Durability::Durable).await {
+    if let Err(error) = shared.index.remove_container(id).await {
         tracing::warn!(container = %id, error = error.chain(), "the record of a container that was not made could not be removed");
     }
 }

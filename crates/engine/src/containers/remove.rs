@@ -3,7 +3,6 @@
 use super::state::Status;
 use super::task::Task;
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::index::Durability;
 
 /// Removes everything of the container. What fails is reported at the end; a container that could not be removed is
 /// dead, and can be removed again.
@@ -38,7 +37,7 @@ async fn take_down(task: &Task, volumes: bool) -> Vec<Error> {
     })
     .await;
     failures.extend(removed.and_then(|removed| removed).err());
-    failures.extend(task.shared.index.remove_container(&task.now.id, Durability::Durable).await.err());
+    failures.extend(task.shared.index.remove_container(&task.now.id).await.err());
     if volumes {
         for mount in task.now.mounts.iter().filter(|mount| mount.anonymous) {
             // An anonymous volume that another container has been given stays.
