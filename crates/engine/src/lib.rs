@@ -11,10 +11,13 @@ pub mod error;
 pub mod events;
 pub mod images;
 mod index;
+pub mod labels;
 mod launcher;
 mod limits;
 pub mod network;
 mod shim;
+#[cfg(test)]
+mod testing;
 pub mod volumes;
 mod watch;
 

@@ -12,3 +12,6 @@ pub(crate) const INDEX_IDLE: Duration = Duration::from_millis(250);
 /// Commits after which the index moves its log into the database even if it is never idle: the log stays below some
 /// tens of megabytes.
 pub(crate) const INDEX_COMMITS: u32 = 2000;
+
+/// Depth of a tree in a volume that is measured or copied. Each level holds two descriptors at most.
+pub(crate) const VOLUME_DEPTH: usize = 2048;

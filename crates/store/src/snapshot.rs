@@ -93,7 +93,10 @@ impl Store {
     /// The directories of `layers`, the topmost first. One that comes twice counts where it is topmost: everything of
     /// the lower one is covered, and overlayfs refuses a directory that it has already. Below a layer that hides
     /// everything under it there is nothing to stack.
-    fn lowers(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`].
+    pub fn lowers(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
         let mut lowers: Vec<PathBuf> = Vec::new();
         for diff_id in layers.iter().rev() {
             let layer = self.layer(diff_id)?;

@@ -1,0 +1,263 @@
+//! Volumes: data of containers that outlives them.
+//!
+//! ```text
+//! volumes/<name>/_data          what containers see
+//! volumes/<name>/record.json    the index's copy of the record
+//! volumes/<name>/_copying       what is being copied from an image
+//! ```
+//!
+//! A volume appears with its record in one step and goes in one. What lies in `volumes/` without a record is reported
+//! and never touched.
+
+mod copy;
+mod copy_up;
+mod list;
+mod open;
+mod record;
+mod remove;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use list::VolumeFilter;
+pub use remove::Pruned;
+
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::events::Bus;
+use crate::index::Index;
+use coracle_spec::{ContainerId, Name};
+use coracle_store::Store;
+use coracle_sys::atomic;
+use rustix::fs::Mode;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use time::OffsetDateTime;
+
+/// The only driver.
+pub const DRIVER: &str = "local";
+/// The label of volumes that were made without a name, as Docker sets it.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+const DATA: &str = "_data";
+/// Passable for a mapped root, as everything above a container's files.
+const DIRECTORY: Mode = Mode::from_raw_mode(0o710);
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The directory that containers see.
+    pub mountpoint: PathBuf,
+    /// When it was made.
+    pub created: OffsetDateTime,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Volume {
+    /// Whether it was made without a name.
+    pub fn is_anonymous(&self) -> bool {
+        self.labels.contains_key(ANONYMOUS)
+    }
+}
+
+/// A volume that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Creation {
+    /// Its name; a random one if absent or empty.
+    pub name: Option<String>,
+    /// `local`, or empty for the same.
+    pub driver: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+/// The volumes of an engine.
+#[derive(Debug)]
+pub struct Volumes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    store: Arc<Store>,
+    index: Arc<Index>,
+    events: Arc<Bus>,
+    volumes: Mutex<BTreeMap<String, Entry>>,
+    /// Held by whoever makes or removes a volume, on a blocking thread.
+    changing: Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    volume: Volume,
+    /// Held by whoever copies into it, on a blocking thread.
+    copying: Arc<Mutex<()>>,
+}
+
+impl Volumes {
+    /// The volumes below the data root `root`.
+    ///
+    /// # Errors
+    /// When the directory or the index cannot be read, or a newer engine wrote a record.
+    pub(crate) async fn open(
+        root: &Path,
+        store: Arc<Store>,
+        index: Arc<Index>,
+        events: Arc<Bus>,
+    ) -> Result<Self> {
+        let root = root.to_owned();
+        blocking(move || {
+            let volumes = Mutex::new(open::volumes(&root, &index)?);
+            Ok(Self(Arc::new(Inner { root, store, index, events, volumes, changing: Mutex::default() })))
+        })
+        .await?
+    }
+
+    /// Makes a volume; one that is there already is left as it is. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the name or an option, [`Error::Unsupported`] for another driver and for options that mount
+    /// something, [`Error::Conflict`] when something unknown lies where it would be.
+    pub async fn create(&self, wanted: Creation) -> Result<Volume> {
+        check_driver(&wanted)?;
+        let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
+        check_options(name.as_str(), &wanted.options)?;
+        if let Some(entry) = self.0.lock().get(name.as_str()) {
+            return Ok(entry.volume.clone());
+        }
+        let inner = Arc::clone(&self.0);
+        let options = wanted.options;
+        blocking(move || inner.create(&name, labels, options)).await?
+    }
+
+    /// A volume.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, name: &str) -> Result<Volume> {
+        self.0.entry(name).map(|entry| entry.volume)
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Every change is one insertion or removal: a panic elsewhere leaves nothing half done.
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, name: &str) -> Result<Entry> {
+        let not_found = || Error::NotFound { kind: "volume", name: name.to_owned() };
+        self.lock().get(name).cloned().ok_or_else(not_found)
+    }
+
+    fn directory(&self, name: &str) -> PathBuf {
+        directory(&self.root, name)
+    }
+
+    fn create(
+        &self,
+        name: &Name,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Result<Volume> {
+        let _change = self.change();
+        // Somebody else may have been faster.
+        if let Some(entry) = self.lock().get(name.as_str()) {
+            return Ok(entry.volume.clone());
+        }
+        let directory = self.directory(name.as_str());
+        if directory.symlink_metadata().is_ok() {
+            let text = "something that is no volume lies in its place";
+            return Err(Error::Conflict(format!("create {name}: {text}: {}", directory.display())));
+        }
+        let volume = Volume {
+            name: name.to_string(),
+            mountpoint: directory.join(DATA),
+            created: OffsetDateTime::now_utc(),
+            labels,
+            options,
+        };
+        let record = record::write(&volume);
+        self.make_directory(&directory, record.as_bytes()).attempt(|| format!("create volume {name}"))?;
+        if let Err(error) = self.index.put_volume(name, record) {
+            // The failure that is reported is the one that matters; what stays is found at the next start.
+            let _ = atomic::discard(&directory, self.root.join("trash"));
+            return Err(error);
+        }
+        self.lock().insert(name.to_string(), Entry { volume: volume.clone(), copying: Arc::default() });
+        self.tell(name.as_str(), "create");
+        Ok(volume)
+    }
+
+    /// The directory of a volume appears with everything in it, or not at all.
+    fn make_directory(&self, directory: &Path, record: &[u8]) -> coracle_sys::Result<()> {
+        let made = self.root.join("tmp").join(atomic::random_name()?);
+        atomic::create_dir(&made, DIRECTORY)?;
+        atomic::create_dir(made.join(DATA), Mode::from_raw_mode(0o755))?;
+        atomic::write_durable(made.join(open::RECORD), record, Mode::from_raw_mode(0o600))?;
+        atomic::publish_durable(&made, directory)
+    }
+
+    fn tell(&self, name: &str, action: &str) {
+        let attributes = BTreeMap::from([("driver".to_owned(), DRIVER.to_owned())]);
+        self.events.tell("volume", action, name, attributes);
+    }
+}
+
+fn directory(root: &Path, name: &str) -> PathBuf {
+    root.join("volumes").join(name)
+}
+
+fn check_driver(wanted: &Creation) -> Result<()> {
+    if matches!(wanted.driver.as_str(), "" | DRIVER) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "error looking up volume plugin {0}: plugin \"{0}\" not found: only the driver \"local\" exists",
+        wanted.driver
+    )))
+}
+
+/// Checks a name, or makes one up and marks it.
+fn name_and_labels(
+    name: Option<String>,
+    mut labels: BTreeMap<String, String>,
+) -> Result<(Name, BTreeMap<String, String>)> {
+    let Some(name) = name else {
+        let name = ContainerId::random().as_str().parse().expect("64 hex digits are a name");
+        labels.insert(ANONYMOUS.to_owned(), String::new());
+        return Ok((name, labels));
+    };
+    if name.len() == 1 {
+        let text = "volume name is too short, names should be at least two alphanumeric characters";
+        return Err(Error::Invalid(format!("create {name}: {text}")));
+    }
+    let invalid = || {
+        Error::Invalid(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
+             \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        ))
+    };
+    Ok((name.parse().map_err(|_| invalid())?, labels))
+}
+
+fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    let Some(option) = options.keys().next() else { return Ok(()) };
+    match options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
+        Some(unknown) => Err(Error::Invalid(format!("create {name}: invalid option: \"{unknown}\""))),
+        None => Err(Error::Unsupported(format!(
+            "create {name}: option \"{option}\": volumes that mount another file system are not supported yet; mount it \
+             on the host and use a bind mount of it"
+        ))),
+    }
+}
