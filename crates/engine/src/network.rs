@@ -3,6 +3,8 @@
 use crate::config::Config;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_names::{Name, Table};
+pub use coracle_network::{HostPort, Ipv4Net as Subnet, Protocol, PublishRequest, Published};
+
 use coracle_network::{Driver, Endpoint, EndpointRequest, EngineId, Held, InterfaceName, Ipv4Net, Namespace};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

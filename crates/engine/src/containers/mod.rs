@@ -25,6 +25,8 @@ mod signals;
 mod start;
 pub mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 mod top;
 
 pub use attach::{AttachSettings, Attached};

@@ -1,0 +1,191 @@
+//! A container as `inspect` shows it.
+
+use super::host_config::host_config;
+use super::time;
+use coracle_api::ApiVersion;
+use coracle_api::container as api;
+use coracle_api::network::EndpointSettings;
+use coracle_engine::Engine;
+use coracle_engine::containers::modes::NetworkMode;
+use coracle_engine::containers::settings::Settings;
+use coracle_engine::containers::state::{State, Status};
+use coracle_engine::containers::{Description, MountPoint};
+use coracle_engine::network::Published;
+use std::collections::BTreeMap;
+
+/// What a client of this version sees.
+pub(crate) fn inspect(engine: &Engine, container: &Description, version: ApiVersion) -> api::ContainerInspect {
+    let settings = &container.settings;
+    let mut words = settings.entrypoint.iter().flatten().chain(settings.cmd.iter().flatten()).cloned();
+    let execs = engine.execs_of(container);
+    let paths = engine.paths_of(container);
+    api::ContainerInspect {
+        id: container.id.to_string(),
+        created: time::write(Some(container.created)),
+        path: words.next().unwrap_or_default(),
+        args: words.collect(),
+        state: state(&container.state),
+        image: container.image.to_string(),
+        resolv_conf_path: paths.file("resolv.conf"),
+        hostname_path: paths.file("hostname"),
+        hosts_path: paths.file("hosts"),
+        log_path: paths.log(),
+        name: format!("/{}", container.name),
+        restart_count: i64::from(container.state.restart_count),
+        driver: "overlay2".to_owned(),
+        platform: "linux".to_owned(),
+        exec_ids: (!execs.is_empty()).then_some(execs),
+        host_config: host_config(&settings.host),
+        graph_driver: (version < ApiVersion::new(1, 52)).then(|| graph_driver(&paths.layers())),
+        mounts: container.mounts.iter().map(mount).collect(),
+        config: config(container),
+        network_settings: network_settings(container),
+        ..api::ContainerInspect::default()
+    }
+}
+
+fn graph_driver(layers: &[(&str, String)]) -> api::GraphDriver {
+    let data = layers.iter().map(|(name, path)| ((*name).to_owned(), path.clone())).collect();
+    api::GraphDriver { name: "overlay2".to_owned(), data: Some(data) }
+}
+
+fn state(state: &State) -> api::State {
+    api::State {
+        status: state.status.to_string(),
+        running: state.status.is_up() || state.status == Status::Restarting,
+        paused: state.status == Status::Paused,
+        restarting: state.status == Status::Restarting,
+        oom_killed: state.oom_killed,
+        dead: state.status == Status::Dead,
+        pid: i64::from(state.pid),
+        exit_code: i64::from(state.exit_code),
+        error: state.error.clone(),
+        started_at: time::write(state.started_at),
+        finished_at: time::write(state.finished_at),
+        health: None,
+    }
+}
+
+fn config(container: &Description) -> api::Config {
+    let settings = &container.settings;
+    api::Config {
+        hostname: hostname(container, settings),
+        domainname: settings.domainname.clone(),
+        user: settings.user.clone(),
+        attach_stdin: settings.attach[0],
+        attach_stdout: settings.attach[1],
+        attach_stderr: settings.attach[2],
+        exposed_ports: filled(settings.exposed_ports.iter()),
+        tty: settings.tty,
+        open_stdin: settings.open_stdin,
+        stdin_once: settings.stdin_once,
+        env: Some(settings.env.clone()),
+        cmd: settings.cmd.clone(),
+        healthcheck: settings.healthcheck.as_ref().map(|health| api::HealthConfig {
+            test: Some(health.test.clone()),
+            interval: health.interval,
+            timeout: health.timeout,
+            start_period: health.start_period,
+            start_interval: health.start_interval,
+            retries: health.retries,
+        }),
+        image: settings.image.clone(),
+        volumes: filled(settings.volumes.iter()),
+        working_dir: settings.working_dir.clone(),
+        entrypoint: settings.entrypoint.clone(),
+        on_build: (!settings.on_build.is_empty()).then(|| settings.on_build.clone()),
+        labels: Some(settings.labels.clone()),
+        stop_signal: settings.stop_signal.clone(),
+        stop_timeout: settings.stop_timeout,
+        shell: settings.shell.clone(),
+        ..api::Config::default()
+    }
+}
+
+fn hostname(container: &Description, settings: &Settings) -> String {
+    if settings.hostname.is_empty() && !matches!(settings.host.network, NetworkMode::Container(_)) {
+        return container.id.short().to_owned();
+    }
+    settings.hostname.clone()
+}
+
+/// A set as Go writes one: a map to nothing, or null.
+pub(crate) fn filled<'a>(
+    names: impl ExactSizeIterator<Item = &'a String>,
+) -> Option<BTreeMap<String, coracle_api::Empty>> {
+    (names.len() > 0).then(|| names.map(|name| (name.clone(), coracle_api::Empty::default())).collect())
+}
+
+/// A mount point as both `inspect` and `ps` show it.
+pub(crate) fn mount(mount: &MountPoint) -> api::MountPoint {
+    api::MountPoint {
+        kind: mount.kind.clone(),
+        name: mount.name.clone(),
+        source: mount.source.clone(),
+        destination: mount.destination.clone(),
+        driver: if mount.kind == "volume" { mount.driver.clone() } else { String::new() },
+        mode: mount.mode.clone(),
+        rw: mount.writable,
+        propagation: mount.propagation.clone(),
+    }
+}
+
+fn network_settings(container: &Description) -> api::NetworkSettings {
+    let networks = networks(container);
+    let Some(endpoint) = &container.endpoint else {
+        return api::NetworkSettings { networks, ..api::NetworkSettings::default() };
+    };
+    api::NetworkSettings {
+        sandbox_id: container.id.to_string(),
+        sandbox_key: format!("/proc/{}/ns/net", container.state.pid),
+        ports: ports(container, &endpoint.ports),
+        endpoint_id: container.id.to_string(),
+        gateway: endpoint.gateway.to_string(),
+        ip_address: endpoint.ip.to_string(),
+        ip_prefix_len: i64::from(endpoint.prefix_length),
+        mac_address: endpoint.mac.to_string(),
+        networks,
+        ..api::NetworkSettings::default()
+    }
+}
+
+/// Every exposed port, with where it is published.
+fn ports(container: &Description, published: &[Published]) -> api::PortMap {
+    let settings = &container.settings;
+    let exposed = settings.exposed_ports.iter().map(|port| match port.contains('/') {
+        true => port.clone(),
+        false => format!("{port}/tcp"),
+    });
+    let mut ports: api::PortMap = exposed.map(|port| (port, None)).collect();
+    for port in published {
+        let binding =
+            api::PortBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        ports.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    ports
+}
+
+/// The networks of a container by name.
+pub(crate) fn networks(container: &Description) -> BTreeMap<String, EndpointSettings> {
+    let settings = &container.settings.host;
+    let name = match &settings.network {
+        NetworkMode::Container(_) => return BTreeMap::new(),
+        mode if mode.is_bridge() => "bridge".to_owned(),
+        mode => mode.to_string(),
+    };
+    let mut endpoint = EndpointSettings {
+        aliases: (!settings.aliases.is_empty()).then(|| settings.aliases.clone()),
+        network_id: crate::routes::networks::id_of(&name),
+        ..EndpointSettings::default()
+    };
+    if let Some(found) = &container.endpoint {
+        endpoint.endpoint_id = container.id.to_string();
+        endpoint.gateway = found.gateway.to_string();
+        endpoint.ip_address = found.ip.to_string();
+        endpoint.ip_prefix_len = i64::from(found.prefix_length);
+        endpoint.mac_address = found.mac.to_string();
+        endpoint.dns_names = Some(vec![container.name.to_string(), container.id.short().to_owned()]);
+    }
+    [(name, endpoint)].into()
+}

@@ -1,0 +1,8 @@
+//! Between what is on the wire and what the engine knows; one file for each area.
+
+pub(crate) mod container;
+pub(crate) mod host_config;
+pub(crate) mod image;
+pub(crate) mod listing;
+pub(crate) mod settings;
+pub(crate) mod time;

@@ -1,0 +1,162 @@
+//! Connections that turn into streams. A client that asks for that says `Upgrade: tcp`; older ones say nothing and expect
+//! `200 OK` and raw bytes. HTTP libraries know only the first kind, so the second is given the header it lacks on the way
+//! in, and the status it expects on the way out.
+
+use hyper::body::Incoming;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// Longest head of a request that is looked at, in bytes.
+const HEAD: usize = 64 * 1024;
+/// How our HTTP library begins the answer to an upgrade.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
+/// What an old client expects instead.
+const PLAIN: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
+/// A request that was asked to become a stream.
+pub(crate) type Upgraded = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
+
+/// Waits until the connection of `request` is a stream.
+pub(crate) async fn upgraded(request: hyper::Request<Incoming>) -> Option<Upgraded> {
+    hyper::upgrade::on(request).await.ok().map(hyper_util::rt::TokioIo::new)
+}
+
+/// A connection whose first bytes were read already.
+pub(crate) struct Rewound<S> {
+    inner: S,
+    first: Vec<u8>,
+    read: usize,
+    /// What is still to be written in place of the status line, if this client expects another.
+    replacing: Option<Replacing>,
+}
+
+/// The state of replacing the status line.
+struct Replacing {
+    written: usize,
+}
+
+/// Reads the head of the first request from `inner`, and completes it where the client has left out that it wants a stream.
+pub(crate) async fn accept<S: AsyncRead + Unpin>(mut inner: S) -> io::Result<Rewound<S>> {
+    let mut first = Vec::with_capacity(1024);
+    while !first.windows(4).any(|end| end == b"\r\n\r\n") && first.len() < HEAD {
+        if inner.read_buf(&mut first).await? == 0 {
+            break;
+        }
+    }
+    let completed = complete(&first);
+    let replacing = completed.is_some().then_some(Replacing { written: 0 });
+    Ok(Rewound { inner, first: completed.unwrap_or(first), read: 0, replacing })
+}
+
+/// The request with the header that it lacks; nothing if it lacks none or is no request for a stream.
+fn complete(request: &[u8]) -> Option<Vec<u8>> {
+    let end = request.windows(4).position(|end| end == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&request[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let line = lines.next()?;
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?, words.next()?);
+    let path = target.split('?').next().unwrap_or(target);
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let parts = if parts.first().is_some_and(|part| part.starts_with('v')) { &parts[1..] } else { &parts[..] };
+    let wanted = matches!(parts, ["containers", _, "attach"] | ["exec", _, "start"]);
+    let named = |line: &str, name: &str| {
+        line.split_once(':').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+    };
+    if method != "POST" || !wanted || head.split("\r\n").any(|line| named(line, "upgrade")) {
+        return None;
+    }
+    let mut completed = line.to_owned();
+    for line in lines.filter(|line| !named(line, "connection")) {
+        completed.push_str("\r\n");
+        completed.push_str(line);
+    }
+    completed.push_str("\r\nConnection: Upgrade\r\nUpgrade: tcp");
+    let mut completed = completed.into_bytes();
+    completed.extend_from_slice(&request[end..]);
+    Some(completed)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &this.first[this.read..];
+        if rest.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(context, buffer);
+        }
+        let length = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..length]);
+        this.read += length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Some(replacing) = &mut this.replacing {
+            if buffer.starts_with(SWITCHING) {
+                while replacing.written < PLAIN.len() {
+                    let rest = &PLAIN[replacing.written..];
+                    replacing.written += ready!(Pin::new(&mut this.inner).poll_write(context, rest))?;
+                }
+                this.replacing = None;
+                return Poll::Ready(Ok(SWITCHING.len()));
+            }
+            // Another answer, for instance 404, is as the client expects it.
+            this.replacing = None;
+        }
+        Pin::new(&mut this.inner).poll_write(context, buffer)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    #[test]
+    fn only_requests_for_streams_without_the_header_are_completed() {
+        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{more}\r\nbody");
+        for (line, more, completed) in [
+            ("POST /v1.44/containers/x/attach?stream=1", "", true),
+            ("POST /exec/abc/start", "", true),
+            ("POST /exec/abc/start", "Upgrade: tcp\r\n", false),
+            ("GET /containers/x/attach", "", false),
+            ("POST /containers/x/start", "", false),
+        ] {
+            let found = complete(head(line, more).as_bytes());
+            assert_eq!(found.is_some(), completed, "{line}");
+            if let Some(found) = found {
+                let text = String::from_utf8(found).unwrap();
+                assert!(text.contains("Upgrade: tcp\r\n\r\nbody") && !text.contains("close"), "{text}");
+            }
+        }
+        assert!(complete(b"POST /exec/a/start HTTP/1.1\r\nHost").is_none(), "an unfinished head is left alone");
+    }
+
+    #[tokio::test]
+    async fn an_old_client_sees_200_and_every_byte_in_order() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        theirs.write_all(b"POST /exec/a/start HTTP/1.1\r\nHost: d\r\n\r\nearly").await.unwrap();
+        let mut rewound = accept(ours).await.unwrap();
+        let mut head = vec![0; 200];
+        let length = rewound.read(&mut head).await.unwrap();
+        assert!(head[..length].ends_with(b"early"));
+        rewound.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: tcp\r\n\r\nraw").await.unwrap();
+        drop(rewound);
+        let mut answer = String::new();
+        theirs.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\nupgrade: tcp\r\n\r\nraw");
+    }
+}

@@ -1,0 +1,157 @@
+//! A client attached to a process: bytes both ways until the process ends or the client detaches.
+
+use coracle_engine::containers::Attached;
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Size of the buffer for each direction, in bytes.
+const BUFFER: usize = 32 * 1024;
+
+/// The keys that detach a client, as bytes; none if the sequence is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DetachKeys(Vec<u8>);
+
+impl DetachKeys {
+    /// Parses `ctrl-p,ctrl-q`, letters, or a mixture; the default for nothing.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self(vec![16, 17]));
+        }
+        text.split(',')
+            .map(|key| match (key.strip_prefix("ctrl-"), key.as_bytes()) {
+                (Some(key), _) => match key.as_bytes() {
+                    [letter @ b'a'..=b'z'] => Some(letter - b'a' + 1),
+                    b"@" => Some(0),
+                    b"[" => Some(27),
+                    b"\\" => Some(28),
+                    b"]" => Some(29),
+                    b"^" => Some(30),
+                    b"_" => Some(31),
+                    _ => None,
+                },
+                (None, [byte]) => Some(*byte),
+                _ => None,
+            })
+            .collect::<Option<Vec<u8>>>()
+            .map(Self)
+    }
+}
+
+/// Looks for the detach keys in a client's input, across pieces.
+struct Watcher {
+    keys: Vec<u8>,
+    matched: usize,
+}
+
+impl Watcher {
+    /// What of `input` is for the process, and whether the keys were completed.
+    fn filter(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
+        let mut output = Vec::with_capacity(input.len());
+        for byte in input {
+            if self.keys.get(self.matched) == Some(byte) {
+                self.matched += 1;
+                if self.matched == self.keys.len() {
+                    return (output, true);
+                }
+            } else {
+                // What was held back was no beginning of the keys.
+                output.extend_from_slice(&self.keys[..std::mem::take(&mut self.matched)]);
+                if self.keys.first() == Some(byte) {
+                    self.matched = 1;
+                } else {
+                    output.push(*byte);
+                }
+            }
+        }
+        (output, false)
+    }
+}
+
+/// Copies both ways until the output ends, or the client is gone or detaches.
+pub(crate) async fn run(client: impl AsyncRead + AsyncWrite + Send, attached: Attached, keys: DetachKeys) {
+    let watcher = attached.tty.then(|| Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_process, to_process) = attached.stream.into_split();
+    let output = copy_output(from_process, to_client);
+    let input = copy_input(from_client, to_process, watcher);
+    tokio::pin!(output, input);
+    tokio::select! {
+        // A client that is gone is noticed by the write that fails; the process goes on either way.
+        _ = &mut output => {}
+        detached = &mut input => {
+            if !detached.unwrap_or(true) {
+                // The input has ended; the output goes on.
+                let _ = output.await;
+            }
+        }
+    }
+}
+
+async fn copy_output(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+    }
+}
+
+/// Copies a client's input. Answers whether the client detached; the end of its input is passed on.
+async fn copy_input(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut watcher: Option<Watcher>,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            to.shutdown().await?;
+            return Ok(false);
+        }
+        let Some(watcher) = &mut watcher else {
+            if to.write_all(&buffer[..length]).await.is_err() {
+                // The process has closed its input; what else is sent is nobody's.
+                tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+                return Ok(false);
+            }
+            continue;
+        };
+        let (output, detached) = watcher.filter(&buffer[..length]);
+        to.write_all(&output).await?;
+        if detached {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_docker_reads_them() {
+        for (text, keys) in [
+            ("", Some(vec![16, 17])),
+            ("ctrl-a,x", Some(vec![1, b'x'])),
+            ("ctrl-]", Some(vec![29])),
+            ("ctrl-1", None),
+            ("ab", None),
+        ] {
+            assert_eq!(DetachKeys::parse(text).map(|keys| keys.0), keys, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_keys_detach_across_pieces_and_a_false_start_is_passed_on() {
+        let mut watcher = Watcher { keys: vec![16, 17], matched: 0 };
+        assert_eq!(watcher.filter(b"a\x10"), (b"a".to_vec(), false));
+        assert_eq!(watcher.filter(b"b"), (b"\x10b".to_vec(), false));
+        assert_eq!(watcher.filter(b"\x10\x10c"), (b"\x10\x10c".to_vec(), false));
+        assert_eq!(watcher.filter(b"\x10"), (b"".to_vec(), false));
+        assert_eq!(watcher.filter(b"\x11more"), (b"".to_vec(), true));
+    }
+}
