@@ -20,7 +20,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-pub struct Bench {
+pub(crate) struct Bench {
     directory: tempfile::TempDir,
     attached: RefCell<Vec<OwnedFd>>,
     id: String,
@@ -29,14 +29,14 @@ pub struct Bench {
 
 /// A connection to a shim.
 #[derive(Debug)]
-pub struct Shim {
+pub(crate) struct Shim {
     socket: OwnedFd,
     pid: i32,
     events: VecDeque<Event>,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["root/bin", "root/etc", "root/tmp", "upper", "work", "state"] {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
@@ -54,23 +54,23 @@ impl Bench {
         Self { directory, attached: RefCell::default(), id, shim: Cell::default() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path("state")
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path("log")
     }
 
-    pub fn upper(&self) -> PathBuf {
+    pub(crate) fn upper(&self) -> PathBuf {
         self.path("upper")
     }
 
-    pub fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
+    pub(crate) fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
         let (ours, theirs) = stream_pair();
         plan.attachments.push(attachment);
         plan.descriptors.push(Role::Attached);
@@ -78,7 +78,7 @@ impl Bench {
         ours
     }
 
-    pub fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
+    pub(crate) fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
@@ -108,25 +108,25 @@ impl Bench {
     }
 
     /// Connects as an engine does that was restarted.
-    pub fn find(&self) -> Shim {
+    pub(crate) fn find(&self) -> Shim {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         connect(&socket, &SocketAddrUnix::new(self.state().join(SOCKET)).unwrap()).unwrap();
         Shim { socket, pid: 0, events: VecDeque::new() }
     }
 
-    pub fn wait_for_log(&self, text: &str) {
+    pub(crate) fn wait_for_log(&self, text: &str) {
         wait_until(|| std::fs::read_to_string(self.log()).is_ok_and(|log| log.contains(text)));
     }
 
-    pub fn wait_for_exit_record(&self) -> Exit {
+    pub(crate) fn wait_for_exit_record(&self) -> Exit {
         let read = || coracle_runtime::shim::record::read_exit(&self.state());
         wait_until(|| read().is_some());
         read().unwrap()
     }
 
     /// Waits for the shim to end, and looks for what it may have left.
-    pub fn assert_nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_is_left(&self) {
         if let Some(child) = self.shim.take() {
             reap(child.pidfd.as_fd()).unwrap();
         }
@@ -150,11 +150,11 @@ fn wait_until(condition: impl Fn() -> bool) {
 }
 
 impl Shim {
-    pub fn ask(&mut self, request: &Request) -> Reply {
+    pub(crate) fn ask(&mut self, request: &Request) -> Reply {
         self.ask_with(request, &[])
     }
 
-    pub fn ask_with(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Reply {
+    pub(crate) fn ask_with(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Reply {
         let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         send(self.socket.as_fd(), 2, request, &borrowed).unwrap();
         self.reply().0
@@ -171,7 +171,7 @@ impl Shim {
         }
     }
 
-    pub fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         if let Some(event) = self.events.pop_front() {
             return event;
         }
@@ -182,7 +182,7 @@ impl Shim {
         }
     }
 
-    pub fn exited(&mut self) -> Exit {
+    pub(crate) fn exited(&mut self) -> Exit {
         loop {
             if let Event::Exited(exit) = self.event() {
                 return exit;
@@ -190,27 +190,27 @@ impl Shim {
         }
     }
 
-    pub fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         assert_eq!(self.ask(&Request::Forget), Reply::Done);
     }
 
     /// As when the engine is killed.
-    pub fn abandon(self) -> i32 {
+    pub(crate) fn abandon(self) -> i32 {
         self.pid
     }
 }
 
-pub fn stream_pair() -> (OwnedFd, OwnedFd) {
+pub(crate) fn stream_pair() -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-pub fn read_all(socket: OwnedFd) -> Vec<u8> {
+pub(crate) fn read_all(socket: OwnedFd) -> Vec<u8> {
     let mut bytes = Vec::new();
     File::from(socket).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-pub fn demultiplex(mut bytes: &[u8]) -> (String, String) {
+pub(crate) fn demultiplex(mut bytes: &[u8]) -> (String, String) {
     let (mut out, mut err) = (String::new(), String::new());
     while bytes.len() >= 8 {
         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
@@ -233,7 +233,7 @@ fn group_path(id: &str) -> String {
     format!("{}/{id}", parent_group())
 }
 
-pub fn process(args: &[&str]) -> Process {
+pub(crate) fn process(args: &[&str]) -> Process {
     let allowed: Vec<String> =
         ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"].map(str::to_owned).to_vec();
     Process {
@@ -250,7 +250,7 @@ pub fn process(args: &[&str]) -> Process {
     }
 }
 
-pub fn execution(id: &str, args: &[&str]) -> Execution {
+pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
     Execution {
         id: id.into(),
         process: process(args),
@@ -270,7 +270,7 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
 }
 
 /// A container as the engine makes it by default, without a network.
-pub fn plan(bench: &Bench, args: &[&str]) -> Plan {
+pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
     let kinds = [
         NamespaceKind::Pid,
         NamespaceKind::Network,
