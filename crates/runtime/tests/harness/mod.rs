@@ -1,4 +1,7 @@
 //! A place for one container: a root, a state directory, a log, a shim to talk to.
+//!
+//! Each test program uses a part of it.
+#![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use coracle_runtime::cgroup::Layout;
@@ -22,9 +25,10 @@ use std::path::PathBuf;
 
 pub(crate) struct Bench {
     directory: tempfile::TempDir,
-    attached: RefCell<Vec<OwnedFd>>,
+    given: RefCell<Vec<OwnedFd>>,
     id: String,
     shim: Cell<Option<Child>>,
+    shim_pid: Cell<i32>,
 }
 
 /// A connection to a shim.
@@ -45,13 +49,13 @@ impl Bench {
         std::fs::copy("/bin/busybox", &busybox).expect("the package busybox-static is installed");
         for applet in [
             "sh", "cat", "sleep", "ps", "tty", "stty", "grep", "id", "readlink", "mkfifo", "true", "ls",
-            "test",
+            "test", "nslookup",
         ] {
             std::os::unix::fs::symlink("busybox", directory.path().join("root/bin").join(applet)).unwrap();
         }
         std::fs::write(directory.path().join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
         let id = directory.path().file_name().unwrap().to_string_lossy().replace('.', "");
-        Self { directory, attached: RefCell::default(), id, shim: Cell::default() }
+        Self { directory, given: RefCell::default(), id, shim: Cell::default(), shim_pid: Cell::default() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -73,9 +77,14 @@ impl Bench {
     pub(crate) fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
         let (ours, theirs) = stream_pair();
         plan.attachments.push(attachment);
-        plan.descriptors.push(Role::Attached);
-        self.attached.borrow_mut().push(theirs);
+        self.give(plan, Role::Attached, theirs);
         ours
+    }
+
+    /// Sends a descriptor along with the plan.
+    pub(crate) fn give(&self, plan: &mut Plan, role: Role, descriptor: OwnedFd) {
+        plan.descriptors.push(role);
+        self.given.borrow_mut().push(descriptor);
     }
 
     pub(crate) fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
@@ -92,11 +101,12 @@ impl Bench {
         })
         .unwrap();
         drop(theirs);
+        self.shim_pid.set(child.pid.as_raw_nonzero().get());
         self.shim.set(Some(child));
         let memory = write_plan(plan).unwrap();
-        let attached = self.attached.take();
+        let given = self.given.take();
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd()];
-        descriptors.extend(attached.iter().map(AsFd::as_fd));
+        descriptors.extend(given.iter().map(AsFd::as_fd));
         send(ours.as_fd(), 1, &Request::Start, &descriptors).unwrap();
         let mut shim = Shim { socket: ours, pid: 0, events: VecDeque::new() };
         match shim.reply().0 {
@@ -123,6 +133,11 @@ impl Bench {
         let read = || coracle_runtime::shim::record::read_exit(&self.state());
         wait_until(|| read().is_some());
         read().unwrap()
+    }
+
+    /// The process of the shim that was started last.
+    pub(crate) fn shim_pid(&self) -> i32 {
+        self.shim_pid.get()
     }
 
     /// Waits for the shim to end, and looks for what it may have left.
@@ -194,10 +209,26 @@ impl Shim {
         assert_eq!(self.ask(&Request::Forget), Reply::Done);
     }
 
+    /// The container's first process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// As when the engine is killed.
     pub(crate) fn abandon(self) -> i32 {
         self.pid
     }
+}
+
+/// Runs the container of `plan` to its end. Returns its exit code, its output and its error output.
+pub(crate) fn run(bench: &Bench, plan: &mut Plan) -> Result<(i32, String, String), Failure> {
+    let attachment = Attachment { stdout: true, stderr: true, owner: true, stdin: false };
+    let client = bench.attach(plan, attachment);
+    let mut shim = bench.start(plan)?;
+    let (out, err) = demultiplex(&read_all(client));
+    let exit = shim.exited();
+    shim.forget();
+    Ok((exit.code, out, err))
 }
 
 pub(crate) fn stream_pair() -> (OwnedFd, OwnedFd) {
