@@ -9,6 +9,9 @@ pub enum Error {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] coracle_sys::Error),
+    /// The container's names cannot be answered or withdrawn.
+    #[error(transparent)]
+    Names(#[from] coracle_names::Error),
     /// The configuration asks for something that cannot be.
     #[error("{0}")]
     Invalid(String),

@@ -14,3 +14,5 @@ pub(crate) const USER_FILE: u64 = 1024 * 1024;
 pub(crate) const KERNEL_TEXT: u64 = 16 * 1024 * 1024;
 /// Longest chain of `#!` interpreters is the kernel's; longest search path entry tried, in bytes.
 pub(crate) const SEARCH_PATH_ENTRY: usize = 4096;
+/// Largest profile of system calls, in bytes.
+pub(crate) const SECCOMP_PROFILE: usize = 1024 * 1024;

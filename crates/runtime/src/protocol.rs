@@ -76,6 +76,9 @@ pub enum Request {
     },
     /// Change limits.
     Update(Box<Resources>),
+    /// Resolve names from other tables, or by other servers: the container has joined or left a network. Names that
+    /// were published in a table it has left are the engine's to withdraw.
+    Names(Names),
     /// List the processes, by their ids in the engine's pid namespace.
     Processes,
     /// Hand out the root: a descriptor of it as the container sees it.

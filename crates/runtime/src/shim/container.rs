@@ -1,6 +1,8 @@
 //! The container that a shim is the parent of: its processes, its root, its cgroup.
 
 use super::channel::{Channel, Input, Output};
+use super::descriptors::Inherited;
+use super::names::Resolver;
 use crate::cgroup::Group;
 use crate::channel::set_nonblocking;
 use crate::error::{Error, Result};
@@ -31,6 +33,7 @@ pub(super) struct Container {
     terminal: Option<OwnedFd>,
     execs: Vec<Exec>,
     has_output: bool,
+    limit: Inherited,
     /// Reserved ports and the like: open as long as the container runs.
     _held: Vec<OwnedFd>,
 }
@@ -41,14 +44,28 @@ struct Belongings {
     joins: Joins,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
+    datagrams: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
+/// A container that was started.
+pub(super) struct Begun {
+    pub(super) container: Container,
+    /// Its streams.
+    pub(super) channel: Channel,
+    /// What answers its queries.
+    pub(super) resolver: Option<Resolver>,
 }
 
 impl Container {
-    /// Starts the container of `plan`. Returns its streams beside it.
-    pub(super) fn start(mut plan: Plan, descriptors: Vec<OwnedFd>) -> Result<(Self, Channel)> {
-        let belongings = sort(&plan.descriptors, descriptors)?;
+    /// Starts the container of `plan`; `limit` is the one that its processes get.
+    pub(super) fn start(mut plan: Plan, descriptors: Vec<OwnedFd>, limit: Inherited) -> Result<Begun> {
+        let mut belongings = sort(&plan.descriptors, descriptors)?;
+        let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
+        let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
         let root = overlay(&plan.root)?;
         assign_user(&mut plan, &root)?;
+        plan.spec.process.iter_mut().for_each(|process| limit.give_to(process));
         let group = make_group(&plan.spec, &plan)?;
         let started = start_in(&plan, &root, &group, &belongings.joins);
         let (started, pipes) = started.inspect_err(|_| {
@@ -67,9 +84,10 @@ impl Container {
             terminal: started.terminal,
             execs: Vec::new(),
             has_output: true,
+            limit,
             _held: belongings.held,
         };
-        Ok((container, channel))
+        Ok(Begun { container, channel, resolver })
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -150,6 +168,7 @@ impl Container {
         let root = self.root.as_ref().ok_or_else(ended)?;
         let root = Root::from_fd(root.try_clone().map_err(super::duplicate)?)?;
         apply_user(&mut process, &root, &execution.user, &[])?;
+        self.limit.give_to(&mut process);
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);
         let (streams, pipes) = streams_of(&process, execution.attachment.stdin)?;
@@ -182,7 +201,9 @@ fn sort(roles: &[Role], descriptors: Vec<OwnedFd>) -> Result<Belongings> {
             Role::Ipc => sorted.joins.ipc = Some(descriptor),
             Role::Uts => sorted.joins.uts = Some(descriptor),
             Role::Attached => sorted.attached.push(descriptor),
-            Role::Held | Role::NamesUdp | Role::NamesTcp => sorted.held.push(descriptor),
+            Role::Held => sorted.held.push(descriptor),
+            Role::NamesUdp => sorted.datagrams = Some(descriptor),
+            Role::NamesTcp => sorted.listener = Some(descriptor),
         }
     }
     Ok(sorted)

@@ -16,6 +16,8 @@ mod channel;
 mod client;
 mod connections;
 mod container;
+mod descriptors;
+mod names;
 mod pump;
 pub mod record;
 mod requests;
@@ -23,9 +25,10 @@ mod requests;
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
 use connections::Connections;
-use container::Container;
+use container::{Begun, Container};
 use coracle_sys::process::{close_from, take_inherited};
 use coracle_sys::signal;
+use names::Resolver;
 use pump::{Notice, Pump};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,6 +48,7 @@ pub const CONTROL: u32 = 3;
 pub fn run() -> Result<()> {
     // What the engine was started with is nothing to a container.
     close_from(CONTROL + 1);
+    let limit = descriptors::raise();
     signal::ignore_terminal();
     let engine = take_inherited(CONTROL)?;
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
@@ -53,7 +57,8 @@ pub fn run() -> Result<()> {
     if frame.body != Request::Start || descriptors.is_empty() {
         return Err(Error::Malformed("the first request is not a start".to_owned()));
     }
-    match begin(descriptors.remove(0), descriptors, engine.try_clone().map_err(duplicate)?) {
+    let plan = descriptors.remove(0);
+    match begin(plan, descriptors, limit, engine.try_clone().map_err(duplicate)?) {
         Ok(mut shim) => {
             let pid = shim.container.pid();
             protocol::send(engine.as_fd(), frame.id, &Message::Reply(Reply::Started { pid }), &[])?;
@@ -73,10 +78,15 @@ fn duplicate(error: std::io::Error) -> Error {
     Error::Protocol { action: "duplicate a descriptor", source: error }
 }
 
-fn begin(plan: OwnedFd, descriptors: Vec<OwnedFd>, engine: OwnedFd) -> Result<Shim> {
+fn begin(
+    plan: OwnedFd,
+    descriptors: Vec<OwnedFd>,
+    limit: descriptors::Inherited,
+    engine: OwnedFd,
+) -> Result<Shim> {
     let plan = protocol::read_plan(plan)?;
     let connections = Connections::open(&plan.state_directory, engine)?;
-    let (container, channel) = Container::start(plan, descriptors)?;
+    let Begun { container, channel, resolver } = Container::start(plan, descriptors, limit)?;
     let pump =
         Pump::start().map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
     pump.add(channel);
@@ -86,7 +96,7 @@ fn begin(plan: OwnedFd, descriptors: Vec<OwnedFd>, engine: OwnedFd) -> Result<Sh
         boot_id: container.plan().boot_id.clone(),
     };
     record::write_run(connections.directory(), &run)?;
-    Ok(Shim { container, pump, connections, phase: Phase::Running })
+    Ok(Shim { container, resolver, pump, connections, phase: Phase::Running })
 }
 
 /// How far the container's life has come.
@@ -102,6 +112,8 @@ enum Phase {
 
 struct Shim {
     container: Container,
+    /// Answers the container's queries while its first process runs.
+    resolver: Option<Resolver>,
     pump: Pump,
     connections: Connections,
     phase: Phase,
@@ -121,6 +133,8 @@ impl Shim {
             for index in ready.execs.into_iter().rev() {
                 self.exec_ended(index);
             }
+            // Also when nothing is ready: servers that take too long are given up.
+            self.resolve();
             if ready.first_process {
                 self.first_process_ended();
             }
@@ -155,13 +169,9 @@ impl Shim {
         polled.extend(self.container.execs().iter().map(|e| PollFd::new(&e.child.pidfd, PollFlags::IN)));
         let connections = polled.len();
         polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
-        let timeout = match &self.phase {
-            Phase::Draining { until, .. } => {
-                let left = until.saturating_duration_since(Instant::now());
-                Some(Timespec::try_from(left).unwrap_or_default())
-            }
-            _ => None,
-        };
+        polled.extend(self.resolver.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
+        let names = connections + self.connections.iter().count();
+        let timeout = self.timeout();
         if poll(&mut polled, timeout.as_ref()).is_err() {
             return Ready::default();
         }
@@ -171,10 +181,36 @@ impl Shim {
             listener: happened(1),
             first_process: running && happened(2),
             execs: (execs..connections).filter(|i| happened(*i)).map(|i| i - execs).collect(),
-            connections: (connections..polled.len())
-                .filter(|i| happened(*i))
-                .map(|i| i - connections)
-                .collect(),
+            connections: (connections..names).filter(|i| happened(*i)).map(|i| i - connections).collect(),
+        }
+    }
+
+    /// How long nothing needs to be done unless something happens.
+    fn timeout(&self) -> Option<Timespec> {
+        let drained = match &self.phase {
+            Phase::Draining { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            _ => None,
+        };
+        let names = self.resolver.as_ref().and_then(Resolver::next_timeout);
+        let shortest = drained.into_iter().chain(names).min()?;
+        Some(Timespec::try_from(shortest).unwrap_or_default())
+    }
+
+    fn resolve(&mut self) {
+        let Some(resolver) = &mut self.resolver else { return };
+        if let Err(error) = resolver.run_ready() {
+            // It would fail again at once, for ever; the container's queries time out from now on.
+            eprintln_log(&error.chain());
+            self.withdraw_names();
+        }
+    }
+
+    /// Ends the resolver, after the container's names are out of all tables.
+    fn withdraw_names(&mut self) {
+        if let Some(resolver) = self.resolver.take()
+            && let Err(error) = resolver.withdraw()
+        {
+            eprintln_log(&error.chain());
         }
     }
 
@@ -208,6 +244,7 @@ impl Shim {
 
     fn first_process_ended(&mut self) {
         let code = self.container.reap();
+        self.withdraw_names();
         let patience = if self.container.has_output() { LAST_OUTPUT } else { Duration::ZERO };
         self.phase = Phase::Draining { code, until: Instant::now() + patience };
     }

@@ -29,6 +29,10 @@ pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<Own
             shim.container.group().set_frozen(state).map(done)
         }
         Request::Update(resources) => shim.container.group().apply(&resources).map(done),
+        Request::Names(names) => match &mut shim.resolver {
+            Some(resolver) => resolver.change(names).map(done),
+            None => Ok((gone("nothing resolves names for this container"), None)),
+        },
         Request::Processes => Ok((Reply::Processes(shim.container.group().processes()?), None)),
         Request::Root => {
             let Some(root) = shim.container.root() else {

@@ -1,4 +1,7 @@
 //! A place for one container: a root, a state directory, a log, a shim to talk to.
+//!
+//! Each test program uses a part of it.
+#![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use coracle_runtime::cgroup::Layout;
@@ -20,23 +23,24 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-pub struct Bench {
+pub(crate) struct Bench {
     directory: tempfile::TempDir,
-    attached: RefCell<Vec<OwnedFd>>,
+    given: RefCell<Vec<OwnedFd>>,
     id: String,
     shim: Cell<Option<Child>>,
+    shim_pid: Cell<i32>,
 }
 
 /// A connection to a shim.
 #[derive(Debug)]
-pub struct Shim {
+pub(crate) struct Shim {
     socket: OwnedFd,
     pid: i32,
     events: VecDeque<Event>,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["root/bin", "root/etc", "root/tmp", "upper", "work", "state"] {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
@@ -45,40 +49,45 @@ impl Bench {
         std::fs::copy("/bin/busybox", &busybox).expect("the package busybox-static is installed");
         for applet in [
             "sh", "cat", "sleep", "ps", "tty", "stty", "grep", "id", "readlink", "mkfifo", "true", "ls",
-            "test",
+            "test", "nslookup",
         ] {
             std::os::unix::fs::symlink("busybox", directory.path().join("root/bin").join(applet)).unwrap();
         }
         std::fs::write(directory.path().join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
         let id = directory.path().file_name().unwrap().to_string_lossy().replace('.', "");
-        Self { directory, attached: RefCell::default(), id, shim: Cell::default() }
+        Self { directory, given: RefCell::default(), id, shim: Cell::default(), shim_pid: Cell::default() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.path("state")
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path("log")
     }
 
-    pub fn upper(&self) -> PathBuf {
+    pub(crate) fn upper(&self) -> PathBuf {
         self.path("upper")
     }
 
-    pub fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
+    pub(crate) fn attach(&self, plan: &mut Plan, attachment: Attachment) -> OwnedFd {
         let (ours, theirs) = stream_pair();
         plan.attachments.push(attachment);
-        plan.descriptors.push(Role::Attached);
-        self.attached.borrow_mut().push(theirs);
+        self.give(plan, Role::Attached, theirs);
         ours
     }
 
-    pub fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
+    /// Sends a descriptor along with the plan.
+    pub(crate) fn give(&self, plan: &mut Plan, role: Role, descriptor: OwnedFd) {
+        plan.descriptors.push(role);
+        self.given.borrow_mut().push(descriptor);
+    }
+
+    pub(crate) fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
@@ -92,11 +101,12 @@ impl Bench {
         })
         .unwrap();
         drop(theirs);
+        self.shim_pid.set(child.pid.as_raw_nonzero().get());
         self.shim.set(Some(child));
         let memory = write_plan(plan).unwrap();
-        let attached = self.attached.take();
+        let given = self.given.take();
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd()];
-        descriptors.extend(attached.iter().map(AsFd::as_fd));
+        descriptors.extend(given.iter().map(AsFd::as_fd));
         send(ours.as_fd(), 1, &Request::Start, &descriptors).unwrap();
         let mut shim = Shim { socket: ours, pid: 0, events: VecDeque::new() };
         match shim.reply().0 {
@@ -108,25 +118,30 @@ impl Bench {
     }
 
     /// Connects as an engine does that was restarted.
-    pub fn find(&self) -> Shim {
+    pub(crate) fn find(&self) -> Shim {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         connect(&socket, &SocketAddrUnix::new(self.state().join(SOCKET)).unwrap()).unwrap();
         Shim { socket, pid: 0, events: VecDeque::new() }
     }
 
-    pub fn wait_for_log(&self, text: &str) {
+    pub(crate) fn wait_for_log(&self, text: &str) {
         wait_until(|| std::fs::read_to_string(self.log()).is_ok_and(|log| log.contains(text)));
     }
 
-    pub fn wait_for_exit_record(&self) -> Exit {
+    pub(crate) fn wait_for_exit_record(&self) -> Exit {
         let read = || coracle_runtime::shim::record::read_exit(&self.state());
         wait_until(|| read().is_some());
         read().unwrap()
     }
 
+    /// The process of the shim that was started last.
+    pub(crate) fn shim_pid(&self) -> i32 {
+        self.shim_pid.get()
+    }
+
     /// Waits for the shim to end, and looks for what it may have left.
-    pub fn assert_nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_is_left(&self) {
         if let Some(child) = self.shim.take() {
             reap(child.pidfd.as_fd()).unwrap();
         }
@@ -150,11 +165,11 @@ fn wait_until(condition: impl Fn() -> bool) {
 }
 
 impl Shim {
-    pub fn ask(&mut self, request: &Request) -> Reply {
+    pub(crate) fn ask(&mut self, request: &Request) -> Reply {
         self.ask_with(request, &[])
     }
 
-    pub fn ask_with(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Reply {
+    pub(crate) fn ask_with(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Reply {
         let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         send(self.socket.as_fd(), 2, request, &borrowed).unwrap();
         self.reply().0
@@ -171,7 +186,7 @@ impl Shim {
         }
     }
 
-    pub fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> Event {
         if let Some(event) = self.events.pop_front() {
             return event;
         }
@@ -182,7 +197,7 @@ impl Shim {
         }
     }
 
-    pub fn exited(&mut self) -> Exit {
+    pub(crate) fn exited(&mut self) -> Exit {
         loop {
             if let Event::Exited(exit) = self.event() {
                 return exit;
@@ -190,27 +205,43 @@ impl Shim {
         }
     }
 
-    pub fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         assert_eq!(self.ask(&Request::Forget), Reply::Done);
     }
 
+    /// The container's first process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// As when the engine is killed.
-    pub fn abandon(self) -> i32 {
+    pub(crate) fn abandon(self) -> i32 {
         self.pid
     }
 }
 
-pub fn stream_pair() -> (OwnedFd, OwnedFd) {
+/// Runs the container of `plan` to its end. Returns its exit code, its output and its error output.
+pub(crate) fn run(bench: &Bench, plan: &mut Plan) -> Result<(i32, String, String), Failure> {
+    let attachment = Attachment { stdout: true, stderr: true, owner: true, stdin: false };
+    let client = bench.attach(plan, attachment);
+    let mut shim = bench.start(plan)?;
+    let (out, err) = demultiplex(&read_all(client));
+    let exit = shim.exited();
+    shim.forget();
+    Ok((exit.code, out, err))
+}
+
+pub(crate) fn stream_pair() -> (OwnedFd, OwnedFd) {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-pub fn read_all(socket: OwnedFd) -> Vec<u8> {
+pub(crate) fn read_all(socket: OwnedFd) -> Vec<u8> {
     let mut bytes = Vec::new();
     File::from(socket).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-pub fn demultiplex(mut bytes: &[u8]) -> (String, String) {
+pub(crate) fn demultiplex(mut bytes: &[u8]) -> (String, String) {
     let (mut out, mut err) = (String::new(), String::new());
     while bytes.len() >= 8 {
         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
@@ -233,7 +264,7 @@ fn group_path(id: &str) -> String {
     format!("{}/{id}", parent_group())
 }
 
-pub fn process(args: &[&str]) -> Process {
+pub(crate) fn process(args: &[&str]) -> Process {
     let allowed: Vec<String> =
         ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"].map(str::to_owned).to_vec();
     Process {
@@ -250,7 +281,7 @@ pub fn process(args: &[&str]) -> Process {
     }
 }
 
-pub fn execution(id: &str, args: &[&str]) -> Execution {
+pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
     Execution {
         id: id.into(),
         process: process(args),
@@ -270,7 +301,7 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
 }
 
 /// A container as the engine makes it by default, without a network.
-pub fn plan(bench: &Bench, args: &[&str]) -> Plan {
+pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
     let kinds = [
         NamespaceKind::Pid,
         NamespaceKind::Network,
