@@ -1,6 +1,6 @@
 //! A new volume begins with what the image has in its place.
 
-use super::{DATA, Inner, Volumes, copy, tree};
+use super::{DATA, Inner, Volumes, copy};
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_spec::Digest;
 use coracle_sys::rooted::Root;

@@ -1,0 +1,270 @@
+//! What each instruction does to a configuration.
+
+use crate::error::{Error, Result};
+use crate::expand::expand;
+use crate::instruction::{Change, CommandLine, Health};
+use crate::{lex, limits, signal};
+use coracle_spec::image::{Healthcheck, RunConfig};
+use serde_json::{Map, Value};
+
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// Does what `changes` say, one after the other. An entry point drops arguments that were there before, but for those of
+/// an earlier `CMD` among them.
+///
+/// # Errors
+/// What is refused only now, because a variable had to be resolved first. What came before it is done.
+pub fn apply_all(config: &mut RunConfig, changes: &[Change]) -> Result<()> {
+    let mut has_cmd = false;
+    let mut left = limits::VALUES;
+    for change in changes {
+        match change {
+            Change::Entrypoint(_) if !has_cmd => config.cmd = None,
+            Change::Cmd(_) => has_cmd = true,
+            _ => {}
+        }
+        apply_within(config, change, &mut left)?;
+    }
+    Ok(())
+}
+
+/// Does what one instruction says. Variables are those of the configuration's environment.
+///
+/// # Errors
+/// As [`apply_all`].
+pub fn apply(config: &mut RunConfig, change: &Change) -> Result<()> {
+    apply_within(config, change, &mut limits::VALUES.clone())
+}
+
+/// `left` is how many bytes values may still have.
+fn apply_within(config: &mut RunConfig, change: &Change, left: &mut usize) -> Result<()> {
+    match change {
+        Change::Cmd(line) => config.cmd = line.as_ref().map(|line| words(config, line)),
+        Change::Entrypoint(line) => config.entrypoint = line.as_ref().map(|line| words(config, line)),
+        Change::Env(pairs) => {
+            // All of one line see the environment from before it.
+            for (name, value) in resolve_pairs(config, pairs, left)? {
+                set_variable(&mut config.env, &name, &value);
+            }
+        }
+        Change::Label(pairs) => config.labels.extend(resolve_pairs(config, pairs, left)?),
+        Change::Expose(ports) => expose(config, ports, left)?,
+        Change::Healthcheck(health) => config.healthcheck = Some(healthcheck(health)),
+        Change::OnBuild(trigger) => config.on_build.push(trigger.clone()),
+        Change::Shell(shell) => config.shell = Some(shell.clone()),
+        Change::StopSignal(text) => config.stop_signal = stop_signal(config, text, left)?,
+        Change::User(text) => config.user = resolve(config, text, left)?,
+        Change::Volume(paths) => {
+            for path in paths {
+                let path = resolve(config, path, left)?;
+                if path.is_empty() {
+                    return Err(Error::syntax("VOLUME specified can not be an empty string"));
+                }
+                config.volumes.insert(path, nothing());
+            }
+        }
+        Change::Workdir(text) => config.working_dir = working_directory(config, text, left)?,
+    }
+    Ok(())
+}
+
+fn words(config: &RunConfig, line: &CommandLine) -> Vec<String> {
+    match line {
+        CommandLine::Exec(words) => words.clone(),
+        CommandLine::Shell(line) => {
+            let default = || DEFAULT_SHELL.map(str::to_owned).to_vec();
+            let mut words = config.shell.clone().filter(|shell| !shell.is_empty()).unwrap_or_else(default);
+            words.push(line.clone());
+            words
+        }
+    }
+}
+
+fn resolve(config: &RunConfig, word: &str, left: &mut usize) -> Result<String> {
+    let value = expand(word, &|name| variable(&config.env, name))?;
+    let too_large = Error::TooLarge { what: "sum of all values, in bytes,", limit: limits::VALUES };
+    *left = left.checked_sub(value.len()).ok_or(too_large)?;
+    Ok(value)
+}
+
+fn resolve_pairs(
+    config: &RunConfig,
+    pairs: &[(String, String)],
+    left: &mut usize,
+) -> Result<Vec<(String, String)>> {
+    let mut resolve = |word| resolve(config, word, left);
+    pairs.iter().map(|(name, value)| Ok((resolve(name)?, resolve(value)?))).collect()
+}
+
+fn variable(env: &[String], name: &str) -> Option<String> {
+    let mut entries = env.iter().rev().filter_map(|entry| entry.split_once('='));
+    entries.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+}
+
+fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|entry| entry.split('=').next() == Some(name)) {
+        Some(found) => *found = entry,
+        None => env.push(entry),
+    }
+}
+
+fn expose(config: &mut RunConfig, texts: &[String], left: &mut usize) -> Result<()> {
+    let mut ports_left = limits::PORTS;
+    for text in texts {
+        // A variable may hold several.
+        let resolved = resolve(config, text, left)?;
+        for port in lex::words(&resolved) {
+            let (first, last, protocol) = ports(port)?;
+            let count = usize::from(last - first) + 1;
+            ports_left = ports_left
+                .checked_sub(count)
+                .ok_or(Error::TooLarge { what: "number of ports", limit: limits::PORTS })?;
+            for number in first..=last {
+                config.exposed_ports.insert(format!("{number}/{protocol}"), nothing());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `80`, `80/udp` or `8000-8010/tcp`.
+fn ports(text: &str) -> Result<(u16, u16, &'static str)> {
+    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = ["tcp", "udp", "sctp"].into_iter().find(|known| protocol.eq_ignore_ascii_case(known));
+    let protocol = protocol.ok_or_else(|| Error::value("invalid proto", text))?;
+    let invalid = || Error::value("invalid containerPort", numbers);
+    let number = |text: &str| text.parse::<u16>().ok().filter(|_| !text.starts_with('+')).ok_or_else(invalid);
+    let (first, last) = match numbers.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(numbers)?, number(numbers)?),
+    };
+    if first > last { Err(invalid()) } else { Ok((first, last, protocol)) }
+}
+
+fn stop_signal(config: &RunConfig, text: &str, left: &mut usize) -> Result<String> {
+    let signal = resolve(config, text, left)?;
+    if signal::is_signal(&signal) { Ok(signal) } else { Err(Error::value("invalid signal", &signal)) }
+}
+
+/// Relative to the one before.
+fn working_directory(config: &RunConfig, text: &str, left: &mut usize) -> Result<String> {
+    let path = resolve(config, text, left)?;
+    if path.is_empty() {
+        return Err(Error::syntax("cannot normalize nothing"));
+    }
+    let whole = if path.starts_with('/') { path } else { format!("{}/{path}", config.working_dir) };
+    let mut parts = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn healthcheck(health: &Health) -> Healthcheck {
+    Healthcheck {
+        test: health.test.clone(),
+        interval: health.interval,
+        timeout: health.timeout,
+        start_period: health.start_period,
+        start_interval: health.start_interval,
+        retries: health.retries,
+        other: Map::new(),
+    }
+}
+
+fn nothing() -> Value {
+    Value::Object(Map::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse_changes;
+    use serde_json::json;
+
+    fn applied(before: Value, changes: &[&str]) -> Result<Value> {
+        let mut config: RunConfig = serde_json::from_value(before).unwrap();
+        apply_all(&mut config, &parse_changes(changes)?)?;
+        Ok(serde_json::to_value(config).unwrap())
+    }
+
+    #[test]
+    fn instructions_change_the_configuration() {
+        let cases: Vec<(Value, &[&str], Value)> = vec![
+            (json!({}), &["CMD a b"], json!({"Cmd": ["/bin/sh", "-c", "a b"]})),
+            (json!({}), &["CMD [\"a\"]"], json!({"Cmd": ["a"]})),
+            (json!({"Cmd": ["old"]}), &["CMD"], json!({})),
+            (
+                json!({"Shell": ["/bin/bash", "-lc"]}),
+                &["CMD a"],
+                json!({"Shell": ["/bin/bash", "-lc"], "Cmd": ["/bin/bash", "-lc", "a"]}),
+            ),
+            (json!({"Cmd": ["old"]}), &["ENTRYPOINT [\"e\"]"], json!({"Entrypoint": ["e"]})),
+            (
+                json!({"Cmd": ["old"]}),
+                &["CMD [\"new\"]", "ENTRYPOINT [\"e\"]"],
+                json!({"Entrypoint": ["e"], "Cmd": ["new"]}),
+            ),
+            (json!({"Entrypoint": ["old"]}), &["ENTRYPOINT []"], json!({})),
+            (
+                json!({"Env": ["A=1", "B=2"]}),
+                &["ENV A=x C='$A y' D=\"$A z\""],
+                json!({"Env": ["A=x", "B=2", "C=$A y", "D=1 z"]}),
+            ),
+            (json!({"Env": ["A=1"]}), &["ENV A $A:2", "ENV B=$A"], json!({"Env": ["A=1:2", "B=1:2"]})),
+            (
+                json!({"Labels": {"a": "1"}}),
+                &["LABEL a=2 \"b c\"=\"d\""],
+                json!({"Labels": {"a": "2", "b c": "d"}}),
+            ),
+            (
+                json!({"Env": ["P=81 82/udp"]}),
+                &["EXPOSE 80 $P 90-92/SCTP"],
+                json!({"Env": ["P=81 82/udp"], "ExposedPorts": {"80/tcp": {}, "81/tcp": {}, "82/udp": {}, "90/sctp": {}, "91/sctp": {}, "92/sctp": {}}}),
+            ),
+            (json!({}), &["ONBUILD RUN x", "ONBUILD RUN y"], json!({"OnBuild": ["RUN x", "RUN y"]})),
+            (json!({}), &["USER me", "STOPSIGNAL 9"], json!({"User": "me", "StopSignal": "9"})),
+            (json!({"Volumes": {"/a": {}}}), &["VOLUME /b"], json!({"Volumes": {"/a": {}, "/b": {}}})),
+            (json!({}), &["WORKDIR a", "WORKDIR ../b/./c//"], json!({"WorkingDir": "/b/c"})),
+            (json!({"WorkingDir": "/x"}), &["WORKDIR /"], json!({"WorkingDir": "/"})),
+            (
+                json!({}),
+                &["HEALTHCHECK --retries=2 CMD x"],
+                json!({"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Retries": 2}}),
+            ),
+        ];
+        for (before, changes, expected) in cases {
+            assert_eq!(applied(before, changes), Ok(expected), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        let doubling = vec!["ENV A=$A$A"; 60];
+        let many = (0..18).map(|_| "ENV A=$A$A").chain((0..100).map(|_| "LABEL a=$A")).collect();
+        let all = vec!["EXPOSE 0-65535 0-65535 0-65535 1"];
+        let cases: Vec<(Vec<&str>, &str)> = vec![
+            (vec!["EXPOSE x"], "invalid containerPort: x"),
+            (vec!["EXPOSE 65536"], "invalid containerPort: 65536"),
+            (vec!["EXPOSE 9-8"], "invalid containerPort: 9-8"),
+            (vec!["EXPOSE 80/http"], "invalid proto: 80/http"),
+            (vec!["STOPSIGNAL NOPE"], "invalid signal: NOPE"),
+            (vec!["VOLUME $NOTHING"], "VOLUME specified can not be an empty string"),
+            (vec!["USER ${A"], "syntax error: missing '}' in substitution: unexpected end of statement"),
+            (all, "number of ports is larger than the 196608 allowed"),
+            (many, "sum of all values, in bytes, is larger than the 8388608 allowed"),
+            (doubling, "value, in bytes, is larger than the 262144 allowed"),
+        ];
+        for (changes, expected) in cases {
+            let error = applied(json!({"Env": ["A=1"]}), &changes).unwrap_err();
+            assert_eq!(error.to_string(), expected, "{:?}", changes[0]);
+        }
+    }
+}

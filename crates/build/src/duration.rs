@@ -1,0 +1,73 @@
+//! Durations as Go writes them: `1h30m`, `1.5s`, `300ms`.
+
+use crate::error::{Error, Result};
+
+const UNITS: [(&str, f64); 8] =
+    [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
+
+/// Reads a duration, in nanoseconds.
+pub(crate) fn parse(text: &str) -> Result<i64> {
+    let invalid = || Error::value("invalid duration", text);
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(0);
+    }
+    let mut total = 0.0;
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|next: char| !next.is_ascii_digit() && next != '.').ok_or_else(invalid)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|next: char| next.is_ascii_digit() || next == '.').unwrap_or(rest.len());
+        let unit = UNITS.iter().find(|(name, _)| *name == &rest[..letters]).ok_or_else(invalid)?;
+        total += number * unit.1;
+        rest = &rest[letters..];
+    }
+    let total = if negative { -total } else { total };
+    // 2^63 ns are 292 years.
+    if total.abs() >= 9.2e18 {
+        return Err(invalid());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "fractions of a nanosecond do not count, and the rest fits"
+    )]
+    Ok(total.round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_go_s() {
+        let cases = [
+            ("0", Some(0)),
+            ("1ns", Some(1)),
+            ("300ms", Some(300_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            (".5s", Some(500_000_000)),
+            ("1h30m", Some(5_400_000_000_000)),
+            ("1m0.25s", Some(60_250_000_000)),
+            ("2µs", Some(2000)),
+            ("-3s", Some(-3_000_000_000)),
+            ("", None),
+            ("-", None),
+            ("5", None),
+            ("s", None),
+            ("1d", None),
+            ("1..5s", None),
+            ("1s ", None),
+            ("ä", None),
+            ("9999999h", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).ok(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Variables, quotes and escapes of a word, as a shell treats them.
+//!
+//! `$NAME`, `${NAME}`, and with a default or demand: `${NAME-word}`, `${NAME:-word}`, `+` and `?` likewise.
+
+use crate::error::{Error, Result};
+use crate::lex::ESCAPE;
+use crate::limits;
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// What `word` stands for. `lookup` has the value of a variable, where it is set.
+pub(crate) fn expand(word: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
+    let mut expander = Expander { rest: word.chars().peekable(), lookup, depth: 0 };
+    expander.until(None)
+}
+
+struct Expander<'a> {
+    rest: Peekable<Chars<'a>>,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    depth: usize,
+}
+
+impl Expander<'_> {
+    /// Reads up to `end`, which is consumed, or to the end of the text.
+    fn until(&mut self, end: Option<char>) -> Result<String> {
+        let mut value = String::new();
+        while let Some(character) = self.rest.next() {
+            if Some(character) == end {
+                return Ok(value);
+            }
+            match character {
+                '\'' => self.single_quoted(&mut value)?,
+                '"' => self.double_quoted(&mut value)?,
+                '$' => value.push_str(&self.variable()?),
+                ESCAPE => value.extend(self.rest.next()),
+                other => value.push(other),
+            }
+            check_length(&value)?;
+        }
+        match end {
+            None => Ok(value),
+            Some(end) => Err(Error::syntax(format!(
+                "syntax error: missing '{end}' in substitution: unexpected end of statement"
+            ))),
+        }
+    }
+
+    fn single_quoted(&mut self, value: &mut String) -> Result<()> {
+        for character in self.rest.by_ref() {
+            if character == '\'' {
+                return Ok(());
+            }
+            value.push(character);
+        }
+        Err(Error::syntax("unexpected end of statement while looking for matching single-quote"))
+    }
+
+    /// An escape counts only in front of what would mean something here.
+    fn double_quoted(&mut self, value: &mut String) -> Result<()> {
+        while let Some(character) = self.rest.next() {
+            match character {
+                '"' => return Ok(()),
+                '$' => value.push_str(&self.variable()?),
+                ESCAPE => match self.rest.next() {
+                    Some(next @ ('"' | '$' | ESCAPE)) => value.push(next),
+                    next => {
+                        value.push(ESCAPE);
+                        value.extend(next);
+                    }
+                },
+                other => value.push(other),
+            }
+            check_length(value)?;
+        }
+        Err(Error::syntax("unexpected end of statement while looking for matching double-quote"))
+    }
+
+    /// What stands behind a `$`.
+    fn variable(&mut self) -> Result<String> {
+        if self.rest.next_if_eq(&'{').is_some() {
+            return self.braced();
+        }
+        let name = self.name();
+        if name.is_empty() {
+            return Ok("$".to_owned());
+        }
+        Ok((self.lookup)(&name).unwrap_or_default())
+    }
+
+    fn braced(&mut self) -> Result<String> {
+        let name = self.name();
+        if name.is_empty() {
+            return Err(Error::syntax("syntax error: bad substitution"));
+        }
+        let value = (self.lookup)(&name);
+        let colon = self.rest.next_if_eq(&':').is_some();
+        let modifier = match self.rest.next() {
+            Some('}') if !colon => return Ok(value.unwrap_or_default()),
+            Some(modifier @ ('-' | '+' | '?')) => modifier,
+            Some(other) => {
+                let colon = if colon { ":" } else { "" };
+                return Err(Error::syntax(format!("unsupported modifier ({colon}{other}) in substitution")));
+            }
+            None => {
+                return Err(Error::syntax(
+                    "syntax error: missing '}' in substitution: unexpected end of statement",
+                ));
+            }
+        };
+        let word = self.nested_word()?;
+        // With a colon an empty value is as good as none.
+        let set = value.filter(|value| !colon || !value.is_empty());
+        match (modifier, set) {
+            ('-', None) | ('+', Some(_)) => Ok(word),
+            ('-' | '?', Some(value)) => Ok(value),
+            ('+', None) => Ok(String::new()),
+            _ => Err(Error::syntax(format!(
+                "{name}: {}",
+                if word.is_empty() { "not allowed to be unset" } else { &word }
+            ))),
+        }
+    }
+
+    fn nested_word(&mut self) -> Result<String> {
+        if self.depth >= limits::NESTING {
+            return Err(Error::TooLarge { what: "depth of variables", limit: limits::NESTING });
+        }
+        self.depth += 1;
+        let word = self.until(Some('}'));
+        self.depth -= 1;
+        word
+    }
+
+    /// A name, a single digit, or one of the shell's special parameters, which are never set here.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        if let Some(special) =
+            self.rest.next_if(|next| next.is_ascii_digit() || matches!(next, '@' | '*' | '#'))
+        {
+            name.push(special);
+            return name;
+        }
+        while let Some(next) = self.rest.next_if(|next| next.is_ascii_alphanumeric() || *next == '_') {
+            name.push(next);
+        }
+        name
+    }
+}
+
+fn check_length(value: &str) -> Result<()> {
+    if value.len() <= limits::VALUE {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what: "value, in bytes,", limit: limits::VALUE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup(name: &str) -> Option<String> {
+        match name {
+            "A" => Some("one".to_owned()),
+            "B" => Some("two words".to_owned()),
+            "E" => Some(String::new()),
+            "Q" => Some("'$A'".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn words_mean_what_a_shell_makes_of_them() {
+        let cases = [
+            ("plain", "plain"),
+            ("$A", "one"),
+            ("x${A}y", "xoney"),
+            ("$A$B", "onetwo words"),
+            ("$A.b", "one.b"),
+            ("$MISSING", ""),
+            ("'$A'", "$A"),
+            (r#""$A""#, "one"),
+            (r#"a"b c"d"#, "ab cd"),
+            (r"\$A", "$A"),
+            (r"a\ b\\", r"a b\"),
+            (r#""\$A\"\\\n""#, r#"$A"\\n"#),
+            (r"end\", "end"),
+            ("$", "$"),
+            ("a$ b", "a$ b"),
+            ("$Q", "'$A'"),
+            ("${MISSING:-x}", "x"),
+            ("${E:-x}", "x"),
+            ("${E-x}", ""),
+            ("${A:-x}", "one"),
+            ("${A:+x}", "x"),
+            ("${MISSING:+x}", ""),
+            ("${E+x}", "x"),
+            ("${MISSING:-${A}-'b c'}", "one-b c"),
+            ("${A?no}", "one"),
+            ("$1x", "x"),
+            ("äö$A", "äöone"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(expand(word, &lookup).unwrap(), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_or_is_too_much_is_refused() {
+        let deep = "${X:-".repeat(100);
+        let large = "$A".repeat(200_000);
+        let cases = [
+            ("'a", "matching single-quote"),
+            ("\"a", "matching double-quote"),
+            ("${A", "missing '}'"),
+            ("${A:-b", "missing '}'"),
+            ("${}", "bad substitution"),
+            ("${A!b}", "unsupported modifier (!)"),
+            ("${A:}", "unsupported modifier (:})"),
+            ("${MISSING?need it}", "MISSING: need it"),
+            ("${E:?}", "E: not allowed to be unset"),
+            (&deep, "larger"),
+            (&large, "larger"),
+        ];
+        for (word, expected) in cases {
+            let error = expand(word, &lookup).unwrap_err().to_string();
+            assert!(error.contains(expected), "{word:.40}: {error}");
+        }
+    }
+}

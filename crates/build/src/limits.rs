@@ -1,0 +1,18 @@
+//! The bounds of this crate, each with what it protects against.
+
+/// Longest text of instructions, in bytes.
+pub const TEXT: usize = 1 << 20;
+
+/// Longest value that variables may expand to, in bytes: `ENV A=$A$A` doubles with every line. Twice what Linux passes
+/// to a program as one string (`MAX_ARG_STRLEN`).
+pub const VALUE: usize = 256 << 10;
+
+/// Most ports that one instruction exposes: all of three protocols.
+pub const PORTS: usize = 3 * 65536;
+
+/// Variables within each other's default values: `${A:-${B:-…}}`.
+pub const NESTING: usize = 32;
+
+/// All values together that variables expand to, in bytes: `LABEL a=$A b=$A …` multiplies. Image configurations end at
+/// 8 MiB.
+pub const VALUES: usize = 8 << 20;
