@@ -57,15 +57,17 @@ fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
     let options = SecurityOptions::parse(&settings.host.security_opt)?;
     match options.seccomp {
         SeccompChoice::Unconfined => Ok(None),
-        SeccompChoice::Default => Ok(shared.filter(None, &capabilities).ok()),
+        SeccompChoice::Default => shared.filter(None, &capabilities).map(Some),
         SeccompChoice::Profile(profile) => shared.filter(Some(&profile), &capabilities).map(Some),
     }
 }
 
-/// Resolves a profile for a set of capabilities.
+/// Resolves a profile for a set of capabilities on this machine.
 pub(crate) fn resolve_filter(profile: Option<&str>, capabilities: &[String]) -> Result<Seccomp> {
-    let _ = (profile, capabilities, seccomp::compile);
-    Err(Error::Invalid("filters are not supported yet".to_owned()))
+    let refused = |error: coracle_runtime::Error| Error::Invalid(format!("seccomp profile: {}", error.chain()));
+    let kernel = seccomp::profile::KernelVersion::running().map_err(refused)?;
+    let profile = profile.unwrap_or(seccomp::default_profile());
+    seccomp::profile::resolve(profile, capabilities, seccomp::Machine::native(), kernel).map_err(refused)
 }
 
 type Opened = (Device, Option<DeviceRule>);

@@ -1,0 +1,201 @@
+//! Every option of dockerd, in one table: what becomes of it here. The parser, the configuration file and the
+//! documentation are all made of it.
+
+/// What an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// A value, once.
+    Value,
+    /// A value each time it is given.
+    List,
+    /// Nothing, or `=true` or `=false`.
+    Switch,
+}
+
+/// What becomes of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It does what it says.
+    Honoured,
+    /// It is so anyway, or has nothing to act on; the text says why.
+    AlreadyTrue(&'static str),
+    /// The engine does not start with it; the text says why, or what to do instead.
+    Refused(&'static str),
+}
+
+/// One option of dockerd.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opt {
+    /// Its long name.
+    pub(crate) name: &'static str,
+    /// Its letter.
+    pub(crate) short: Option<char>,
+    /// What it takes.
+    pub(crate) takes: Takes,
+    /// What becomes of it.
+    pub(crate) verdict: Verdict,
+}
+
+impl Opt {
+    /// Its name in the configuration file.
+    pub(crate) fn key(&self) -> &'static str {
+        match self.name {
+            "host" => "hosts",
+            "label" => "labels",
+            "registry-mirror" => "registry-mirrors",
+            "insecure-registry" => "insecure-registries",
+            "authorization-plugin" => "authorization-plugins",
+            "add-runtime" => "runtimes",
+            "log-opt" => "log-opts",
+            "dns-opt" => "dns-opts",
+            "exec-opt" => "exec-opts",
+            "storage-opt" => "storage-opts",
+            "default-ulimit" => "default-ulimits",
+            "default-address-pool" => "default-address-pools",
+            "default-network-opt" => "default-network-opts",
+            "node-generic-resource" => "node-generic-resources",
+            "host-gateway-ip" => "host-gateway-ips",
+            "cdi-spec-dir" => "cdi-spec-dirs",
+            "feature" => "features",
+            name => name,
+        }
+    }
+}
+
+const fn option(name: &'static str, short: Option<char>, takes: Takes, verdict: Verdict) -> Opt {
+    Opt { name, short, takes, verdict }
+}
+
+use Takes::{List, Switch, Value};
+use Verdict::{AlreadyTrue, Honoured, Refused};
+
+/// The table, in the order of dockerd's own help.
+pub(crate) const TABLE: &[Opt] = &[
+    option("add-runtime", None, List, Refused("other OCI runtimes come later; the engine's own is always there")),
+    option("allow-direct-routing", None, Switch, Refused("unpublished ports stay unreachable from other machines; publish the port")),
+    option("authorization-plugin", None, List, Refused("plugins are not supported; guard the socket's group")),
+    option("bip", None, Value, Honoured),
+    option("bip6", None, Value, Refused("IPv6 networks come later")),
+    option("bridge", Some('b'), Value, Honoured),
+    option("bridge-accept-fwmark", None, Value, Refused("packets are told apart by interface")),
+    option("cdi-spec-dir", None, List, Refused("CDI devices come later; name devices with --device")),
+    option("cgroup-parent", None, Value, Honoured),
+    option("config-file", None, Value, Honoured),
+    option("containerd", None, Value, AlreadyTrue("there is no containerd")),
+    option("containerd-namespace", None, Value, AlreadyTrue("there is no containerd")),
+    option("containerd-plugins-namespace", None, Value, AlreadyTrue("there is no containerd")),
+    option("cpu-rt-period", None, Value, Refused("set --cpu-rt-period on the container")),
+    option("cpu-rt-runtime", None, Value, Refused("set --cpu-rt-runtime on the container")),
+    option("cri-containerd", None, Switch, Refused("the CRI comes later")),
+    option("data-root", None, Value, Honoured),
+    option("debug", Some('D'), Switch, Honoured),
+    option("default-address-pool", None, List, Refused("networks besides the default one come later; use --bip for that")),
+    option("default-cgroupns-mode", None, Value, Refused("private is the default; choose with --cgroupns on the container")),
+    option("default-gateway", None, Value, Refused("the bridge's address is the gateway; use --bip")),
+    option("default-gateway-v6", None, Value, Refused("IPv6 networks come later")),
+    option("default-ipc-mode", None, Value, Refused("private is the default; choose with --ipc on the container")),
+    option("default-network-opt", None, List, Refused("networks besides the default one come later")),
+    option("default-runtime", None, Value, Refused("the engine's own runtime is the only one yet")),
+    option("default-shm-size", None, Value, Refused("64 MiB is the default; choose with --shm-size on the container")),
+    option("default-ulimit", None, List, Refused("choose with --ulimit on the container")),
+    option("dns", None, List, Honoured),
+    option("dns-opt", None, List, Honoured),
+    option("dns-search", None, List, Honoured),
+    option("exec-opt", None, List, Refused("cgroups are managed as files; there is no systemd driver yet")),
+    option("exec-root", None, Value, Honoured),
+    option("experimental", None, Switch, AlreadyTrue("no feature is behind this switch")),
+    option("feature", None, List, AlreadyTrue("no feature is behind a switch")),
+    option("firewall-backend", None, Value, AlreadyTrue("nftables, over netlink")),
+    option("fixed-cidr", None, Value, Refused("the whole network of --bip is given out")),
+    option("fixed-cidr-v6", None, Value, Refused("IPv6 networks come later")),
+    option("group", Some('G'), Value, Honoured),
+    option("host", Some('H'), List, Honoured),
+    option("host-gateway-ip", None, List, Refused("host-gateway is the bridge's address")),
+    option("http-proxy", None, Value, Refused("the engine fetches nothing yet")),
+    option("https-proxy", None, Value, Refused("the engine fetches nothing yet")),
+    option("icc", None, Switch, AlreadyTrue("containers on one network reach each other; --icc=false comes later")),
+    option("init", None, Switch, Honoured),
+    option("init-path", None, Value, AlreadyTrue("the runtime is the init; nothing is mounted for it")),
+    option("insecure-registry", None, List, Honoured),
+    option("ip", None, Value, Refused("name the host's address with -p ADDRESS:PORT:PORT")),
+    option("ip-forward", None, Switch, AlreadyTrue("packets of containers are forwarded")),
+    option("ip-forward-no-drop", None, Switch, AlreadyTrue("the policy of other tables is never changed")),
+    option("ip-masq", None, Switch, AlreadyTrue("containers reach other machines through NAT")),
+    option("ip6tables", None, Switch, AlreadyTrue("no table but the engine's own is written")),
+    option("iptables", None, Switch, AlreadyTrue("no table but the engine's own is written, and two rules where Docker's would drop our traffic")),
+    option("ipv6", None, Switch, Refused("IPv6 networks come later")),
+    option("label", None, List, Honoured),
+    option("live-restore", None, Switch, AlreadyTrue("containers never notice their engine's end")),
+    option("log-driver", None, Value, Honoured),
+    option("log-format", None, Value, Honoured),
+    option("log-level", Some('l'), Value, Honoured),
+    option("log-opt", None, List, Honoured),
+    option("max-concurrent-downloads", None, Value, Refused("registries come later")),
+    option("max-concurrent-uploads", None, Value, Refused("registries come later")),
+    option("max-download-attempts", None, Value, Refused("registries come later")),
+    option("metrics-addr", None, Value, Refused("metrics come later")),
+    option("mtu", None, Value, Honoured),
+    option("network-control-plane-mtu", None, Value, AlreadyTrue("there is no control plane between machines")),
+    option("no-new-privileges", None, Switch, Refused("choose with --security-opt no-new-privileges on the container")),
+    option("no-proxy", None, Value, Refused("the engine fetches nothing yet")),
+    option("node-generic-resource", None, List, Refused("there is no swarm")),
+    option("pidfile", Some('p'), Value, Honoured),
+    option("raw-logs", None, Switch, Honoured),
+    option("registry-mirror", None, List, Honoured),
+    option("rootless", None, Switch, Refused("rootless containers come later")),
+    option("seccomp-profile", None, Value, Refused("choose with --security-opt seccomp=FILE on the container")),
+    option("selinux-enabled", None, Switch, Refused("SELinux labels come later")),
+    option("shutdown-timeout", None, Value, AlreadyTrue("containers are not stopped when the engine ends")),
+    option("storage-driver", Some('s'), Value, AlreadyTrue("overlay is the only one")),
+    option("storage-opt", None, List, Refused("overlay has no options here")),
+    option("swarm-default-advertise-addr", None, Value, Refused("there is no swarm")),
+    option("tls", None, Switch, Honoured),
+    option("tlscacert", None, Value, Refused("TLS comes later")),
+    option("tlscert", None, Value, Refused("TLS comes later")),
+    option("tlskey", None, Value, Refused("TLS comes later")),
+    option("tlsverify", None, Switch, Refused("TLS comes later; use a unix socket or ssh")),
+    option("userland-proxy", None, Switch, AlreadyTrue("ports are translated by the kernel; no process stands between")),
+    option("userland-proxy-path", None, Value, AlreadyTrue("there is no proxy")),
+    option("userns-remap", None, Value, Refused("user namespaces come later")),
+    option("validate", None, Switch, Honoured),
+];
+
+/// The options as a page for people.
+pub(crate) fn page() -> String {
+    let mut text = String::from(
+        "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason. The same \
+         names (some of them in the plural, as Docker has them) stand in the configuration file, \
+         `/etc/coracle/daemon.json` or `--config-file`.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
+    );
+    for option in TABLE {
+        let verdict = match option.verdict {
+            Honoured => "honoured".to_owned(),
+            AlreadyTrue(why) => format!("already true: {why}"),
+            Refused(why) => format!("refused: {why}"),
+        };
+        let short = option.short.map(|letter| format!("`-{letter}`, ")).unwrap_or_default();
+        text.push_str(&format!("| {short}`--{}` | `{}` | {verdict} |\n", option.name, option.key()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_in_the_documentation_is_made_of_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/user/daemon-options.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), page(), "UPDATE=1 cargo test writes it anew");
+    }
+
+    #[test]
+    fn names_and_keys_are_unique() {
+        let names: std::collections::BTreeSet<_> = TABLE.iter().map(|option| option.name).collect();
+        let keys: std::collections::BTreeSet<_> = TABLE.iter().map(Opt::key).collect();
+        assert_eq!((names.len(), keys.len()), (TABLE.len(), TABLE.len()));
+    }
+}

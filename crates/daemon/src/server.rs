@@ -1,0 +1,127 @@
+//! Connections and requests: the version is taken off the path, the route answers, failures become documents.
+
+use crate::answer::{self, Answer, Body};
+use crate::error::Failure;
+use crate::{hijack, routes};
+use coracle_api::{ApiVersion, Query, version};
+use coracle_engine::Engine;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What every route can reach.
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) settings: crate::config::Settings,
+}
+
+/// A request whose version and path were taken apart.
+pub(crate) struct Call {
+    pub(crate) context: Arc<Context>,
+    pub(crate) version: ApiVersion,
+    pub(crate) query: Query,
+    pub(crate) request: Request<Incoming>,
+}
+
+impl Call {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.context.engine
+    }
+}
+
+/// Serves one connection until it is closed.
+pub(crate) async fn serve<S>(context: Arc<Context>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // A client that closes in the middle of its first request has nothing to be told.
+    let Ok(stream) = hijack::accept(stream).await else { return };
+    let service = service_fn(move |request| respond(Arc::clone(&context), request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn respond(context: Arc<Context>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    use futures_util::FutureExt;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answered = AssertUnwindSafe(dispatch(context, request)).catch_unwind().await;
+    let answer = answered.unwrap_or_else(|_| {
+        tracing::error!(%method, path, "a request made the engine panic");
+        Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the engine failed at this request; its log says how"))
+    });
+    let mut response = answer.unwrap_or_else(|failure| {
+        tracing::debug!(%method, path, status = failure.status.as_u16(), message = failure.message, "refused");
+        answer::failure(&failure)
+    });
+    add_headers(&mut response);
+    Ok(response)
+}
+
+fn add_headers(response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (version::API_VERSION_HEADER, ApiVersion::MAX.to_string()),
+        (version::OS_TYPE_HEADER, "linux".to_owned()),
+        (version::EXPERIMENTAL_HEADER, "false".to_owned()),
+        ("Server", format!("Coracle/{} (linux)", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let name = hyper::header::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Answer {
+    let full = request.uri().path().to_owned();
+    let (asked, path) = ApiVersion::split_path(&full);
+    let version = asked.unwrap_or(ApiVersion::MAX);
+    if version < ApiVersion::MIN {
+        return Err(Failure::invalid(format!(
+            "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
+            ApiVersion::MIN
+        )));
+    }
+    if version > ApiVersion::MAX {
+        return Err(Failure::invalid(format!(
+            "client version {version} is too new. Maximum supported API version is {}",
+            ApiVersion::MAX
+        )));
+    }
+    check_type(&request)?;
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    routes::route(Call { context, version, query, request }, &segments).await
+}
+
+fn decode(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// Bodies are JSON unless a route takes archives; Docker refuses other types.
+fn check_type(request: &Request<Incoming>) -> Result<(), Failure> {
+    let path = request.uri().path();
+    let archives = ["/images/load", "/images/create", "/build", "/archive"];
+    if archives.iter().any(|end| path.ends_with(end)) {
+        return Ok(());
+    }
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let plain = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let fine = matches!(plain.as_str(), "" | "application/json" | "text/plain");
+    if fine || !hyper::body::Body::size_hint(request.body()).exact().is_none_or(|size| size > 0) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'")))
+}
