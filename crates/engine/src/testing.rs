@@ -25,24 +25,19 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) async fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap()).await
+        Closed(tempfile::tempdir().unwrap()).open().await
     }
 
-    async fn open(dir: TempDir) -> Self {
-        let store = Arc::new(Store::open(dir.path()).unwrap());
-        let index = Arc::new(Index::open(dir.path()).await.unwrap());
-        let events = Arc::new(Bus::new());
-        let images = Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await.unwrap();
-        let volumes =
-            Volumes::open(dir.path(), Arc::clone(&store), index, Arc::clone(&events)).await.unwrap();
-        Self { store, events, images, volumes, dir }
+    /// Everything is closed, as when an engine ends.
+    pub(crate) fn close(self) -> Closed {
+        let Self { store, events, images, volumes, dir } = self;
+        drop((images, volumes, events, store));
+        Closed(dir)
     }
 
     /// The same data root as the next engine sees it.
     pub(crate) async fn reopen(self) -> Self {
-        let Self { store, events, images, volumes, dir } = self;
-        drop((images, volumes, events, store));
-        Self::open(dir).await
+        self.close().open().await
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
@@ -66,6 +61,22 @@ impl Field {
         let (past, _) = self.events.listen();
         let name = |event: &crate::events::Event| event.attributes.get("name").cloned().unwrap_or_default();
         past.iter().map(|event| (event.action.clone(), name(event))).collect()
+    }
+}
+
+/// A data root that nobody uses.
+pub(crate) struct Closed(TempDir);
+
+impl Closed {
+    pub(crate) async fn open(self) -> Field {
+        let dir = self.0;
+        let store = Arc::new(Store::open(dir.path()).unwrap());
+        let index = Arc::new(Index::open(dir.path()).await.unwrap());
+        let events = Arc::new(Bus::new());
+        let images = Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await.unwrap();
+        let volumes =
+            Volumes::open(dir.path(), Arc::clone(&store), index, Arc::clone(&events)).await.unwrap();
+        Field { store, events, images, volumes, dir }
     }
 }
 

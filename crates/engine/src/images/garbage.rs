@@ -93,22 +93,22 @@ impl Inner {
         Ok(freed)
     }
 
-    /// Frees what a removed image alone had; the layers that are gone, the topmost first. The caller has begun a change
+    /// Frees what a removed image alone had; the positions of the layers that are gone, the topmost first. The caller has begun a change
     /// and taken the image out of the catalogue.
-    pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<Digest>> {
+    pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
         if self.holds.any() {
             return Ok(Vec::new());
         }
         let freeing = || format!("free the content of image {}", image.id);
         let mut freed = Vec::new();
-        for layer in image.layers.iter().rev() {
+        for (position, layer) in image.layers.iter().enumerate().rev() {
             let diff_id = layer.diff_id;
             if self.read().users_of(&diff_id) > 0 || in_use.layer(&diff_id) {
                 continue;
             }
             let blob = self.store.find_layer(&diff_id).attempt(freeing)?.and_then(|layer| layer.blob);
             if self.store.remove_layer(&diff_id).attempt(freeing)? {
-                freed.push(diff_id);
+                freed.push(position);
             }
             if let Some(blob) = blob {
                 self.store.remove_blob(&blob.blob.digest).attempt(freeing)?;

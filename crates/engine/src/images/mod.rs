@@ -6,13 +6,31 @@
 //! of an archive mean is the store's business, and what a registry has the registry's.
 
 mod adopt;
+mod archives;
+mod body;
 mod catalogue;
+mod commit;
 mod garbage;
+mod history;
+mod import;
+mod list;
 mod lookup;
+mod prune;
 mod record;
+mod remove;
+#[cfg(test)]
+mod tests;
 
 pub use adopt::NewImage;
+pub use archives::{Loaded, Saving};
+pub use body::{BodyReader, BodySender, BodyWriter, Closed};
+pub use commit::CommitRequest;
 pub use garbage::{ContainerUse, Hold, InUse};
+pub use history::HistoryStep;
+pub use import::ImportRequest;
+pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use prune::{ImagesPruned, PruneRequest};
+pub use remove::{Deleted, RemoveOptions};
 
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::events::Bus;

@@ -33,10 +33,10 @@ pub(super) fn from_records(root: &Path, transaction: &Transaction<'_>) -> Result
     let rebuilding = || "make the index of the records".to_owned();
     let mut count = 0;
     for directory in entries(&root.join("containers")).attempt(rebuilding)? {
-        count += usize::from(report(&directory, container(transaction, &directory)));
+        count += usize::from(report(&directory, &container(transaction, &directory)));
     }
     for directory in entries(&root.join("volumes")).attempt(rebuilding)? {
-        count += usize::from(report(&directory, volume(transaction, &directory)));
+        count += usize::from(report(&directory, &volume(transaction, &directory)));
     }
     count += images(root, transaction)?;
     if count > 0 {
@@ -46,8 +46,8 @@ pub(super) fn from_records(root: &Path, transaction: &Transaction<'_>) -> Result
 }
 
 /// Whether a record was used.
-fn report(place: &Path, result: std::result::Result<(), String>) -> bool {
-    if let Err(reason) = &result {
+fn report<T>(place: &Path, result: &std::result::Result<T, String>) -> bool {
+    if let Err(reason) = result {
         tracing::error!(place = %place.display(), reason, "left alone, as it has no usable record");
     }
     result.is_ok()
@@ -84,10 +84,8 @@ fn images(root: &Path, transaction: &Transaction<'_>) -> Result<usize> {
         let directory = root.join("images").join(algorithm);
         for file in entries(&directory).attempt(|| "list the records of images".to_owned())? {
             let image = image(algorithm, &file);
-            if let Ok(image) = &image {
-                found.push(image.clone());
-            }
-            report(&file, image.map(drop));
+            report(&file, &image);
+            found.extend(image.ok());
         }
     }
     found.sort_by_key(|(last_tagged, _)| *last_tagged);

@@ -83,7 +83,8 @@ async fn everything_is_there_after_opening_again_and_after_losing_the_database()
     std::thread::scope(|scope| scope.spawn(|| stored(&index)).join().unwrap()).unwrap();
     drop(index);
 
-    let damage: [(&str, fn(&Path)); 5] = [
+    type Harm = fn(&Path);
+    let damage: [(&str, Harm); 5] = [
         ("nothing", |_| {}),
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("no database", |path| fs::write(path, "rubbish").unwrap()),
