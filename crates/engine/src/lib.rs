@@ -26,3 +26,28 @@ pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use launcher::find_runtime;
+
+/// The log of containers, as [`Engine::logs`] selects and gives it.
+pub mod logs {
+    pub use coracle_logfile::{Entry, Selection, Stream, Tail};
+}
+
+pub use coracle_store::{Change, ChangeKind, Progress};
+
+/// Takes over a descriptor that the parent of this process has left open for it.
+///
+/// # Errors
+/// When it is not open.
+pub fn take_inherited(number: u32) -> Result<std::os::fd::OwnedFd> {
+    use error::Attempt;
+    coracle_sys::process::take_inherited(number).attempt(|| format!("take over descriptor {number}"))
+}
+
+/// Keeps what this process was started with from every program that it starts (CVE-2024-21626).
+///
+/// # Errors
+/// On kernels before 5.11.
+pub fn keep_descriptors_private() -> Result<()> {
+    use error::Attempt;
+    coracle_sys::process::close_on_exec_from(3).attempt(|| "make inherited descriptors private".to_owned())
+}

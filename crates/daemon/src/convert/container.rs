@@ -125,7 +125,7 @@ pub(crate) fn mount(mount: &MountPoint) -> api::MountPoint {
         destination: mount.destination.clone(),
         driver: if mount.kind == "volume" { mount.driver.clone() } else { String::new() },
         mode: mount.mode.clone(),
-        rw: mount.writable,
+        writable: mount.writable,
         propagation: mount.propagation.clone(),
     }
 }

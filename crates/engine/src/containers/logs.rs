@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+/// Size of a file in bytes, and number of files, where nobody says otherwise.
+const DEFAULT: (u64, u32) = (20 << 20, 5);
+
 /// Most entries that are read in one go before the readers of the log are served.
 const BATCH: usize = 256;
 
@@ -19,6 +22,21 @@ const BATCH: usize = 256;
 /// # Errors
 /// [`Error::Unsupported`] for other drivers, [`Error::Invalid`] for options that make no sense.
 pub(crate) fn limits(settings: &LogSettings, config: &Config) -> Result<Option<(u64, u32)>> {
+    bounds(settings, (config.log_size, config.log_files))
+}
+
+/// The bounds that an engine's own options for logs come to, in bytes and files; nothing for no log at all.
+///
+/// # Errors
+/// As for a container's.
+pub fn log_limits(
+    driver: &str,
+    options: std::collections::BTreeMap<String, String>,
+) -> Result<Option<(u64, u32)>> {
+    bounds(&LogSettings { driver: driver.to_owned(), options }, DEFAULT)
+}
+
+fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<Option<(u64, u32)>> {
     match settings.driver.as_str() {
         "" | "json-file" | "local" => {}
         "none" => return Ok(None),
@@ -28,7 +46,6 @@ pub(crate) fn limits(settings: &LogSettings, config: &Config) -> Result<Option<(
             )));
         }
     }
-    let (mut size, mut files) = (config.log_size, config.log_files);
     for (key, value) in &settings.options {
         let invalid = || Error::Invalid(format!("invalid log option {key}={value}"));
         match key.as_str() {

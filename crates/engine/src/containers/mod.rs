@@ -16,6 +16,7 @@ mod mounts;
 mod names;
 mod network;
 mod oci_spec;
+mod paths;
 mod record;
 pub(crate) mod recover;
 pub(crate) mod registry;
@@ -24,6 +25,7 @@ pub mod settings;
 mod signals;
 mod start;
 pub mod state;
+mod usage;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,8 @@ pub use attach::{AttachSettings, Attached};
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
-pub use logs::LogStream;
+pub use logs::{LogStream, log_limits};
+pub use paths::Paths;
 pub use network::parse_port;
 pub use top::Top;
 

@@ -1,0 +1,301 @@
+//! `/containers/…`
+
+use super::streams;
+use crate::answer::{self, Answer};
+use crate::convert::{container, host_config, listing, settings, time};
+use crate::error::Failure;
+use crate::input;
+use crate::server::Call;
+use ::time::OffsetDateTime;
+use coracle_api::Filters;
+use coracle_api::container as api;
+use coracle_engine::ChangeKind;
+use coracle_engine::containers::WaitCondition;
+use coracle_engine::containers::settings::RestartPolicy;
+use coracle_engine::labels::LabelChoice;
+use coracle_spec::runtime::ConsoleSize;
+use hyper::{Method, StatusCode};
+
+pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
+    let method = call.request.method().clone();
+    match (&method, rest) {
+        (&Method::GET, ["json"]) => list(&call).await,
+        (&Method::POST, ["create"]) => create(call).await,
+        (&Method::POST, ["prune"]) => prune(&call).await,
+        (&Method::DELETE, [name]) => remove(&call, name).await,
+        (&Method::GET, [name, action]) => read(call, name, action).await,
+        (&Method::POST, [name, action]) => change(call, name, action).await,
+        (_, [_, "archive"]) => Err(super::later("copying files in and out of containers")),
+        (&Method::GET, [_, "attach", "ws"]) => Err(super::later("attaching over a web socket")),
+        _ => Err(super::not_found()),
+    }
+}
+
+async fn read(call: Call, name: &str, action: &str) -> Answer {
+    let engine = call.engine();
+    match action {
+        "json" => {
+            let description = engine.inspect(name)?;
+            let mut shown = container::inspect(engine, &description, call.version);
+            if call.query.is_on("size") {
+                let own = engine.size_of(&description).await?;
+                shown.size_rw = Some(i64::try_from(own).unwrap_or(i64::MAX));
+                let image = engine.images().resolve(&description.image.to_string()).await.map_or(0, |image| image.size);
+                shown.size_root_fs = Some(i64::try_from(image + own).unwrap_or(i64::MAX));
+            }
+            answer::ok(&shown)
+        }
+        "logs" => streams::logs(&call, name),
+        "top" => {
+            let top = engine.top(name, call.query.get("ps_args").unwrap_or("-ef")).await?;
+            answer::ok(&api::TopResponse { titles: top.titles, processes: top.processes })
+        }
+        "changes" => changes(&call, name).await,
+        "export" => streams::export(&call, name).await,
+        "archive" => Err(super::later("copying files out of containers")),
+        "stats" => Err(super::later("statistics of containers")),
+        _ => Err(super::not_found()),
+    }
+}
+
+async fn change(call: Call, name: &str, action: &str) -> Answer {
+    let query = call.query.clone();
+    let engine = call.engine();
+    let signal = query.get("signal");
+    match action {
+        "start" => answer::changed(engine.start(name).await?),
+        "stop" => answer::changed(engine.stop(name, seconds(&call)?, signal).await?),
+        "restart" => {
+            engine.restart(name, seconds(&call)?, signal).await?;
+            answer::done()
+        }
+        "kill" => {
+            engine.kill(name, signal.unwrap_or_default()).await?;
+            answer::done()
+        }
+        "pause" => {
+            engine.pause(name).await?;
+            answer::done()
+        }
+        "unpause" => {
+            engine.unpause(name).await?;
+            answer::done()
+        }
+        "rename" => {
+            let new = query.get("name").filter(|name| !name.is_empty());
+            let missing = || Failure::invalid("Neither old nor new names may be empty");
+            engine.rename(name, new.ok_or_else(missing)?).await?;
+            answer::done()
+        }
+        "resize" => {
+            engine.resize(name, size(&call)?).await?;
+            answer::empty(StatusCode::OK)
+        }
+        "wait" => wait(&call, name),
+        "attach" => streams::attach(call, name).await,
+        "update" => update(call, name).await,
+        "exec" => super::exec::create(call, name).await,
+        "copy" => Err(super::not_found()),
+        _ => Err(super::not_found()),
+    }
+}
+
+/// The time that a container has to stop; absent for its own.
+fn seconds(call: &Call) -> Result<Option<i64>, Failure> {
+    match call.query.get("t").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| Failure::invalid(format!("invalid number of seconds: {text:?}"))),
+    }
+}
+
+/// A terminal's size in the query.
+pub(super) fn size(call: &Call) -> Result<ConsoleSize, Failure> {
+    let number = |name: &str| {
+        let text = call.query.get(name).unwrap_or_default();
+        text.parse::<u16>().map_err(|_| Failure::invalid(format!("invalid terminal size {name}={text:?}")))
+    };
+    Ok(ConsoleSize { height: number("h")?, width: number("w")? })
+}
+
+/// The filters of a query.
+pub(super) fn filters(call: &Call) -> Result<Filters, Failure> {
+    Filters::parse(call.query.get("filters").unwrap_or_default())
+        .map_err(|error| Failure::invalid(format!("invalid filter: {error}")))
+}
+
+async fn list(call: &Call) -> Answer {
+    let engine = call.engine();
+    let filters = filters(call)?;
+    let limit = match call.query.get("limit").filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => {
+            let number: i64 = text.parse().map_err(|_| Failure::invalid(format!("invalid limit: {text:?}")))?;
+            usize::try_from(number).ok().filter(|limit| *limit > 0)
+        }
+    };
+    let mut images = std::collections::BTreeMap::new();
+    for wanted in filters.values("ancestor") {
+        if let Ok(image) = engine.images().resolve(wanted).await {
+            images.insert(wanted.to_owned(), image.id);
+        }
+    }
+    let of_image = |container: &coracle_engine::containers::Description, wanted: &str| {
+        images.get(wanted).is_some_and(|id| container.image == *id)
+    };
+    let mut found = listing::select(engine.list(), &filters, &of_image)?;
+    found.sort_by_key(|container| std::cmp::Reverse(container.created));
+    if !call.query.is_on("all") && limit.is_none() && !filters.has("status") && !filters.has("exited") {
+        found.retain(|container| {
+            container.state.status.is_up() || container.state.status.to_string() == "restarting"
+        });
+    }
+    found.truncate(limit.unwrap_or(usize::MAX));
+    let now = OffsetDateTime::now_utc();
+    let mut rows = Vec::with_capacity(found.len());
+    for container in &found {
+        let mut row = listing::summary(container, now);
+        if call.query.is_on("size") {
+            let own = engine.size_of(container).await?;
+            row.size_rw = i64::try_from(own).unwrap_or(i64::MAX);
+            let image = engine.images().resolve(&container.image.to_string()).await.map_or(0, |image| image.size);
+            row.size_root_fs = i64::try_from(image + own).unwrap_or(i64::MAX);
+        }
+        rows.push(row);
+    }
+    answer::ok(&rows)
+}
+
+async fn create(call: Call) -> Answer {
+    let (context, query) = (call.context, call.query);
+    let request: api::CreateRequest = input::required(call.request).await?;
+    if request.config.image.is_empty() {
+        return Err(Failure::invalid("no image was named"));
+    }
+    let settings = settings::settings(request)?;
+    let created = context.engine.create(query.get("name"), settings).await?;
+    let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
+    answer::json(StatusCode::CREATED, &response)
+}
+
+async fn remove(call: &Call, name: &str) -> Answer {
+    if call.query.is_on("link") {
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "links are not supported: containers find each other by name"));
+    }
+    call.engine().remove(name, call.query.is_on("force"), call.query.is_on("v")).await?;
+    answer::done()
+}
+
+fn wait(call: &Call, name: &str) -> Answer {
+    let condition = match call.query.get("condition").unwrap_or_default() {
+        "" | "not-running" => WaitCondition::NotRunning,
+        "next-exit" => WaitCondition::NextExit,
+        "removed" => WaitCondition::Removed,
+        other => return Err(Failure::invalid(format!("invalid condition: {other:?}"))),
+    };
+    let waiting = call.engine().wait(name, condition)?;
+    // The head goes out at once: clients start the container when they have seen it.
+    let body = futures_util::stream::once(async move {
+        let last = waiting.done().await;
+        let response = api::WaitResponse { status_code: i64::from(last.state.exit_code), error: None };
+        Ok(serde_json::to_vec(&response).unwrap_or_default().into())
+    });
+    Ok(answer::stream("application/json", body))
+}
+
+async fn changes(call: &Call, name: &str) -> Answer {
+    let changes = call.engine().changes(name).await?;
+    let shown: Vec<api::FilesystemChange> = changes
+        .iter()
+        .map(|change| api::FilesystemChange {
+            path: String::from_utf8_lossy(&change.path).into_owned(),
+            kind: match change.kind {
+                ChangeKind::Modified => api::ChangeKind::Modified,
+                ChangeKind::Added => api::ChangeKind::Added,
+                ChangeKind::Deleted => api::ChangeKind::Deleted,
+            },
+        })
+        .collect();
+    answer::ok(&shown)
+}
+
+/// What `update` can change: limits and the restart policy. A limit that is 0 stays as it is.
+async fn update(call: Call, name: &str) -> Answer {
+    let context = call.context;
+    let request: api::UpdateRequest = input::required(call.request).await?;
+    let policy = request.restart_policy.clone();
+    let policy = (!policy.name.is_empty()).then(|| host_config::host_settings(api::HostConfig { restart_policy: policy, ..Default::default() }));
+    let policy: Option<RestartPolicy> = policy.transpose()?.map(|host| host.restart);
+    let asked = host_config::resources(&request);
+    context
+        .engine
+        .update(name, move |settings| {
+            if let Some(policy) = policy {
+                settings.host.restart = policy;
+            }
+            merge(&mut settings.host.resources, asked);
+            Ok(())
+        })
+        .await?;
+    answer::ok(&api::UpdateResponse { warnings: Some(Vec::new()) })
+}
+
+fn merge(
+    own: &mut coracle_engine::containers::settings::Resources,
+    asked: coracle_engine::containers::settings::Resources,
+) {
+    let number = |own: &mut i64, asked: i64| {
+        if asked != 0 {
+            *own = asked;
+        }
+    };
+    number(&mut own.memory, asked.memory);
+    number(&mut own.memory_swap, asked.memory_swap);
+    number(&mut own.memory_reservation, asked.memory_reservation);
+    number(&mut own.cpu_shares, asked.cpu_shares);
+    number(&mut own.cpu_period, asked.cpu_period);
+    number(&mut own.cpu_quota, asked.cpu_quota);
+    number(&mut own.nano_cpus, asked.nano_cpus);
+    number(&mut own.cpu_realtime_period, asked.cpu_realtime_period);
+    number(&mut own.cpu_realtime_runtime, asked.cpu_realtime_runtime);
+    if asked.blkio_weight != 0 {
+        own.blkio_weight = asked.blkio_weight;
+    }
+    if asked.pids.is_some_and(|limit| limit != 0) {
+        own.pids = asked.pids;
+    }
+    for (own, asked) in [(&mut own.cpuset_cpus, asked.cpuset_cpus), (&mut own.cpuset_mems, asked.cpuset_mems)] {
+        if !asked.is_empty() {
+            *own = asked;
+        }
+    }
+}
+
+async fn prune(call: &Call) -> Answer {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&["until", "label", "label!"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    let until = until(&filters)?;
+    let labels = label_choice(&filters);
+    let pruned = call
+        .engine()
+        .prune_containers(|container| {
+            until.is_none_or(|until| container.created < until) && labels.matches(&container.settings.labels)
+        })
+        .await?;
+    answer::ok(&api::PruneResponse { containers_deleted: Some(pruned.removed), space_reclaimed: pruned.bytes })
+}
+
+/// The moment of an `until` filter.
+pub(super) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure> {
+    let Some(text) = filters.values("until").next() else { return Ok(None) };
+    time::read(text).map(Some).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
+}
+
+/// The labels that are wanted and unwanted.
+pub(super) fn label_choice(filters: &Filters) -> LabelChoice {
+    let read = |name: &str| {
+        filters.values(name).filter_map(|text| text.parse().ok()).collect()
+    };
+    LabelChoice { with: read("label"), without: read("label!") }
+}

@@ -1,0 +1,222 @@
+//! `/images/…` and `/commit`
+
+use super::containers::{filters, label_choice, until};
+use super::streams::received;
+use crate::answer::{self, Answer};
+use crate::convert::{image, settings};
+use crate::error::Failure;
+use crate::input;
+use crate::server::Call;
+use bytes::Bytes;
+use coracle_api::container as wire;
+use coracle_api::{ProgressMessage, image as api};
+use coracle_engine::images::{
+    BodyReader, BodyWriter, CommitRequest, ImageFilter, ImportRequest, PruneRequest, RemoveOptions,
+};
+use coracle_engine::{Error, Progress};
+use coracle_spec::{Platform, Reference, Tag};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use std::io;
+
+pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
+    let method = call.request.method().clone();
+    match (&method, rest) {
+        (&Method::GET, ["json"]) => list(&call),
+        (&Method::GET, ["get"]) => {
+            let names: Vec<String> = call.query.all("names").map(str::to_owned).collect();
+            save(&call, &names)
+        }
+        (&Method::GET, ["search"]) => Err(super::later("searching registries")),
+        (&Method::POST, ["create"]) => create(call).await,
+        (&Method::POST, ["load"]) => load(call).await,
+        (&Method::POST, ["prune"]) => prune(&call).await,
+        (&Method::GET, [name @ .., "json"]) => {
+            let found = call.engine().images().resolve(&name.join("/")).await?;
+            answer::ok(&image::inspect(&found, call.version))
+        }
+        (&Method::GET, [name @ .., "history"]) => {
+            let steps = call.engine().images().history(&name.join("/")).await?;
+            answer::ok(&steps.iter().map(image::history).collect::<Vec<_>>())
+        }
+        (&Method::GET, [name @ .., "get"]) => save(&call, &[name.join("/")]),
+        (&Method::POST, [name @ .., "tag"]) => tag(&call, &name.join("/")).await,
+        (&Method::POST, [_, .., "push"]) => Err(super::later("pushing to registries")),
+        (&Method::DELETE, [_, ..]) => remove(&call, &rest.join("/")).await,
+        _ => Err(super::not_found()),
+    }
+}
+
+fn list(call: &Call) -> Answer {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&["dangling", "label", "before", "since", "reference", "until"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    let filter = ImageFilter {
+        all: call.query.is_on("all"),
+        dangling: filters.values("dangling").next().map(|text| matches!(text, "1" | "true")),
+        references: filters.values("reference").map(str::to_owned).collect(),
+        labels: label_choice(&filters).with,
+        before: filters.values("before").next().map(str::to_owned),
+        since: filters.values("since").next().map(str::to_owned),
+        until: until(&filters)?,
+    };
+    let found = call.engine().images().list(&filter)?;
+    answer::ok(&found.iter().map(|summary| image::summary(summary, call.version)).collect::<Vec<_>>())
+}
+
+/// A name with a tag that stands apart, as several endpoints have it; nothing for an image without a name.
+fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>, Failure> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let invalid = |_| Failure::invalid("invalid reference format");
+    let reference: Reference = name.parse().map_err(invalid)?;
+    let reference = match tag.filter(|tag| !tag.is_empty()) {
+        Some(tag) => reference.with_tag(tag.parse::<Tag>().map_err(invalid)?),
+        None => reference.or_latest(),
+    };
+    Ok(Some(reference))
+}
+
+async fn tag(call: &Call, name: &str) -> Answer {
+    let reference = reference(call.query.get("repo"), call.query.get("tag"))?;
+    let reference = reference.ok_or_else(|| Failure::invalid("invalid reference format: no name was given"))?;
+    call.engine().images().tag(name, reference).await?;
+    answer::empty(StatusCode::CREATED)
+}
+
+async fn remove(call: &Call, name: &str) -> Answer {
+    let options = RemoveOptions { force: call.query.is_on("force"), keep_parents: call.query.is_on("noprune") };
+    let deleted = call.engine().images().remove(name, options, call.engine().image_users()).await?;
+    answer::ok(&deleted.iter().map(image::deleted).collect::<Vec<_>>())
+}
+
+async fn prune(call: &Call) -> Answer {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&["dangling", "until", "label", "label!"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    let request = PruneRequest {
+        all: filters.values("dangling").any(|text| matches!(text, "0" | "false")),
+        until: until(&filters)?,
+        labels: label_choice(&filters),
+    };
+    let pruned = call.engine().images().prune(request, call.engine().image_users()).await?;
+    let deleted = pruned.deleted.iter().map(image::deleted).collect();
+    answer::ok(&api::PruneResponse { images_deleted: Some(deleted), space_reclaimed: pruned.bytes })
+}
+
+/// A request's body, for a reader that blocks.
+fn reader(request: Request<Incoming>) -> BodyReader {
+    let (sender, reader) = BodyReader::channel();
+    tokio::spawn(async move {
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    if sender.send(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => return sender.fail(io::Error::other(error)).await,
+            }
+        }
+        sender.finish().await;
+    });
+    reader
+}
+
+/// Import, and the pull that comes later.
+async fn create(call: Call) -> Answer {
+    if let Some(image) = call.query.get("fromImage") {
+        let text = format!(
+            "pulling {image} is not supported yet by this engine: bring the image with 'docker load' or 'docker import'"
+        );
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    let source = call.query.get("fromSrc").unwrap_or_default();
+    if source != "-" {
+        return Err(super::later("importing from an address"));
+    }
+    let platform = call.query.get("platform").filter(|text| !text.is_empty());
+    let platform = platform.map(str::parse::<Platform>).transpose();
+    let request = ImportRequest {
+        reference: reference(call.query.get("repo"), call.query.get("tag"))?,
+        message: call.query.get("message").unwrap_or_default().to_owned(),
+        changes: call.query.all("changes").map(str::to_owned).collect(),
+        platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
+    };
+    let context = call.context;
+    let id = context.engine.images().import(reader(call.request), request).await?;
+    let line = ProgressMessage { status: id.to_string(), ..ProgressMessage::default() };
+    Ok(answer::stream("application/json", futures_util::stream::once(std::future::ready(Ok(json_line(&line))))))
+}
+
+fn json_line(message: &ProgressMessage) -> Bytes {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.extend(b"\r\n");
+    line.into()
+}
+
+/// Nothing is told of the way, only of the end.
+struct Quiet;
+
+impl Progress for Quiet {
+    fn advanced(&mut self, _: &str, _: u64, _: u64) {}
+}
+
+async fn load(call: Call) -> Answer {
+    let context = call.context;
+    let loaded = context.engine.images().load(reader(call.request), Quiet).await?;
+    let mut lines = Vec::new();
+    for image in &loaded {
+        for (reference, before) in &image.moved {
+            let text = format!(
+                "The image {} already exists, renaming the old one with ID {before} to empty string\n",
+                reference.familiar()
+            );
+            lines.push(ProgressMessage::stream(text));
+        }
+        for reference in &image.references {
+            lines.push(ProgressMessage::stream(format!("Loaded image: {}\n", reference.familiar())));
+        }
+        if image.references.is_empty() {
+            lines.push(ProgressMessage::stream(format!("Loaded image ID: {}\n", image.id)));
+        }
+    }
+    let lines: Vec<io::Result<Bytes>> = lines.iter().map(|line| Ok(json_line(line))).collect();
+    Ok(answer::stream("application/json", futures_util::stream::iter(lines)))
+}
+
+fn save(call: &Call, names: &[String]) -> Answer {
+    let saving = call.engine().images().save(names)?;
+    let (writer, receiver) = BodyWriter::channel();
+    tokio::spawn(async move {
+        // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.
+        if let Err(error) = saving.write(writer).await {
+            tracing::warn!(error = error.chain(), "saving images ended early");
+        }
+    });
+    Ok(answer::stream("application/x-tar", received(receiver)))
+}
+
+/// `POST /commit`
+pub(super) async fn commit(call: Call) -> Answer {
+    let (context, query) = (call.context, call.query);
+    let config: wire::Config = input::document(call.request).await?;
+    let name = query.get("container").unwrap_or_default();
+    let container = context.engine.inspect(name)?;
+    let changes = query.all("changes").flat_map(str::lines).map(str::to_owned).filter(|line| !line.is_empty());
+    let request = CommitRequest {
+        container: container.as_ref().clone(),
+        reference: reference(query.get("repo"), query.get("tag"))?,
+        author: query.get("author").unwrap_or_default().to_owned(),
+        comment: query.get("comment").unwrap_or_default().to_owned(),
+        changes: changes.collect(),
+        settings: (config != wire::Config::default()).then(|| settings::config(config)),
+    };
+    let id = context.engine.commit(name, query.is_on_or_absent("pause"), request).await;
+    let id = id.map_err(|error: Error| Failure::from(error))?;
+    answer::json(StatusCode::CREATED, &wire::CommitResponse { id: id.to_string() })
+}

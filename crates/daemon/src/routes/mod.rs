@@ -1,0 +1,58 @@
+//! From a method and a path to what is done: one table, a file for each area.
+
+mod containers;
+mod exec;
+mod images;
+pub(crate) mod networks;
+mod streams;
+mod system;
+mod volumes;
+
+use crate::answer::Answer;
+use crate::error::Failure;
+use crate::server::Call;
+use hyper::{Method, StatusCode};
+
+/// Answers a call.
+pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
+    let method = call.request.method().clone();
+    let get = method == Method::GET;
+    match (method.as_str(), segments) {
+        ("GET" | "HEAD", ["_ping"]) => system::ping(get),
+        ("GET", ["version"]) => system::version(),
+        ("GET", ["info"]) => system::info(&call),
+        ("GET", ["events"]) => streams::events(call),
+        ("GET", ["system", "df"]) => system::disk_usage(&call).await,
+        ("POST", ["auth"]) => Err(later("signing in to registries")),
+        ("POST", ["build" | "session" | "grpc"]) => Err(later("building images")),
+        ("POST", ["build", "prune"]) => system::prune_build_cache(),
+        ("POST", ["commit"]) => images::commit(call).await,
+        ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),
+        ("GET", ["distribution", ..]) => Err(later("asking registries")),
+        ("GET", ["swarm"] | ["nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(no_swarm()),
+        ("POST", ["swarm" | "services" | "secrets" | "configs" | "nodes", ..]) => Err(no_swarm()),
+        (_, ["containers", rest @ ..]) => containers::route(call, rest).await,
+        (_, ["exec", rest @ ..]) => exec::route(call, rest).await,
+        (_, ["images", rest @ ..]) => images::route(call, rest).await,
+        (_, ["volumes", rest @ ..]) => volumes::route(call, rest).await,
+        (_, ["networks", rest @ ..]) => networks::route(call, rest).await,
+        _ => Err(not_found()),
+    }
+}
+
+/// Nothing is served at this path.
+fn not_found() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// Docker does it, and this engine will.
+fn later(what: &str) -> Failure {
+    Failure::new(StatusCode::NOT_IMPLEMENTED, format!("{what} is not supported yet by this engine"))
+}
+
+fn no_swarm() -> Failure {
+    Failure::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not a swarm manager. This engine does not take part in swarms.",
+    )
+}

@@ -1,0 +1,182 @@
+//! `/_ping`, `/version`, `/info`, `/system/df`
+
+use crate::answer::{self, Answer, bytes};
+use crate::convert::{image, listing, time};
+use crate::server::Call;
+use ::time::OffsetDateTime;
+use coracle_api::ApiVersion;
+use coracle_api::system as api;
+use coracle_engine::containers::state::Status;
+use coracle_engine::images::ImageFilter;
+use coracle_engine::volumes::VolumeFilter;
+use hyper::Response;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use std::fs;
+
+pub(super) fn ping(body: bool) -> Answer {
+    let mut response = Response::new(bytes(if body { "OK" } else { "" }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert("Swarm", HeaderValue::from_static("inactive"));
+    // The classic builder: clients with a BuildKit of their own ask nothing of the engine.
+    headers.insert("Builder-Version", HeaderValue::from_static("1"));
+    Ok(response)
+}
+
+pub(super) fn version() -> Answer {
+    let own = env!("CARGO_PKG_VERSION").to_owned();
+    let details = [
+        ("ApiVersion", ApiVersion::MAX.to_string()),
+        ("MinAPIVersion", ApiVersion::MIN.to_string()),
+        ("Arch", architecture()),
+        ("Os", "linux".to_owned()),
+        ("KernelVersion", kernel()),
+    ];
+    answer::ok(&api::Version {
+        platform: api::PlatformName { name: "Coracle".to_owned() },
+        components: vec![api::Component {
+            name: "Engine".to_owned(),
+            version: own.clone(),
+            details: Some(details.map(|(key, value)| (key.to_owned(), value)).into()),
+        }],
+        version: own,
+        api_version: ApiVersion::MAX.to_string(),
+        min_api_version: ApiVersion::MIN.to_string(),
+        os: "linux".to_owned(),
+        arch: architecture(),
+        kernel_version: kernel(),
+        ..api::Version::default()
+    })
+}
+
+/// The architecture by Go's name for it.
+fn architecture() -> String {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+    .to_owned()
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn line_of(path: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().trim_matches('"').to_owned())
+}
+
+pub(super) fn info(call: &Call) -> Answer {
+    let engine = call.engine();
+    let (config, settings) = (engine.config(), &call.context.settings);
+    let containers = engine.list();
+    let count = |test: &dyn Fn(Status) -> bool| {
+        i64::try_from(containers.iter().filter(|container| test(container.state.status)).count()).unwrap_or(0)
+    };
+    let images = engine.images().list(&ImageFilter::default())?;
+    let memory = line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
+    let mirrors = settings.registry_mirrors.clone();
+    answer::ok(&api::Info {
+        id: config.engine_id(),
+        containers: count(&|_| true),
+        containers_running: count(&|status| status == Status::Running),
+        containers_paused: count(&|status| status == Status::Paused),
+        containers_stopped: count(&|status| !status.is_up()),
+        images: i64::try_from(images.len()).unwrap_or(0),
+        driver: "overlay2".to_owned(),
+        driver_status: vec![["Native Overlay Diff".to_owned(), "true".to_owned()]],
+        plugins: api::Plugins {
+            volume: vec!["local".to_owned()],
+            network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
+            authorization: None,
+            log: ["json-file", "local"].map(str::to_owned).to_vec(),
+        },
+        memory_limit: true,
+        swap_limit: true,
+        cpu_cfs_period: true,
+        cpu_cfs_quota: true,
+        cpu_shares: true,
+        cpu_set: true,
+        pids_limit: true,
+        ipv4_forwarding: true,
+        debug: settings.debug,
+        oom_kill_disable: engine.cgroup_version() == "1",
+        system_time: time::write(Some(OffsetDateTime::now_utc())),
+        logging_driver: "json-file".to_owned(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: engine.cgroup_version().to_owned(),
+        kernel_version: kernel(),
+        operating_system: line_of("/etc/os-release", "PRETTY_NAME=").unwrap_or_else(|| "Linux".to_owned()),
+        os_version: line_of("/etc/os-release", "VERSION_ID=").unwrap_or_default(),
+        os_type: "linux".to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: Some(api::RegistryConfig {
+            insecure_registry_cidrs: vec!["127.0.0.0/8".to_owned()],
+            index_configs: settings
+                .insecure_registries
+                .iter()
+                .map(|name| (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() }))
+                .collect(),
+            mirrors: Some(mirrors),
+            ..api::RegistryConfig::default()
+        }),
+        cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
+        mem_total: memory.unwrap_or(0).saturating_mul(1024),
+        docker_root_dir: config.data_root.display().to_string(),
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        labels: config.labels.clone(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtimes: [("coracle".to_owned(), api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() })].into(),
+        default_runtime: "coracle".to_owned(),
+        swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
+        live_restore_enabled: true,
+        init_binary: "coracle-runtime".to_owned(),
+        security_options: ["name=seccomp,profile=builtin", "name=cgroupns"].map(str::to_owned).to_vec(),
+        ..api::Info::default()
+    })
+}
+
+pub(super) async fn disk_usage(call: &Call) -> Answer {
+    let engine = call.engine();
+    let usage = engine.images().usage()?;
+    let containers = engine.list();
+    let users = |id: &coracle_spec::Digest| containers.iter().filter(|container| container.image == *id).count();
+    let images = usage.images.iter().map(|summary| {
+        let mut row = image::summary(summary, call.version);
+        row.containers = i64::try_from(users(&summary.id)).unwrap_or(0);
+        row.shared_size = i64::try_from(summary.shared_size).unwrap_or(i64::MAX);
+        row
+    });
+    let mut rows = Vec::new();
+    for container in &containers {
+        let mut row = listing::summary(container, OffsetDateTime::now_utc());
+        row.size_rw = i64::try_from(engine.size_of(container).await?).unwrap_or(i64::MAX);
+        rows.push(row);
+    }
+    let sizes = engine.volumes().sizes().await?;
+    let volumes = engine.volumes().list(&VolumeFilter::default(), &|_| false);
+    let volumes = volumes.iter().map(|volume| {
+        let mut row = super::volumes::shown(volume);
+        row.usage_data = Some(coracle_api::volume::VolumeUsage {
+            ref_count: i64::try_from(engine.volume_users(&volume.name).len()).unwrap_or(0),
+            size: sizes.get(&volume.name).map_or(-1, |size| i64::try_from(*size).unwrap_or(i64::MAX)),
+        });
+        row
+    });
+    answer::ok(&api::DiskUsage {
+        layers_size: i64::try_from(usage.layers_size).unwrap_or(i64::MAX),
+        images: Some(images.collect()),
+        containers: Some(rows),
+        volumes: Some(volumes.collect()),
+        build_cache: Some(Vec::new()),
+    })
+}
+
+/// There is no build cache yet, so there is nothing to remove.
+pub(super) fn prune_build_cache() -> Answer {
+    answer::ok(&api::BuildPruneResponse { caches_deleted: Some(Vec::new()), space_reclaimed: 0 })
+}

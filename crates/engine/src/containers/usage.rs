@@ -1,0 +1,111 @@
+//! Which images, layers and volumes containers need.
+
+use super::Description;
+use super::registry::Container;
+use crate::engine::{Engine, Shared};
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::images::{CommitRequest, ContainerUse, InUse};
+use coracle_spec::Digest;
+use std::sync::Arc;
+
+struct Uses(Arc<Shared>);
+
+impl Uses {
+    fn all(&self) -> Vec<Arc<Description>> {
+        self.0.containers.all().iter().map(Container::describe).collect()
+    }
+}
+
+impl InUse for Uses {
+    fn image(&self, id: &Digest) -> Option<ContainerUse> {
+        let mut users: Vec<_> = self.all().into_iter().filter(|container| container.image == *id).collect();
+        // One that runs forbids more than one that does not.
+        users.sort_by_key(|container| !container.state.status.is_up());
+        users.first().map(|container| ContainerUse {
+            container: container.id.short().to_owned(),
+            running: container.state.status.is_up(),
+        })
+    }
+
+    fn layer(&self, diff_id: &Digest) -> bool {
+        self.all().iter().any(|container| container.layers.contains(diff_id))
+    }
+}
+
+/// Containers that were removed, and the bytes that came free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Ids.
+    pub removed: Vec<String>,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// What containers need of images, for those who remove images.
+    pub fn image_users(&self) -> Arc<dyn InUse> {
+        Arc::new(Uses(Arc::clone(&self.shared)))
+    }
+
+    /// Ids of the containers that have a volume.
+    pub fn volume_users(&self, name: &str) -> Vec<String> {
+        self.shared.volume_users(name, None)
+    }
+
+    /// How many bytes a container has written over its image.
+    ///
+    /// # Errors
+    /// When its files cannot be counted.
+    pub async fn size_of(&self, container: &Description) -> Result<u64> {
+        let (store, id) = (Arc::clone(&self.shared.store), container.id.clone());
+        blocking(move || store.snapshot_size(&id).attempt(|| format!("count the files of container {id}"))).await?
+    }
+
+    /// Makes an image of a container, which is paused meanwhile if `pause`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for changes that are none.
+    pub async fn commit(&self, name: &str, pause: bool, request: CommitRequest) -> Result<Digest> {
+        let container = self.inspect(name)?;
+        let paused = pause && container.state.status == super::state::Status::Running;
+        if paused {
+            self.pause(container.id.as_str()).await?;
+        }
+        let image = self.images().commit(request).await;
+        if paused {
+            match self.unpause(container.id.as_str()).await {
+                // It was killed meanwhile.
+                Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let image = image?;
+        self.shared.tell_of(&container, "commit", &[("imageID", &image.to_string())]);
+        Ok(image)
+    }
+
+    /// Removes the containers that do not run and that `chosen` chooses.
+    ///
+    /// # Errors
+    /// The first failure, after everything that can be removed is.
+    pub async fn prune_containers(&self, chosen: impl Fn(&Description) -> bool) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        let mut failure = None;
+        for container in self.list() {
+            if container.state.status.is_up() || !chosen(&container) {
+                continue;
+            }
+            let size = self.size_of(&container).await.unwrap_or(0);
+            match self.remove(container.id.as_str(), false, false).await {
+                Ok(()) => {
+                    pruned.bytes += size;
+                    pruned.removed.push(container.id.to_string());
+                }
+                // Started, or removed by somebody else, in the meantime.
+                Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(pruned), Err)
+    }
+}
