@@ -15,3 +15,9 @@ pub(crate) const INDEX_COMMITS: u32 = 2000;
 
 /// Depth of a tree in a volume that is measured or copied. Each level holds two descriptors at most.
 pub(crate) const VOLUME_DEPTH: usize = 2048;
+
+/// Chunks of a streamed body that wait between a connection and a thread.
+pub(crate) const BODY_CHUNKS: usize = 8;
+
+/// Bytes that are gathered into one chunk where a thread writes small pieces.
+pub(crate) const BODY_CHUNK: usize = 64 << 10;

@@ -100,6 +100,7 @@ impl Inner {
         if name.digest().is_some() {
             return Err(Error::Invalid("refusing to create a tag with a digest reference".to_owned()));
         }
+        refuse_ambiguous(&name)?;
         let name = lookup::key(name);
         let _change = self.change();
         let known = self.find(image)?;
@@ -107,6 +108,15 @@ impl Inner {
         self.tell(&known, "tag", &name.familiar());
         Ok(())
     }
+}
+
+/// Refuses `sha256:TAG`, which would look like an id.
+pub(super) fn refuse_ambiguous(name: &Reference) -> Result<()> {
+    if matches!(name.familiar_name().as_str(), "sha256" | "sha512") {
+        let text = "refusing to create an ambiguous tag using digest algorithm as name";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// What is known of an image that has no name yet.

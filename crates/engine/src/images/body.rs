@@ -3,14 +3,10 @@
 //! A stream that ends without [`BodySender::finish`], because its client went or failed, ends with an error on the other
 //! side: half an archive is never taken for a whole one.
 
+use crate::limits::{BODY_CHUNK, BODY_CHUNKS};
 use bytes::Bytes;
 use std::io::{self, Read, Write};
 use tokio::sync::mpsc;
-
-/// Chunks that may wait.
-const CHUNKS: usize = 8;
-/// Bytes that are gathered into one chunk where small pieces are written.
-const CHUNK: usize = 64 << 10;
 
 /// The async end of what a blocking thread reads.
 #[derive(Debug)]
@@ -32,7 +28,7 @@ pub struct Closed;
 impl BodyReader {
     /// A new pair of ends.
     pub fn channel() -> (BodySender, Self) {
-        let (sender, chunks) = mpsc::channel(CHUNKS);
+        let (sender, chunks) = mpsc::channel(BODY_CHUNKS);
         (BodySender(sender), Self { chunks, current: Bytes::new(), ended: false })
     }
 }
@@ -97,7 +93,7 @@ impl BodyWriter {
     /// A new pair of ends. The receiver ends when the writer is dropped; whether it was whole is what the writing call
     /// returns.
     pub fn channel() -> (Self, mpsc::Receiver<Bytes>) {
-        let (chunks, receiver) = mpsc::channel(CHUNKS);
+        let (chunks, receiver) = mpsc::channel(BODY_CHUNKS);
         (Self { chunks, gathered: Vec::new() }, receiver)
     }
 }
@@ -105,7 +101,7 @@ impl BodyWriter {
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= CHUNK {
+        if self.gathered.len() >= BODY_CHUNK {
             self.flush()?;
         }
         Ok(bytes.len())
@@ -176,7 +172,7 @@ mod tests {
 
         let (mut writer, receiver) = BodyWriter::channel();
         drop(receiver);
-        let error = tokio::task::spawn_blocking(move || writer.write_all(&[0; 2 * CHUNK]))
+        let error = tokio::task::spawn_blocking(move || writer.write_all(&[0; 2 * BODY_CHUNK]))
             .await
             .unwrap()
             .unwrap_err();

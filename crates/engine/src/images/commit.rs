@@ -1,6 +1,6 @@
 //! What a container wrote becomes an image.
 
-use super::import::{changed, now, refuse_digest};
+use super::import::{changed, check_name, now};
 use super::{Images, Inner, of_store};
 use crate::containers::Description;
 use crate::containers::settings::{HealthCheck, Settings};
@@ -35,7 +35,7 @@ impl Images {
     pub async fn commit(&self, request: CommitRequest) -> Result<Digest> {
         let asked = request.settings.as_ref().map(run_config).unwrap_or_default();
         let run = merged(changed(asked, &request.changes)?, run_config(&request.container.settings));
-        refuse_digest(request.reference.as_ref())?;
+        check_name(request.reference.as_ref())?;
         self.run(move |inner| inner.commit(request, run)).await
     }
 }

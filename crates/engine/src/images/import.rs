@@ -1,5 +1,6 @@
 //! A tar of a root file system becomes an image of one layer.
 
+use super::adopt::refuse_ambiguous;
 use super::{Images, Inner, NewImage, of_store};
 use crate::error::{Error, Result};
 use coracle_build::{apply_all, parse_changes};
@@ -35,7 +36,7 @@ impl Images {
         request: ImportRequest,
     ) -> Result<Digest> {
         let run = changed(RunConfig::default(), &request.changes)?;
-        refuse_digest(request.reference.as_ref())?;
+        check_name(request.reference.as_ref())?;
         self.run(move |inner| inner.import(archive, request, run)).await
     }
 }
@@ -97,13 +98,13 @@ pub(super) fn changed(mut base: RunConfig, changes: &[String]) -> Result<RunConf
     Ok(base)
 }
 
-pub(super) fn refuse_digest(reference: Option<&Reference>) -> Result<()> {
-    match reference {
-        Some(reference) if reference.digest().is_some() => {
-            Err(Error::Invalid("cannot import digest reference".to_owned()))
-        }
-        _ => Ok(()),
+/// Refuses what no new image can be called.
+pub(super) fn check_name(reference: Option<&Reference>) -> Result<()> {
+    let Some(reference) = reference else { return Ok(()) };
+    if reference.digest().is_some() {
+        return Err(Error::Invalid("cannot import digest reference".to_owned()));
     }
+    refuse_ambiguous(reference)
 }
 
 /// As image configurations have it.

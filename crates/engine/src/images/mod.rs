@@ -112,6 +112,14 @@ impl Images {
         blocking(move || inner.image(&known)).await?
     }
 
+    /// The id of an image, named as in [`Images::resolve`], from memory.
+    ///
+    /// # Errors
+    /// As [`Images::resolve`].
+    pub fn find_id(&self, name: &str) -> Result<Digest> {
+        self.0.find(name).map(|known| known.id)
+    }
+
     /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.
     pub(crate) fn hold(&self) -> Hold {
         self.0.holds.hold()

@@ -145,6 +145,8 @@ async fn a_name_moves_from_image_to_image() {
     field.images.tag(&second.short(), reference("foo")).await.unwrap();
     let error = field.images.tag("foo", reference(&format!("x@{first}"))).await.unwrap_err();
     assert_eq!(error.to_string(), "refusing to create a tag with a digest reference");
+    let error = field.images.tag("foo", reference("sha256:abc")).await.unwrap_err();
+    assert_eq!(error.to_string(), "refusing to create an ambiguous tag using digest algorithm as name");
     assert!(matches!(field.images.tag("none", reference("x")).await, Err(Error::NotFound { .. })));
     let told = field.told();
     assert_eq!(told[told.len() - 1], ("tag".to_owned(), "foo:latest".to_owned()));
@@ -153,6 +155,7 @@ async fn a_name_moves_from_image_to_image() {
     for round in 0..3 {
         for (name, id) in [("foo", second), ("bar", second), ("reg.example/x/y:v1", first)] {
             assert_eq!(field.images.resolve(name).await.unwrap().id, id, "{name} in round {round}");
+            assert_eq!(field.images.find_id(name).unwrap(), id);
         }
         field = match round {
             1 => {

@@ -5,8 +5,9 @@ use crate::error::{Attempt, Error, Result};
 use coracle_sys::atomic;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use rustix::fs::Mode;
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -99,6 +100,9 @@ fn open_file(root: &Path, migrations: &[&str]) -> Result<Connection> {
 
 fn connect(path: &Path) -> Result<Connection> {
     let opening = || format!("open {}", path.display());
+    // Records hold environments, and so passwords. The files beside it get the same mode (SQLite, `findCreateFileMode`).
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).attempt(opening)?;
+    file.set_permissions(Permissions::from_mode(0o600)).attempt(opening)?;
     let connection = Connection::open(path).attempt(opening)?;
     for (pragma, value) in [
         ("journal_mode", "WAL"),

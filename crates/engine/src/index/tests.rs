@@ -3,6 +3,8 @@
 use super::*;
 use coracle_spec::Digest;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 fn root() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -27,6 +29,20 @@ fn row(content: &str, references: &[&str]) -> ImageRow {
         id: Digest::of(content.as_bytes()),
         record: format!(r#"{{"last_tagged":{}}}"#, content.len()),
         references,
+    }
+}
+
+#[tokio::test]
+async fn only_root_reads_what_may_be_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = root();
+    fs::write(dir.path().join("meta.db"), "").unwrap();
+    let index = Index::open(dir.path()).await.unwrap();
+    let id = ContainerId::random();
+    put(&index, dir.path(), &id, "web", Durability::Durable).await.unwrap();
+    for name in ["meta.db", "meta.db-wal", "meta.db-shm", &format!("containers/{id}/record.json")] {
+        let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
 
@@ -84,11 +100,15 @@ async fn everything_is_there_after_opening_again_and_after_losing_the_database()
     drop(index);
 
     type Harm = fn(&Path);
-    let damage: [(&str, Harm); 5] = [
+    let damage: [(&str, Harm); 6] = [
         ("nothing", |_| {}),
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("no database", |path| fs::write(path, "rubbish").unwrap()),
         ("empty", |path| fs::write(path, "").unwrap()),
+        ("cut off", |path| {
+            let content = fs::read(path).unwrap();
+            fs::write(path, &content[..content.len() / 2]).unwrap();
+        }),
         ("damaged inside", |path| {
             let mut content = fs::read(path).unwrap();
             let length = content.len();
@@ -113,4 +133,47 @@ async fn everything_is_there_after_opening_again_and_after_losing_the_database()
     });
     assert!(aside.count() >= 2);
     assert!(dir.path().join("volumes/stranger").exists());
+}
+
+/// Where the writer below finds its data root; it does nothing without.
+const ROOT: &str = "CORACLE_TEST_INDEX_ROOT";
+
+/// Not a test of its own: adds containers, saying each that was answered, until it is killed.
+#[tokio::test]
+#[ignore = "run by the test below, in a process of its own"]
+async fn writer_that_is_killed() {
+    let Some(root) = std::env::var_os(ROOT) else { return };
+    let index = Index::open(Path::new(&root)).await.unwrap();
+    for number in 0.. {
+        let durability = if number % 10 == 9 { Durability::Durable } else { Durability::Deferred };
+        let (id, name) = (ContainerId::random(), format!("c-{number}"));
+        index.put_container(&id, &name.parse().unwrap(), record(&id, &name), durability).await.unwrap();
+        rustix::io::write(rustix::stdio::stdout(), format!("{id}\n").as_bytes()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_when_the_process_was_killed() {
+    let dir = root();
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "index::tests::writer_that_is_killed", "--ignored", "--nocapture"])
+        .env(ROOT, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let mut answered = Vec::new();
+    for line in lines.map_while(std::io::Result::ok) {
+        answered.extend(line.parse::<ContainerId>());
+        if answered.len() == 500 {
+            writer.kill().unwrap();
+        }
+    }
+    writer.wait().unwrap();
+    assert!(answered.len() >= 500, "the writer ended early");
+    let index = Index::open(dir.path()).await.unwrap();
+    let there = index.containers().await.unwrap();
+    for id in answered {
+        assert!(there.iter().any(|record| record.contains(id.as_str())), "{id} was answered and is gone");
+    }
 }

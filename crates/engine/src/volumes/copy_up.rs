@@ -3,6 +3,7 @@
 use super::{DATA, Inner, Volumes, copy};
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_spec::Digest;
+use coracle_sys::error::Context;
 use coracle_sys::rooted::Root;
 use coracle_sys::{atomic, mount};
 use rustix::fs::{Mode, OFlags, RenameFlags};
@@ -43,12 +44,15 @@ impl Inner {
         let lowers = self.store.lowers(layers).attempt(copying)?;
         let image = self.open_image(&lowers).attempt(copying)?;
         let Some(source) = open_source(&image, path)? else { return Ok(()) };
+        // Most images have nothing but the directory: no need to sync the whole file system for that.
+        if is_empty(source.as_fd()).attempt(copying)? {
+            return adopt_attributes(source.as_fd(), target.as_fd()).attempt(copying);
+        }
         self.fill(&directory, source.as_fd(), target.as_fd()).attempt(copying)
     }
 
     /// The merged layers, the topmost first, mounted nowhere and read-only.
     fn open_image(&self, lowers: &[PathBuf]) -> coracle_sys::Result<Root> {
-        use coracle_sys::error::Context;
         let open = |path: &PathBuf| Root::open(path).map(Root::into_fd);
         let mut layers = lowers.iter().map(open).collect::<coracle_sys::Result<Vec<_>>>()?;
         // An overlay without an upper directory wants two lower ones at least. The mount keeps it, not the name.
@@ -67,7 +71,6 @@ impl Inner {
         source: BorrowedFd<'_>,
         target: BorrowedFd<'_>,
     ) -> coracle_sys::Result<()> {
-        use coracle_sys::error::Context;
         let staging = directory.join(COPYING);
         // What an engine left that was killed here.
         atomic::discard(&staging, self.root.join("trash"))?;
@@ -85,10 +88,15 @@ impl Inner {
             )
             .context("renameat2", name.to_string_lossy())?;
         }
-        copy::attributes(source, target)?;
-        rustix::fs::fsync(target).context("fsync", "volume")?;
+        adopt_attributes(source, target)?;
         atomic::discard(&staging, self.root.join("trash")).map(drop)
     }
+}
+
+/// The volume's directory is as the image's, durably.
+fn adopt_attributes(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> coracle_sys::Result<()> {
+    copy::attributes(source, target)?;
+    rustix::fs::fsync(target).context("fsync", "volume")
 }
 
 /// What the image has at `path`; `None` when it has nothing.
@@ -105,7 +113,6 @@ fn open_source(image: &Root, path: &str) -> Result<Option<OwnedFd>> {
 }
 
 fn open_directory(path: &Path) -> coracle_sys::Result<File> {
-    use coracle_sys::error::Context;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).context("open", path.display()).map(File::from)
 }

@@ -222,6 +222,25 @@ async fn an_empty_volume_begins_with_what_the_image_has() {
 }
 
 #[tokio::test]
+async fn an_empty_directory_of_the_image_gives_its_owner_and_mode() {
+    let field = Field::new().await;
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_path("data/").unwrap();
+    header.set_mode(0o750);
+    header.set_uid(70);
+    header.set_gid(71);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &[][..]).unwrap();
+    let layer = field.layer(&builder.into_inner().unwrap());
+    let volume = field.volumes.create(named("data")).await.unwrap();
+    field.volumes.copy_up("data", &[layer], "/data").await.unwrap();
+    let root = fs::metadata(&volume.mountpoint).unwrap();
+    assert_eq!((root.mode() & 0o7777, root.uid(), root.gid()), (0o750, 70, 71));
+}
+
+#[tokio::test]
 async fn attributes_and_holes_are_copied() {
     let field = Field::new().await;
     let layer = field.layer(&archive(&[("data/file", "content")]));
