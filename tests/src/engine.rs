@@ -25,6 +25,8 @@ struct Process {
     child: Child,
     subnet: Subnet,
     more: Vec<String>,
+    /// The firewall's table before the first container.
+    table: String,
 }
 
 /// An address range that no other engine on the machine uses, for as long as this is held.
@@ -64,17 +66,20 @@ impl Engine {
     pub fn start_with(arguments: &[&str]) -> Self {
         let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
         let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
-        let engine = match std::env::var("TARGET") {
+        let mut engine = match std::env::var("TARGET") {
             Ok(host) => Self { place, host, process: None, prefix },
             Err(_) => {
                 let host = format!("unix://{}", place.path().join("socket").display());
                 let more: Vec<String> = arguments.iter().map(ToString::to_string).collect();
                 let subnet = Subnet::reserve();
                 let child = spawn(place.path(), &host, &subnet, &more);
-                Self { place, host, process: Some(Process { child, subnet, more }), prefix }
+                Self { place, host, process: Some(Process { child, subnet, more, table: String::new() }), prefix }
             }
         };
         engine.wait_until_it_answers();
+        if let Some(process) = &mut engine.process {
+            process.table = leftovers::table(engine.place.path());
+        }
         engine.import_small();
         engine
     }
@@ -234,10 +239,12 @@ impl Engine {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = process.child.wait().unwrap();
         let found = leftovers::find(self.place.path());
+        let table = leftovers::table(self.place.path());
         leftovers::remove_bridge(bridge.as_deref());
         if !std::thread::panicking() {
             assert!(status.success(), "the engine ended with {status}:\n{}", self.log());
             assert_eq!(found, Vec::<String>::new(), "left behind");
+            assert_eq!(table, process.table, "the firewall is as it was before the first container");
         }
     }
 }

@@ -31,7 +31,6 @@ pub fn find(place: &Path) -> Vec<String> {
     };
     look("mount", &fs::read_to_string("/proc/self/mountinfo").unwrap(), &path);
     look("interface", &run("ip", &["-o", "link", "show", "type", "veth"]), &format!("co-{id}"));
-    look("nft element", &elements(&id), "elements");
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let text = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).replace('\0', " ");
@@ -47,15 +46,9 @@ pub fn find(place: &Path) -> Vec<String> {
     found
 }
 
-/// The lines of the engine's table that hold elements.
-fn elements(id: &str) -> String {
-    let table = run("nft", &["list", "table", "ip", &format!("coracle-{id}")]);
-    // A set of interfaces is the engine's own and constant; ports and addresses are the containers'.
-    table
-        .lines()
-        .filter(|line| line.contains("elements") && !line.contains("\"co-"))
-        .collect::<Vec<_>>()
-        .join("\n")
+/// The engine's table: what it holds before the first container it must hold after the last.
+pub fn table(place: &Path) -> String {
+    run("nft", &["list", "table", "ip", &format!("coracle-{}", engine_id(place))])
 }
 
 fn cgroups(id: &str) -> Vec<String> {

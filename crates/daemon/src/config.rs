@@ -180,7 +180,6 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         engine: coracle_engine::Config {
             data_root: absolute(last("data-root").unwrap_or_else(|| coracle_engine::config::DEFAULT_DATA_ROOT.into())),
             exec_root: absolute(exec_root),
-            runtime: coracle_engine::find_runtime()?,
             bridge: last("bridge"),
             bip: last("bip").map(|text| subnet(&text)).transpose()?,
             mtu: number(all, "mtu", 1500)?,
@@ -195,6 +194,8 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             log_size,
             log_files,
             labels: list("label"),
+            // Looked for when everything else is right.
+            runtime: coracle_engine::find_runtime()?,
         },
         hosts,
         group: last("group").unwrap_or_else(|| "docker".to_owned()),
