@@ -73,7 +73,12 @@ impl Engine {
                 let more: Vec<String> = arguments.iter().map(ToString::to_string).collect();
                 let subnet = Subnet::reserve();
                 let child = spawn(place.path(), &host, &subnet, &more);
-                Self { place, host, process: Some(Process { child, subnet, more, table: String::new() }), prefix }
+                Self {
+                    place,
+                    host,
+                    process: Some(Process { child, subnet, more, table: String::new() }),
+                    prefix,
+                }
             }
         };
         engine.wait_until_it_answers();
@@ -235,6 +240,12 @@ impl Engine {
         }
         let Some(mut process) = self.process.take() else { return };
         let bridge = leftovers::bridge_of(self.place.path());
+        if !std::thread::panicking() {
+            let trash = self.place.path().join("data/trash");
+            wait_until("what was removed is deleted", || {
+                fs::read_dir(&trash).is_ok_and(|entries| entries.count() == 0)
+            });
+        }
         let pid = rustix::process::Pid::from_child(&process.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = process.child.wait().unwrap();

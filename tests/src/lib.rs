@@ -14,6 +14,7 @@
 pub mod engine;
 pub mod image;
 pub mod leftovers;
+pub mod net;
 pub mod output;
 
 pub use engine::Engine;

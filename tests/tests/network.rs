@@ -3,17 +3,9 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::{self, SMALL};
-use std::process::Command;
+use coracle_tests::net::get;
 
 const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
-
-fn get(address: &str) -> Option<String> {
-    let output = Command::new("/bin/busybox")
-        .args(["wget", "-T", "3", "-qO-", &format!("http://{address}/")])
-        .output()
-        .unwrap();
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
 
 fn serve(engine: &Engine, name: &str, options: &[&str]) -> String {
     let name = engine.name(name);
@@ -34,7 +26,7 @@ fn a_published_port_is_reached_from_everywhere_it_should_be() {
     let gateway = engine.docker(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", &web]).ok();
     assert_eq!(get(&format!("{gateway}:{port}")).as_deref(), Some(web.as_str()), "by the bridge's address");
     let address = engine.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &web]).ok();
-    assert_eq!(get(&address).as_deref(), Some(web.as_str()), "directly from the host");
+    assert_eq!(get(&format!("{address}:80")).as_deref(), Some(web.as_str()), "directly from the host");
     let fetch = |from: &str| engine.docker(&["run", "--rm", SMALL, "wget", "-T", "3", "-qO-", from]).ok();
     assert_eq!(fetch(&format!("http://{gateway}:{port}/")), web, "from another container through the port");
     assert_eq!(fetch(&format!("http://{address}/")), web, "from another container directly");

@@ -5,6 +5,7 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
+use coracle_tests::net::get;
 
 fn ours() -> Option<Engine> {
     if std::env::var_os("TARGET").is_some() {
@@ -24,16 +25,9 @@ fn a_running_container_keeps_process_port_name_and_log() {
     engine.docker(&["run", "-d", "--name", "web", "-p", "127.0.0.1:0:80", SMALL, "sh", "-c", script]).ok();
     let pid = field(&engine, "web", ".State.Pid");
     let port = engine.docker(&["port", "web", "80"]).ok();
-    let get = |from: &str| {
-        std::process::Command::new("/bin/busybox")
-            .args(["wget", "-qO-", &format!("http://{from}/")])
-            .output()
-            .unwrap()
-            .stdout
-    };
-    wait_until("it serves", || get(&port) == b"hello\n");
+    wait_until("it serves", || get(&port).as_deref() == Some("hello"));
     engine.kill();
-    assert_eq!(get(&port), b"hello\n", "the port works without an engine");
+    assert_eq!(get(&port).as_deref(), Some("hello"), "the port works without an engine");
     let reach = std::process::Command::new("nsenter")
         .args(["-t", &pid, "-n", "-m", "/bin/busybox", "nslookup", "web", "127.0.0.11"])
         .output()
@@ -45,7 +39,7 @@ fn a_running_container_keeps_process_port_name_and_log() {
     );
     engine.start_again();
     assert_eq!(field(&engine, "web", ".State.Pid"), pid);
-    assert_eq!(get(&port), b"hello\n");
+    assert_eq!(get(&port).as_deref(), Some("hello"));
     let log = engine.docker(&["logs", "web"]).stdout;
     let numbers: Vec<usize> =
         log.lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();

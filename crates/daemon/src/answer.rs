@@ -23,8 +23,9 @@ pub(crate) fn bytes(content: impl Into<Bytes>) -> Body {
 
 /// A document.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    let content = serde_json::to_vec(value)
-        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the answer: {error}")))?;
+    let content = serde_json::to_vec(value).map_err(|error| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the answer: {error}"))
+    })?;
     Ok(with_type(status, "application/json", bytes(content)))
 }
 

@@ -145,7 +145,9 @@ fn read_file(path: &std::path::Path) -> Result<Values, Error> {
     let mut values = Values::new();
     for (key, value) in document {
         let option = TABLE.iter().find(|option| option.key() == key || option.name == key);
-        let option = option.ok_or_else(|| failed(format!("the following directives don't match any configuration option: {key}")))?;
+        let option = option.ok_or_else(|| {
+            failed(format!("the following directives don't match any configuration option: {key}"))
+        })?;
         values.insert(option.name, words(&value));
     }
     Ok(values)
@@ -170,7 +172,8 @@ fn decide(all: &Values) -> Result<Settings, Error> {
     let last = |name: &str| all.get(name).and_then(|values| values.last()).cloned();
     let list = |name: &str| all.get(name).cloned().unwrap_or_default();
     let debug = switch(all, "debug")?;
-    let exec_root = last("exec-root").map_or_else(|| coracle_engine::config::DEFAULT_EXEC_ROOT.into(), PathBuf::from);
+    let exec_root =
+        last("exec-root").map_or_else(|| coracle_engine::config::DEFAULT_EXEC_ROOT.into(), PathBuf::from);
     let mut hosts = list("host");
     if hosts.is_empty() {
         hosts.push(format!("unix://{}/coracle.sock", exec_root.display()));
@@ -178,7 +181,9 @@ fn decide(all: &Values) -> Result<Settings, Error> {
     let (log_size, log_files) = log_limits(all)?;
     Ok(Settings {
         engine: coracle_engine::Config {
-            data_root: absolute(last("data-root").unwrap_or_else(|| coracle_engine::config::DEFAULT_DATA_ROOT.into())),
+            data_root: absolute(
+                last("data-root").unwrap_or_else(|| coracle_engine::config::DEFAULT_DATA_ROOT.into()),
+            ),
             exec_root: absolute(exec_root),
             bridge: last("bridge"),
             bip: last("bip").map(|text| subnet(&text)).transpose()?,
@@ -220,7 +225,9 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
             Verdict::Honoured => {}
             Verdict::AlreadyTrue(why) if on => notes.push(format!("--{}: {why}", option.name)),
             // A proxy that is off, and features that are: that is how it is.
-            Verdict::AlreadyTrue(why) if matches!(option.name, "userland-proxy" | "experimental" | "ip-forward-no-drop") => {
+            Verdict::AlreadyTrue(why)
+                if matches!(option.name, "userland-proxy" | "experimental" | "ip-forward-no-drop") =>
+            {
                 notes.push(format!("--{}=false: {why}", option.name));
             }
             Verdict::AlreadyTrue(reason) => return Err(Error::Refused { name: option.name, reason }),
@@ -274,7 +281,9 @@ fn log_limits(all: &Values) -> Result<(u64, u32), Error> {
     let driver = all.get("log-driver").and_then(|values| values.last()).cloned().unwrap_or_default();
     let options = all.get("log-opt").into_iter().flatten();
     let options = options
-        .map(|option| option.split_once('=').ok_or_else(|| refused("log-opt", option, "it is not NAME=VALUE")))
+        .map(|option| {
+            option.split_once('=').ok_or_else(|| refused("log-opt", option, "it is not NAME=VALUE"))
+        })
         .map(|option| option.map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect::<Result<BTreeMap<_, _>, _>>()?;
     let limits = coracle_engine::containers::log_limits(&driver, options)
@@ -318,7 +327,9 @@ mod tests {
             match (decided(&[&given]), option.verdict) {
                 // Where the runtime is not built beside the test, only that is missing.
                 (Ok(_) | Err(Error::Engine(_)), Verdict::Honoured | Verdict::AlreadyTrue(_)) => {}
-                (Err(Error::Refused { name, reason }), Verdict::Refused(why)) => assert_eq!((name, reason), (option.name, why)),
+                (Err(Error::Refused { name, reason }), Verdict::Refused(why)) => {
+                    assert_eq!((name, reason), (option.name, why))
+                }
                 (other, verdict) => panic!("{given}: {verdict:?}, but {other:?}"),
             }
         }
@@ -328,7 +339,8 @@ mod tests {
     fn the_file_is_read_by_dockers_names_and_contradictions_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.json");
-        std::fs::write(&path, r#"{"debug": true, "labels": ["a=b"], "log-opts": {"max-size": "5m"}}"#).unwrap();
+        std::fs::write(&path, r#"{"debug": true, "labels": ["a=b"], "log-opts": {"max-size": "5m"}}"#)
+            .unwrap();
         let values = read_file(&path).unwrap();
         assert_eq!(values["label"], ["a=b"]);
         assert_eq!(values["log-opt"], ["max-size=5m"]);
@@ -341,7 +353,14 @@ mod tests {
 
     #[test]
     fn values_that_make_no_sense_are_refused() {
-        for arguments in [["--bip", "10.1.2.3"], ["--mtu", "big"], ["--log-level", "loud"], ["--dns", "nowhere"], ["--log-driver", "syslog"], ["--log-opt", "max-size"]] {
+        for arguments in [
+            ["--bip", "10.1.2.3"],
+            ["--mtu", "big"],
+            ["--log-level", "loud"],
+            ["--dns", "nowhere"],
+            ["--log-driver", "syslog"],
+            ["--log-opt", "max-size"],
+        ] {
             assert!(matches!(decided(&arguments), Err(Error::Value { .. })), "{arguments:?}");
         }
     }

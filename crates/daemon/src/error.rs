@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_has_the_words_that_the_docker_command_looks_for() {
-        let error = Error::Start { code: 127, text: "exec: \"x\": executable file not found in $PATH".into() };
+        let error =
+            Error::Start { code: 127, text: "exec: \"x\": executable file not found in $PATH".into() };
         assert!(Failure::from(error).message.contains("executable file not found"));
     }
 }

@@ -60,7 +60,8 @@ fn complete(request: &[u8]) -> Option<Vec<u8>> {
     let (method, target) = (words.next()?, words.next()?);
     let path = target.split('?').next().unwrap_or(target);
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let parts = if parts.first().is_some_and(|part| part.starts_with('v')) { &parts[1..] } else { &parts[..] };
+    let parts =
+        if parts.first().is_some_and(|part| part.starts_with('v')) { &parts[1..] } else { &parts[..] };
     let wanted = matches!(parts, ["containers", _, "attach"] | ["exec", _, "start"]);
     let named = |line: &str, name: &str| {
         line.split_once(':').is_some_and(|(key, _)| key.trim().eq_ignore_ascii_case(name))
@@ -80,7 +81,11 @@ fn complete(request: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let rest = &this.first[this.read..];
         if rest.is_empty() {
@@ -127,7 +132,9 @@ mod tests {
 
     #[test]
     fn only_requests_for_streams_without_the_header_are_completed() {
-        let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{more}\r\nbody");
+        let head = |line: &str, more: &str| {
+            format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{more}\r\nbody")
+        };
         for (line, more, completed) in [
             ("POST /v1.44/containers/x/attach?stream=1", "", true),
             ("POST /exec/abc/start", "", true),
@@ -142,7 +149,10 @@ mod tests {
                 assert!(text.contains("Upgrade: tcp\r\n\r\nbody") && !text.contains("close"), "{text}");
             }
         }
-        assert!(complete(b"POST /exec/a/start HTTP/1.1\r\nHost").is_none(), "an unfinished head is left alone");
+        assert!(
+            complete(b"POST /exec/a/start HTTP/1.1\r\nHost").is_none(),
+            "an unfinished head is left alone"
+        );
     }
 
     #[tokio::test]

@@ -13,10 +13,15 @@ const DOCUMENT: usize = 4 << 20;
 ///
 /// # Errors
 /// 400 for what is no document, 413 for one that is too large.
-pub(crate) async fn document<T: DeserializeOwned + Default>(request: Request<Incoming>) -> Result<T, Failure> {
+pub(crate) async fn document<T: DeserializeOwned + Default>(
+    request: Request<Incoming>,
+) -> Result<T, Failure> {
     let collected = Limited::new(request.into_body(), DOCUMENT).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
-            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body is larger than {DOCUMENT} bytes"))
+            Failure::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("request body is larger than {DOCUMENT} bytes"),
+            )
         } else {
             Failure::invalid(format!("cannot read the request body: {error}"))
         }
@@ -29,7 +34,9 @@ pub(crate) async fn document<T: DeserializeOwned + Default>(request: Request<Inc
 }
 
 /// The same, where a body must be there.
-pub(crate) async fn required<T: DeserializeOwned + Default>(request: Request<Incoming>) -> Result<T, Failure> {
+pub(crate) async fn required<T: DeserializeOwned + Default>(
+    request: Request<Incoming>,
+) -> Result<T, Failure> {
     if hyper::body::Body::size_hint(request.body()).exact() == Some(0) {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     }

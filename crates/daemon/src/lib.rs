@@ -77,8 +77,10 @@ async fn run(settings: Settings) -> Result<(), Failure> {
     let context = Arc::new(Context { engine, settings });
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
     let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
-    let serving: Vec<_> =
-        listeners.iter().map(|listener| tokio::spawn(accept(Arc::clone(listener), Arc::clone(&context)))).collect();
+    let serving: Vec<_> = listeners
+        .iter()
+        .map(|listener| tokio::spawn(accept(Arc::clone(listener), Arc::clone(&context))))
+        .collect();
     wait_for_the_end().await;
     for task in serving {
         task.abort();

@@ -77,7 +77,11 @@ impl Listener {
 }
 
 /// Opens every address of `hosts`.
-pub(crate) async fn open(hosts: &[String], group: &str, insist_on_plain: bool) -> Result<Vec<Listener>, Error> {
+pub(crate) async fn open(
+    hosts: &[String],
+    group: &str,
+    insist_on_plain: bool,
+) -> Result<Vec<Listener>, Error> {
     let mut listeners = Vec::new();
     for host in hosts {
         if let Some(path) = host.strip_prefix("unix://") {
@@ -104,8 +108,9 @@ fn unix(path: &Path, group: &str) -> Result<Listener, Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(&failed)?;
     // Through a descriptor of the directory: paths may be longer than the addresses of sockets.
-    let directory: OwnedFd = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| failed(error.into()))?;
+    let directory: OwnedFd =
+        rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(error.into()))?;
     let file = path.file_name().ok_or_else(|| Error::Address(name.clone()))?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(file);
     // Never open for others, not even for a moment.
@@ -117,7 +122,8 @@ fn unix(path: &Path, group: &str) -> Result<Listener, Error> {
     if gid.is_none() && group != "root" {
         tracing::warn!(group, "there is no such group; the socket is for root alone");
     }
-    rustix::fs::chown(path, None, Some(Gid::from_raw(gid.unwrap_or(0)))).map_err(|error| failed(error.into()))?;
+    rustix::fs::chown(path, None, Some(Gid::from_raw(gid.unwrap_or(0))))
+        .map_err(|error| failed(error.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(&failed)?;
     Ok(Listener::Unix(listener, Some(path.to_owned())))
 }
@@ -162,7 +168,8 @@ fn passed() -> Result<Vec<Listener>, Error> {
     (FIRST_PASSED..FIRST_PASSED + count)
         .map(|number| {
             let failed = failed("fd://");
-            let descriptor = coracle_engine::take_inherited(number).map_err(|error| failed(io::Error::other(error)))?;
+            let descriptor =
+                coracle_engine::take_inherited(number).map_err(|error| failed(io::Error::other(error)))?;
             let listener = std::os::unix::net::UnixListener::from(descriptor);
             listener.set_nonblocking(true).map_err(&failed)?;
             UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, None)).map_err(failed)

@@ -58,7 +58,10 @@ async fn respond(context: Arc<Context>, request: Request<Incoming>) -> Result<Re
     let answered = AssertUnwindSafe(dispatch(context, request)).catch_unwind().await;
     let answer = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made the engine panic");
-        Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the engine failed at this request; its log says how"))
+        Err(Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the engine failed at this request; its log says how",
+        ))
     });
     let mut response = answer.unwrap_or_else(|failure| {
         tracing::debug!(%method, path, status = failure.status.as_u16(), message = failure.message, "refused");

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
     pub(crate) cgroups: Layout,
+    /// The lowest layer of every container: what is mounted on.
+    pub(crate) mount_points: PathBuf,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<(Option<String>, Vec<String>), Seccomp>>,
@@ -83,6 +85,7 @@ impl Engine {
             network: Network::open(&config).await?,
             containers: Registry::default(),
             execs: Execs::default(),
+            mount_points: prepare_mount_points(&config)?,
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),
@@ -135,6 +138,10 @@ impl Engine {
     pub async fn shutdown(&self) {
         for task in &self.upkeep {
             task.abort();
+        }
+        // What was not awaited before is written now.
+        if let Err(error) = self.shared.index.flush().await {
+            tracing::error!(error = error.chain(), "the index could not be flushed");
         }
     }
 }
@@ -210,6 +217,19 @@ fn prepare_directories(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Makes a layer of nothing but what containers mount on, so that no start has to make it and no commit has it.
+fn prepare_mount_points(config: &Config) -> Result<PathBuf> {
+    let layer = config.exec_root.join("mount-points");
+    let made = || format!("make {}", layer.display());
+    for directory in ["dev", "proc", "sys", "etc"] {
+        std::fs::create_dir_all(layer.join(directory)).attempt(made)?;
+    }
+    for file in ["etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"] {
+        std::fs::write(layer.join(file), "").attempt(made)?;
+    }
+    Ok(layer)
+}
+
 fn read_line(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     std::fs::read_to_string(path)
@@ -231,6 +251,10 @@ async fn heal(shared: Arc<Shared>) {
 async fn empty_trash(shared: Arc<Shared>) {
     loop {
         shared.trash.notified().await;
+        let users: Arc<dyn crate::images::InUse> = crate::containers::image_users(&shared);
+        if let Err(error) = shared.images.collect_garbage(users).await {
+            tracing::warn!(error = error.chain(), "layers that nobody needs could not be removed");
+        }
         let store = Arc::clone(&shared.store);
         match blocking(move || store.empty_trash()).await {
             Ok(Ok(_)) => {}

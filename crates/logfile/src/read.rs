@@ -70,7 +70,8 @@ impl Reader {
             if age == 0 {
                 reader.newest = Some(file.metadata().map_err(|e| failed(&name, "inspect", e))?.ino());
             }
-            let (start, found) = place(&file, wanted, selection.since).map_err(|e| failed(&name, "search", e))?;
+            let (start, found) =
+                place(&file, wanted, selection.since).map_err(|e| failed(&name, "search", e))?;
             reader.files.push((file, start));
             wanted = wanted.saturating_sub(found);
             if wanted == 0 || start > 0 {

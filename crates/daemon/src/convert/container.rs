@@ -14,7 +14,11 @@ use coracle_engine::network::Published;
 use std::collections::BTreeMap;
 
 /// What a client of this version sees.
-pub(crate) fn inspect(engine: &Engine, container: &Description, version: ApiVersion) -> api::ContainerInspect {
+pub(crate) fn inspect(
+    engine: &Engine,
+    container: &Description,
+    version: ApiVersion,
+) -> api::ContainerInspect {
     let settings = &container.settings;
     let mut words = settings.entrypoint.iter().flatten().chain(settings.cmd.iter().flatten()).cloned();
     let execs = engine.execs_of(container);

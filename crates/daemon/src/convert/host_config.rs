@@ -79,8 +79,16 @@ fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
     let refusals = [
         ("Links", filled(&host.links), "containers find each other by name"),
         ("UsernsMode", !matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces come later"),
-        ("StorageOpt", host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()), "use a quota of the file system"),
-        ("DeviceRequests", host.device_requests.as_ref().is_some_and(|list| !list.is_empty()), "name devices with --device"),
+        (
+            "StorageOpt",
+            host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()),
+            "use a quota of the file system",
+        ),
+        (
+            "DeviceRequests",
+            host.device_requests.as_ref().is_some_and(|list| !list.is_empty()),
+            "name devices with --device",
+        ),
         ("Isolation", !matches!(host.isolation.as_str(), "" | "default"), "it is for Windows"),
         ("CpuCount", host.cpu_count != 0, "it is for Windows"),
         ("CpuPercent", host.cpu_percent != 0, "it is for Windows"),
@@ -89,7 +97,11 @@ fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
         ("KernelMemory", host.kernel_memory != 0, "the kernel has no such limit any more"),
         ("KernelMemoryTCP", host.kernel_memory_tcp != 0, "the kernel has no such limit any more"),
         ("Cgroup", !host.cgroup.is_empty(), "use --cgroup-parent"),
-        ("VolumeDriver", !matches!(host.volume_driver.as_str(), "" | "local"), "the driver local is the only one"),
+        (
+            "VolumeDriver",
+            !matches!(host.volume_driver.as_str(), "" | "local"),
+            "the driver local is the only one",
+        ),
     ];
     match refusals.into_iter().find(|(_, asked, _)| *asked) {
         Some((field, _, hint)) => {
@@ -134,7 +146,8 @@ fn ports(bindings: api::PortMap) -> Result<Vec<PublishRequest>, Failure> {
                 "" => None,
                 text => Some(text.parse().map_err(|_| invalid("host address", text))?),
             };
-            let number = |text: &str| text.parse::<u16>().map_err(|_| invalid("host port", &binding.host_port));
+            let number =
+                |text: &str| text.parse::<u16>().map_err(|_| invalid("host port", &binding.host_port));
             let host_port = match binding.host_port.split_once('-') {
                 _ if matches!(binding.host_port.as_str(), "" | "0") => HostPort::Random,
                 Some((first, last)) => HostPort::Between(number(first)?, number(last)?),
@@ -153,7 +166,10 @@ fn mount(mount: api::Mount) -> Result<domain::MountSetting, Failure> {
         return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "volume-subpath is not supported yet"));
     }
     if tmpfs.options.is_some_and(|options| !options.is_empty()) {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "tmpfs options are not supported yet; use --tmpfs"));
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "tmpfs options are not supported yet; use --tmpfs",
+        ));
     }
     let driver = volume.driver_config.unwrap_or_default();
     Ok(domain::MountSetting {
@@ -174,8 +190,11 @@ fn mount(mount: api::Mount) -> Result<domain::MountSetting, Failure> {
 }
 
 fn device(device: api::DeviceMapping) -> domain::DeviceMapping {
-    let container =
-        if device.path_in_container.is_empty() { device.path_on_host.clone() } else { device.path_in_container };
+    let container = if device.path_in_container.is_empty() {
+        device.path_on_host.clone()
+    } else {
+        device.path_in_container
+    };
     domain::DeviceMapping { host: device.path_on_host, container, permissions: device.cgroup_permissions }
 }
 
@@ -229,8 +248,11 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         path_in_container: device.container.clone(),
         cgroup_permissions: device.permissions.clone(),
     });
-    let ulimits: Vec<api::Ulimit> =
-        host.ulimits.iter().map(|u| api::Ulimit { name: u.name.clone(), hard: u.hard, soft: u.soft }).collect();
+    let ulimits: Vec<api::Ulimit> = host
+        .ulimits
+        .iter()
+        .map(|u| api::Ulimit { name: u.name.clone(), hard: u.hard, soft: u.soft })
+        .collect();
     let mut config = api::HostConfig {
         binds: list(&host.binds),
         log_config: api::LogConfig {
@@ -393,14 +415,19 @@ mod tests {
             ..api::HostConfig::default()
         };
         let shown = host_config(&host_settings(host.clone()).unwrap());
-        assert_eq!((shown.binds, shown.network_mode, shown.restart_policy), (host.binds, host.network_mode, host.restart_policy));
+        assert_eq!(
+            (shown.binds, shown.network_mode, shown.restart_policy),
+            (host.binds, host.network_mode, host.restart_policy)
+        );
         assert_eq!((shown.memory, shown.pids_limit, shown.shm_size), (host.memory, Some(7), 64 << 20));
     }
 
     #[test]
     fn impossible_values_are_refused_with_dockers_words() {
         let policy = |name: &str, count: i64| {
-            restart(&api::RestartPolicy { name: name.into(), maximum_retry_count: count }).unwrap_err().message
+            restart(&api::RestartPolicy { name: name.into(), maximum_retry_count: count })
+                .unwrap_err()
+                .message
         };
         assert!(policy("sometimes", 0).contains("unknown policy 'sometimes'"));
         assert!(policy("always", 3).contains("on-failure"));

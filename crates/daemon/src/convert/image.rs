@@ -53,8 +53,10 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect {
         os: config.platform.os.clone(),
         size,
         virtual_size: (version < ApiVersion::new(1, 44)).then_some(size),
-        graph_driver: (version < ApiVersion::new(1, 52))
-            .then(|| GraphDriver { data: Some(std::collections::BTreeMap::new()), name: "overlay2".to_owned() }),
+        graph_driver: (version < ApiVersion::new(1, 52)).then(|| GraphDriver {
+            data: Some(std::collections::BTreeMap::new()),
+            name: "overlay2".to_owned(),
+        }),
         root_fs: api::RootFs {
             kind: "layers".to_owned(),
             layers: image.layers.iter().map(ToString::to_string).collect(),

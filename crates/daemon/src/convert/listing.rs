@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 /// The filters that there are.
 const KNOWN: [&str; 14] = [
-    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network", "health", "is-task",
-    "publish", "expose",
+    "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network", "health",
+    "is-task", "publish", "expose",
 ];
 
 /// A row of the list.
 pub(crate) fn summary(container: &Description, now: OffsetDateTime) -> api::ContainerSummary {
     let settings = &container.settings;
-    let words: Vec<&String> = settings.entrypoint.iter().flatten().chain(settings.cmd.iter().flatten()).collect();
+    let words: Vec<&String> =
+        settings.entrypoint.iter().flatten().chain(settings.cmd.iter().flatten()).collect();
     let command: Vec<String> = words.iter().map(|word| shown_word(word)).collect();
     api::ContainerSummary {
         id: container.id.to_string(),
@@ -97,7 +98,8 @@ pub(crate) fn select(
     check(filters)?;
     let moment = |name: &str| -> Result<Option<OffsetDateTime>, Failure> {
         let Some(wanted) = filters.values(name).next() else { return Ok(None) };
-        let found = containers.iter().find(|c| c.id.as_str().starts_with(wanted) || c.name.as_str() == wanted);
+        let found =
+            containers.iter().find(|c| c.id.as_str().starts_with(wanted) || c.name.as_str() == wanted);
         let missing = || Failure::from(coracle_engine::Error::no_container(wanted));
         found.map(|c| Some(c.created)).ok_or_else(missing)
     };
@@ -121,7 +123,11 @@ fn check(filters: &Filters) -> Result<(), Failure> {
     }
 }
 
-fn matches(container: &Description, filters: &Filters, is_of_image: &dyn Fn(&Description, &str) -> bool) -> bool {
+fn matches(
+    container: &Description,
+    filters: &Filters,
+    is_of_image: &dyn Fn(&Description, &str) -> bool,
+) -> bool {
     // Any value of a name will do; every name must be met. Labels must all be there.
     let any = |name: &str, test: &dyn Fn(&str) -> bool| !filters.has(name) || filters.values(name).any(test);
     let settings = &container.settings;

@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn a_second_network_is_refused_and_a_named_one_is_kept_for_the_engine_to_judge() {
         let request = |mode: &str| CreateRequest {
-            host_config: Some(coracle_api::container::HostConfig { network_mode: mode.into(), ..Default::default() }),
+            host_config: Some(coracle_api::container::HostConfig {
+                network_mode: mode.into(),
+                ..Default::default()
+            }),
             networking_config: Some(coracle_api::container::NetworkingConfig {
                 endpoints_config: Some([("backend".to_owned(), None)].into()),
             }),

@@ -21,7 +21,8 @@ pub(crate) fn read(text: &str) -> Option<OffsetDateTime> {
         return None;
     }
     let nanoseconds: i128 = format!("{fraction:0<9}").parse().ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?).ok()
+    OffsetDateTime::from_unix_timestamp_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?)
+        .ok()
 }
 
 /// A length of time as `docker ps` tells it.
@@ -61,7 +62,16 @@ mod tests {
 
     #[test]
     fn lengths_are_told_as_docker_tells_them() {
-        for (seconds, text) in [(0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (125, "2 minutes"), (3600, "About an hour"), (7200, "2 hours"), (200_000, "2 days")] {
+        for (seconds, text) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (125, "2 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (200_000, "2 days"),
+        ] {
             assert_eq!(ago(time::Duration::seconds(seconds)), text);
         }
     }

@@ -40,7 +40,11 @@ async fn read(call: Call, name: &str, action: &str) -> Answer {
             if call.query.is_on("size") {
                 let own = engine.size_of(&description).await?;
                 shown.size_rw = Some(i64::try_from(own).unwrap_or(i64::MAX));
-                let image = engine.images().resolve(&description.image.to_string()).await.map_or(0, |image| image.size);
+                let image = engine
+                    .images()
+                    .resolve(&description.image.to_string())
+                    .await
+                    .map_or(0, |image| image.size);
                 shown.size_root_fs = Some(i64::try_from(image + own).unwrap_or(i64::MAX));
             }
             answer::ok(&shown)
@@ -104,7 +108,10 @@ async fn change(call: Call, name: &str, action: &str) -> Answer {
 fn seconds(call: &Call) -> Result<Option<i64>, Failure> {
     match call.query.get("t").filter(|text| !text.is_empty()) {
         None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| Failure::invalid(format!("invalid number of seconds: {text:?}"))),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| Failure::invalid(format!("invalid number of seconds: {text:?}"))),
     }
 }
 
@@ -129,7 +136,8 @@ async fn list(call: &Call) -> Answer {
     let limit = match call.query.get("limit").filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => {
-            let number: i64 = text.parse().map_err(|_| Failure::invalid(format!("invalid limit: {text:?}")))?;
+            let number: i64 =
+                text.parse().map_err(|_| Failure::invalid(format!("invalid limit: {text:?}")))?;
             usize::try_from(number).ok().filter(|limit| *limit > 0)
         }
     };
@@ -157,7 +165,8 @@ async fn list(call: &Call) -> Answer {
         if call.query.is_on("size") {
             let own = engine.size_of(container).await?;
             row.size_rw = i64::try_from(own).unwrap_or(i64::MAX);
-            let image = engine.images().resolve(&container.image.to_string()).await.map_or(0, |image| image.size);
+            let image =
+                engine.images().resolve(&container.image.to_string()).await.map_or(0, |image| image.size);
             row.size_root_fs = i64::try_from(image + own).unwrap_or(i64::MAX);
         }
         rows.push(row);
@@ -179,7 +188,10 @@ async fn create(call: Call) -> Answer {
 
 async fn remove(call: &Call, name: &str) -> Answer {
     if call.query.is_on("link") {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "links are not supported: containers find each other by name"));
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "links are not supported: containers find each other by name",
+        ));
     }
     call.engine().remove(name, call.query.is_on("force"), call.query.is_on("v")).await?;
     answer::done()
@@ -223,7 +235,9 @@ async fn update(call: Call, name: &str) -> Answer {
     let context = call.context;
     let request: api::UpdateRequest = input::required(call.request).await?;
     let policy = request.restart_policy.clone();
-    let policy = (!policy.name.is_empty()).then(|| host_config::host_settings(api::HostConfig { restart_policy: policy, ..Default::default() }));
+    let policy = (!policy.name.is_empty()).then(|| {
+        host_config::host_settings(api::HostConfig { restart_policy: policy, ..Default::default() })
+    });
     let policy: Option<RestartPolicy> = policy.transpose()?.map(|host| host.restart);
     let asked = host_config::resources(&request);
     context
@@ -263,7 +277,8 @@ fn merge(
     if asked.pids.is_some_and(|limit| limit != 0) {
         own.pids = asked.pids;
     }
-    for (own, asked) in [(&mut own.cpuset_cpus, asked.cpuset_cpus), (&mut own.cpuset_mems, asked.cpuset_mems)] {
+    for (own, asked) in [(&mut own.cpuset_cpus, asked.cpuset_cpus), (&mut own.cpuset_mems, asked.cpuset_mems)]
+    {
         if !asked.is_empty() {
             *own = asked;
         }
@@ -283,7 +298,10 @@ async fn prune(call: &Call) -> Answer {
             until.is_none_or(|until| container.created < until) && labels.matches(&container.settings.labels)
         })
         .await?;
-    answer::ok(&api::PruneResponse { containers_deleted: Some(pruned.removed), space_reclaimed: pruned.bytes })
+    answer::ok(&api::PruneResponse {
+        containers_deleted: Some(pruned.removed),
+        space_reclaimed: pruned.bytes,
+    })
 }
 
 /// The moment of an `until` filter.
@@ -294,8 +312,6 @@ pub(super) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure
 
 /// The labels that are wanted and unwanted.
 pub(super) fn label_choice(filters: &Filters) -> LabelChoice {
-    let read = |name: &str| {
-        filters.values(name).filter_map(|text| text.parse().ok()).collect()
-    };
+    let read = |name: &str| filters.values(name).filter_map(|text| text.parse().ok()).collect();
     LabelChoice { with: read("label"), without: read("label!") }
 }

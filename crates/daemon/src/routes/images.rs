@@ -80,14 +80,17 @@ fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>,
 
 async fn tag(call: &Call, name: &str) -> Answer {
     let reference = reference(call.query.get("repo"), call.query.get("tag"))?;
-    let reference = reference.ok_or_else(|| Failure::invalid("invalid reference format: no name was given"))?;
+    let reference =
+        reference.ok_or_else(|| Failure::invalid("invalid reference format: no name was given"))?;
     call.engine().images().tag(name, reference).await?;
     answer::empty(StatusCode::CREATED)
 }
 
 async fn remove(call: &Call, name: &str) -> Answer {
-    let options = RemoveOptions { force: call.query.is_on("force"), keep_parents: call.query.is_on("noprune") };
+    let options =
+        RemoveOptions { force: call.query.is_on("force"), keep_parents: call.query.is_on("noprune") };
     let deleted = call.engine().images().remove(name, options, call.engine().image_users()).await?;
+    call.engine().tidy_soon();
     answer::ok(&deleted.iter().map(image::deleted).collect::<Vec<_>>())
 }
 
@@ -102,6 +105,7 @@ async fn prune(call: &Call) -> Answer {
         labels: label_choice(&filters),
     };
     let pruned = call.engine().images().prune(request, call.engine().image_users()).await?;
+    call.engine().tidy_soon();
     let deleted = pruned.deleted.iter().map(image::deleted).collect();
     answer::ok(&api::PruneResponse { images_deleted: Some(deleted), space_reclaimed: pruned.bytes })
 }
@@ -150,7 +154,10 @@ async fn create(call: Call) -> Answer {
     let context = call.context;
     let id = context.engine.images().import(reader(call.request), request).await?;
     let line = ProgressMessage { status: id.to_string(), ..ProgressMessage::default() };
-    Ok(answer::stream("application/json", futures_util::stream::once(std::future::ready(Ok(json_line(&line))))))
+    Ok(answer::stream(
+        "application/json",
+        futures_util::stream::once(std::future::ready(Ok(json_line(&line)))),
+    ))
 }
 
 fn json_line(message: &ProgressMessage) -> Bytes {
@@ -207,7 +214,8 @@ pub(super) async fn commit(call: Call) -> Answer {
     let config: wire::Config = input::document(call.request).await?;
     let name = query.get("container").unwrap_or_default();
     let container = context.engine.inspect(name)?;
-    let changes = query.all("changes").flat_map(str::lines).map(str::to_owned).filter(|line| !line.is_empty());
+    let changes =
+        query.all("changes").flat_map(str::lines).map(str::to_owned).filter(|line| !line.is_empty());
     let request = CommitRequest {
         container: container.as_ref().clone(),
         reference: reference(query.get("repo"), query.get("tag"))?,

@@ -14,7 +14,9 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::GET, []) => {
             let filters = super::containers::filters(&call)?;
             let wanted = |network: &api::Network| {
-                let any = |name: &str, test: &dyn Fn(&str) -> bool| !filters.has(name) || filters.values(name).any(test);
+                let any = |name: &str, test: &dyn Fn(&str) -> bool| {
+                    !filters.has(name) || filters.values(name).any(test)
+                };
                 any("name", &|name| network.name.contains(name))
                     && any("id", &|id| network.id.starts_with(id))
                     && any("driver", &|driver| network.driver == driver)
@@ -26,7 +28,9 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         }
         (&Method::POST, ["create"]) => Err(super::later("making networks")),
         (&Method::POST, ["prune"]) => answer::ok(&api::PruneResponse { networks_deleted: Some(Vec::new()) }),
-        (&Method::POST, [_, "connect" | "disconnect"]) => Err(super::later("connecting containers to further networks")),
+        (&Method::POST, [_, "connect" | "disconnect"]) => {
+            Err(super::later("connecting containers to further networks"))
+        }
         (&Method::GET, [name]) => answer::ok(&find(&call, name)?),
         (&Method::DELETE, [name]) => {
             let network = find(&call, name)?;
@@ -38,7 +42,9 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
 }
 
 fn find(call: &Call, name: &str) -> Result<api::Network, Failure> {
-    let named = all(call).into_iter().find(|network| network.name == name || (name.len() >= 3 && network.id.starts_with(name)));
+    let named = all(call)
+        .into_iter()
+        .find(|network| network.name == name || (name.len() >= 3 && network.id.starts_with(name)));
     named.ok_or_else(|| Error::NotFound { kind: "network", name: name.to_owned() }.into())
 }
 
@@ -75,9 +81,12 @@ fn shown(call: &Call, name: &str) -> api::Network {
             }]);
         }
         network.options = Some(
-            [("com.docker.network.bridge.default_bridge", "true"), ("com.docker.network.bridge.name", bridge)]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            [
+                ("com.docker.network.bridge.default_bridge", "true"),
+                ("com.docker.network.bridge.name", bridge),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
         );
     }
     for container in engine.list() {

@@ -54,9 +54,33 @@ pub(super) async fn start_exec(call: Call, id: &str) -> Answer {
     let size = request.console_size.and_then(crate::convert::settings::console_size);
     let exec = call.context.engine.inspect_exec(id)?;
     let keys = keys(&exec.settings.detach_keys)?;
-    let attached = call.context.engine.start_exec(id, request.detach, size).await?;
-    let Some(attached) = attached else { return answer::empty(StatusCode::OK) };
-    let tty = attached.tty;
+    let tty = exec.settings.tty;
+    let attached = match call.context.engine.start_exec(id, request.detach, size).await {
+        Ok(Some(attached)) => attached,
+        Ok(None) => return answer::empty(StatusCode::OK),
+        // Docker is attached by then: the reason is the output, and the exec's exit code tells the rest.
+        Err(error @ coracle_engine::Error::Start { .. }) if !request.detach => {
+            let mut reason = Vec::new();
+            let text = format!("{}\r\n", Failure::from(error).message);
+            frame(&mut reason, Stream::Stdout, text.as_bytes(), tty);
+            return answer_upgrade(call.version, tty, move || {
+                tokio::spawn(async move {
+                    use tokio::io::AsyncWriteExt;
+                    let Some(Ok(client)) = (match upgrade {
+                        Some(upgrade) => Some(upgrade.await),
+                        None => None,
+                    }) else {
+                        return;
+                    };
+                    let mut client = hyper_util::rt::TokioIo::new(client);
+                    // A client that is gone need not know.
+                    let _ = client.write_all(&reason).await;
+                    let _ = client.shutdown().await;
+                });
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
     answer_upgrade(call.version, tty, move || {
         tokio::spawn(async move {
             let Some(upgrade) = upgrade else { return };
@@ -158,7 +182,11 @@ fn stamp(moment: ::time::OffsetDateTime) -> String {
     let (date, clock) = (moment.date(), moment.time());
     let (month, nanosecond) = (u8::from(date.month()), clock.nanosecond());
     let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());
-    format!("{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{nanosecond:09}Z", date.year(), date.day())
+    format!(
+        "{:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{nanosecond:09}Z",
+        date.year(),
+        date.day()
+    )
 }
 
 pub(super) fn logs(call: &Call, name: &str) -> Answer {
@@ -206,7 +234,9 @@ fn tail(text: &str) -> Tail {
 fn moment(text: Option<&str>) -> Result<Option<::time::OffsetDateTime>, Failure> {
     match text.filter(|text| !text.is_empty() && *text != "0") {
         None => Ok(None),
-        Some(text) => time::read(text).map(Some).ok_or_else(|| Failure::invalid(format!("invalid time: {text:?}"))),
+        Some(text) => {
+            time::read(text).map(Some).ok_or_else(|| Failure::invalid(format!("invalid time: {text:?}")))
+        }
     }
 }
 
@@ -223,13 +253,27 @@ pub(super) async fn export(call: &Call, name: &str) -> Answer {
 }
 
 /// What a blocking writer sends, as a stream.
-pub(super) fn received(receiver: tokio::sync::mpsc::Receiver<Bytes>) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|bytes| (Ok(bytes), receiver)) })
+pub(super) fn received(
+    receiver: tokio::sync::mpsc::Receiver<Bytes>,
+) -> impl stream::Stream<Item = io::Result<Bytes>> {
+    stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|bytes| (Ok(bytes), receiver))
+    })
 }
 
 /// The filters of events.
 const KNOWN: [&str; 11] = [
-    "type", "event", "container", "image", "label", "volume", "network", "daemon", "scope", "plugin", "node",
+    "type",
+    "event",
+    "container",
+    "image",
+    "label",
+    "volume",
+    "network",
+    "daemon",
+    "scope",
+    "plugin",
+    "node",
 ];
 
 pub(super) fn events(call: Call) -> Answer {
@@ -303,7 +347,8 @@ fn wanted(event: &Event, filters: &Filters) -> bool {
         && named("volume")
         && named("network")
         && any("image", &|wanted| {
-            event.id == wanted || event.attributes.get("image").is_some_and(|image| image == wanted)
+            event.id == wanted
+                || event.attributes.get("image").is_some_and(|image| image == wanted)
                 || event.attributes.get("name").is_some_and(|name| name == wanted)
         })
         && filters.values("label").all(|label| crate::convert::listing::has_label(&event.attributes, label))

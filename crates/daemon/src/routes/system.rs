@@ -66,7 +66,9 @@ fn kernel() -> String {
 
 fn line_of(path: &str, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().trim_matches('"').to_owned())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .map(|value| value.trim().trim_matches('"').to_owned())
 }
 
 pub(super) fn info(call: &Call) -> Answer {
@@ -77,7 +79,8 @@ pub(super) fn info(call: &Call) -> Answer {
         i64::try_from(containers.iter().filter(|container| test(container.state.status)).count()).unwrap_or(0)
     };
     let images = engine.images().list(&ImageFilter::default())?;
-    let memory = line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
+    let memory =
+        line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
     let mirrors = settings.registry_mirrors.clone();
     answer::ok(&api::Info {
         id: config.engine_id(),
@@ -119,7 +122,9 @@ pub(super) fn info(call: &Call) -> Answer {
             index_configs: settings
                 .insecure_registries
                 .iter()
-                .map(|name| (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() }))
+                .map(|name| {
+                    (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() })
+                })
                 .collect(),
             mirrors: Some(mirrors),
             ..api::RegistryConfig::default()
@@ -130,7 +135,11 @@ pub(super) fn info(call: &Call) -> Answer {
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         labels: config.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: [("coracle".to_owned(), api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() })].into(),
+        runtimes: [(
+            "coracle".to_owned(),
+            api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() },
+        )]
+        .into(),
         default_runtime: "coracle".to_owned(),
         swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
         live_restore_enabled: true,
@@ -144,7 +153,8 @@ pub(super) async fn disk_usage(call: &Call) -> Answer {
     let engine = call.engine();
     let usage = engine.images().usage()?;
     let containers = engine.list();
-    let users = |id: &coracle_spec::Digest| containers.iter().filter(|container| container.image == *id).count();
+    let users =
+        |id: &coracle_spec::Digest| containers.iter().filter(|container| container.image == *id).count();
     let images = usage.images.iter().map(|summary| {
         let mut row = image::summary(summary, call.version);
         row.containers = i64::try_from(users(&summary.id)).unwrap_or(0);

@@ -20,6 +20,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::DELETE, [name]) => {
             let users = call.engine().volume_users(name);
             call.engine().volumes().remove(name, call.query.is_on("force"), &users).await?;
+            call.engine().tidy_soon();
             answer::done()
         }
         _ => Err(super::not_found()),
@@ -80,5 +81,6 @@ async fn prune(call: &Call) -> Answer {
     let engine = call.engine();
     let used = |name: &str| !engine.volume_users(name).is_empty();
     let pruned = engine.volumes().prune(all, &label_choice(&filters), &used).await?;
+    engine.tidy_soon();
     answer::ok(&api::PruneResponse { volumes_deleted: Some(pruned.volumes), space_reclaimed: pruned.bytes })
 }

@@ -1,6 +1,8 @@
 //! Whether a command is legal in a state, and what it comes to.
 
 use super::state::Status;
+use crate::error::Error;
+use coracle_spec::ContainerId;
 
 /// What a container can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,23 @@ pub(crate) enum Refusal {
     StillRunning,
     Restarting,
     BeingRemoved,
+}
+
+impl Refusal {
+    /// The refusal in Docker's words.
+    pub(crate) fn error(self, id: &ContainerId) -> Error {
+        Error::Conflict(match self {
+            Self::NotRunning => format!("container {id} is not running"),
+            Self::Paused => format!("container {id} is paused, unpause the container first"),
+            Self::NotPaused => format!("Container {id} is not paused"),
+            Self::AlreadyPaused => format!("Container {id} is already paused"),
+            Self::StillRunning => {
+                format!("container {id} is running: stop it before removing or force remove")
+            }
+            Self::Restarting => format!("Container {id} is restarting, wait until the container is running"),
+            Self::BeingRemoved => format!("container {id} is marked for removal"),
+        })
+    }
 }
 
 /// Decides whether `command` is legal in `status`. Pure: no clock, no IO, no locks.

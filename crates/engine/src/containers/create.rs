@@ -34,6 +34,8 @@ impl Engine {
     pub async fn create(&self, name: Option<&str>, settings: Settings) -> Result<Created> {
         let shared = &self.shared;
         let id = ContainerId::random();
+        // Until the container is known, nothing else keeps the image's layers.
+        let _hold = shared.images.hold();
         let image = shared.images.resolve(&settings.image).await?;
         let settings = merge::merge(settings, &image.config.config);
         let warnings = check(shared, &id, &settings)?;

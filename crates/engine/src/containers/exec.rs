@@ -117,7 +117,7 @@ impl Engine {
     pub fn create_exec(&self, container: &str, settings: ExecSettings) -> Result<ExecId> {
         let container = self.shared.containers.find(container)?.describe();
         admit::admit(container.state.status, admit::Command::Exec)
-            .map_err(|_| Error::Conflict(format!("container {} is not running", container.id)))?;
+            .map_err(|refusal| refusal.error(&container.id))?;
         if settings.cmd.is_empty() {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         }

@@ -64,7 +64,8 @@ fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
 
 /// Resolves a profile for a set of capabilities on this machine.
 pub(crate) fn resolve_filter(profile: Option<&str>, capabilities: &[String]) -> Result<Seccomp> {
-    let refused = |error: coracle_runtime::Error| Error::Invalid(format!("seccomp profile: {}", error.chain()));
+    let refused =
+        |error: coracle_runtime::Error| Error::Invalid(format!("seccomp profile: {}", error.chain()));
     let kernel = seccomp::profile::KernelVersion::running().map_err(refused)?;
     let profile = profile.unwrap_or(seccomp::default_profile());
     seccomp::profile::resolve(profile, capabilities, seccomp::Machine::native(), kernel).map_err(refused)

@@ -25,20 +25,21 @@ pub mod settings;
 mod signals;
 mod start;
 pub mod state;
-mod usage;
 mod task;
 #[cfg(test)]
 mod tests;
 mod top;
+mod usage;
 
 pub use attach::{AttachSettings, Attached};
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::{LogStream, log_limits};
-pub use paths::Paths;
 pub use network::parse_port;
+pub use paths::Paths;
 pub use top::Top;
+pub(crate) use usage::image_users;
 
 use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};

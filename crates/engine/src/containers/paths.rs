@@ -35,7 +35,9 @@ impl Engine {
     pub fn paths_of(&self, container: &Description) -> Paths {
         let shared = &self.shared;
         let owner = match &container.settings.host.network {
-            NetworkMode::Container(other) => shared.containers.find(other).ok().map(|other| other.id().clone()),
+            NetworkMode::Container(other) => {
+                shared.containers.find(other).ok().map(|other| other.id().clone())
+            }
             _ => None,
         };
         let mut layers = Vec::new();

@@ -156,6 +156,8 @@ fn plan(task: &Task, settings: &Settings, facts: &Host) -> Result<Plan> {
         .store
         .snapshot(id, &task.now.layers)
         .attempt(|| format!("find the layers of container {id}"))?;
+    let mut lower = snapshot.lower;
+    lower.push(shared.mount_points.clone());
     let stdin = match (settings.open_stdin, settings.stdin_once) {
         (false, _) => Stdin::Closed,
         (true, false) => Stdin::Open,
@@ -167,7 +169,7 @@ fn plan(task: &Task, settings: &Settings, facts: &Host) -> Result<Plan> {
         user: settings.user.clone(),
         groups: settings.host.group_add.clone(),
         root: Overlay {
-            lower: snapshot.lower,
+            lower,
             upper: snapshot.upper,
             work: snapshot.work,
             volatile: settings.host.auto_remove,

@@ -3,7 +3,7 @@
 //! It takes commands one after another, and hears from the shim in between. What takes long (waiting for a container
 //! to stop) is done by whoever asked, step by step.
 
-use super::admit::{Command as Kind, Plan, Refusal, admit};
+use super::admit::{Command as Kind, Plan, admit};
 use super::exit;
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
@@ -385,21 +385,7 @@ impl Task {
 
     fn admit(&self, kind: Kind) -> Result<Plan> {
         let id = &self.now.id;
-        admit(self.now.state.status, kind).map_err(|refusal| {
-            Error::Conflict(match refusal {
-                Refusal::NotRunning => format!("container {id} is not running"),
-                Refusal::Paused => format!("container {id} is paused, unpause the container first"),
-                Refusal::NotPaused => format!("Container {id} is not paused"),
-                Refusal::AlreadyPaused => format!("Container {id} is already paused"),
-                Refusal::StillRunning => {
-                    format!("container {id} is running: stop it before removing or force remove")
-                }
-                Refusal::Restarting => {
-                    format!("Container {id} is restarting, wait until the container is running")
-                }
-                Refusal::BeingRemoved => format!("container {id} is marked for removal"),
-            })
-        })
+        admit(self.now.state.status, kind).map_err(|refusal| refusal.error(id))
     }
 
     pub(crate) fn live(&mut self) -> Result<&mut Live> {

@@ -80,7 +80,8 @@ impl Field {
         })
         .await
         .unwrap();
-        let image = NewImage { id, references: vec!["small".parse().unwrap()], parent: None, manifests: Vec::new() };
+        let image =
+            NewImage { id, references: vec!["small".parse().unwrap()], parent: None, manifests: Vec::new() };
         engine.shared.images.adopt(image).await.unwrap();
         Self { engine, dir }
     }

@@ -10,6 +10,11 @@ use std::sync::Arc;
 
 struct Uses(Arc<Shared>);
 
+/// What containers need of images.
+pub(crate) fn image_users(shared: &Arc<Shared>) -> Arc<dyn InUse> {
+    Arc::new(Uses(Arc::clone(shared)))
+}
+
 impl Uses {
     fn all(&self) -> Vec<Arc<Description>> {
         self.0.containers.all().iter().map(Container::describe).collect()
@@ -44,7 +49,12 @@ pub struct Pruned {
 impl Engine {
     /// What containers need of images, for those who remove images.
     pub fn image_users(&self) -> Arc<dyn InUse> {
-        Arc::new(Uses(Arc::clone(&self.shared)))
+        image_users(&self.shared)
+    }
+
+    /// Has what images and volumes left behind deleted, when there is time.
+    pub fn tidy_soon(&self) {
+        self.shared.empty_trash_soon();
     }
 
     /// Ids of the containers that have a volume.
@@ -58,7 +68,8 @@ impl Engine {
     /// When its files cannot be counted.
     pub async fn size_of(&self, container: &Description) -> Result<u64> {
         let (store, id) = (Arc::clone(&self.shared.store), container.id.clone());
-        blocking(move || store.snapshot_size(&id).attempt(|| format!("count the files of container {id}"))).await?
+        blocking(move || store.snapshot_size(&id).attempt(|| format!("count the files of container {id}")))
+            .await?
     }
 
     /// Makes an image of a container, which is paused meanwhile if `pause`.

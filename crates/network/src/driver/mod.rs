@@ -20,6 +20,7 @@ use coracle_sys::undo::Undo;
 
 use crate::bridge::{self, Bridge, mac_of};
 use crate::endpoint::{DefaultRoute, Endpoint, EndpointRequest};
+use coracle_sys::error::Context as _;
 use crate::error::{Attempt, Error, Result};
 use crate::firewall::{Firewall, PortElements};
 use crate::namespace::Namespace;
@@ -136,7 +137,7 @@ impl Driver {
     /// [`Error::Kernel`] for the rest.
     pub fn attach(&self, namespace: &Namespace, request: &EndpointRequest) -> Result<(Endpoint, Held)> {
         let _shared = self.whole.read();
-        let host_interface = host_interface(&request.container_id, &self.bridge.name)?;
+        let host_interface = host_interface(&request.container_id)?;
         let (ports, held) = ports::reserve(&request.ports)?;
         let mut undo = Undo::new();
         let ip = self.take_address(request.ip)?;
@@ -292,16 +293,16 @@ fn elements(state: &State) -> PortElements {
     elements
 }
 
-/// The host's end is named `v`, the beginning of the container's id, and four digits for the network.
-fn host_interface(container_id: &str, bridge: &InterfaceName) -> Result<InterfaceName> {
-    // FNV-1a, folded: told apart are the few networks of one container.
-    let hash = bridge
-        .as_str()
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    let id: String = container_id.chars().take(10).collect();
-    let name = format!("v{id}{:04x}", (hash >> 16) ^ (hash & 0xffff));
-    InterfaceName::new(name).attempt(|| format!("name an interface for container {container_id}"))
+/// A name that no interface has: the one of the container's last run may be on its way out still, as the kernel removes
+/// it when it has time.
+fn host_interface(container_id: &str) -> Result<InterfaceName> {
+    let attempt = || format!("name an interface for container {container_id}");
+    let mut random = [0; 4];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .context("getrandom", "an interface's name")
+        .attempt(attempt)?;
+    let id: String = container_id.chars().take(6).collect();
+    InterfaceName::new(&format!("v{id}{:08x}", u32::from_ne_bytes(random))).attempt(attempt)
 }
 
 #[cfg(test)]

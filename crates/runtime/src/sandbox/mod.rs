@@ -177,6 +177,8 @@ fn prepare(entry: &Entry) -> Result<()> {
     // CVE-2016-9962: a process of the container must not read or trace one that still holds host descriptors.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become unreadable"))?;
     signal::reset_all();
+    // What is made on the way has the modes that it is given; the program's own mask is set with its identity.
+    rustix::process::umask(rustix::fs::Mode::empty());
     entry.enter()?;
     setsid().map_err(failed("start a session"))?;
     Ok(())
