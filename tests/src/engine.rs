@@ -249,7 +249,13 @@ impl Engine {
         let pid = rustix::process::Pid::from_child(&process.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = process.child.wait().unwrap();
-        let found = leftovers::find(self.place.path());
+        // The kernel removes interfaces and groups of the last container when it has time.
+        let mut found = leftovers::find(self.place.path());
+        let limit = Instant::now() + Duration::from_secs(5);
+        while !found.is_empty() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+            found = leftovers::find(self.place.path());
+        }
         let table = leftovers::table(self.place.path());
         leftovers::remove_bridge(bridge.as_deref());
         if !std::thread::panicking() {

@@ -13,7 +13,7 @@ fn trace(engine: &Engine, network: &str) -> BTreeMap<String, usize> {
     let created = engine.docker(&["create", "--network", network, SMALL, "true"]).ok();
     let file = engine.directory().join(format!("trace-{network}"));
     let mut strace = Command::new("strace")
-        .args(["-f", "-qq", "-o"])
+        .args(["-f", "-qq", "-s", "200", "-o"])
         .arg(&file)
         .args(["-p", &engine.pid().to_string()])
         .stdin(Stdio::null())

@@ -27,10 +27,10 @@ fn a_published_port_is_reached_from_everywhere_it_should_be() {
     assert_eq!(get(&format!("{gateway}:{port}")).as_deref(), Some(web.as_str()), "by the bridge's address");
     let address = engine.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &web]).ok();
     assert_eq!(get(&format!("{address}:80")).as_deref(), Some(web.as_str()), "directly from the host");
-    let fetch = |from: &str| engine.docker(&["run", "--rm", SMALL, "wget", "-T", "3", "-qO-", from]).ok();
+    let fetch = |from: &str| engine.docker(&["run", "--rm", SMALL, "wget", "-qO-", from]).ok();
     assert_eq!(fetch(&format!("http://{gateway}:{port}/")), web, "from another container through the port");
     assert_eq!(fetch(&format!("http://{address}/")), web, "from another container directly");
-    let own = engine.docker(&["exec", &web, "wget", "-T", "3", "-qO-", &format!("http://{gateway}:{port}/")]);
+    let own = engine.docker(&["exec", &web, "wget", "-qO-", &format!("http://{gateway}:{port}/")]);
     assert_eq!(own.ok(), web, "from the container itself");
     engine.docker(&["rm", "-f", &web]).ok();
     assert_eq!(get(&format!("127.0.0.1:{port}")), None);

@@ -152,7 +152,10 @@ async fn create(call: Call) -> Answer {
         platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
     };
     let context = call.context;
-    let id = context.engine.images().import(reader(call.request), request).await?;
+    let imported = context.engine.images().import(reader(call.request), request).await;
+    // Also of an archive that was none, something may be left to delete.
+    context.engine.tidy_soon();
+    let id = imported?;
     let line = ProgressMessage { status: id.to_string(), ..ProgressMessage::default() };
     Ok(answer::stream(
         "application/json",
@@ -175,7 +178,9 @@ impl Progress for Quiet {
 
 async fn load(call: Call) -> Answer {
     let context = call.context;
-    let loaded = context.engine.images().load(reader(call.request), Quiet).await?;
+    let loaded = context.engine.images().load(reader(call.request), Quiet).await;
+    context.engine.tidy_soon();
+    let loaded = loaded?;
     let mut lines = Vec::new();
     for image in &loaded {
         for (reference, before) in &image.moved {

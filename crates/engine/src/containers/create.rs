@@ -70,7 +70,7 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     oci_spec::build(id, &checked, &facts)?;
     SecurityOptions::parse(&settings.host.security_opt)?;
     logs::limits(&settings.host.log, &shared.config)?;
-    check_modes(shared, settings)?;
+    check_modes(settings)?;
     if settings
         .healthcheck
         .as_ref()
@@ -90,14 +90,10 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     Ok(warnings)
 }
 
-fn check_modes(shared: &Shared, settings: &Settings) -> Result<()> {
+fn check_modes(settings: &Settings) -> Result<()> {
     let host = &settings.host;
     match &host.network {
-        NetworkMode::Named(name) => {
-            return Err(Error::NotFound { kind: "network", name: name.clone() });
-        }
-        NetworkMode::Container(other) => {
-            shared.containers.find(other)?;
+        NetworkMode::Container(_) => {
             if !settings.hostname.is_empty() {
                 return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
             }

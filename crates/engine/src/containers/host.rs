@@ -28,6 +28,7 @@ pub(super) async fn facts(
             devices: devices(&settings)?,
             mounts,
             block_devices: block_devices(&settings),
+            has_mqueue: Path::new("/dev/mqueue").is_dir(),
             seccomp: filter(&shared, &settings)?,
             init: shared.config.init,
         })

@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub(crate) mounts: Vec<Mount>,
     /// Block devices by the paths that limits name, as major and minor numbers.
     pub(crate) block_devices: std::collections::BTreeMap<String, (i64, i64)>,
+    /// Whether the host has message queues mounted, which containers in its ipc namespace then share.
+    pub(crate) has_mqueue: bool,
     /// The system call filter.
     pub(crate) seccomp: Option<Seccomp>,
     /// Whether a reaper is the first process unless the client says otherwise.
@@ -239,7 +241,9 @@ fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[access, "nosuid", "noexec", "nodev"]),
     ];
     if settings.host.ipc == IpcMode::Host {
-        mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+        if host.has_mqueue {
+            mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+        }
         mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
     } else {
         mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));

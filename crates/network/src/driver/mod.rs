@@ -20,13 +20,13 @@ use coracle_sys::undo::Undo;
 
 use crate::bridge::{self, Bridge, mac_of};
 use crate::endpoint::{DefaultRoute, Endpoint, EndpointRequest};
-use coracle_sys::error::Context as _;
 use crate::error::{Attempt, Error, Result};
 use crate::firewall::{Firewall, PortElements};
 use crate::namespace::Namespace;
 use crate::pool::Pool;
 use crate::ports::{self, Held};
 use crate::subnet::Ipv4Net;
+use coracle_sys::error::Context as _;
 
 use upkeep::foreign_bridges;
 pub use upkeep::{Healed, Swept};

@@ -4,23 +4,24 @@
 //! the container for it, and its executable is a sealed memory file.
 
 use crate::error::Result;
-use coracle_sys::process::{Clone, Cloned, clone, close_from, exit_now};
+use coracle_sys::process::{close_from, exit_now, fork};
 use coracle_sys::signal;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, wait};
 
 /// Splits the calling process: the child returns and becomes the program, the caller becomes the reaper.
 pub(super) fn leave_to_reaper() -> Result<()> {
-    match clone(Clone::default())? {
-        Cloned::Child => {
+    // A fork, as the filter that is loaded by now denies clone3.
+    match fork()? {
+        None => {
             // A group of its own, so that the terminal's signals reach the program alone.
             setpgid(None, None).map_err(super::failed("start a process group"))?;
             let _ = foreground();
             Ok(())
         }
-        Cloned::Parent(child) => {
+        Some(program) => {
             // The parent waits for the end of the report channel, and nothing else is needed.
             close_from(3);
-            exit_now(reap_until_gone(child.pid))
+            exit_now(reap_until_gone(program))
         }
     }
 }

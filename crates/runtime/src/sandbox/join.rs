@@ -9,7 +9,7 @@ use crate::cgroup::{Entry, Group};
 use crate::channel;
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{Process, Seccomp};
-use coracle_sys::process::{Child, Clone, Cloned, clone, exit_now, fork};
+use coracle_sys::process::{Child, Clone, Cloned, clone, exit_now, fork, reap};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::convert::Infallible;
@@ -48,13 +48,21 @@ pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
         exit_now(code);
     };
     drop((theirs, streams));
-    let outcome = report::outcome(&ours);
+    let reported = report::outcome(&ours);
     waitpid(Some(entering), WaitOptions::empty()).map_err(super::failed("wait for the entering process"))?;
-    let outcome = outcome?;
+    let (outcome, failure) = reported?;
     let ended = || Error::Child("the container has ended".to_owned());
-    let (pid, pidfd) = outcome.process.ok_or_else(ended)?;
-    let child = Child { pid: Pid::from_raw(pid).ok_or_else(ended)?, pidfd };
-    Ok(Started { child, terminal: outcome.terminal })
+    let child = outcome.process.and_then(|(pid, pidfd)| Some(Child { pid: Pid::from_raw(pid)?, pidfd }));
+    match (failure, child) {
+        (None, Some(child)) => Ok(Started { child, terminal: outcome.terminal }),
+        (failure, child) => {
+            if let Some(child) = child {
+                // Nobody else collects it, and the container's first process could not end before it is collected.
+                reap(child.pidfd.as_fd())?;
+            }
+            Err(failure.unwrap_or_else(ended))
+        }
+    }
 }
 
 fn enter_and_clone(

@@ -132,9 +132,9 @@ pub fn start(sandbox: &Sandbox<'_>, streams: Streams) -> Result<Started> {
         }
         Cloned::Parent(child) => {
             drop((theirs, streams));
-            match report::outcome(&ours) {
-                Ok(outcome) => Ok(Started { child, terminal: outcome.terminal }),
-                Err(error) => {
+            match report::outcome(&ours)? {
+                (outcome, None) => Ok(Started { child, terminal: outcome.terminal }),
+                (_, Some(error)) => {
                     coracle_sys::process::reap(child.pidfd.as_fd())?;
                     Err(error)
                 }

@@ -59,30 +59,32 @@ fn send(channel: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_
     channel::send(channel, &bytes, descriptors)
 }
 
-/// Waits until the program runs.
+/// Waits until the program runs, or everybody who could have started it is gone. What was handed over comes back in
+/// either case, beside the reason of a failure.
 ///
 /// # Errors
-/// What the child reported.
-pub(super) fn outcome(channel: &OwnedFd) -> Result<Outcome> {
+/// When the channel fails.
+pub(super) fn outcome(channel: &OwnedFd) -> Result<(Outcome, Option<Error>)> {
     let mut outcome = Outcome::default();
+    let mut failure = None;
     while let Some((bytes, mut descriptors)) = channel::receive(channel.as_fd())? {
         match serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))? {
             Message::Terminal => outcome.terminal = descriptors.pop(),
             Message::Process(pid) => outcome.process = descriptors.pop().map(|pidfd| (pid, pidfd)),
-            Message::Failed { kind: Kind::NotFound, program, text } => {
-                // The child's two reasons; anything else would be a broken child.
-                let reason = if text.contains("$PATH") {
-                    "executable file not found in $PATH"
-                } else {
-                    "no such file or directory"
-                };
-                return Err(Error::NotFound { program, reason });
-            }
-            Message::Failed { kind: Kind::NotExecutable, program, text } => {
-                return Err(Error::NotExecutable { program, reason: text });
-            }
-            Message::Failed { kind: Kind::Other, text, .. } => return Err(Error::Child(text)),
+            Message::Failed { kind, program, text } => failure = Some(error_of(kind, program, text)),
         }
     }
-    Ok(outcome)
+    Ok((outcome, failure))
+}
+
+fn error_of(kind: Kind, program: String, text: String) -> Error {
+    match kind {
+        // The child's two reasons; anything else would be a broken child.
+        Kind::NotFound if text.contains("$PATH") => {
+            Error::NotFound { program, reason: "executable file not found in $PATH" }
+        }
+        Kind::NotFound => Error::NotFound { program, reason: "no such file or directory" },
+        Kind::NotExecutable => Error::NotExecutable { program, reason: text },
+        Kind::Other => Error::Child(text),
+    }
 }
