@@ -14,14 +14,16 @@ use coracle_spec::runtime::{
 };
 use coracle_sys::process::{Child, reap};
 use coracle_sys::spawn::{Spawn, spawn};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 pub(crate) struct Bench {
     directory: tempfile::TempDir,
@@ -49,7 +51,8 @@ impl Bench {
         std::fs::copy("/bin/busybox", &busybox).expect("the package busybox-static is installed");
         for applet in [
             "sh", "cat", "sleep", "ps", "tty", "stty", "grep", "id", "readlink", "mkfifo", "true", "ls",
-            "test", "nslookup",
+            "test", "nslookup", "mknod", "head", "find", "mkdir", "mount", "unshare", "cut", "sort", "stat",
+            "mv", "ln", "rm", "touch", "wc", "dd", "pwd",
         ] {
             std::os::unix::fs::symlink("busybox", directory.path().join("root/bin").join(applet)).unwrap();
         }
@@ -94,7 +97,7 @@ impl Bench {
         let error = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 20).unwrap();
         let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).unwrap();
         let child = spawn(&Spawn {
-            program: &CString::new(env!("CARGO_BIN_EXE_coracle-runtime")).unwrap(),
+            program: &CString::new(format!("/proc/self/fd/{}", sealed_program().as_raw_fd())).unwrap(),
             arguments: &[CString::new("coracle-runtime").unwrap(), CString::new("shim").unwrap()],
             environment: &[],
             descriptors: &[null.as_fd(), error.as_fd(), error.as_fd(), theirs.as_fd()],
@@ -156,6 +159,22 @@ impl Bench {
     }
 }
 
+/// The runtime as the engine starts it: a copy in memory that nobody can change, whatever reaches it from inside a
+/// container (CVE-2019-5736).
+fn sealed_program() -> &'static OwnedFd {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let memory =
+            memfd_create("coracle-runtime", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let memory = rustix::io::fcntl_dupfd_cloexec(memory, 20).unwrap();
+        let mut file = File::open(env!("CARGO_BIN_EXE_coracle-runtime")).unwrap();
+        std::io::copy(&mut file, &mut File::from(memory.try_clone().unwrap())).unwrap();
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        fcntl_add_seals(&memory, seals).unwrap();
+        memory
+    })
+}
+
 fn wait_until(condition: impl Fn() -> bool) {
     let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !condition() {
@@ -203,6 +222,13 @@ impl Shim {
                 return exit;
             }
         }
+    }
+
+    /// Ends the container, and the shim.
+    pub(crate) fn kill(mut self) {
+        self.ask(&Request::Signal { exec: None, number: 9 });
+        assert_eq!(self.exited().code, 137);
+        self.forget();
     }
 
     pub(crate) fn forget(mut self) {
