@@ -40,6 +40,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     start_log(&settings);
     // Modes are chosen, not inherited; descriptors of whoever started us are nothing to shims.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    coracle_engine::forget_inherited_signals();
     if let Err(error) = coracle_engine::keep_descriptors_private() {
         return fail(&error);
     }

@@ -1,6 +1,7 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
 use crate::config::Config;
+use crate::containers::Available;
 use crate::containers::exec::Execs;
 use crate::containers::registry::Registry;
 use crate::containers::{Description, host, recover};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Layout,
     /// The lowest layer of every container: what is mounted on.
     pub(crate) mount_points: PathBuf,
+    /// What this process can hand on of its capabilities.
+    pub(crate) available: Available,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<(Option<String>, Vec<String>), Seccomp>>,
@@ -86,6 +89,7 @@ impl Engine {
             containers: Registry::default(),
             execs: Execs::default(),
             mount_points: prepare_mount_points(&config)?,
+            available: Available::read(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),

@@ -43,6 +43,12 @@ pub fn take_inherited(number: u32) -> Result<std::os::fd::OwnedFd> {
     coracle_sys::process::take_inherited(number).attempt(|| format!("take over descriptor {number}"))
 }
 
+/// Gives every signal its default action, so that no container begins with signals ignored because whoever started the
+/// engine ignored them. To be called before anything else is started.
+pub fn forget_inherited_signals() {
+    coracle_sys::signal::forget_inherited();
+}
+
 /// Keeps what this process was started with from every program that it starts (CVE-2024-21626).
 ///
 /// # Errors

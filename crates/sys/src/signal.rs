@@ -3,14 +3,18 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
+/// What a terminal sends, and a broken pipe.
+const TERMINAL: [i32; 6] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGPIPE, libc::SIGTTOU];
+
 /// The highest signal number, `SIGRTMAX`.
 pub const LAST: i32 = 64;
 
-/// Unblocks every signal and gives each its default action, as a container's first program expects.
+/// Unblocks every signal, and gives those that [`ignore_terminal`] ignores their default action again, as a container's
+/// first program expects. Handlers need no reset: execve(2) does that.
 pub fn reset_all() {
-    for number in 1..=LAST {
-        // SAFETY: SIG_DFL installs no handler. The call fails for SIGKILL, SIGSTOP and those the C library keeps,
-        // which have their default action anyway.
+    for number in TERMINAL {
+        // SAFETY: SIG_DFL installs no handler.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
@@ -21,10 +25,21 @@ pub fn reset_all() {
     }
 }
 
+/// Gives every signal its default action, whoever had it ignored before this process was started. For the start of a
+/// process whose children must not inherit that.
+pub fn forget_inherited() {
+    // Rust's own runtime has broken pipes ignored, and this process relies on it.
+    for number in (1..=LAST).filter(|number| *number != libc::SIGPIPE) {
+        // SAFETY: SIG_DFL installs no handler. The call fails for SIGKILL, SIGSTOP and those the C library keeps,
+        // which have their default action anyway.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+}
+
 /// Ignores the hang-up, interrupt, quit, terminal-stop and pipe signals: a shim must outlive the terminal it was
 /// started from, and learns of closed pipes from `EPIPE`.
 pub fn ignore_terminal() {
-    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGPIPE, libc::SIGTTOU] {
+    for number in TERMINAL {
         // SAFETY: SIG_IGN installs no handler.
         unsafe { libc::signal(number, libc::SIG_IGN) };
     }

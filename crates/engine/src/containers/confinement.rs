@@ -43,12 +43,39 @@ pub const MASKED_PATHS: [&str; 12] = [
 pub const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// The capabilities that the engine can hand on: a set of bits by number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Available(u64);
+
+impl Default for Available {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl Available {
+    /// What this process has, by the text of its `/proc/self/status`.
+    pub(crate) fn read(status: &str) -> Self {
+        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+        line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).map_or_else(Self::default, Self)
+    }
+
+    fn has(self, name: &str) -> bool {
+        CAPABILITY_NAMES.iter().position(|known| *known == name).is_some_and(|bit| self.0 & (1 << bit) != 0)
+    }
+}
+
 /// The capabilities of a container, each `CAP_…`, in the order of their numbers.
 ///
 /// # Errors
-/// [`Error::Invalid`] names a capability that does not exist.
-pub(crate) fn capabilities(host: &HostSettings) -> Result<Vec<String>> {
+/// [`Error::Invalid`] names a capability that does not exist, or that the engine has not got itself.
+pub(crate) fn capabilities(host: &HostSettings, available: &Available) -> Result<Vec<String>> {
     let add = names(&host.cap_add)?;
+    if let Some(missing) = add.iter().find(|name| *name != "ALL" && !available.has(name)) {
+        return Err(Error::Invalid(format!(
+            "capability {missing} cannot be added: the engine does not have it on this machine"
+        )));
+    }
     let drop = names(&host.cap_drop)?;
     let all = |list: &[String]| list.iter().any(|name| name == "ALL");
     let allowed = |name: &str| {
@@ -62,7 +89,8 @@ pub(crate) fn capabilities(host: &HostSettings) -> Result<Vec<String>> {
         let default = DEFAULT_CAPABILITIES.contains(&name) && !all(&drop);
         listed(&add) || (default && !listed(&drop))
     };
-    Ok(CAPABILITY_NAMES.iter().filter(|name| allowed(name)).map(|name| format!("CAP_{name}")).collect())
+    let granted = |name: &&&str| allowed(name) && available.has(name);
+    Ok(CAPABILITY_NAMES.iter().filter(granted).map(|name| format!("CAP_{name}")).collect())
 }
 
 fn names(list: &[String]) -> Result<Vec<String>> {
@@ -203,7 +231,7 @@ mod tests {
 
     fn with(add: &[&str], drop: &[&str]) -> Vec<String> {
         let host = HostSettings { cap_add: list(add), cap_drop: list(drop), ..HostSettings::default() };
-        capabilities(&host).unwrap()
+        capabilities(&host, &Available::default()).unwrap()
     }
 
     #[test]
@@ -212,7 +240,22 @@ mod tests {
         assert_eq!(with(&["net_admin"], &["CAP_CHOWN"]).len(), 14);
         assert_eq!(with(&["ALL"], &["SYS_ADMIN"]).len(), 40);
         assert_eq!(with(&["KILL", "NET_ADMIN"], &["all"]), ["CAP_KILL", "CAP_NET_ADMIN"]);
-        assert!(capabilities(&HostSettings { cap_add: list(&["FLY"]), ..HostSettings::default() }).is_err());
+        assert!(
+            capabilities(
+                &HostSettings { cap_add: list(&["FLY"]), ..HostSettings::default() },
+                &Available::default()
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn what_the_engine_has_not_got_is_left_out_and_refused_when_asked_for() {
+        let available = Available::read("Name:\tx\nCapPrm:\t000001fffeffffff\n");
+        let host = HostSettings { privileged: true, ..HostSettings::default() };
+        assert_eq!(capabilities(&host, &available).unwrap().len(), 40);
+        let host = HostSettings { cap_add: list(&["SYS_RESOURCE"]), ..HostSettings::default() };
+        assert!(capabilities(&host, &available).unwrap_err().to_string().contains("SYS_RESOURCE"));
     }
 
     #[test]

@@ -55,7 +55,11 @@ impl Engine {
 /// Refuses what would fail at the start.
 fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let facts = oci_spec::Host { cgroup_parent: shared.config.cgroup(), ..oci_spec::Host::default() };
+    let facts = oci_spec::Host {
+        cgroup_parent: shared.config.cgroup(),
+        available: shared.available,
+        ..oci_spec::Host::default()
+    };
     let rates = &settings.host.resources;
     let mut checked = settings.clone();
     // Block devices are looked up at the start, on the machine as it is then.

@@ -189,7 +189,7 @@ impl Engine {
             if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
         let execution = Execution {
             id: exec.id.to_string(),
-            process: process(&exec.settings, &description.settings, size)?,
+            process: process(&exec.settings, &description.settings, &self.shared.available, size)?,
             user: user.clone(),
             privileged: exec.settings.privileged,
             attachment,
@@ -232,10 +232,15 @@ impl Engine {
     }
 }
 
-fn process(exec: &ExecSettings, container: &Settings, size: Option<ConsoleSize>) -> Result<Process> {
+fn process(
+    exec: &ExecSettings,
+    container: &Settings,
+    available: &super::confinement::Available,
+    size: Option<ConsoleSize>,
+) -> Result<Process> {
     let mut host = container.host.clone();
     host.privileged |= exec.privileged;
-    let allowed = super::confinement::capabilities(&host)?;
+    let allowed = super::confinement::capabilities(&host, available)?;
     let options = super::confinement::SecurityOptions::parse(&container.host.security_opt)?;
     let mut base = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     if exec.tty {

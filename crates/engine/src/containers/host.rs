@@ -28,6 +28,7 @@ pub(super) async fn facts(
             devices: devices(&settings)?,
             mounts,
             block_devices: block_devices(&settings),
+            available: shared.available,
             has_mqueue: Path::new("/dev/mqueue").is_dir(),
             seccomp: filter(&shared, &settings)?,
             init: shared.config.init,
@@ -54,7 +55,7 @@ fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
     if settings.host.privileged {
         return Ok(None);
     }
-    let capabilities = super::confinement::capabilities(&settings.host)?;
+    let capabilities = super::confinement::capabilities(&settings.host, &shared.available)?;
     let options = SecurityOptions::parse(&settings.host.security_opt)?;
     match options.seccomp {
         SeccompChoice::Unconfined => Ok(None),

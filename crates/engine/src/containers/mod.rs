@@ -32,6 +32,7 @@ mod top;
 mod usage;
 
 pub use attach::{AttachSettings, Attached};
+pub(crate) use confinement::Available;
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};

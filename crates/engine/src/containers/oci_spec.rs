@@ -27,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) block_devices: std::collections::BTreeMap<String, (i64, i64)>,
     /// Whether the host has message queues mounted, which containers in its ipc namespace then share.
     pub(crate) has_mqueue: bool,
+    /// The capabilities that the engine can hand on.
+    pub(crate) available: confinement::Available,
     /// The system call filter.
     pub(crate) seccomp: Option<Seccomp>,
     /// Whether a reaper is the first process unless the client says otherwise.
@@ -61,7 +63,7 @@ pub(crate) fn build(id: &ContainerId, settings: &Settings, host: &Host) -> Resul
     };
     Ok(Spec {
         oci_version: VERSION.to_owned(),
-        process: Some(process(id, settings, options.no_new_privileges)?),
+        process: Some(process(id, settings, host, options.no_new_privileges)?),
         root: Some(RootFs { path: String::new(), readonly: settings.host.readonly_root }),
         hostname: hostname(id, settings, host),
         domainname: settings.domainname.clone(),
@@ -80,7 +82,7 @@ pub(crate) fn hostname(id: &ContainerId, settings: &Settings, host: &Host) -> St
     if shared { host.hostname.clone() } else { id.short().to_owned() }
 }
 
-fn process(id: &ContainerId, settings: &Settings, no_new_privileges: bool) -> Result<Process> {
+fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges: bool) -> Result<Process> {
     let mut args = settings.entrypoint.clone().unwrap_or_default();
     args.extend(settings.cmd.clone().unwrap_or_default());
     if args.is_empty() {
@@ -93,7 +95,7 @@ fn process(id: &ContainerId, settings: &Settings, no_new_privileges: bool) -> Re
     if settings.tty {
         base.push("TERM=xterm".to_owned());
     }
-    let allowed = confinement::capabilities(&settings.host)?;
+    let allowed = confinement::capabilities(&settings.host, &host.available)?;
     Ok(Process {
         terminal: settings.tty,
         console_size: settings.console_size,
