@@ -1,4 +1,5 @@
 //! What a start costs, in counts, which do not depend on the machine's load: system calls, programs executed, fsyncs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;

@@ -227,8 +227,9 @@ pub(crate) const TABLE: &[Opt] = &[
     option("validate", None, Switch, Honoured),
 ];
 
-/// The options as a page for people.
-pub(crate) fn page() -> String {
+/// The options as a page for people: `docs/user/daemon-options.md`, which a test keeps equal.
+#[cfg(test)]
+fn page() -> String {
     let mut text = String::from(
         "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason. The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \

@@ -123,7 +123,7 @@ fn check_type(request: &Request<Incoming>) -> Result<(), Failure> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let plain = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let fine = matches!(plain.as_str(), "" | "application/json" | "text/plain");
-    if fine || !hyper::body::Body::size_hint(request.body()).exact().is_none_or(|size| size > 0) {
+    if fine || hyper::body::Body::size_hint(request.body()).exact().is_some_and(|size| size == 0) {
         return Ok(());
     }
     Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'")))

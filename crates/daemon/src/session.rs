@@ -69,7 +69,7 @@ impl Watcher {
 
 /// Copies both ways until the output ends, or the client is gone or detaches.
 pub(crate) async fn run(client: impl AsyncRead + AsyncWrite + Send, attached: Attached, keys: DetachKeys) {
-    let watcher = attached.tty.then(|| Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
+    let watcher = attached.tty.then_some(Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_process, to_process) = attached.stream.into_split();
     let output = copy_output(from_process, to_client);

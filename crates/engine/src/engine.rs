@@ -27,6 +27,9 @@ const HEALING: Duration = Duration::from_secs(5);
 /// Most resolved filters that are remembered.
 const FILTERS: usize = 64;
 
+/// A profile (the default one if absent) and the capabilities that it was resolved for.
+type FilterKey = (Option<String>, Vec<String>);
+
 /// What the tasks of all containers share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -46,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) available: Available,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
-    filters: Mutex<HashMap<(Option<String>, Vec<String>), Seccomp>>,
+    filters: Mutex<HashMap<FilterKey, Seccomp>>,
     trash: Notify,
 }
 

@@ -384,14 +384,16 @@ fn mount_of(mount: &domain::MountSetting) -> api::Mount {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut api::HostConfig);
+
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        let refused = |change: fn(&mut api::HostConfig)| {
+        let refused = |change: Change| {
             let mut host = api::HostConfig::default();
             change(&mut host);
             host_settings(host).unwrap_err()
         };
-        let cases: [(&str, fn(&mut api::HostConfig)); 4] = [
+        let cases: [(&str, Change); 4] = [
             ("Links", |h| h.links = Some(vec!["a:b".into()])),
             ("UsernsMode", |h| h.userns_mode = "remap".into()),
             ("StorageOpt", |h| h.storage_opt = Some([("size".to_owned(), "1G".to_owned())].into())),

@@ -21,7 +21,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET" | "HEAD", ["_ping"]) => system::ping(get),
         ("GET", ["version"]) => system::version(),
         ("GET", ["info"]) => system::info(&call),
-        ("GET", ["events"]) => streams::events(call),
+        ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => system::disk_usage(&call).await,
         ("POST", ["auth"]) => Err(later("signing in to registries")),
         ("POST", ["build" | "session" | "grpc"]) => Err(later("building images")),

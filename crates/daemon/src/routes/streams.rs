@@ -276,8 +276,8 @@ const KNOWN: [&str; 11] = [
     "node",
 ];
 
-pub(super) fn events(call: Call) -> Answer {
-    let filters = filters(&call)?;
+pub(super) fn events(call: &Call) -> Answer {
+    let filters = filters(call)?;
     if let Some(unknown) = filters.unknown(&KNOWN) {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }

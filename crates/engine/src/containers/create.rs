@@ -96,18 +96,15 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
 
 fn check_modes(settings: &Settings) -> Result<()> {
     let host = &settings.host;
-    match &host.network {
-        NetworkMode::Container(_) => {
-            if !settings.hostname.is_empty() {
-                return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
-            }
-            if !host.ports.is_empty() || host.publish_all {
-                return Err(Error::Invalid(
-                    "conflicting options: port publishing and the container type network mode".to_owned(),
-                ));
-            }
+    if let NetworkMode::Container(_) = &host.network {
+        if !settings.hostname.is_empty() {
+            return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
         }
-        _ => {}
+        if !host.ports.is_empty() || host.publish_all {
+            return Err(Error::Invalid(
+                "conflicting options: port publishing and the container type network mode".to_owned(),
+            ));
+        }
     }
     if let IpcMode::Container(other) = &host.ipc {
         return Err(Error::Unsupported(format!(
@@ -119,9 +116,11 @@ fn check_modes(settings: &Settings) -> Result<()> {
             "--volumes-from is not supported yet; name the volumes with -v".to_owned(),
         ));
     }
-    if !matches!(host.runtime.as_str(), "" | "coracle" | "coracle-runtime" | "runc" | "io.containerd.runc.v2")
-    {
-        return Err(Error::Invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    if !matches!(host.runtime.as_str(), "" | "coracle") {
+        return Err(Error::Invalid(format!(
+            "unknown or invalid runtime name: {}; this engine has its own, coracle, and no other yet",
+            host.runtime
+        )));
     }
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
         return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
@@ -156,22 +155,29 @@ async fn make(
     wanted: Vec<Wanted>,
 ) -> Result<Description> {
     let mut volumes = Vec::new();
-    let made = make_steps(shared, id.clone(), name, image, settings, wanted, &mut volumes).await;
+    let request = Request { id: id.clone(), name, settings, wanted };
+    let made = make_steps(shared, image, request, &mut volumes).await;
     if made.is_err() {
         undo(shared, &id, &volumes).await;
     }
     made
 }
 
-async fn make_steps(
-    shared: &Arc<Shared>,
+/// A container that was checked and is to be made.
+struct Request {
     id: ContainerId,
     name: Name,
-    image: &Image,
     settings: Settings,
     wanted: Vec<Wanted>,
+}
+
+async fn make_steps(
+    shared: &Arc<Shared>,
+    image: &Image,
+    request: Request,
     volumes: &mut Vec<String>,
 ) -> Result<Description> {
+    let Request { id, name, settings, wanted } = request;
     let mut points = Vec::new();
     for wanted in wanted {
         points.push(realise(shared, image, wanted, volumes).await?);

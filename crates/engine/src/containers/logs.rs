@@ -51,7 +51,7 @@ fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<O
         match key.as_str() {
             "max-size" => size = parse_size(value).ok_or_else(invalid)?,
             "max-file" => {
-                files = value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(invalid)?
+                files = value.parse().ok().filter(|files| (1..=1000).contains(files)).ok_or_else(invalid)?;
             }
             // The files are bounded and searched by position, so compressing them would only cost time.
             "compress" if matches!(value.as_str(), "true" | "false") => {}

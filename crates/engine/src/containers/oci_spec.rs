@@ -273,10 +273,10 @@ mod tests {
     use super::*;
     use crate::containers::settings::HostSettings;
 
-    fn built(settings: Settings) -> Spec {
+    fn built(settings: &Settings) -> Spec {
         let id: ContainerId = "ab".repeat(32).parse().unwrap();
         let host = Host { cgroup_parent: "coracle".into(), ..Host::default() };
-        build(&id, &settings, &host).unwrap()
+        build(&id, settings, &host).unwrap()
     }
 
     fn plain() -> Settings {
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_plain_container_has_every_namespace_and_dockers_confinement() {
-        let spec = built(plain());
+        let spec = built(&plain());
         let linux = spec.linux.unwrap();
         assert_eq!(linux.namespaces.len(), 6);
         assert_eq!(linux.masked_paths, MASKED_PATHS);
@@ -301,17 +301,17 @@ mod tests {
 
     #[test]
     fn labels_annotations_and_environment_of_an_image_change_nothing_else() {
-        let plain_spec = built(plain());
+        let plain_spec = built(&plain());
         let mut labelled = plain();
         labelled.labels.insert("io.podman.annotations.privileged".into(), "true".into());
         labelled.labels.insert("org.systemd.property.ExecStart".into(), "/bin/evil".into());
-        assert_eq!(built(labelled), plain_spec);
+        assert_eq!(built(&labelled), plain_spec);
     }
 
     #[test]
     fn privileged_lifts_masks_filter_and_device_rules() {
         let host = HostSettings { privileged: true, ..HostSettings::default() };
-        let linux = built(Settings { host, ..plain() }).linux.unwrap();
+        let linux = built(&Settings { host, ..plain() }).linux.unwrap();
         assert!(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty() && linux.seccomp.is_none());
         assert_eq!(linux.resources.unwrap().devices.len(), 1);
     }

@@ -30,7 +30,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
             Ok(description) => recover_one(shared, description).await,
             // Reported and left alone: its data may be all that somebody has.
             Err(error) => {
-                tracing::error!(error = %error, record = text, "a container cannot be read and is left out")
+                tracing::error!(error = %error, record = text, "a container cannot be read and is left out");
             }
         }
     }
@@ -56,10 +56,10 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             if description.state.status != Status::Paused {
                 description.state.status = Status::Running;
             }
-            if let Some(endpoint) = endpoint {
-                if let Err(error) = shared.network.adopt(endpoint).await {
-                    tracing::error!(container = %description.id, error = error.chain(), "its network could not be taken over");
-                }
+            if let Some(endpoint) = endpoint
+                && let Err(error) = shared.network.adopt(endpoint).await
+            {
+                tracing::error!(container = %description.id, error = error.chain(), "its network could not be taken over");
             }
             spawn(shared, description, Some(*live))
         }
@@ -125,10 +125,8 @@ fn forget_state_of_the_dead(shared: &Shared) {
     let Ok(entries) = std::fs::read_dir(shared.config.exec_root.join("containers")) else { return };
     for entry in entries.flatten() {
         let known = entry.file_name().to_str().is_some_and(|id| shared.containers.find(id).is_ok());
-        if !known {
-            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), error = %error, "an old state directory cannot be removed");
-            }
+        if !known && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), error = %error, "an old state directory cannot be removed");
         }
     }
 }

@@ -71,10 +71,10 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
 }
 
 async fn give_back(task: &Task, endpoint: Option<Endpoint>) {
-    if let Some(endpoint) = endpoint {
-        if let Err(error) = task.shared.network.detach(endpoint).await {
-            tracing::error!(container = %task.now.id, error = error.chain(), "its network could not be taken down");
-        }
+    if let Some(endpoint) = endpoint
+        && let Err(error) = task.shared.network.detach(endpoint).await
+    {
+        tracing::error!(container = %task.now.id, error = error.chain(), "its network could not be taken down");
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) type ReplyTo<T> = oneshot::Sender<Result<T>>;
 /// What a shim said, and the descriptors that came with it.
 pub(crate) type Answer = (Reply, Vec<OwnedFd>);
 
+/// A change of settings, which may be refused.
+pub(crate) type Change = Box<dyn FnOnce(&mut Settings) -> Result<()> + Send>;
+
 /// What the task is asked to do.
 pub(crate) enum Command {
     /// Start the container. Answers whether that changed anything.
@@ -43,7 +46,7 @@ pub(crate) enum Command {
     /// Give it another name.
     Rename { name: Name, reply: ReplyTo<()> },
     /// Change settings that can be changed.
-    Update { change: Box<dyn FnOnce(&mut Settings) -> Result<()> + Send>, reply: ReplyTo<()> },
+    Update { change: Change, reply: ReplyTo<()> },
     /// Remove it.
     Remove { force: bool, volumes: bool, reply: ReplyTo<()> },
 }
@@ -132,7 +135,7 @@ impl Task {
                     }
                 }
                 Next::Event(Event::ExecExited { exec, code }) => {
-                    self.shared.execs.ended(&self.shared, &exec, code)
+                    self.shared.execs.ended(&self.shared, &exec, code);
                 }
                 Next::Event(Event::OutOfMemory) => self.tell("oom", &[]),
                 Next::Lost => {
@@ -280,7 +283,7 @@ impl Task {
         Ok(())
     }
 
-    async fn update(&mut self, change: Box<dyn FnOnce(&mut Settings) -> Result<()> + Send>) -> Result<()> {
+    async fn update(&mut self, change: Change) -> Result<()> {
         let mut settings = self.now.settings.as_ref().clone();
         change(&mut settings)?;
         let devices = std::collections::BTreeMap::new();

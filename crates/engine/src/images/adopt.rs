@@ -30,6 +30,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Invalid`] when the configuration is none, and when a layer is missing.
+    #[cfg(test)]
     pub(crate) async fn adopt(&self, image: NewImage) -> Result<()> {
         self.run(move |inner| inner.adopt(image).map(drop)).await
     }

@@ -104,30 +104,6 @@ impl Index {
         self.change(durability, change, vec![file]).arrive().await
     }
 
-    /// Gives a container that is there another name and record.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when another container has the name, [`Error::NotFound`] when there is no such container.
-    pub(crate) async fn rename_container(
-        &self,
-        id: &ContainerId,
-        name: &Name,
-        record: String,
-        durability: Durability,
-    ) -> Result<()> {
-        let (id, name) = (id.to_string(), name.to_string());
-        let file = RecordFile::container(&id, record.clone());
-        let update = "UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1";
-        let change = move |transaction: &Transaction<'_>| {
-            refuse_taken_name(transaction, &id, &name)?;
-            match execute(transaction, update, params![id, name, record])? {
-                0 => Err(Error::no_container(&id)),
-                _ => Ok(()),
-            }
-        };
-        self.change(durability, change, vec![file]).arrive().await
-    }
-
     /// Forgets a container, whose directory, with its record, the caller has removed; durably. Absent is no error.
     ///
     /// # Errors

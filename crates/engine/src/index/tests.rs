@@ -62,7 +62,7 @@ async fn a_name_belongs_to_one_container() {
     let rename = |id: ContainerId, name: &'static str| {
         let index = &index;
         async move {
-            index.rename_container(&id, &name.parse().unwrap(), record(&id, name), Durability::Durable).await
+            index.put_container(&id, &name.parse().unwrap(), record(&id, name), Durability::Durable).await
         }
     };
     assert!(matches!(rename(second.clone(), "web").await, Err(Error::Conflict(_))));
@@ -71,7 +71,6 @@ async fn a_name_belongs_to_one_container() {
     assert_eq!(index.containers().await.unwrap(), [record(&first, "www"), record(&second, "web")]);
     index.remove_container(&first).await.unwrap();
     index.remove_container(&first).await.unwrap();
-    assert!(matches!(rename(first, "gone").await, Err(Error::NotFound { .. })));
     assert_eq!(index.containers().await.unwrap(), [record(&second, "web")]);
 }
 
