@@ -328,7 +328,7 @@ mod tests {
                 // Where the runtime is not built beside the test, only that is missing.
                 (Ok(_) | Err(Error::Engine(_)), Verdict::Honoured | Verdict::AlreadyTrue(_)) => {}
                 (Err(Error::Refused { name, reason }), Verdict::Refused(why)) => {
-                    assert_eq!((name, reason), (option.name, why))
+                    assert_eq!((name, reason), (option.name, why));
                 }
                 (other, verdict) => panic!("{given}: {verdict:?}, but {other:?}"),
             }
