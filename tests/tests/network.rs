@@ -51,20 +51,12 @@ fn a_port_on_the_loopback_is_for_this_machine_alone() {
 #[test]
 fn datagrams_are_published_too() {
     let engine = Engine::start();
-    let name = engine.name("udp");
+    let (base, name) = (engine.name("perl"), engine.name("udp"));
+    engine.docker(&["import", &image::debian().display().to_string(), &base]).ok();
+    let echo = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 53, Proto => 'udp') or die; \
+                while (defined $s->recv(my $m, 99)) { $s->send($m) }";
     engine
-        .docker(&[
-            "run",
-            "-d",
-            "--name",
-            &name,
-            "-p",
-            "127.0.0.1:0:53/udp",
-            SMALL,
-            "sh",
-            "-c",
-            "exec udpsvd 0 53 cat",
-        ])
+        .docker(&["run", "-d", "--name", &name, "-p", "127.0.0.1:0:53/udp", &base, "perl", "-e", echo])
         .ok();
     let at = engine.docker(&["port", &name, "53/udp"]).ok();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -75,6 +67,7 @@ fn datagrams_are_published_too() {
         socket.recv(&mut buffer).is_ok_and(|length| &buffer[..length] == b"echo")
     });
     engine.docker(&["rm", "-f", &name]).ok();
+    engine.docker(&["rmi", &base]).ok();
 }
 
 #[test]

@@ -179,6 +179,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         hosts.push(format!("unix://{}/coracle.sock", exec_root.display()));
     }
     let (log_size, log_files) = log_limits(all)?;
+    let log_level = if debug { "debug".to_owned() } else { level(last("log-level"))? };
     Ok(Settings {
         engine: coracle_engine::Config {
             data_root: absolute(
@@ -205,7 +206,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         hosts,
         group: last("group").unwrap_or_else(|| "docker".to_owned()),
         pidfile: last("pidfile").map(PathBuf::from),
-        log_level: if debug { "debug".to_owned() } else { level(last("log-level"))? },
+        log_level,
         log_format: last("log-format").unwrap_or_else(|| "text".to_owned()),
         plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
         validate: switch(all, "validate")?,

@@ -67,12 +67,18 @@ impl Watcher {
     }
 }
 
-/// Copies both ways until the output ends, or the client is gone or detaches.
-pub(crate) async fn run(client: impl AsyncRead + AsyncWrite + Send, attached: Attached, keys: DetachKeys) {
+/// Copies both ways until the output ends and `ended` is over, or the client is gone or detaches. A client that sees the
+/// end of the stream asks for the exit code next, so that must be known by then.
+pub(crate) async fn run(
+    client: impl AsyncRead + AsyncWrite + Send,
+    attached: Attached,
+    keys: DetachKeys,
+    ended: impl Future<Output = ()>,
+) {
     let watcher = attached.tty.then_some(Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_process, to_process) = attached.stream.into_split();
-    let output = copy_output(from_process, to_client);
+    let output = copy_output(from_process, to_client, ended);
     let input = copy_input(from_client, to_process, watcher);
     tokio::pin!(output, input);
     tokio::select! {
@@ -87,11 +93,16 @@ pub(crate) async fn run(client: impl AsyncRead + AsyncWrite + Send, attached: At
     }
 }
 
-async fn copy_output(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn copy_output(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    ended: impl Future<Output = ()>,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
         if length == 0 {
+            ended.await;
             return to.shutdown().await;
         }
         to.write_all(&buffer[..length]).await?;

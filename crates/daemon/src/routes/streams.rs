@@ -81,11 +81,13 @@ pub(super) async fn start_exec(call: Call, id: &str) -> Answer {
         }
         Err(error) => return Err(error.into()),
     };
+    let (context, id) = (std::sync::Arc::clone(&call.context), id.to_owned());
     answer_upgrade(call.version, tty, move || {
         tokio::spawn(async move {
             let Some(upgrade) = upgrade else { return };
             if let Ok(client) = upgrade.await {
-                session::run(hyper_util::rt::TokioIo::new(client), attached, keys).await;
+                let ended = async { context.engine.wait_exec(&id).await };
+                session::run(hyper_util::rt::TokioIo::new(client), attached, keys, ended).await;
             }
         });
     })
@@ -105,7 +107,7 @@ fn take_over(call: Call, tty: bool, replay: Vec<u8>, attached: Option<Attached>,
                 return;
             }
             match attached {
-                Some(attached) => session::run(client, attached, keys).await,
+                Some(attached) => session::run(client, attached, keys, std::future::ready(())).await,
                 // Only the past was wanted.
                 None => drop(client.shutdown().await),
             }

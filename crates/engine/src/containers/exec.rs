@@ -54,11 +54,15 @@ pub struct Exec {
 
 /// All execs.
 #[derive(Default)]
-pub(crate) struct Execs(Mutex<HashMap<String, Exec>>);
+pub(crate) struct Execs {
+    all: Mutex<HashMap<String, Exec>>,
+    /// Told whenever one has ended.
+    ends: tokio::sync::Notify,
+}
 
 impl Execs {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Exec>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn get(&self, id: &str) -> Result<Exec> {
@@ -73,6 +77,7 @@ impl Execs {
             exec.exit_code = Some(code);
             Some(exec.clone())
         });
+        self.ends.notify_waiters();
         let container = exec.and_then(|exec| shared.containers.find(exec.container.as_str()).ok());
         if let Some(container) = container {
             let code = code.to_string();
@@ -88,6 +93,7 @@ impl Execs {
                 exec.exit_code = Some(137);
             }
         });
+        self.ends.notify_waiters();
     }
 
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
@@ -209,6 +215,17 @@ impl Engine {
         let action = format!("exec_start: {}", exec.settings.cmd.join(" "));
         self.shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
         Ok(streams.map(|stream| Attached { stream, tty: exec.settings.tty, stdin }))
+    }
+
+    /// Waits until an exec does not run.
+    pub async fn wait_exec(&self, id: &str) {
+        loop {
+            let ended = self.shared.execs.ends.notified();
+            if !self.shared.execs.get(id).is_ok_and(|exec| exec.running) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// An exec as it is now.
