@@ -70,6 +70,12 @@ pub fn remove_bridge(name: Option<&str>) {
     run("ip", &["link", "delete", name]);
     if let Some(id) = name.strip_prefix("co-") {
         run("nft", &["delete", "table", "ip", &format!("coracle-{id}")]);
+        // The two rules that let our packets pass a Docker that drops what it forwards.
+        let script = format!(
+            "for chain in DOCKER-USER FORWARD; do iptables -S $chain 2>/dev/null | grep 'coracle-{id}' | \
+             sed 's/^-A/-D/' | xargs -r -L1 iptables; done"
+        );
+        run("sh", &["-c", &script]);
     }
 }
 
