@@ -146,6 +146,14 @@ impl Engine {
         for task in &self.upkeep {
             task.abort();
         }
+        // Gone unless a container is in it; made again by the next one.
+        let group = coracle_runtime::cgroup::Group::existing(
+            &self.shared.cgroups,
+            Path::new(&self.shared.config.cgroup()),
+        );
+        if let Err(error) = group.remove() {
+            tracing::debug!(error = error.chain(), "the cgroup of all containers stays");
+        }
         // What was not awaited before is written now.
         if let Err(error) = self.shared.index.flush().await {
             tracing::error!(error = error.chain(), "the index could not be flushed");
