@@ -25,8 +25,6 @@ pub(crate) struct Settings {
     pub(crate) plain_tcp: bool,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
-    pub(crate) registry_mirrors: Vec<String>,
-    pub(crate) insecure_registries: Vec<String>,
     /// What was given and is so anyway: said once at the start.
     pub(crate) notes: Vec<String>,
 }
@@ -73,6 +71,9 @@ pub(crate) enum Error {
         /// The options.
         names: String,
     },
+    /// A registry cannot be used as configured.
+    #[error(transparent)]
+    Registry(#[from] coracle_engine::RegistryError),
     /// The runtime is missing.
     #[error(transparent)]
     Engine(#[from] coracle_engine::Error),
@@ -199,6 +200,10 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             dns_options: list("dns-opt"),
             log_size,
             log_files,
+            registries: coracle_engine::Registries::new(
+                &list("registry-mirror"),
+                &list("insecure-registry"),
+            )?,
             labels: list("label"),
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
@@ -211,8 +216,6 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
         validate: switch(all, "validate")?,
         debug,
-        registry_mirrors: list("registry-mirror"),
-        insecure_registries: list("insecure-registry"),
         notes,
     })
 }
@@ -318,6 +321,7 @@ mod tests {
                 "log-level" => "warn",
                 "log-driver" => "json-file",
                 "log-opt" => "max-file=3",
+                "registry-mirror" => "https://mirror.test",
                 _ => "x",
             };
             let given = match (option.takes, option.name) {

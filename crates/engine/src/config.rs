@@ -39,6 +39,8 @@ pub struct Config {
     pub log_size: u64,
     /// Most files of a log.
     pub log_files: u32,
+    /// What is configured of registries.
+    pub registries: coracle_registry::Hosts,
     /// Labels of the engine.
     pub labels: Vec<String>,
 }

@@ -81,7 +81,6 @@ pub(super) fn info(call: &Call) -> Answer {
     let images = engine.images().list(&ImageFilter::default())?;
     let memory =
         line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
-    let mirrors = settings.registry_mirrors.clone();
     answer::ok(&api::Info {
         id: config.engine_id(),
         containers: count(&|_| true),
@@ -119,14 +118,15 @@ pub(super) fn info(call: &Call) -> Answer {
         index_server_address: "https://index.docker.io/v1/".to_owned(),
         registry_config: Some(api::RegistryConfig {
             insecure_registry_cidrs: vec!["127.0.0.0/8".to_owned()],
-            index_configs: settings
-                .insecure_registries
+            index_configs: config
+                .registries
+                .insecure()
                 .iter()
                 .map(|name| {
                     (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() })
                 })
                 .collect(),
-            mirrors: Some(mirrors),
+            mirrors: Some(config.registries.mirrors().to_vec()),
             ..api::RegistryConfig::default()
         }),
         cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),

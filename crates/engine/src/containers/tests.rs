@@ -42,6 +42,7 @@ fn config(dir: &TempDir) -> Config {
         dns_options: Vec::new(),
         log_size: 1 << 20,
         log_files: 2,
+        registries: coracle_registry::Hosts::default(),
         labels: Vec::new(),
     }
 }
