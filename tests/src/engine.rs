@@ -35,10 +35,11 @@ struct Subnet {
     _lock: File,
 }
 
-/// Where the programs under test are.
+/// Where the programs under test are: beside this one, or above the directory `deps` that tests are in.
 pub fn programs() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().to_owned()
+    let program = std::env::current_exe().unwrap();
+    let directory = program.parent().unwrap();
+    if directory.ends_with("deps") { directory.parent().unwrap() } else { directory }.to_owned()
 }
 
 impl Subnet {

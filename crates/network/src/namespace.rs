@@ -98,9 +98,16 @@ impl AsFd for Namespace {
 fn loopback() -> coracle_sys::Result<Socket> {
     let route = Socket::open(netlink::Protocol::Route)?;
     route.request(&[route::set_up(LOOPBACK)])?;
-    ensure_setting("ipv6/conf/default/disable_ipv6", "1")?;
-    ensure_setting("ipv6/conf/default/accept_ra", "0")?;
+    for (key, value) in [("ipv6/conf/default/disable_ipv6", "1"), ("ipv6/conf/default/accept_ra", "0")] {
+        // The namespace is new, so there is nothing that writing could disturb.
+        unless_missing(netns::set_sysctl(key, value))?;
+    }
     Ok(route)
+}
+
+/// Forgives that the kernel does not have a setting, as without IPv6.
+fn unless_missing(done: coracle_sys::Result<()>) -> coracle_sys::Result<()> {
+    done.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
 }
 
 /// Makes a setting what it should be, unless the kernel does not have it, as without IPv6. Writing what is there already
@@ -109,8 +116,7 @@ pub(crate) fn ensure_setting(key: &str, value: &str) -> coracle_sys::Result<()> 
     match netns::sysctl(key) {
         Ok(present) if present == value => Ok(()),
         Ok(_) => netns::set_sysctl(key, value),
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => unless_missing(Err(error)),
     }
 }
 

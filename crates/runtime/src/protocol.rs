@@ -391,7 +391,9 @@ pub fn read_plan(memory: OwnedFd) -> Result<Plan> {
     let file = File::from(memory);
     // The writer's offset is shared, so reading is by position.
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
-    let mut bytes = Vec::new();
+    let size = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?.st_size;
+    let size = usize::try_from(size).unwrap_or(0).min(usize::try_from(limits::PLAN).unwrap_or(0));
+    let mut bytes = Vec::with_capacity(size.saturating_add(1));
     file.take(limits::PLAN).read_to_end(&mut bytes).map_err(failed)?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))
 }

@@ -3,6 +3,7 @@
 //! A namespace belongs to a thread, so that no thread which does anything else is ever moved.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -72,5 +73,7 @@ pub fn sysctl(key: &str) -> Result<String> {
 /// When there is no such setting or the kernel refuses the value.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/net").join(key);
-    fs::write(&path, value).context("write", path.display())
+    // Without O_CREAT, which the kernel answers with EACCES where a setting is missing.
+    let mut file = fs::File::options().write(true).open(&path).context("open", path.display())?;
+    file.write_all(value.as_bytes()).context("write", path.display())
 }

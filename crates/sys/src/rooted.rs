@@ -121,7 +121,12 @@ impl Root {
     /// # Errors
     /// `ENOTDIR` when a component is something else, `ELOOP` beyond [`limits::SYMLINKS`], and the calls' own.
     pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: Mode) -> Result<OwnedFd> {
-        walk::directory(self.as_fd(), path.as_ref(), mode)
+        let path = path.as_ref();
+        match self.open_file(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(found) => Ok(found),
+            // Something is missing, or is what only the walk can tell.
+            Err(_) => walk::directory(self.as_fd(), path, mode),
+        }
     }
 
     /// Makes an empty regular file at `path` unless something other than a directory is there, with missing parents,
@@ -132,7 +137,14 @@ impl Root {
     /// # Errors
     /// [`Error::Unexpected`] for a directory, and as [`Root::create_dir_all`].
     pub fn create_file(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
-        walk::file(self.as_fd(), path.as_ref(), PARENT_MODE)
+        let path = path.as_ref();
+        if let Ok(found) = self.open_path(path) {
+            let stat = rustix::fs::fstat(&found).context("fstat", path.display())?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                return Ok(found);
+            }
+        }
+        walk::file(self.as_fd(), path, PARENT_MODE)
     }
 
     /// The directory that holds `path`, and the last name, which is not looked at: what unlinkat, renameat, mknodat
@@ -174,7 +186,8 @@ impl Root {
             });
         }
         let file = std::fs::File::from(reopen(&handle, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
-        let mut content = Vec::new();
+        let size = u64::try_from(stat.st_size).unwrap_or(0).min(max);
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
         file.take(max.saturating_add(1)).read_to_end(&mut content).context("read", path.display())?;
         if content.len() as u64 > max {
             return Err(Error::Unexpected {

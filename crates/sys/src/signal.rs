@@ -17,6 +17,11 @@ pub fn reset_all() {
         // SAFETY: SIG_DFL installs no handler.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    unblock_all();
+}
+
+/// Unblocks every signal: [`crate::spawn::spawn`] starts a program with all of them blocked.
+pub fn unblock_all() {
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises `none` before sigprocmask reads it.
     unsafe {

@@ -1,13 +1,14 @@
-//! Starting another program without copying the caller's address space, posix_spawn(3).
+//! Starting another program without copying the caller's address space, as vfork(2) does.
 
 use crate::error::{Context, Result};
 use crate::process::Child;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A program to start.
 #[derive(Debug)]
@@ -22,42 +23,26 @@ pub struct Spawn<'a> {
     pub descriptors: &'a [BorrowedFd<'a>],
 }
 
-/// A list of file actions that is destroyed again.
-struct Actions(libc::posix_spawn_file_actions_t);
+/// Bytes of the stack that the child runs on until it executes the program: it makes a handful of calls.
+const STACK: usize = 32 * 1024;
 
-impl Actions {
-    fn new(descriptors: &[BorrowedFd<'_>]) -> io::Result<Self> {
-        let mut actions = MaybeUninit::uninit();
-        // SAFETY: init makes `actions` valid, which `Drop` destroys.
-        let mut actions = unsafe {
-            check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
-            Self(actions.assume_init())
-        };
-        for (target, descriptor) in descriptors.iter().enumerate() {
-            let target = i32::try_from(target).map_err(io::Error::other)?;
-            // SAFETY: `actions` is initialised; the call stores two numbers. When both are equal, the C library
-            // clears close-on-exec instead.
-            check(unsafe {
-                libc::posix_spawn_file_actions_adddup2(&raw mut actions.0, descriptor.as_raw_fd(), target)
-            })?;
-        }
-        Ok(actions)
-    }
+/// What the child needs, made before it is: it shares the caller's memory and must not allocate.
+struct Prepared<'a> {
+    program: &'a CStr,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    descriptors: &'a [BorrowedFd<'a>],
+    /// The child's complaint, if it could not execute the program.
+    errno: AtomicI32,
 }
 
-impl Drop for Actions {
-    fn drop(&mut self) {
-        // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
-    }
-}
-
-fn check(code: libc::c_int) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
-}
-
-/// Starts `what`. No descriptor in `what.descriptors` may have a number below their count, other than its own
-/// place: it would be overwritten before it is copied; [`io::ErrorKind::InvalidInput`] tells so.
+/// Starts `what`, with every signal blocked: the program unblocks them ([`crate::signal::unblock_all`]).
+///
+/// No descriptor in `what.descriptors` may have a number below their count, other than its own place: it would be
+/// overwritten before it is copied; [`io::ErrorKind::InvalidInput`] tells so.
+///
+/// posix_spawn(3) would ask for the action of each of the 64 signals and set it; with signals blocked until after
+/// execve(2), which drops the handlers itself, there is nothing to ask for.
 ///
 /// # Errors
 /// `ENOENT` and `EACCES` for the program; `EAGAIN` at a limit of tasks.
@@ -67,35 +52,102 @@ pub fn spawn(what: &Spawn<'_>) -> Result<Child> {
         number < what.descriptors.len() && number != place
     };
     if what.descriptors.iter().enumerate().any(clash) {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput))
-            .context("posix_spawn", "descriptors that clash");
+        return Err(io::Error::from(io::ErrorKind::InvalidInput)).context("spawn", "descriptors that clash");
     }
     let subject = what.program.to_string_lossy();
-    let actions = Actions::new(what.descriptors).context("posix_spawn", &subject)?;
-    let pointers = |strings: &[CString]| -> Vec<*mut libc::c_char> {
-        strings.iter().map(|s| s.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
     };
-    let (arguments, environment) = (pointers(what.arguments), pointers(what.environment));
-    let mut pid = 0;
-    // SAFETY: every pointer is valid for the call, both arrays end in a null pointer, and posix_spawn writes to
-    // none of the strings.
-    check(unsafe {
-        libc::posix_spawn(
-            &raw mut pid,
-            what.program.as_ptr(),
-            &raw const actions.0,
-            ptr::null(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
+    let mut prepared = Prepared {
+        program: what.program,
+        arguments: pointers(what.arguments),
+        environment: pointers(what.environment),
+        descriptors: what.descriptors,
+        errno: AtomicI32::new(0),
+    };
+    let child = clone_and_wait(&mut prepared).context("clone", &subject)?;
+    match prepared.errno.into_inner() {
+        0 => Ok(child),
+        errno => {
+            crate::process::reap(child.pidfd.as_fd())?;
+            Err(io::Error::from_raw_os_error(errno)).context("execve", &subject)
+        }
+    }
+}
+
+/// Makes the child and waits until it has executed its program or has ended.
+fn clone_and_wait(prepared: &mut Prepared<'_>) -> io::Result<Child> {
+    let mut stack = vec![MaybeUninit::<u128>::uninit(); STACK / size_of::<u128>()];
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let before = set_mask(u64::MAX)?;
+    // SAFETY: the stack's end is aligned to 16 bytes and grows down into memory that is only the child's. With
+    // CLONE_VFORK this thread stands still, so `stack`, `prepared` and `pidfd` outlive the child's use of them.
+    // Signals are blocked, so no handler of the caller's runs in the child.
+    let pid = unsafe {
+        libc::clone(
+            run,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            ptr::from_mut(prepared).cast(),
+            &raw mut pidfd,
         )
-    })
-    .context("posix_spawn", &subject)?;
-    let pid = Pid::from_raw(pid)
-        .ok_or_else(|| io::Error::other("no process id"))
-        .context("posix_spawn", &subject)?;
-    // The child is not reaped before its descriptor is open, so the id cannot be another's.
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open", &subject)?;
-    Ok(Child { pid, pidfd })
+    };
+    let made = if pid > 0 { Pid::from_raw(pid) } else { None }.ok_or_else(io::Error::last_os_error);
+    set_mask(before)?;
+    let pid = made?;
+    // SAFETY: CLONE_PIDFD succeeded, so the kernel stored a new descriptor that nobody else owns.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// The child: it shares the caller's memory, so it only makes system calls, and returns only when one failed.
+extern "C" fn run(prepared: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `clone_and_wait` passes a `Prepared` that it does not touch while it waits for this child.
+    let prepared = unsafe { &*prepared.cast::<Prepared<'_>>() };
+    for (descriptor, target) in prepared.descriptors.iter().zip(0..) {
+        // SAFETY: the child has its own table of descriptors (no CLONE_FILES), so no owner is surprised. A descriptor
+        // in its own place only loses close-on-exec.
+        let done = unsafe {
+            if descriptor.as_raw_fd() == target {
+                libc::fcntl(target, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(descriptor.as_raw_fd(), target)
+            }
+        };
+        if done < 0 {
+            return fail(prepared);
+        }
+    }
+    // SAFETY: both arrays end in a null pointer and point to strings that the waiting caller keeps.
+    unsafe {
+        libc::execve(prepared.program.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+    }
+    fail(prepared)
+}
+
+/// Leaves the reason where the caller finds it.
+fn fail(prepared: &Prepared<'_>) -> libc::c_int {
+    // SAFETY: this thread's errno always is there; child and waiting caller share it.
+    let errno = unsafe { *libc::__errno_location() };
+    prepared.errno.store(errno, Ordering::Relaxed);
+    127
+}
+
+/// Sets the calling thread's blocked signals, one bit each, and returns what they were. The C library's own call would
+/// leave out the signals that it keeps for itself.
+fn set_mask(mask: u64) -> io::Result<u64> {
+    let mut before = 0_u64;
+    // SAFETY: both point to the 8 bytes that the kernel's signal set has on 64-bit machines, and outlive the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut before,
+            size_of::<u64>(),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(before) }
 }
 
 #[cfg(test)]
@@ -103,7 +155,6 @@ mod tests {
     use super::*;
     use crate::process::reap;
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_program_gets_the_descriptors_and_the_environment_it_is_given() {

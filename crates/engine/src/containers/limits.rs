@@ -63,17 +63,25 @@ fn memory(asked: &Resources) -> Result<Option<Memory>> {
     Ok((memory != Memory::default()).then_some(memory))
 }
 
-fn cpu(asked: &Resources) -> Result<Option<Cpu>> {
-    if asked.nano_cpus > 0 && (asked.cpu_period > 0 || asked.cpu_quota > 0) {
-        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
+/// Asks how many processors there are, which costs twenty system calls, so only where it matters.
+fn check_nano_cpus(wanted: i64) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let most = i64::try_from(processors).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    if asked.nano_cpus < 0 || asked.nano_cpus > most {
+    if wanted < 0 || wanted > most {
         let text = format!(
             "Range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
         );
         return Err(Error::Invalid(text));
+    }
+    Ok(())
+}
+
+fn cpu(asked: &Resources) -> Result<Option<Cpu>> {
+    if asked.nano_cpus > 0 && (asked.cpu_period > 0 || asked.cpu_quota > 0) {
+        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if asked.nano_cpus != 0 {
+        check_nano_cpus(asked.nano_cpus)?;
     }
     if asked.cpu_period != 0 && !(1_000..=1_000_000).contains(&asked.cpu_period) {
         return invalid(

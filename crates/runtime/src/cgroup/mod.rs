@@ -245,11 +245,32 @@ fn make_directory(path: &Path) -> Result<()> {
 
 /// Writes `value` into an existing file with one call, as cgroup files want it.
 fn write(path: &Path, value: &str) -> Result<()> {
-    let refused =
-        |error: Errno| Error::Cgroup { path: path.to_owned(), value: value.into(), source: error.into() };
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
-    rustix::io::write(&file, value.as_bytes()).map_err(refused)?;
-    Ok(())
+    ControlFile::open(path, value)?.write(value)
+}
+
+/// A control file that takes one value or several.
+struct ControlFile {
+    path: PathBuf,
+    file: OwnedFd,
+}
+
+impl ControlFile {
+    /// Opens the file at `path`; `value` is what it is for, which an error tells.
+    fn open(path: &Path, value: &str) -> Result<Self> {
+        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| refused(path, value, error))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(&self, value: &str) -> Result<()> {
+        rustix::io::write(&self.file, value.as_bytes())
+            .map(drop)
+            .map_err(|error| refused(&self.path, value, error))
+    }
+}
+
+fn refused(path: &Path, value: &str, error: Errno) -> Error {
+    Error::Cgroup { path: path.to_owned(), value: value.into(), source: error.into() }
 }
 
 #[cfg(test)]

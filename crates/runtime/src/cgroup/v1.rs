@@ -2,12 +2,12 @@
 //!
 //! Source: the kernel's `Documentation/admin-guide/cgroup-v1`.
 
-use super::{Frozen, Group, write};
+use super::{ControlFile, Frozen, Group, write};
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{BlockIo, Cpu, DeviceRule, Memory, Resources, ThrottleDevice};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn apply(group: &Group, resources: &Resources) -> Result<()> {
     devices(group, &resources.devices)?;
@@ -28,12 +28,17 @@ pub(super) fn apply(group: &Group, resources: &Resources) -> Result<()> {
 }
 
 fn set(group: &Group, controller: &str, file: &str, value: &str) -> Result<()> {
+    write(&control(group, controller, file, value)?, value)
+}
+
+/// Where the `file` of a controller is, in which `value` is wanted.
+fn control(group: &Group, controller: &str, file: &str, value: &str) -> Result<PathBuf> {
     let directory = group.controller(controller).ok_or_else(|| {
         Error::Invalid(format!(
             "this machine has no {controller} controller, so {file} cannot be set to {value}"
         ))
     })?;
-    write(&directory.join(file), value)
+    Ok(directory.join(file))
 }
 
 fn apply_memory(group: &Group, memory: &Memory) -> Result<()> {
@@ -84,7 +89,9 @@ fn apply_cpu(group: &Group, cpu: &Cpu) -> Result<()> {
     Ok(())
 }
 
+/// Writes each rule in turn, as the order counts, into a file that stays open from one rule to the next.
 fn devices(group: &Group, rules: &[DeviceRule]) -> Result<()> {
+    let mut open: Option<(&str, ControlFile)> = None;
     for rule in rules {
         let part = |number: Option<i64>| {
             number.filter(|n| *n >= 0).map_or_else(|| "*".to_owned(), |n| n.to_string())
@@ -92,7 +99,13 @@ fn devices(group: &Group, rules: &[DeviceRule]) -> Result<()> {
         let kind = rule.kind.as_deref().unwrap_or("a");
         let access = rule.access.as_deref().unwrap_or("rwm");
         let text = format!("{kind} {}:{} {access}", part(rule.major), part(rule.minor));
-        set(group, "devices", if rule.allow { "devices.allow" } else { "devices.deny" }, &text)?;
+        let name = if rule.allow { "devices.allow" } else { "devices.deny" };
+        let file = match open.take() {
+            Some((before, file)) if before == name => file,
+            _ => ControlFile::open(&control(group, "devices", name, &text)?, &text)?,
+        };
+        file.write(&text)?;
+        open = Some((name, file));
     }
     Ok(())
 }

@@ -25,6 +25,9 @@ pub(super) fn mount(group: &Group, private: bool, set: Attributes, target: Borro
             let parameters = [Parameter::Value("mode", "755"), Parameter::Value("size", "0")];
             let top = mount::make("tmpfs", &parameters, set - Attributes::MOUNT_ATTR_RDONLY)?;
             mount::attach(top.as_fd(), target)?;
+            // The old interface takes a path: those below are names in the fresh tmpfs, which is ours alone.
+            rustix::process::fchdir(&top)
+                .map_err(|error| Error::Child(format!("the cgroup directory: {error}")))?;
             for hierarchy in hierarchies {
                 one(group, &hierarchy.controllers, private, set, &top)?;
             }
@@ -34,7 +37,7 @@ pub(super) fn mount(group: &Group, private: bool, set: Attributes, target: Borro
     }
 }
 
-/// One v1 hierarchy, in a directory named after its controllers below `top`, which is ours alone.
+/// One v1 hierarchy, in a directory named after its controllers below `top`, the working directory.
 fn one(group: &Group, controllers: &[String], private: bool, set: Attributes, top: &OwnedFd) -> Result<()> {
     let option = controllers.join(",");
     let name = option.strip_prefix("name=").unwrap_or(&option);
@@ -46,8 +49,7 @@ fn one(group: &Group, controllers: &[String], private: bool, set: Attributes, to
         }
     }
     if private {
-        // One call where the new interface takes five; the working directory is the fresh tmpfs.
-        rustix::process::fchdir(top).map_err(failed)?;
+        // One call where the new interface takes five.
         let data = std::ffi::CString::new(option.as_str()).unwrap_or_default();
         return rustix::mount::mount("cgroup", name, "cgroup", flags(set), Some(data.as_c_str()))
             .map_err(failed);

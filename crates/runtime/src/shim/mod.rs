@@ -50,6 +50,7 @@ pub fn run() -> Result<()> {
     close_from(CONTROL + 1);
     let limit = descriptors::raise();
     signal::ignore_terminal();
+    signal::unblock_all();
     let engine = take_inherited(CONTROL)?;
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
     rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
