@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+pub(crate) mod canary;
+
 use coracle_runtime::cgroup::Layout;
 use coracle_runtime::protocol::{
     Attachment, Event, Execution, Exit, Failure, Log, Message, Overlay, Plan, Reply, Request, Role, SOCKET,
@@ -136,6 +138,17 @@ impl Bench {
         let read = || coracle_runtime::shim::record::read_exit(&self.state());
         wait_until(|| read().is_some());
         read().unwrap()
+    }
+
+    /// Runs the container of `plan`, which has a terminal, to its end. Returns what it printed.
+    pub(crate) fn run_on_terminal(&self, plan: &mut Plan) -> Result<String, Failure> {
+        let attachment = Attachment { stdin: true, stdout: true, stderr: true, owner: true };
+        let client = self.attach(plan, attachment);
+        let mut shim = self.start(plan)?;
+        let text = String::from_utf8(read_all(client)).unwrap();
+        shim.exited();
+        shim.forget();
+        Ok(text)
     }
 
     /// The process of the shim that was started last.
@@ -317,7 +330,7 @@ pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
     }
 }
 
-fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
         kind: kind.into(),
