@@ -97,7 +97,8 @@ impl Bench {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
         let error = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 20).unwrap();
-        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).unwrap();
+        // Above the places that it is copied to; the original is closed, or the shim's end would not be seen.
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).map(|copy| (copy, drop(theirs))).unwrap().0;
         let child = spawn(&Spawn {
             program: &CString::new(format!("/proc/self/fd/{}", sealed_program().as_raw_fd())).unwrap(),
             arguments: &[CString::new("coracle-runtime").unwrap(), CString::new("shim").unwrap()],
@@ -168,6 +169,17 @@ impl Bench {
             assert!(!mount.join(group_path(&self.id).trim_start_matches('/')).exists());
             // Shared by all tests of this process; the last one out succeeds.
             let _ = std::fs::remove_dir(mount.join(parent_group().trim_start_matches('/')));
+        }
+    }
+}
+
+impl Drop for Bench {
+    /// A test that failed leaves nothing either: the container dies with its shim.
+    fn drop(&mut self) {
+        let Some(child) = self.shim.take() else { return };
+        if coracle_sys::process::send_signal(child.pidfd.as_fd(), 9).is_ok() {
+            // Its directory in each hierarchy cannot be waited for here; the next boot has none.
+            let _ = reap(child.pidfd.as_fd());
         }
     }
 }
