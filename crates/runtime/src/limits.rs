@@ -6,6 +6,8 @@ pub(crate) const FRAME: usize = 64 * 1024;
 pub(crate) const FRAME_DESCRIPTORS: usize = 64;
 /// Largest plan of a container, in bytes.
 pub(crate) const PLAN: u64 = 8 * 1024 * 1024;
+/// Longest reason of a failure that is told, in bytes: in JSON it may become six times as long.
+pub(crate) const FAILURE_TEXT: usize = 8 * 1024;
 /// Longest report of a failing child, in bytes.
 pub(crate) const CHILD_REPORT: usize = 8 * 1024;
 /// Largest `passwd` or `group` file of a container that is read, in bytes (CVE-2026-47262).
@@ -14,5 +16,7 @@ pub(crate) const USER_FILE: u64 = 1024 * 1024;
 pub(crate) const KERNEL_TEXT: u64 = 16 * 1024 * 1024;
 /// Longest chain of `#!` interpreters is the kernel's; longest search path entry tried, in bytes.
 pub(crate) const SEARCH_PATH_ENTRY: usize = 4096;
+/// How often the removal of an emptied cgroup is tried, a millisecond apart.
+pub(crate) const REMOVAL_TRIES: usize = 200;
 /// Largest profile of system calls, in bytes.
 pub(crate) const SECCOMP_PROFILE: usize = 1024 * 1024;

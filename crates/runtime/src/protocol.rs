@@ -189,7 +189,10 @@ impl From<&Error> for Failure {
             Error::Invalid(_) | Error::Malformed(_) => FailureKind::Invalid,
             _ => FailureKind::Other,
         };
-        Self { kind, text: error.chain() }
+        // What is quoted in it may be as long as its author liked, and a frame is not.
+        let mut text = error.chain();
+        text.truncate(text.floor_char_boundary(limits::FAILURE_TEXT));
+        Self { kind, text }
     }
 }
 

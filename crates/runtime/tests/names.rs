@@ -58,6 +58,15 @@ fn serve(socket: &UdpSocket) {
     }
 }
 
+/// Ends [`serve`], also when the test has failed.
+struct EndOfServer<'a>(&'a UdpSocket);
+
+impl Drop for EndOfServer<'_> {
+    fn drop(&mut self) {
+        self.0.send_to(b"\x03end", (Ipv4Addr::LOCALHOST, 53)).unwrap();
+    }
+}
+
 #[test]
 fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
     let bench = Bench::new();
@@ -87,6 +96,7 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
         let stop = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| serve(&server));
+            let _end = EndOfServer(&stop);
             let mut shim = bench.start(&plan).unwrap();
             bench.wait_for_log("ready");
             let both = Names { tables: vec![bench.path("front"), bench.path("back")], ..names };
@@ -99,7 +109,6 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
             }
             assert_eq!(tables[0].lookup(&name("web")).unwrap(), [WEB], "others stay");
             shim.forget();
-            stop.send_to(b"\x03end", (Ipv4Addr::LOCALHOST, 53)).unwrap();
         });
         bench
     })

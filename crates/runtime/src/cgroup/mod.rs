@@ -15,6 +15,7 @@ mod v2;
 pub use layout::{Hierarchy, Layout};
 
 use crate::error::{Error, Result};
+use crate::limits;
 use coracle_spec::runtime::Resources;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -22,6 +23,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The cgroup of one container, in every hierarchy of the machine.
 #[derive(Clone, Debug)]
@@ -185,7 +187,7 @@ impl Group {
     pub fn remove(&self) -> Result<()> {
         let mut failure = None;
         for path in self.directories() {
-            match rustix::fs::rmdir(&path) {
+            match remove_emptied(&path) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => {
                     failure = Some(Error::Cgroup { path, value: "rmdir".into(), source: error.into() });
@@ -216,6 +218,19 @@ impl Group {
         };
         hierarchies.iter().map(|h| h.mountpoint.join(&self.path)).chain(self.unified()).collect()
     }
+}
+
+/// Removes a group whose tasks have ended. A task that was just collected may still be counted for a moment, as the
+/// kernel unlinks it after its last switch; no event tells of that on v1, so it is tried again for a while.
+fn remove_emptied(path: &Path) -> rustix::io::Result<()> {
+    let has_tasks = || fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|tasks| !tasks.is_empty());
+    for _ in 0..limits::REMOVAL_TRIES {
+        match rustix::fs::rmdir(path) {
+            Err(Errno::BUSY) if !has_tasks() => std::thread::sleep(Duration::from_millis(1)),
+            done => return done,
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 /// Whether tasks are stopped.

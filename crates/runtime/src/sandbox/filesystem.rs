@@ -18,6 +18,9 @@ use std::path::Path;
 
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
+/// `f_type` of procfs, statfs(2).
+const PROCFS: i64 = 0x9fa0;
+
 /// What later steps need of the assembled file system.
 pub(super) struct Assembled {
     /// The root, mounted.
@@ -66,11 +69,13 @@ fn mount_one(plan: &Plan, planned: &PlannedMount, group: &Group, assembled: &mut
         MountKind::Tree { copy, directory } => bind(&assembled.root, planned, copy.as_fd(), *directory),
         MountKind::Cgroup => {
             let target = assembled.root.create_dir_all(&planned.destination, DIRECTORY_MODE)?;
+            refuse_procfs(planned, target.as_fd())?;
             cgroupfs::mount(group, plan.owns(Namespaces::NEWCGROUP), planned.options.set, target.as_fd())
         }
         MountKind::New { kind, source } => {
             let made = make(kind, source, planned)?;
             let target = target_of_new(&assembled.root, kind, &planned.destination)?;
+            refuse_procfs(planned, target.as_fd())?;
             mount::attach(made.as_fd(), target.as_fd())?;
             propagate(planned, made.as_fd())?;
             if kind == "tmpfs" && planned.destination == Path::new("/dev") {
@@ -136,7 +141,16 @@ fn bind(root: &Root, planned: &PlannedMount, copy: BorrowedFd<'_>, directory: bo
     } else {
         root.create_file(&planned.destination)?
     };
+    refuse_procfs(planned, target.as_fd())?;
     Ok(mount::attach(copy, target.as_fd())?)
+}
+
+/// Fails when a link of the image has led a mount onto procfs, which a name did not tell (CVE-2019-16884).
+fn refuse_procfs(planned: &PlannedMount, target: BorrowedFd<'_>) -> Result<()> {
+    if planned.may_cover_procfs() || mount::require_file_system(target, PROCFS, "procfs").is_err() {
+        return Ok(());
+    }
+    Err(Error::Child("it leads into /proc, which nothing may cover".to_owned()))
 }
 
 fn propagate(planned: &PlannedMount, mounted: BorrowedFd<'_>) -> Result<()> {

@@ -181,42 +181,51 @@ fn planned_mount(mount: &Mount) -> Result<PlannedMount> {
             mount.destination
         )));
     }
-    refuse_inside_proc(&destination)?;
     let kind = match (options.bind, mount.kind.as_str()) {
         (Some(depth), _) => tree(Path::new(&mount.source), depth)?,
         (None, "bind") => tree(Path::new(&mount.source), Depth::One)?,
         (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
         (None, kind) => MountKind::New { kind: kind.to_owned(), source: mount.source.clone() },
     };
-    Ok(PlannedMount { destination, kind, options })
+    let planned = PlannedMount { destination, kind, options };
+    planned.check_destination()?;
+    Ok(planned)
 }
 
-/// Nothing but procfs goes on `/proc`, and nothing below it but what lxcfs provides: whoever shadows
-/// `/proc/self/attr` decides what the runtime believes (CVE-2019-16884).
-fn refuse_inside_proc(destination: &Path) -> Result<()> {
-    const HARMLESS: [&str; 9] = [
-        "/proc/cpuinfo",
-        "/proc/diskstats",
-        "/proc/meminfo",
-        "/proc/stat",
-        "/proc/swaps",
-        "/proc/uptime",
-        "/proc/loadavg",
-        "/proc/slabinfo",
-        "/proc/sys/kernel/ns_last_pid",
-    ];
-    let normal: PathBuf = destination.components().collect();
-    let climbs = normal.components().any(|part| part == std::path::Component::ParentDir);
-    if climbs || (normal.starts_with("/proc") && normal != Path::new("/proc")) {
-        if HARMLESS.iter().any(|path| normal == Path::new(path)) {
-            return Ok(());
-        }
-        return Err(Error::Invalid(format!(
-            "{} cannot be mounted on: it is inside /proc",
-            destination.display()
-        )));
+/// What lxcfs puts over files of procfs.
+const HARMLESS: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+impl PlannedMount {
+    /// Whether the mount may lie on procfs: lxcfs's may, and procfs itself. Whoever shadows `/proc/self/attr` decides
+    /// what the runtime believes (CVE-2019-16884). The text decides nothing else, as links may lead to `/proc`; where
+    /// a mount comes to lie is checked once it is known.
+    pub(super) fn may_cover_procfs(&self) -> bool {
+        matches!(&self.kind, MountKind::New { kind, .. } if kind == "proc")
+            || HARMLESS.iter().any(|path| self.destination.components().eq(Path::new(path).components()))
     }
-    Ok(())
+
+    /// Refuses what is going to lie on `/proc` as its destination says.
+    fn check_destination(&self) -> Result<()> {
+        let mut parts = self.destination.components();
+        let climbs = parts.any(|part| part == std::path::Component::ParentDir);
+        if (climbs || self.destination.starts_with("/proc")) && !self.may_cover_procfs() {
+            return Err(Error::Invalid(format!(
+                "{} cannot be mounted on: it is inside /proc",
+                self.destination.display()
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn tree(source: &Path, depth: Depth) -> Result<MountKind> {
@@ -241,19 +250,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_mounted_inside_proc_but_what_is_harmless() {
-        for (destination, allowed) in [
-            ("/proc", true),
-            ("/proc/uptime", true),
-            ("/proc/self", false),
-            ("/proc/self/attr", false),
-            ("/proc/../proc/self", false),
-            ("/a/../proc/self", false),
-            ("//proc//self", false),
-            ("/proc2", true),
-            ("/data", true),
+    fn nothing_is_mounted_on_proc_but_procfs_and_what_is_harmless() {
+        for (destination, kind, allowed) in [
+            ("/proc", "proc", true),
+            ("/proc", "tmpfs", false),
+            ("//proc/", "tmpfs", false),
+            ("/proc/uptime", "tmpfs", true),
+            ("/proc/self", "tmpfs", false),
+            ("/proc/self/attr", "tmpfs", false),
+            ("/proc/../proc/self", "tmpfs", false),
+            ("/a/../proc/self", "tmpfs", false),
+            ("//proc//self", "tmpfs", false),
+            ("/proc2", "tmpfs", true),
+            ("/data", "tmpfs", true),
         ] {
-            assert_eq!(refuse_inside_proc(Path::new(destination)).is_ok(), allowed, "{destination}");
+            let mount = Mount { destination: destination.into(), kind: kind.into(), ..Mount::default() };
+            assert_eq!(planned_mount(&mount).is_ok(), allowed, "{kind} on {destination}");
         }
     }
 

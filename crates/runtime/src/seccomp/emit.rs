@@ -47,7 +47,11 @@ pub(super) fn program(architectures: &[Architecture]) -> Vec<Instruction> {
         let search = assembler.load(NUMBER, search);
         next = assembler.jump(JUMP_EQUAL, architecture.audit, search, next);
     }
-    assembler.load(ARCHITECTURE, next);
+    match next {
+        // Every call of every architecture has the same fate, and an empty program none.
+        Target::Return(_) => _ = assembler.here(next),
+        Target::At(_) => _ = assembler.load(ARCHITECTURE, next),
+    }
     assembler.reversed.reverse();
     assembler.reversed
 }

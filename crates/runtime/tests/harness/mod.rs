@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+pub(crate) mod canary;
+
 use coracle_runtime::cgroup::Layout;
 use coracle_runtime::protocol::{
     Attachment, Event, Execution, Exit, Failure, Log, Message, Overlay, Plan, Reply, Request, Role, SOCKET,
@@ -95,7 +97,8 @@ impl Bench {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
         let error = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 20).unwrap();
-        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).unwrap();
+        // Above the places that it is copied to; the original is closed, or the shim's end would not be seen.
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 20).map(|copy| (copy, drop(theirs))).unwrap().0;
         let child = spawn(&Spawn {
             program: &CString::new(format!("/proc/self/fd/{}", sealed_program().as_raw_fd())).unwrap(),
             arguments: &[CString::new("coracle-runtime").unwrap(), CString::new("shim").unwrap()],
@@ -138,6 +141,17 @@ impl Bench {
         read().unwrap()
     }
 
+    /// Runs the container of `plan`, which has a terminal, to its end. Returns what it printed.
+    pub(crate) fn run_on_terminal(&self, plan: &mut Plan) -> Result<String, Failure> {
+        let attachment = Attachment { stdin: true, stdout: true, stderr: true, owner: true };
+        let client = self.attach(plan, attachment);
+        let mut shim = self.start(plan)?;
+        let text = String::from_utf8(read_all(client)).unwrap();
+        shim.exited();
+        shim.forget();
+        Ok(text)
+    }
+
     /// The process of the shim that was started last.
     pub(crate) fn shim_pid(&self) -> i32 {
         self.shim_pid.get()
@@ -155,6 +169,17 @@ impl Bench {
             assert!(!mount.join(group_path(&self.id).trim_start_matches('/')).exists());
             // Shared by all tests of this process; the last one out succeeds.
             let _ = std::fs::remove_dir(mount.join(parent_group().trim_start_matches('/')));
+        }
+    }
+}
+
+impl Drop for Bench {
+    /// A test that failed leaves nothing either: the container dies with its shim.
+    fn drop(&mut self) {
+        let Some(child) = self.shim.take() else { return };
+        if coracle_sys::process::send_signal(child.pidfd.as_fd(), 9).is_ok() {
+            // Its directory in each hierarchy cannot be waited for here; the next boot has none.
+            let _ = reap(child.pidfd.as_fd());
         }
     }
 }
@@ -317,7 +342,7 @@ pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
     }
 }
 
-fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
         kind: kind.into(),

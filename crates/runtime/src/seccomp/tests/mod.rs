@@ -238,6 +238,14 @@ fn what_is_too_far_for_a_jump_is_reached_in_two() {
     assert_equal_everywhere(&configured, &program);
 }
 
+#[test]
+fn a_filter_that_has_one_answer_only_is_a_program_too() {
+    let configured = Seccomp { default_action: "SCMP_ACT_KILL".into(), ..Seccomp::default() };
+    let program = compile(&configured).unwrap().instructions;
+    assert_eq!(program.len(), 1);
+    assert_equal_everywhere(&configured, &program);
+}
+
 fn any_arg() -> impl Strategy<Value = SyscallArg> {
     let value =
         prop_oneof![0..4_u64, Just(38), Just(u64::MAX), Just(1 << 32), Just(0xffff_ffff), any::<u64>()];
