@@ -1,26 +1,111 @@
 //! Connections that turn into streams. A client that asks for that says `Upgrade: tcp`; older ones say nothing and expect
 //! `200 OK` and raw bytes. HTTP libraries know only the first kind, so the second is given the header it lacks on the way
-//! in, and the status it expects on the way out.
+//! in, and the status it expects on the way out. That is done for the first request of a connection, which is how such
+//! clients come; a later one without the header gets the output as the body of its answer.
 
+use crate::answer::{self, Answer};
+use coracle_api::version::RAW_STREAM;
+use futures_util::stream;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 
 /// Longest head of a request that is looked at, in bytes.
 const HEAD: usize = 64 * 1024;
+/// Most output that waits for a client that gets it as a body, in bytes.
+const WAITING: usize = 64 * 1024;
 /// How our HTTP library begins the answer to an upgrade.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
 /// What an old client expects instead.
 const PLAIN: &[u8] = b"HTTP/1.1 200 OK\r\n";
+/// How an answer begins that only asks for the request's body.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 ";
+/// What a request is completed with; it tells such a client from one that asked for an upgrade itself.
+const COMPLETED: &str = "tcp, plain";
 
-/// A request that was asked to become a stream.
-pub(crate) type Upgraded = hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>;
+/// A client's side of a stream.
+pub(crate) trait Client: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Client for S {}
 
-/// Waits until the connection of `request` is a stream.
-pub(crate) async fn upgraded(request: hyper::Request<Incoming>) -> Option<Upgraded> {
-    hyper::upgrade::on(request).await.ok().map(hyper_util::rt::TokioIo::new)
+/// How a request becomes a stream.
+pub(crate) enum Takeover {
+    /// The client has asked for it and hears 101.
+    Upgrade(OnUpgrade),
+    /// The client takes it for granted and hears 200.
+    Plain(OnUpgrade),
+    /// The output is the answer's body, and there is no input.
+    Body,
+}
+
+impl Takeover {
+    /// What `request` wants. Its body can still be read afterwards.
+    pub(crate) fn of(request: &mut Request<Incoming>) -> Self {
+        let completed = request.headers().get(UPGRADE).is_some_and(|value| value == COMPLETED);
+        match request.extensions_mut().remove::<OnUpgrade>() {
+            Some(upgrade) if completed => Self::Plain(upgrade),
+            Some(upgrade) => Self::Upgrade(upgrade),
+            None => Self::Body,
+        }
+    }
+
+    /// Whether the client can send anything.
+    pub(crate) fn carries_input(&self) -> bool {
+        !matches!(self, Self::Body)
+    }
+
+    /// Answers with the head of a stream of this content type, and runs `session` over it.
+    pub(crate) fn begin<F: Future<Output = ()> + Send + 'static>(
+        self,
+        kind: &'static str,
+        session: impl FnOnce(Box<dyn Client>) -> F + Send + 'static,
+    ) -> Answer {
+        let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS)?;
+        let headers = response.headers_mut();
+        let upgrade = match self {
+            Self::Body => return Ok(as_body(session)),
+            Self::Plain(upgrade) => {
+                // Docker names no other type to a client that has not asked for an upgrade.
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(RAW_STREAM));
+                upgrade
+            }
+            Self::Upgrade(upgrade) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                upgrade
+            }
+        };
+        tokio::spawn(async move {
+            // A client that is gone by now has nobody to tell.
+            if let Ok(stream) = upgrade.await {
+                session(Box::new(TokioIo::new(stream))).await;
+            }
+        });
+        Ok(response)
+    }
+}
+
+/// An answer whose body is what `session` writes.
+fn as_body<F: Future<Output = ()> + Send + 'static>(
+    session: impl FnOnce(Box<dyn Client>) -> F + Send + 'static,
+) -> hyper::Response<answer::Body> {
+    let (ours, theirs) = tokio::io::duplex(WAITING);
+    tokio::spawn(session(Box::new(tokio::io::join(tokio::io::empty(), ours))));
+    let parts = stream::unfold(theirs, |mut theirs: DuplexStream| async move {
+        let mut part = bytes::BytesMut::with_capacity(WAITING);
+        match theirs.read_buf(&mut part).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok(part.freeze()), theirs)),
+            Err(error) => Some((Err(error), theirs)),
+        }
+    });
+    answer::stream(RAW_STREAM, parts)
 }
 
 /// A connection whose first bytes were read already.
@@ -40,7 +125,10 @@ struct Replacing {
 /// Reads the head of the first request from `inner`, and completes it where the client has left out that it wants a stream.
 pub(crate) async fn accept<S: AsyncRead + Unpin>(mut inner: S) -> io::Result<Rewound<S>> {
     let mut first = Vec::with_capacity(1024);
-    while !first.windows(4).any(|end| end == b"\r\n\r\n") && first.len() < HEAD {
+    let mut searched = 0;
+    while !first[searched..].windows(4).any(|end| end == b"\r\n\r\n") && first.len() < HEAD {
+        // The end of the head may have come in part.
+        searched = first.len().saturating_sub(3);
         if inner.read_buf(&mut first).await? == 0 {
             break;
         }
@@ -74,7 +162,8 @@ fn complete(request: &[u8]) -> Option<Vec<u8>> {
         completed.push_str("\r\n");
         completed.push_str(line);
     }
-    completed.push_str("\r\nConnection: Upgrade\r\nUpgrade: tcp");
+    completed.push_str("\r\nConnection: Upgrade\r\nUpgrade: ");
+    completed.push_str(COMPLETED);
     let mut completed = completed.into_bytes();
     completed.extend_from_slice(&request[end..]);
     Some(completed)
@@ -110,8 +199,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
                 this.replacing = None;
                 return Poll::Ready(Ok(SWITCHING.len()));
             }
-            // Another answer, for instance 404, is as the client expects it.
-            this.replacing = None;
+            // Another answer, for instance 404, is as the client expects it; after 100 the answer is still to come.
+            if !buffer.starts_with(CONTINUE) {
+                this.replacing = None;
+            }
         }
         Pin::new(&mut this.inner).poll_write(context, buffer)
     }
@@ -146,7 +237,10 @@ mod tests {
             assert_eq!(found.is_some(), completed, "{line}");
             if let Some(found) = found {
                 let text = String::from_utf8(found).unwrap();
-                assert!(text.contains("Upgrade: tcp\r\n\r\nbody") && !text.contains("close"), "{text}");
+                assert!(
+                    text.contains("Upgrade: tcp, plain\r\n\r\nbody") && !text.contains("close"),
+                    "{text}"
+                );
             }
         }
         assert!(
@@ -163,10 +257,11 @@ mod tests {
         let mut head = vec![0; 200];
         let length = rewound.read(&mut head).await.unwrap();
         assert!(head[..length].ends_with(b"early"));
+        rewound.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
         rewound.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: tcp\r\n\r\nraw").await.unwrap();
         drop(rewound);
         let mut answer = String::new();
         theirs.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "HTTP/1.1 200 OK\r\nupgrade: tcp\r\n\r\nraw");
+        assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nupgrade: tcp\r\n\r\nraw");
     }
 }

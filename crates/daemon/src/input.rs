@@ -1,8 +1,9 @@
-//! Bodies of requests: bounded documents, and archives that are read as they arrive.
+//! Bodies of requests: bounded documents. Archives are read by their routes, as they arrive.
 
 use crate::error::Failure;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -16,6 +17,10 @@ const DOCUMENT: usize = 4 << 20;
 pub(crate) async fn document<T: DeserializeOwned + Default>(
     request: Request<Incoming>,
 ) -> Result<T, Failure> {
+    if is_empty(request.body()) {
+        return Ok(T::default());
+    }
+    check_type(request.headers())?;
     let collected = Limited::new(request.into_body(), DOCUMENT).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             Failure::new(
@@ -26,19 +31,86 @@ pub(crate) async fn document<T: DeserializeOwned + Default>(
             Failure::invalid(format!("cannot read the request body: {error}"))
         }
     })?;
-    let bytes = collected.to_bytes();
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(T::default());
-    }
-    coracle_api::from_slice(&bytes).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+    read(&collected.to_bytes())
 }
 
 /// The same, where a body must be there.
 pub(crate) async fn required<T: DeserializeOwned + Default>(
     request: Request<Incoming>,
 ) -> Result<T, Failure> {
-    if hyper::body::Body::size_hint(request.body()).exact() == Some(0) {
+    if is_empty(request.body()) {
         return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
     }
     document(request).await
+}
+
+/// Refuses a body where Docker takes none any more.
+pub(crate) fn none(request: &Request<Incoming>, reason: &str) -> Result<(), Failure> {
+    // Clients send `{}` or `null` for nothing.
+    let short = request.body().size_hint().exact().is_some_and(|size| size <= 7);
+    if short { Ok(()) } else { Err(Failure::invalid(reason)) }
+}
+
+fn is_empty(body: &Incoming) -> bool {
+    body.size_hint().exact() == Some(0)
+}
+
+fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Failure> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    coracle_api::from_slice(bytes).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+}
+
+/// Only JSON is taken: a browser sends other types to any address without asking it first, also those of foreign pages.
+fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = given.split(';').next().unwrap_or_default().trim();
+    if kind.is_empty() {
+        return Err(Failure::invalid(format!(
+            "malformed Content-Type header ({given}): mime: no media type"
+        )));
+    }
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("unsupported Content-Type header ({given}): must be 'application/json'")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_api::container::ExecStartRequest;
+
+    #[test]
+    fn only_json_is_taken() {
+        for (given, words) in [
+            (Some("application/json"), None),
+            (Some("Application/JSON; charset=utf-8"), None),
+            (Some("text/plain"), Some("unsupported Content-Type header (text/plain)")),
+            (Some("application/x-www-form-urlencoded"), Some("must be 'application/json'")),
+            (None, Some("malformed Content-Type header ()")),
+        ] {
+            let headers: HeaderMap =
+                given.iter().map(|given| (CONTENT_TYPE, given.parse().unwrap())).collect();
+            match (check_type(&headers), words) {
+                (Ok(()), None) => {}
+                (Err(failure), Some(words)) => {
+                    assert_eq!(failure.status, StatusCode::BAD_REQUEST);
+                    assert!(failure.message.contains(words), "{}", failure.message);
+                }
+                (other, _) => panic!("{given:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused() {
+        assert!(read::<ExecStartRequest>(b" \n").is_ok());
+        assert!(read::<ExecStartRequest>(b"{\"Detach\": true}").unwrap().detach);
+        for text in ["{", "[]", "{} {}", "{\"Detach\": \"maybe\"}", "\u{0}"] {
+            let failure = read::<ExecStartRequest>(text.as_bytes()).map(|_| ()).unwrap_err();
+            assert!(failure.message.starts_with("invalid JSON: "), "{text}: {}", failure.message);
+        }
+    }
 }

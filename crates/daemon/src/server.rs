@@ -6,7 +6,7 @@ use crate::{hijack, routes};
 use coracle_api::{ApiVersion, Query, version};
 use coracle_engine::Engine;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -102,7 +102,6 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Answer {
             ApiVersion::MAX
         )));
     }
-    check_type(&request)?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -111,20 +110,4 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Answer {
 
 fn decode(segment: &str) -> String {
     percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
-}
-
-/// Bodies are JSON unless a route takes archives; Docker refuses other types.
-fn check_type(request: &Request<Incoming>) -> Result<(), Failure> {
-    let path = request.uri().path();
-    let archives = ["/images/load", "/images/create", "/build", "/archive"];
-    if archives.iter().any(|end| path.ends_with(end)) {
-        return Ok(());
-    }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let plain = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let fine = matches!(plain.as_str(), "" | "application/json" | "text/plain");
-    if fine || hyper::body::Body::size_hint(request.body()).exact().is_some_and(|size| size == 0) {
-        return Ok(());
-    }
-    Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'")))
 }

@@ -67,7 +67,7 @@ async fn change(call: Call, name: &str, action: &str) -> Answer {
     let engine = call.engine();
     let signal = query.get("signal");
     match action {
-        "start" => answer::changed(engine.start(name).await?),
+        "start" => start(&call, name).await,
         "stop" => answer::changed(engine.stop(name, seconds(&call)?, signal).await?),
         "restart" => {
             engine.restart(name, seconds(&call)?, signal).await?;
@@ -96,12 +96,23 @@ async fn change(call: Call, name: &str, action: &str) -> Answer {
             answer::empty(StatusCode::OK)
         }
         "wait" => wait(&call, name),
-        "attach" => streams::attach(call, name).await,
+        "attach" => super::attach::attach(call, name).await,
         "update" => update(call, name).await,
         "exec" => super::exec::create(call, name).await,
         "copy" => Err(super::not_found()),
         _ => Err(super::not_found()),
     }
+}
+
+async fn start(call: &Call, name: &str) -> Answer {
+    input::none(
+        &call.request,
+        "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+    )?;
+    if call.query.get("checkpoint").is_some_and(|name| !name.is_empty()) {
+        return Err(super::later("starting from a checkpoint"));
+    }
+    answer::changed(call.engine().start(name).await?)
 }
 
 /// The time that a container has to stop; absent for its own.

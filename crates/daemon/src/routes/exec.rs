@@ -1,7 +1,6 @@
 //! `/containers/{id}/exec` and `/exec/…`
 
 use super::containers::size;
-use super::streams;
 use crate::answer::{self, Answer};
 use crate::convert::settings::console_size;
 use crate::error::Failure;
@@ -15,7 +14,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     let method = call.request.method().clone();
     match (&method, rest) {
         (&Method::GET, [id, "json"]) => answer::ok(&shown(&call.engine().inspect_exec(id)?)),
-        (&Method::POST, [id, "start"]) => streams::start_exec(call, id).await,
+        (&Method::POST, [id, "start"]) => super::attach::start_exec(call, id).await,
         (&Method::POST, [id, "resize"]) => {
             call.engine().resize_exec(id, size(&call)?).await?;
             answer::empty(StatusCode::OK)

@@ -1,137 +1,26 @@
-//! Answers that go on: attached streams, logs, events, exported file systems.
+//! Answers that go on: logs, events, exported file systems.
 
 use super::containers::filters;
 use crate::answer::{self, Answer};
 use crate::convert::time;
 use crate::error::Failure;
 use crate::server::Call;
-use crate::session::{self, DetachKeys};
-use crate::{hijack, input};
 use bytes::Bytes;
-use coracle_api::container as api;
 use coracle_api::version::{MULTIPLEXED_STREAM, RAW_STREAM};
 use coracle_api::{ApiVersion, Filters};
-use coracle_engine::containers::{AttachSettings, Attached};
 use coracle_engine::events::Event;
 use coracle_engine::images::BodyWriter;
 use coracle_engine::logs::{Entry, Selection, Stream, Tail};
 use futures_util::{StreamExt, stream};
-use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::{Request, StatusCode};
 use std::io;
 
-/// Attaches the client to a container.
-pub(super) async fn attach(call: Call, name: &str) -> Answer {
-    let keys = keys(call.query.get("detachKeys").unwrap_or_default())?;
-    let engine = call.engine();
-    let on = |key: &str| call.query.is_on(key);
-    let container = engine.inspect(name)?;
-    let mut replay = Vec::new();
-    if on("logs") {
-        let mut log = engine.logs(name, &Selection::default(), false)?;
-        loop {
-            let entries = log.next().await?;
-            if entries.is_empty() {
-                break;
-            }
-            for entry in &entries {
-                frame(&mut replay, entry.stream, &entry.bytes, container.settings.tty);
-            }
-        }
-    }
-    let wanted = AttachSettings { stdin: on("stdin"), stdout: on("stdout"), stderr: on("stderr") };
-    let attached = if on("stream") { Some(engine.attach(name, wanted).await?) } else { None };
-    take_over(call, container.settings.tty, replay, attached, keys)
-}
-
-/// Starts an exec and attaches the client to it, unless it wants to be detached.
-pub(super) async fn start_exec(call: Call, id: &str) -> Answer {
-    let (mut parts, body) = call.request.into_parts();
-    // The connection becomes a stream later, so what belongs to it is kept apart from the body.
-    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let request: api::ExecStartRequest = input::document(Request::from_parts(parts, body)).await?;
-    let size = request.console_size.and_then(crate::convert::settings::console_size);
-    let exec = call.context.engine.inspect_exec(id)?;
-    let keys = keys(&exec.settings.detach_keys)?;
-    let tty = exec.settings.tty;
-    let attached = match call.context.engine.start_exec(id, request.detach, size).await {
-        Ok(Some(attached)) => attached,
-        Ok(None) => return answer::empty(StatusCode::OK),
-        // Docker is attached by then: the reason is the output, and the exec's exit code tells the rest.
-        Err(error @ coracle_engine::Error::Start { .. }) if !request.detach => {
-            let mut reason = Vec::new();
-            let text = format!("{}\r\n", Failure::from(error).message);
-            frame(&mut reason, Stream::Stdout, text.as_bytes(), tty);
-            return answer_upgrade(call.version, tty, move || {
-                tokio::spawn(async move {
-                    use tokio::io::AsyncWriteExt;
-                    let Some(Ok(client)) = (match upgrade {
-                        Some(upgrade) => Some(upgrade.await),
-                        None => None,
-                    }) else {
-                        return;
-                    };
-                    let mut client = hyper_util::rt::TokioIo::new(client);
-                    // A client that is gone need not know.
-                    let _ = client.write_all(&reason).await;
-                    let _ = client.shutdown().await;
-                });
-            });
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let (context, id) = (std::sync::Arc::clone(&call.context), id.to_owned());
-    answer_upgrade(call.version, tty, move || {
-        tokio::spawn(async move {
-            let Some(upgrade) = upgrade else { return };
-            if let Ok(client) = upgrade.await {
-                let ended = async { context.engine.wait_exec(&id).await };
-                session::run(hyper_util::rt::TokioIo::new(client), attached, keys, ended).await;
-            }
-        });
-    })
-}
-
-fn keys(text: &str) -> Result<DetachKeys, Failure> {
-    DetachKeys::parse(text).ok_or_else(|| Failure::invalid(format!("Invalid detach keys ({text}) provided")))
-}
-
-fn take_over(call: Call, tty: bool, replay: Vec<u8>, attached: Option<Attached>, keys: DetachKeys) -> Answer {
-    let request: Request<Incoming> = call.request;
-    answer_upgrade(call.version, tty, move || {
-        tokio::spawn(async move {
-            use tokio::io::AsyncWriteExt;
-            let Some(mut client) = hijack::upgraded(request).await else { return };
-            if client.write_all(&replay).await.is_err() {
-                return;
-            }
-            match attached {
-                Some(attached) => session::run(client, attached, keys, std::future::ready(())).await,
-                // Only the past was wanted.
-                None => drop(client.shutdown().await),
-            }
-        });
-    })
-}
-
-/// The head that turns the connection into a stream; `begin` starts what speaks over it.
-fn answer_upgrade(version: ApiVersion, tty: bool, begin: impl FnOnce()) -> Answer {
-    let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS)?;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(stream_type(version, tty)));
-    begin();
-    Ok(response)
-}
-
-fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
+/// The content type of a stream with output of this kind.
+pub(super) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
     if tty || version < ApiVersion::new(1, 42) { RAW_STREAM } else { MULTIPLEXED_STREAM }
 }
 
 /// Appends a piece of output, framed unless it is a terminal's.
-fn frame(into: &mut Vec<u8>, stream: Stream, bytes: &[u8], tty: bool) {
+pub(super) fn frame(into: &mut Vec<u8>, stream: Stream, bytes: &[u8], tty: bool) {
     if !tty {
         let number = match stream {
             Stream::Stdout => 1,
