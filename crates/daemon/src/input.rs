@@ -59,7 +59,10 @@ fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    coracle_api::from_slice(bytes).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+    coracle_api::from_slice(bytes).map_err(|error| match error.to_string() {
+        text if text.starts_with("trailing characters") => Failure::invalid("unexpected content after JSON"),
+        text => Failure::invalid(format!("invalid JSON: {text}")),
+    })
 }
 
 /// Only JSON is taken: a browser sends other types to any address without asking it first, also those of foreign pages.
@@ -108,7 +111,9 @@ mod tests {
     fn what_is_no_document_is_refused() {
         assert!(read::<ExecStartRequest>(b" \n").is_ok());
         assert!(read::<ExecStartRequest>(b"{\"Detach\": true}").unwrap().detach);
-        for text in ["{", "[]", "{} {}", "{\"Detach\": \"maybe\"}", "\u{0}"] {
+        let failure = read::<ExecStartRequest>(b"{} {}").map(|_| ()).unwrap_err();
+        assert_eq!(failure.message, "unexpected content after JSON");
+        for text in ["{", "[]", "{\"Detach\": \"maybe\"}", "\u{0}"] {
             let failure = read::<ExecStartRequest>(text.as_bytes()).map(|_| ()).unwrap_err();
             assert!(failure.message.starts_with("invalid JSON: "), "{text}: {}", failure.message);
         }
