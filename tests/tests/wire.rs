@@ -1,5 +1,6 @@
 //! What goes over the connection itself: upgraded, plain and kept connections, half-closed ones, early bytes, types of
 //! bodies. Other clients than the docker command depend on each of these.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;

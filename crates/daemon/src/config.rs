@@ -175,9 +175,15 @@ fn decide(all: &Values) -> Result<Settings, Error> {
     let debug = switch(all, "debug")?;
     let exec_root =
         last("exec-root").map_or_else(|| coracle_engine::config::DEFAULT_EXEC_ROOT.into(), PathBuf::from);
+    let own_socket = format!("unix://{}/coracle.sock", exec_root.display());
     let mut hosts = list("host");
+    // Docker takes both for its own socket.
+    hosts
+        .iter_mut()
+        .filter(|host| matches!(host.as_str(), "" | "unix://"))
+        .for_each(|host| host.clone_from(&own_socket));
     if hosts.is_empty() {
-        hosts.push(format!("unix://{}/coracle.sock", exec_root.display()));
+        hosts.push(own_socket);
     }
     let (log_size, log_files) = log_limits(all)?;
     let log_level = if debug { "debug".to_owned() } else { level(last("log-level"))? };

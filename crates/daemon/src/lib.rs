@@ -9,17 +9,19 @@ mod hijack;
 mod input;
 mod listen;
 mod options;
+mod pidfile;
 mod routes;
 mod server;
 mod session;
 
 use config::Settings;
 use coracle_engine::Engine;
-use listen::{Connection, Listener};
-use server::Context;
+use listen::{Connection, Listener, Passed};
+use pidfile::PidFile;
+use server::{Context, Reloadable};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -37,18 +39,26 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     if settings.validate {
         return say("configuration OK");
     }
-    start_log(&settings);
-    // Modes are chosen, not inherited; descriptors of whoever started us are nothing to shims.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    coracle_engine::forget_inherited_signals();
-    if let Err(error) = coracle_engine::keep_descriptors_private() {
-        return fail(&error);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Failure::Runtime).and_then(|runtime| runtime.block_on(run(settings))) {
+    let set_level = start_log(&settings);
+    let result = prepare().and_then(|passed| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let again = Again { arguments: arguments.to_vec(), set_level };
+        runtime.map_err(Failure::Runtime)?.block_on(run(settings, passed, again))
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Sets what the daemon must not inherit, and takes over what it does.
+fn prepare() -> Result<Passed, Failure> {
+    let passed = Passed::take()?;
+    // Modes are chosen, not inherited; descriptors of whoever started us are nothing to shims.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    coracle_engine::forget_inherited_signals();
+    coracle_engine::keep_descriptors_private()?;
+    Ok(passed)
 }
 
 /// Why the daemon ends.
@@ -56,47 +66,39 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 enum Failure {
     #[error("cannot start the runtime")]
     Runtime(#[source] std::io::Error),
-    #[error("cannot write the pid file {path}")]
-    PidFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    PidFile(#[from] pidfile::Error),
     #[error(transparent)]
     Engine(#[from] coracle_engine::Error),
     #[error(transparent)]
     Listen(#[from] listen::Error),
 }
 
-async fn run(settings: Settings) -> Result<(), Failure> {
+async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Failure> {
     for note in &settings.notes {
         tracing::info!("{note}");
     }
+    // Removed on every way out.
+    let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     let engine = Engine::open(settings.engine.clone()).await?;
-    if let Some(path) = &settings.pidfile {
-        let written = std::fs::write(path, std::process::id().to_string());
-        written.map_err(|source| Failure::PidFile { path: path.clone(), source })?;
-    }
-    let listeners = listen::open(&settings.hosts, &settings.group, settings.plain_tcp).await?;
-    let pidfile = settings.pidfile.clone();
-    let context = Arc::new(Context { engine, settings });
+    let listeners = listen::open(&settings.hosts, &settings.group, settings.plain_tcp, passed).await?;
+    let reloadable = RwLock::new(Reloadable::of(&settings));
+    let context = Arc::new(Context { engine, settings, reloadable });
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
-    let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
-    let serving: Vec<_> = listeners
-        .iter()
-        .map(|listener| tokio::spawn(accept(Arc::clone(listener), Arc::clone(&context))))
-        .collect();
-    wait_for_the_end().await;
+    let serving: Vec<_> =
+        listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&context)))).collect();
+    wait_for_the_end(&context, &again).await;
     for task in serving {
         task.abort();
-    }
-    listeners.iter().for_each(|listener| listener.remove());
-    if let Some(path) = pidfile {
-        // Whoever has removed it already has done our work.
-        let _ = std::fs::remove_file(path);
+        // Its listener, and with it the socket's file, is gone when the task is.
+        let _ = task.await;
     }
     context.engine.shutdown().await;
     tracing::info!("ended; containers go on");
     Ok(())
 }
 
-async fn accept(listener: Arc<Listener>, context: Arc<Context>) {
+async fn accept(listener: Listener, context: Arc<Context>) {
     loop {
         match listener.accept().await {
             Ok(Connection::Unix(stream)) => drop(tokio::spawn(server::serve(Arc::clone(&context), stream))),
@@ -110,7 +112,28 @@ async fn accept(listener: Arc<Listener>, context: Arc<Context>) {
     }
 }
 
-async fn wait_for_the_end() {
+/// What it takes to read the configuration again.
+struct Again {
+    arguments: Vec<OsString>,
+    set_level: SetLevel,
+}
+
+impl Again {
+    /// Takes over what can change while the engine runs: labels, and how much is logged.
+    fn reload(&self, context: &Context) {
+        let settings = match config::read(&self.arguments) {
+            Ok(settings) => settings,
+            Err(error) => return tracing::error!(error = chain(&error), "nothing was reloaded"),
+        };
+        (self.set_level)(&settings.log_level);
+        let reloaded = Reloadable::of(&settings);
+        tracing::info!(labels = ?reloaded.labels, debug = reloaded.debug, "reloaded labels and the log level");
+        *context.reloadable.write().unwrap_or_else(PoisonError::into_inner) = reloaded;
+        context.engine.tell_of_reload(&settings.engine.labels);
+    }
+}
+
+async fn wait_for_the_end(context: &Context, again: &Again) {
     let (Ok(mut term), Ok(mut int), Ok(mut hangup), Ok(mut user)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -123,27 +146,41 @@ async fn wait_for_the_end() {
         tokio::select! {
             _ = term.recv() => return,
             _ = int.recv() => return,
-            _ = hangup.recv() => tracing::info!("SIGHUP: nothing that is configured can change while the engine runs"),
+            _ = hangup.recv() => again.reload(context),
             _ = user.recv() => {
-                let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-                tracing::info!(tasks, "SIGUSR1");
+                let metrics = tokio::runtime::Handle::current().metrics();
+                let (tasks, workers) = (metrics.num_alive_tasks(), metrics.num_workers());
+                let containers = context.engine.list().len();
+                tracing::info!(tasks, workers, containers, "SIGUSR1");
             }
         }
     }
 }
 
-fn start_log(settings: &Settings) {
+/// Changes how much is logged.
+type SetLevel = Box<dyn Fn(&str)>;
+
+fn start_log(settings: &Settings) -> SetLevel {
     let filter = EnvFilter::new(&settings.log_level);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    if settings.log_format == "json" {
-        log.json().init();
-    } else {
-        log.init();
+    // The two logs are of different types, and so are their handles.
+    macro_rules! start {
+        ($log:expr) => {{
+            let log = $log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |level: &str| {
+                if let Err(error) = handle.reload(EnvFilter::new(level)) {
+                    tracing::error!(%error, "the log level stays");
+                }
+            })
+        }};
     }
+    if settings.log_format == "json" { start!(log.json()) } else { start!(log) }
 }
 
-#[expect(clippy::print_stderr, reason = "why the daemon does not start is for whoever started it")]
-fn fail(error: &dyn std::error::Error) -> ExitCode {
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -153,7 +190,12 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
         }
         cause = error.source();
     }
-    eprintln!("coracle daemon: {text}");
+    text
+}
+
+#[expect(clippy::print_stderr, reason = "why the daemon does not start is for whoever started it")]
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("coracle daemon: {}", chain(error));
     ExitCode::FAILURE
 }
 

@@ -1,6 +1,7 @@
 //! Connections and requests: the version is taken off the path, the route answers, failures become documents.
 
 use crate::answer::{self, Answer, Body};
+use crate::config::Settings;
 use crate::error::Failure;
 use crate::{hijack, routes};
 use coracle_api::{ApiVersion, Query, version};
@@ -12,13 +13,28 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What every route can reach.
 pub(crate) struct Context {
     pub(crate) engine: Engine,
-    pub(crate) settings: crate::config::Settings,
+    pub(crate) settings: Settings,
+    pub(crate) reloadable: RwLock<Reloadable>,
+}
+
+/// What SIGHUP can change.
+#[derive(Clone, Debug)]
+pub(crate) struct Reloadable {
+    pub(crate) labels: Vec<String>,
+    pub(crate) debug: bool,
+}
+
+impl Reloadable {
+    /// That part of the settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self { labels: settings.engine.labels.clone(), debug: settings.debug }
+    }
 }
 
 /// A request whose version and path were taken apart.

@@ -141,6 +141,12 @@ impl Engine {
         self.shared.cgroups.version()
     }
 
+    /// Tells listeners that the configuration was read again, and which labels the engine has now.
+    pub fn tell_of_reload(&self, labels: &[String]) {
+        let attributes = BTreeMap::from([("labels".to_owned(), labels.join(","))]);
+        self.shared.events.tell("daemon", "reload", &self.shared.config.engine_id(), attributes);
+    }
+
     /// Ends the engine's own work. Containers go on.
     pub async fn shutdown(&self) {
         for task in &self.upkeep {

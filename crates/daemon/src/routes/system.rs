@@ -12,6 +12,7 @@ use coracle_engine::volumes::VolumeFilter;
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use std::fs;
+use std::sync::PoisonError;
 
 pub(super) fn ping(body: bool) -> Answer {
     let mut response = Response::new(bytes(if body { "OK" } else { "" }));
@@ -74,6 +75,7 @@ fn line_of(path: &str, key: &str) -> Option<String> {
 pub(super) fn info(call: &Call) -> Answer {
     let engine = call.engine();
     let (config, settings) = (engine.config(), &call.context.settings);
+    let reloadable = call.context.reloadable.read().unwrap_or_else(PoisonError::into_inner).clone();
     let containers = engine.list();
     let count = |test: &dyn Fn(Status) -> bool| {
         i64::try_from(containers.iter().filter(|container| test(container.state.status)).count()).unwrap_or(0)
@@ -104,7 +106,7 @@ pub(super) fn info(call: &Call) -> Answer {
         cpu_set: true,
         pids_limit: true,
         ipv4_forwarding: true,
-        debug: settings.debug,
+        debug: reloadable.debug,
         oom_kill_disable: engine.cgroup_version() == "1",
         system_time: time::write(Some(OffsetDateTime::now_utc())),
         logging_driver: "json-file".to_owned(),
@@ -133,7 +135,7 @@ pub(super) fn info(call: &Call) -> Answer {
         mem_total: memory.unwrap_or(0).saturating_mul(1024),
         docker_root_dir: config.data_root.display().to_string(),
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        labels: config.labels.clone(),
+        labels: reloadable.labels,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: [(
             "coracle".to_owned(),
