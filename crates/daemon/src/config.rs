@@ -1,17 +1,13 @@
-//! What the daemon is told: defaults, then the file, then the command line. What stands in both the file and the command
-//! line is refused, as dockerd does.
+//! What the daemon is told, as one whole: what is not told is filled in, what makes no sense is refused.
 
-use crate::options::{Opt, TABLE, Takes, Verdict};
-use clap::{Arg, ArgAction, Command};
+mod sources;
+
+use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
 use coracle_engine::network::Subnet;
+use sources::Values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-
-/// The configuration file, if it is there.
-const FILE: &str = "/etc/coracle/daemon.json";
-/// Largest configuration file, in bytes.
-const FILE_SIZE: u64 = 1 << 20;
 
 /// Everything that was decided.
 #[derive(Clone, Debug)]
@@ -21,12 +17,21 @@ pub(crate) struct Settings {
     pub(crate) group: String,
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) log_level: String,
-    pub(crate) log_format: String,
+    pub(crate) log_format: LogFormat,
     pub(crate) plain_tcp: bool,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
     /// What was given and is so anyway: said once at the start.
     pub(crate) notes: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A document a line.
+    Json,
 }
 
 /// Why the daemon does not start.
@@ -74,98 +79,17 @@ pub(crate) enum Error {
     /// A registry cannot be used as configured.
     #[error(transparent)]
     Registry(#[from] coracle_engine::RegistryError),
+    /// A variable of the environment is none of ours.
+    #[error("{0} is no option of the daemon")]
+    Variable(String),
     /// The runtime is missing.
     #[error(transparent)]
     Engine(#[from] coracle_engine::Error),
 }
 
-type Values = BTreeMap<&'static str, Vec<String>>;
-
-/// Reads the command line and the file.
+/// Reads the command line, the environment and the file.
 pub(crate) fn read(arguments: &[OsString]) -> Result<Settings, Error> {
-    let given = parse(arguments)?;
-    let path = given.get("config-file").and_then(|values| values.last()).map(PathBuf::from);
-    let filed = match &path {
-        Some(path) => read_file(path)?,
-        None if std::path::Path::new(FILE).is_file() => read_file(std::path::Path::new(FILE))?,
-        None => Values::new(),
-    };
-    let path = path.unwrap_or_else(|| FILE.into());
-    let both: Vec<&str> = filed.keys().copied().filter(|name| given.contains_key(name)).collect();
-    if !both.is_empty() {
-        return Err(Error::Both { path, names: both.join(", ") });
-    }
-    let all: Values = filed.into_iter().chain(given).collect();
-    decide(&all)
-}
-
-fn command() -> Command {
-    let mut command = Command::new("coracle daemon")
-        .about("Run the engine. Every option of dockerd is known; docs/user/daemon-options.md says what becomes of it")
-        .version(env!("CARGO_PKG_VERSION"))
-        .no_binary_name(true);
-    for option in TABLE {
-        let mut arg = Arg::new(option.name).long(option.name);
-        if let Some(letter) = option.short {
-            arg = arg.short(letter);
-        }
-        arg = match option.takes {
-            Takes::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            Takes::Value | Takes::List => arg.num_args(1).allow_hyphen_values(true),
-        };
-        arg = arg.action(ArgAction::Append).help(match option.verdict {
-            Verdict::Honoured => String::new(),
-            Verdict::AlreadyTrue(why) => format!("already true: {why}"),
-            Verdict::Refused(why) => format!("refused: {why}"),
-        });
-        command = command.arg(arg);
-    }
-    command
-}
-
-fn parse(arguments: &[OsString]) -> Result<Values, Error> {
-    let matches = command().try_get_matches_from(arguments)?;
-    let values = |option: &Opt| {
-        let values = matches.get_many::<String>(option.name)?;
-        Some((option.name, values.cloned().collect()))
-    };
-    Ok(TABLE.iter().filter_map(values).collect())
-}
-
-fn read_file(path: &std::path::Path) -> Result<Values, Error> {
-    use std::io::Read;
-    let failed = |reason: String| Error::File { path: path.to_owned(), reason };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
-    file.take(FILE_SIZE).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
-    if text.trim().is_empty() {
-        return Ok(Values::new());
-    }
-    let document: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-    let mut values = Values::new();
-    for (key, value) in document {
-        let option = TABLE.iter().find(|option| option.key() == key || option.name == key);
-        let option = option.ok_or_else(|| {
-            failed(format!("the following directives don't match any configuration option: {key}"))
-        })?;
-        values.insert(option.name, words(&value));
-    }
-    Ok(values)
-}
-
-/// A value of the file as the command line would have it.
-fn words(value: &serde_json::Value) -> Vec<String> {
-    use serde_json::Value;
-    let word = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    match value {
-        Value::Array(list) => list.iter().map(word).collect(),
-        Value::Object(map) => map.iter().map(|(key, value)| format!("{key}={}", word(value))).collect(),
-        other => vec![word(other)],
-    }
+    decide(&sources::read(arguments, std::env::vars_os())?)
 }
 
 fn decide(all: &Values) -> Result<Settings, Error> {
@@ -185,6 +109,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
     if hosts.is_empty() {
         hosts.push(own_socket);
     }
+    let log_format = format(last("log-format").as_deref())?;
     let (log_size, log_files) = log_limits(all)?;
     let log_level = if debug { "debug".to_owned() } else { level(last("log-level"))? };
     Ok(Settings {
@@ -218,7 +143,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         group: last("group").unwrap_or_else(|| "docker".to_owned()),
         pidfile: last("pidfile").map(PathBuf::from),
         log_level,
-        log_format: last("log-format").unwrap_or_else(|| "text".to_owned()),
+        log_format,
         plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
         validate: switch(all, "validate")?,
         debug,
@@ -245,6 +170,13 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
             Verdict::Refused(_) => {}
         }
     }
+    for (name, verdict) in FILE_ONLY.iter().filter(|(name, _)| all.contains_key(name)) {
+        match verdict {
+            Verdict::Honoured => {}
+            Verdict::AlreadyTrue(why) => notes.push(format!("{name}: {why}")),
+            Verdict::Refused(reason) => return Err(Error::Refused { name, reason }),
+        }
+    }
     if switch(all, "tls")? {
         return Err(Error::Refused { name: "tls", reason: "TLS comes later; use a unix socket or ssh" });
     }
@@ -257,14 +189,15 @@ fn refused(name: &'static str, value: &str, reason: &str) -> Error {
 
 fn switch(all: &Values, name: &'static str) -> Result<bool, Error> {
     match all.get(name).and_then(|values| values.last()).map(String::as_str) {
-        None | Some("false" | "0") => Ok(false),
-        Some("true" | "1" | "") => Ok(true),
+        // As Go reads them.
+        None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+        Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
         Some(other) => Err(refused(name, other, "it is neither true nor false")),
     }
 }
 
 fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> {
-    match all.get(name).and_then(|values| values.last()) {
+    match all.get(name).and_then(|values| values.last()).filter(|text| *text != "0") {
         None => Ok(default),
         Some(text) => text.parse().map_err(|_| refused(name, text, "it is no number")),
     }
@@ -276,6 +209,14 @@ fn level(given: Option<String>) -> Result<String, Error> {
         "debug" | "info" | "warn" | "error" | "trace" => Ok(level),
         "fatal" | "panic" => Ok("error".to_owned()),
         other => Err(refused("log-level", other, "it is none of debug, info, warn, error, fatal")),
+    }
+}
+
+fn format(given: Option<&str>) -> Result<LogFormat, Error> {
+    match given {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(refused("log-format", other, "it is neither text nor json")),
     }
 }
 
@@ -313,12 +254,15 @@ mod tests {
 
     fn decided(arguments: &[&str]) -> Result<Settings, Error> {
         let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
-        let all = parse(&arguments)?;
-        decide(&all)
+        decide(&sources::read(&arguments, [])?)
     }
 
     #[test]
     fn every_option_of_the_table_is_parsed_and_judged_as_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("daemon.json");
+        std::fs::write(&file, "{}").unwrap();
+        let file = file.to_str().unwrap();
         for option in TABLE {
             let value = match option.name {
                 "bip" => "10.1.2.1/24",
@@ -328,6 +272,8 @@ mod tests {
                 "log-driver" => "json-file",
                 "log-opt" => "max-file=3",
                 "registry-mirror" => "https://mirror.test",
+                "log-format" => "json",
+                "config-file" => file,
                 _ => "x",
             };
             let given = match (option.takes, option.name) {
@@ -347,22 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_read_by_dockers_names_and_contradictions_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("daemon.json");
-        std::fs::write(&path, r#"{"debug": true, "labels": ["a=b"], "log-opts": {"max-size": "5m"}}"#)
-            .unwrap();
-        let values = read_file(&path).unwrap();
-        assert_eq!(values["label"], ["a=b"]);
-        assert_eq!(values["log-opt"], ["max-size=5m"]);
-        std::fs::write(&path, r#"{"no-such-key": 1}"#).unwrap();
-        assert!(read_file(&path).unwrap_err().to_string().contains("no-such-key"));
-        std::fs::write(&path, r#"{"debug": true}"#).unwrap();
-        let arguments = ["-D".into(), "--config-file".into(), path.into_os_string()];
-        assert!(matches!(read(&arguments), Err(Error::Both { .. })));
-    }
-
-    #[test]
     fn values_that_make_no_sense_are_refused() {
         for arguments in [
             ["--bip", "10.1.2.3"],
@@ -371,6 +301,8 @@ mod tests {
             ["--dns", "nowhere"],
             ["--log-driver", "syslog"],
             ["--log-opt", "max-size"],
+            ["--log-format", "xml"],
+            ["--debug=perhaps", "--init"],
         ] {
             assert!(matches!(decided(&arguments), Err(Error::Value { .. })), "{arguments:?}");
         }

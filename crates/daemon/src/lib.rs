@@ -14,15 +14,15 @@ mod routes;
 mod server;
 mod session;
 
-use config::Settings;
+use config::{LogFormat, Settings};
 use coracle_engine::Engine;
-use listen::{Connection, Listener, Passed};
+use listen::{Bound, Connection, Listener, Passed};
 use pidfile::PidFile;
 use server::{Context, Reloadable};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Runs the daemon with these arguments until it is told to end.
@@ -66,6 +66,8 @@ fn prepare() -> Result<Passed, Failure> {
 enum Failure {
     #[error("cannot start the runtime")]
     Runtime(#[source] std::io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
     #[error(transparent)]
@@ -78,16 +80,20 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
     for note in &settings.notes {
         tracing::info!("{note}");
     }
+    // First of all, so that a signal while the engine starts does not end it half-way.
+    let signals = Signals::listen().map_err(Failure::Signals)?;
     // Removed on every way out.
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
+    // Before the engine, so that what cannot be served leaves nothing behind; served when it is ready.
+    let bound = listen::bind(&settings.hosts, &settings.group, settings.plain_tcp, passed).await?;
     let engine = Engine::open(settings.engine.clone()).await?;
-    let listeners = listen::open(&settings.hosts, &settings.group, settings.plain_tcp, passed).await?;
+    let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     let reloadable = RwLock::new(Reloadable::of(&settings));
     let context = Arc::new(Context { engine, settings, reloadable });
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
     let serving: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&context)))).collect();
-    wait_for_the_end(&context, &again).await;
+    signals.serve(&context, &again).await;
     for task in serving {
         task.abort();
         // Its listener, and with it the socket's file, is gone when the task is.
@@ -133,25 +139,37 @@ impl Again {
     }
 }
 
-async fn wait_for_the_end(context: &Context, again: &Again) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hangup), Ok(mut user)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-        signal(SignalKind::user_defined1()),
-    ) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = term.recv() => return,
-            _ = int.recv() => return,
-            _ = hangup.recv() => again.reload(context),
-            _ = user.recv() => {
-                let metrics = tokio::runtime::Handle::current().metrics();
-                let (tasks, workers) = (metrics.num_alive_tasks(), metrics.num_workers());
-                let containers = context.engine.list().len();
-                tracing::info!(tasks, workers, containers, "SIGUSR1");
+/// The signals that mean something to the daemon. They are kept from the moment this is made.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hangup: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Does what signals ask for until one asks for the end.
+    async fn serve(mut self, context: &Context, again: &Again) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.hangup.recv() => again.reload(context),
+                _ = self.user.recv() => {
+                    let metrics = tokio::runtime::Handle::current().metrics();
+                    let (tasks, workers) = (metrics.num_alive_tasks(), metrics.num_workers());
+                    let containers = context.engine.list().len();
+                    tracing::info!(tasks, workers, containers, "SIGUSR1");
+                }
             }
         }
     }
@@ -176,7 +194,7 @@ fn start_log(settings: &Settings) -> SetLevel {
             })
         }};
     }
-    if settings.log_format == "json" { start!(log.json()) } else { start!(log) }
+    if settings.log_format == LogFormat::Json { start!(log.json()) } else { start!(log) }
 }
 
 /// An error with its causes.

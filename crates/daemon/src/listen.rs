@@ -1,18 +1,20 @@
 //! Where the API is served: unix sockets, TCP, and sockets that systemd has opened.
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags};
+mod unix;
+
 use rustix::net::{AddressFamily, sockopt};
-use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use unix::Made;
 
 /// The first descriptor that systemd passes, sd_listen_fds(3).
 const FIRST_PASSED: u32 = 3;
 /// Most descriptors that are taken from systemd.
 const MOST_PASSED: u32 = 64;
+/// Most connections that wait to be accepted; the kernel's own limit may be lower.
+const BACKLOG: u32 = 4096;
 /// The port of Docker without TLS.
 const PORT: u16 = 2375;
 
@@ -114,19 +116,26 @@ impl Passed {
     }
 }
 
-/// A socket that takes connections.
-pub(crate) enum Listener {
-    /// A unix socket, and what was made for it if it is ours.
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket when it is dropped")] Option<Made>),
+/// A socket that has its address and does not listen yet: nobody is refused later what was promised now.
+pub(crate) enum Bound {
+    /// A unix socket, and what was made for it.
+    Unix(OwnedFd, Made),
     /// A TCP socket.
-    Tcp(TcpListener),
+    Tcp(TcpSocket, String),
+    /// A socket of systemd's, which listens already.
+    Passed(Listener),
 }
 
-/// A socket in the file system: its directory, its name there, and which file it is.
-pub(crate) struct Made {
-    directory: OwnedFd,
-    name: std::ffi::OsString,
-    file: (u64, u64),
+/// A socket that takes connections.
+pub(crate) struct Listener {
+    socket: Socket,
+    /// Removes the socket's file when it is dropped.
+    _made: Option<Made>,
+}
+
+enum Socket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
 }
 
 /// A connection.
@@ -137,42 +146,47 @@ pub(crate) enum Connection {
     Tcp(TcpStream),
 }
 
+impl Bound {
+    /// Begins to take connections.
+    pub(crate) fn listen(self) -> Result<Listener, Error> {
+        match self {
+            Self::Passed(listener) => Ok(listener),
+            Self::Unix(socket, made) => {
+                let address = format!("unix://{}", made.name.display());
+                let failed = failed(&address);
+                rustix::net::listen(&socket, BACKLOG.cast_signed()).map_err(|error| failed(error.into()))?;
+                let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
+                Ok(Listener { socket: Socket::Unix(listener), _made: Some(made) })
+            }
+            Self::Tcp(socket, address) => {
+                let listener = socket.listen(BACKLOG).map_err(failed(&address))?;
+                Ok(Listener { socket: Socket::Tcp(listener), _made: None })
+            }
+        }
+    }
+}
+
 impl Listener {
     /// Waits for a connection.
     pub(crate) async fn accept(&self) -> io::Result<Connection> {
-        match self {
-            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
+        match &self.socket {
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
         }
     }
 }
 
-impl Drop for Made {
-    fn drop(&mut self) {
-        // Another engine may have put its own there meanwhile.
-        if identity(&self.directory, &self.name).is_ok_and(|file| file == self.file) {
-            // Whoever has removed it already has done our work.
-            let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
-        }
-    }
-}
-
-fn identity(directory: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<(u64, u64)> {
-    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok((stat.st_dev, stat.st_ino))
-}
-
-/// Opens every address of `hosts`.
-pub(crate) async fn open(
+/// Takes every address of `hosts`.
+pub(crate) async fn bind(
     hosts: &[String],
     group: &str,
     insist_on_plain: bool,
     mut passed: Passed,
-) -> Result<Vec<Listener>, Error> {
+) -> Result<Vec<Bound>, Error> {
     let mut listeners = Vec::new();
     for host in hosts {
         match Address::parse(host)? {
-            Address::Unix(path) => listeners.push(unix(&path, group)?),
+            Address::Unix(path) => listeners.push(unix::bind(&path, group)?),
             Address::Tcp(address) => listeners.push(tcp(&address, insist_on_plain).await?),
             Address::Passed(wanted) => {
                 let given = passed.give(wanted);
@@ -180,7 +194,7 @@ pub(crate) async fn open(
                     return Err(Error::NonePassed(host.clone()));
                 }
                 for (number, socket) in given {
-                    listeners.push(take_over(number, socket, insist_on_plain)?);
+                    listeners.push(Bound::Passed(take_over(number, socket, insist_on_plain)?));
                 }
             }
         }
@@ -192,70 +206,15 @@ fn failed(address: &str) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::Listen { address: address.to_owned(), source }
 }
 
-fn unix(path: &Path, group: &str) -> Result<Listener, Error> {
-    let address = format!("unix://{}", path.display());
-    let failed = failed(&address);
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(&failed)?;
-    let name = path.file_name().ok_or_else(|| Error::Address(address.clone()))?;
-    // Through a descriptor of the directory: paths may be longer than the addresses of sockets.
-    let directory: OwnedFd =
-        rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| failed(error.into()))?;
-    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    clear(path, &short)?;
-    // Connecting needs the right to write, which the umask leaves to root alone until the group is set.
-    let listener = UnixListener::bind(&short).map_err(&failed)?;
-    let file = identity(&directory, name).map_err(|error| failed(error.into()))?;
-    let made = Made { directory, name: name.to_owned(), file };
-    let gid = group_id(group);
-    if gid.is_none() && group != "root" {
-        tracing::warn!(group, "there is no such group; the socket is for root alone");
-    }
-    let gid = Some(Gid::from_raw(gid.unwrap_or(0)));
-    rustix::fs::chownat(&made.directory, name, None, gid, AtFlags::SYMLINK_NOFOLLOW)
-        .and_then(|()| {
-            rustix::fs::chmodat(&made.directory, name, Mode::from_raw_mode(0o660), AtFlags::empty())
-        })
-        .map_err(|error| failed(error.into()))?;
-    Ok(Listener::Unix(listener, Some(made)))
-}
-
-/// Removes a socket that nobody serves any more. `short` is a way to `path` that fits into an address.
-fn clear(path: &Path, short: &Path) -> Result<(), Error> {
-    let address = path.display().to_string();
-    let failed = failed(&address);
-    let metadata = match fs::symlink_metadata(short) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(Error::NoSocket(path.to_owned()));
-    }
-    match std::os::unix::net::UnixStream::connect(short) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(short).map_err(failed)
-        }
-        Ok(_) => Err(Error::Taken(path.to_owned())),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn group_id(name: &str) -> Option<u32> {
-    if let Ok(number) = name.parse() {
-        return Some(number);
-    }
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
-    })
-}
-
-async fn tcp(address: &str, insist_on_plain: bool) -> Result<Listener, Error> {
-    insist(&format!("tcp://{address}"), insist_on_plain)?;
-    TcpListener::bind(address).await.map(Listener::Tcp).map_err(failed(&format!("tcp://{address}")))
+async fn tcp(address: &str, insist_on_plain: bool) -> Result<Bound, Error> {
+    let name = format!("tcp://{address}");
+    insist(&name, insist_on_plain)?;
+    let failed = failed(&name);
+    let mut found = tokio::net::lookup_host(address).await.map_err(&failed)?;
+    let found = found.next().ok_or_else(|| Error::Address(name.clone()))?;
+    let socket = if found.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(&failed)?;
+    socket.set_reuseaddr(true).and_then(|()| socket.bind(found)).map_err(&failed)?;
+    Ok(Bound::Tcp(socket, name.clone()))
 }
 
 fn insist(address: &str, insist_on_plain: bool) -> Result<(), Error> {
@@ -275,13 +234,15 @@ fn take_over(number: u32, socket: OwnedFd, insist_on_plain: bool) -> Result<List
         Ok(AddressFamily::UNIX) if listens => {
             let listener = std::os::unix::net::UnixListener::from(socket);
             listener.set_nonblocking(true).map_err(&failed)?;
-            UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, None)).map_err(failed)
+            let socket = Socket::Unix(UnixListener::from_std(listener).map_err(failed)?);
+            Ok(Listener { socket, _made: None })
         }
         Ok(AddressFamily::INET | AddressFamily::INET6) if listens => {
             insist(&address, insist_on_plain)?;
             let listener = std::net::TcpListener::from(socket);
             listener.set_nonblocking(true).map_err(&failed)?;
-            TcpListener::from_std(listener).map(Listener::Tcp).map_err(failed)
+            let socket = Socket::Tcp(TcpListener::from_std(listener).map_err(failed)?);
+            Ok(Listener { socket, _made: None })
         }
         _ => Err(Error::Passed(number)),
     }
@@ -290,7 +251,6 @@ fn take_over(number: u32, socket: OwnedFd, insist_on_plain: bool) -> Result<List
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn addresses_are_read_as_docker_reads_them() {
@@ -316,41 +276,9 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_stale_socket_is_replaced_and_a_served_one_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        // Longer than an address of a socket can be.
-        for path in [dir.path().join("socket"), dir.path().join("x".repeat(120)).join("socket")] {
-            drop(unix(&path, "root").unwrap());
-            assert!(!path.exists());
-            let stale = dir.path().join("stale");
-            drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-            fs::rename(&stale, &path).unwrap();
-            let listener = unix(&path, "root").unwrap();
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-            assert!(matches!(unix(&path, "root"), Err(Error::Taken(_))));
-            drop(listener);
-            fs::create_dir(&path).unwrap();
-            assert!(matches!(unix(&path, "root"), Err(Error::NoSocket(_))));
-            fs::remove_dir(&path).unwrap();
-            std::os::unix::fs::symlink("/dev/null", &path).unwrap();
-            assert!(matches!(unix(&path, "root"), Err(Error::NoSocket(_))));
-        }
-    }
-
-    #[tokio::test]
-    async fn the_socket_of_a_successor_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let first = unix(&path, "root").unwrap();
-        fs::remove_file(&path).unwrap();
-        let _second = unix(&path, "root").unwrap();
-        drop(first);
-        assert!(path.exists());
-    }
-
-    async fn opened(host: &str, insist_on_plain: bool, passed: Passed) -> Result<Vec<Listener>, Error> {
-        open(&[host.to_owned()], "root", insist_on_plain, passed).await
+    async fn opened(host: &str, insist_on_plain: bool, passed: Passed) -> Result<Vec<Socket>, Error> {
+        let bound = bind(&[host.to_owned()], "root", insist_on_plain, passed).await?;
+        bound.into_iter().map(|bound| bound.listen().map(|listener| listener.socket)).collect()
     }
 
     #[tokio::test]
@@ -372,10 +300,10 @@ mod tests {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let passed = Passed(vec![(3, socket("a")), (4, tcp.into())]);
         let found = opened("fd://", true, passed).await.unwrap();
-        assert!(matches!(found[..], [Listener::Unix(..), Listener::Tcp(_)]));
+        assert!(matches!(found[..], [Socket::Unix(_), Socket::Tcp(_)]));
         let passed = Passed(vec![(3, socket("b"))]);
         assert!(matches!(opened("fd://4", true, passed).await, Err(Error::NonePassed(_))));
-        let file = fs::File::open("/dev/null").unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
         let passed = Passed(vec![(3, file.into())]);
         assert!(matches!(opened("fd://3", true, passed).await, Err(Error::Passed(3))));
     }

@@ -197,7 +197,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("no-proxy", None, Value, Refused("the engine fetches nothing yet")),
     option("node-generic-resource", None, List, Refused("there is no swarm")),
     option("pidfile", Some('p'), Value, Honoured),
-    option("raw-logs", None, Switch, Honoured),
+    option("raw-logs", None, Switch, AlreadyTrue("the log has no colours")),
     option("registry-mirror", None, List, Honoured),
     option("rootless", None, Switch, Refused("rootless containers come later")),
     option(
@@ -227,24 +227,41 @@ pub(crate) const TABLE: &[Opt] = &[
     option("validate", None, Switch, Honoured),
 ];
 
+/// What stands in the configuration file alone.
+pub(crate) const FILE_ONLY: &[(&str, Verdict)] = &[
+    ("builder", AlreadyTrue("there is no build cache to bound")),
+    ("proxies", Refused("the engine fetches nothing yet")),
+];
+
 /// The options as a page for people: `docs/user/daemon-options.md`, which a test keeps equal.
 #[cfg(test)]
 fn page() -> String {
     let mut text = String::from(
         "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason. The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \
-         `/etc/coracle/daemon.json` or `--config-file`.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
+         `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
+         `--data-root`, and commas separate what can be given several times. The command line counts more than the \
+         environment, and both more than the file; dockerd refuses what stands in the file and on the command line, and so \
+         does this engine. An empty value is none.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
     );
     for option in TABLE {
-        let verdict = match option.verdict {
-            Honoured => "honoured".to_owned(),
-            AlreadyTrue(why) => format!("already true: {why}"),
-            Refused(why) => format!("refused: {why}"),
-        };
+        let verdict = told(option.verdict);
         let short = option.short.map(|letter| format!("`-{letter}`, ")).unwrap_or_default();
         text.push_str(&format!("| {short}`--{}` | `{}` | {verdict} |\n", option.name, option.key()));
     }
+    for (key, verdict) in FILE_ONLY {
+        text.push_str(&format!("| | `{key}` | {} |\n", told(*verdict)));
+    }
     text
+}
+
+#[cfg(test)]
+fn told(verdict: Verdict) -> String {
+    match verdict {
+        Honoured => "honoured".to_owned(),
+        AlreadyTrue(why) => format!("already true: {why}"),
+        Refused(why) => format!("refused: {why}"),
+    }
 }
 
 #[cfg(test)]
