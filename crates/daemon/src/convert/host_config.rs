@@ -1,5 +1,6 @@
 //! `HostConfig`, both ways.
 
+use super::mounts;
 use crate::error::Failure;
 use coracle_api::container as api;
 use coracle_engine::containers::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
@@ -38,7 +39,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
             .filter(|score| (-1000..=1000).contains(score))
             .ok_or_else(|| Failure::invalid("Invalid value, range for oom score adj is [-1000, 1000]"))?,
         binds: host.binds.unwrap_or_default(),
-        mounts: host.mounts.unwrap_or_default().into_iter().map(mount).collect::<Result<_, _>>()?,
+        mounts: host.mounts.unwrap_or_default().into_iter().map(mounts::read).collect::<Result<_, _>>()?,
         tmpfs: host.tmpfs.unwrap_or_default(),
         auto_remove: host.auto_remove,
         privileged: host.privileged,
@@ -159,36 +160,6 @@ fn ports(bindings: api::PortMap) -> Result<Vec<PublishRequest>, Failure> {
     Ok(requests)
 }
 
-fn mount(mount: api::Mount) -> Result<domain::MountSetting, Failure> {
-    let (bind, volume) = (mount.bind_options.unwrap_or_default(), mount.volume_options.unwrap_or_default());
-    let tmpfs = mount.tmpfs_options.unwrap_or_default();
-    if !volume.subpath.is_empty() {
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "volume-subpath is not supported yet"));
-    }
-    if tmpfs.options.is_some_and(|options| !options.is_empty()) {
-        return Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "tmpfs options are not supported yet; use --tmpfs",
-        ));
-    }
-    let driver = volume.driver_config.unwrap_or_default();
-    Ok(domain::MountSetting {
-        kind: mount.kind,
-        source: mount.source,
-        target: mount.target,
-        read_only: mount.read_only,
-        propagation: bind.propagation,
-        non_recursive: bind.non_recursive,
-        create_source: bind.create_mountpoint,
-        no_copy: volume.no_copy,
-        labels: volume.labels.unwrap_or_default(),
-        driver: driver.name,
-        driver_options: driver.options.unwrap_or_default(),
-        tmpfs_size: tmpfs.size_bytes,
-        tmpfs_mode: tmpfs.mode,
-    })
-}
-
 fn device(device: api::DeviceMapping) -> domain::DeviceMapping {
     let container = if device.path_in_container.is_empty() {
         device.path_on_host.clone()
@@ -242,7 +213,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         let default = || default.iter().map(ToString::to_string).collect();
         Some(own.clone().unwrap_or_else(|| if host.privileged { Vec::new() } else { default() }))
     };
-    let mounts: Vec<api::Mount> = host.mounts.iter().map(mount_of).collect();
+    let shown_mounts: Vec<api::Mount> = host.mounts.iter().map(mounts::show).collect();
     let devices = host.devices.iter().map(|device| api::DeviceMapping {
         path_on_host: device.host.clone(),
         path_in_container: device.container.clone(),
@@ -290,7 +261,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         device_cgroup_rules: list(&host.device_cgroup_rules),
         init: host.init,
         ulimits: Some(ulimits),
-        mounts: (!mounts.is_empty()).then_some(mounts),
+        mounts: (!shown_mounts.is_empty()).then_some(shown_mounts),
         masked_paths: default(&host.masked_paths, &coracle_engine::containers::MASKED_PATHS),
         readonly_paths: default(&host.readonly_paths, &coracle_engine::containers::READONLY_PATHS),
         ..api::HostConfig::default()
@@ -355,54 +326,127 @@ fn port_bindings(requests: &[PublishRequest]) -> api::PortMap {
     map
 }
 
-fn mount_of(mount: &domain::MountSetting) -> api::Mount {
-    let bind = api::BindOptions {
-        propagation: mount.propagation.clone(),
-        non_recursive: mount.non_recursive,
-        create_mountpoint: mount.create_source,
-        ..api::BindOptions::default()
-    };
-    let volume = api::VolumeOptions {
-        no_copy: mount.no_copy,
-        labels: (!mount.labels.is_empty()).then(|| mount.labels.clone()),
-        ..api::VolumeOptions::default()
-    };
-    let tmpfs = api::TmpfsOptions { size_bytes: mount.tmpfs_size, mode: mount.tmpfs_mode, options: None };
-    api::Mount {
-        kind: mount.kind.clone(),
-        source: mount.source.clone(),
-        target: mount.target.clone(),
-        read_only: mount.read_only,
-        bind_options: (bind != api::BindOptions::default()).then_some(bind),
-        volume_options: (volume != api::VolumeOptions::default()).then_some(volume),
-        tmpfs_options: (tmpfs != api::TmpfsOptions::default()).then_some(tmpfs),
-        ..api::Mount::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    type Change = fn(&mut api::HostConfig);
+    /// What becomes of a field.
+    enum Becomes {
+        /// `inspect` shows it again.
+        Shown,
+        /// It is refused.
+        Refused,
+        /// It is not for the host's settings.
+        Elsewhere,
+    }
+
+    /// Every field with a value that is not its default, in the order of the type.
+    fn fields() -> Vec<(&'static str, serde_json::Value, Becomes)> {
+        use Becomes::{Elsewhere, Refused, Shown};
+        use serde_json::json;
+        let rate = json!([{"Path": "/dev/sda", "Rate": 5}]);
+        vec![
+            ("Binds", json!(["/a:/b"]), Shown),
+            // A file of the client's.
+            ("ContainerIDFile", json!("/tmp/id"), Elsewhere),
+            ("LogConfig", json!({"Type": "local", "Config": {"max-size": "1m"}}), Shown),
+            ("NetworkMode", json!("host"), Shown),
+            ("PortBindings", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}), Shown),
+            ("RestartPolicy", json!({"Name": "on-failure", "MaximumRetryCount": 2}), Shown),
+            ("AutoRemove", json!(true), Shown),
+            ("VolumeDriver", json!("nfs"), Refused),
+            ("VolumesFrom", json!(["other:ro"]), Shown),
+            ("ConsoleSize", json!([24, 80]), Elsewhere),
+            ("Annotations", json!({"a": "b"}), Shown),
+            ("CapAdd", json!(["NET_ADMIN"]), Shown),
+            ("CapDrop", json!(["ALL"]), Shown),
+            ("CgroupnsMode", json!("host"), Shown),
+            ("Dns", json!(["10.0.0.1"]), Shown),
+            ("DnsOptions", json!(["ndots:2"]), Shown),
+            ("DnsSearch", json!(["example.org"]), Shown),
+            ("ExtraHosts", json!(["a:10.0.0.1"]), Shown),
+            ("GroupAdd", json!(["audio"]), Shown),
+            ("IpcMode", json!("host"), Shown),
+            ("Cgroup", json!("x"), Refused),
+            ("Links", json!(["a:b"]), Refused),
+            ("OomScoreAdj", json!(5), Shown),
+            ("PidMode", json!("host"), Shown),
+            ("Privileged", json!(true), Shown),
+            ("PublishAllPorts", json!(true), Shown),
+            ("ReadonlyRootfs", json!(true), Shown),
+            ("SecurityOpt", json!(["no-new-privileges"]), Shown),
+            ("StorageOpt", json!({"size": "1G"}), Refused),
+            ("Tmpfs", json!({"/tmp": "size=1m"}), Shown),
+            ("UTSMode", json!("host"), Shown),
+            ("UsernsMode", json!("remap"), Refused),
+            ("ShmSize", json!(1 << 20), Shown),
+            ("Sysctls", json!({"net.ipv4.ip_forward": "1"}), Shown),
+            ("Runtime", json!("other"), Shown),
+            ("Isolation", json!("process"), Refused),
+            ("CpuShares", json!(5), Shown),
+            ("Memory", json!(64 << 20), Shown),
+            ("NanoCpus", json!(5), Shown),
+            ("CgroupParent", json!("x"), Shown),
+            ("BlkioWeight", json!(100), Shown),
+            ("BlkioWeightDevice", json!([{"Path": "/dev/sda", "Weight": 100}]), Shown),
+            ("BlkioDeviceReadBps", rate.clone(), Shown),
+            ("BlkioDeviceWriteBps", rate.clone(), Shown),
+            ("BlkioDeviceReadIOps", rate.clone(), Shown),
+            ("BlkioDeviceWriteIOps", rate, Shown),
+            ("CpuPeriod", json!(5000), Shown),
+            ("CpuQuota", json!(5000), Shown),
+            ("CpuRealtimePeriod", json!(5000), Shown),
+            ("CpuRealtimeRuntime", json!(5000), Shown),
+            ("CpusetCpus", json!("0"), Shown),
+            ("CpusetMems", json!("0"), Shown),
+            (
+                "Devices",
+                json!([{"PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r"}]),
+                Shown,
+            ),
+            ("DeviceCgroupRules", json!(["c 13:* rwm"]), Shown),
+            ("DeviceRequests", json!([{"Count": -1}]), Refused),
+            ("KernelMemory", json!(5), Refused),
+            ("KernelMemoryTCP", json!(5), Refused),
+            ("MemoryReservation", json!(5), Shown),
+            ("MemorySwap", json!(-1), Shown),
+            ("MemorySwappiness", json!(7), Shown),
+            ("OomKillDisable", json!(true), Shown),
+            ("Init", json!(true), Shown),
+            ("PidsLimit", json!(7), Shown),
+            ("Ulimits", json!([{"Name": "nofile", "Hard": 2, "Soft": 1}]), Shown),
+            ("CpuCount", json!(1), Refused),
+            ("CpuPercent", json!(1), Refused),
+            ("IOMaximumIOps", json!(1), Refused),
+            ("IOMaximumBandwidth", json!(1), Refused),
+            ("Mounts", json!([{"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true}]), Shown),
+            ("MaskedPaths", json!(["/x"]), Shown),
+            ("ReadonlyPaths", json!([]), Shown),
+        ]
+    }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
-        let refused = |change: Change| {
-            let mut host = api::HostConfig::default();
-            change(&mut host);
-            host_settings(host).unwrap_err()
-        };
-        let cases: [(&str, Change); 4] = [
-            ("Links", |h| h.links = Some(vec!["a:b".into()])),
-            ("UsernsMode", |h| h.userns_mode = "remap".into()),
-            ("StorageOpt", |h| h.storage_opt = Some([("size".to_owned(), "1G".to_owned())].into())),
-            ("DeviceRequests", |h| h.device_requests = Some(vec![api::DeviceRequest::default()])),
-        ];
-        for (field, change) in cases {
-            let failure = refused(change);
-            assert_eq!(failure.status, StatusCode::NOT_IMPLEMENTED);
-            assert!(failure.message.contains(field), "{}", failure.message);
+    fn every_field_is_kept_or_refused_by_name() {
+        let fields = fields();
+        let names: Vec<&str> = fields.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, crate::convert::fields::of::<api::HostConfig>());
+        for (name, value, becomes) in fields {
+            let body = serde_json::to_vec(&serde_json::json!({name: &value})).unwrap();
+            let settings = host_settings(coracle_api::from_slice(&body).unwrap());
+            match becomes {
+                Becomes::Shown => {
+                    let shown = serde_json::to_value(host_config(&settings.unwrap())).unwrap();
+                    assert_eq!(shown[name], value, "{name}");
+                }
+                Becomes::Refused => {
+                    let failure = settings.unwrap_err();
+                    assert_eq!(failure.status, StatusCode::NOT_IMPLEMENTED, "{name}");
+                    assert!(failure.message.contains(&format!("HostConfig.{name} ")), "{}", failure.message);
+                }
+                Becomes::Elsewhere => {
+                    assert_eq!(settings.unwrap(), host_settings(api::HostConfig::default()).unwrap())
+                }
+            }
         }
     }
 

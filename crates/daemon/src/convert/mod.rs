@@ -4,5 +4,9 @@ pub(crate) mod container;
 pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod listing;
+mod mounts;
 pub(crate) mod settings;
 pub(crate) mod time;
+
+#[cfg(test)]
+mod fields;

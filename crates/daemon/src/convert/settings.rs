@@ -7,6 +7,7 @@ use coracle_api::network::EndpointSettings;
 use coracle_engine::containers::modes::NetworkMode;
 use coracle_engine::containers::settings::{HealthCheck, Settings};
 use coracle_spec::runtime::ConsoleSize;
+use hyper::StatusCode;
 
 /// The engine's settings.
 ///
@@ -15,9 +16,15 @@ use coracle_spec::runtime::ConsoleSize;
 pub(crate) fn settings(request: CreateRequest) -> Result<Settings, Failure> {
     let host = request.host_config.unwrap_or_default();
     let size = host.console_size;
+    if request.config.network_disabled {
+        let text = "NetworkDisabled is not supported: use the network mode none";
+        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    let mac_address = request.config.mac_address.clone();
     let mut settings = config(request.config);
     settings.console_size = console_size(size);
     settings.host = host_config::host_settings(host)?;
+    settings.host.mac_address = mac_address;
     let endpoints = request.networking_config.and_then(|config| config.endpoints_config).unwrap_or_default();
     for (name, endpoint) in endpoints {
         apply_endpoint(&mut settings, &name, endpoint.unwrap_or_default())?;
@@ -81,6 +88,7 @@ fn apply_endpoint(settings: &mut Settings, name: &str, endpoint: EndpointSetting
             )));
         }
     }
+    refuse_unsupported(&endpoint)?;
     settings.host.aliases.extend(endpoint.aliases.unwrap_or_default());
     if !endpoint.mac_address.is_empty() {
         settings.host.mac_address = endpoint.mac_address;
@@ -90,6 +98,36 @@ fn apply_endpoint(settings: &mut Settings, name: &str, endpoint: EndpointSetting
         settings.host.address = Some(ipam.ipv4_address.parse().map_err(|_| invalid())?);
     }
     Ok(())
+}
+
+/// What can be asked of an endpoint in Docker and not here. The rest of its fields are what a running one has.
+fn refuse_unsupported(endpoint: &EndpointSettings) -> Result<(), Failure> {
+    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
+    let refusals = [
+        (
+            "Links",
+            endpoint.links.as_ref().is_some_and(|list| !list.is_empty()),
+            "containers find each other by name",
+        ),
+        (
+            "DriverOpts",
+            endpoint.driver_opts.as_ref().is_some_and(|map| !map.is_empty()),
+            "the driver has no options for endpoints",
+        ),
+        ("IPAMConfig.IPv6Address", !ipam.ipv6_address.is_empty(), "IPv6 networks come later"),
+        (
+            "IPAMConfig.LinkLocalIPs",
+            ipam.link_local_ips.is_some_and(|list| !list.is_empty()),
+            "name one IPv4 address",
+        ),
+    ];
+    match refusals.into_iter().find(|(_, asked, _)| *asked) {
+        Some((field, _, hint)) => Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("EndpointSettings.{field} is not supported: {hint}"),
+        )),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -125,5 +163,91 @@ mod tests {
         };
         assert_eq!(settings(request("backend")).unwrap().host.network, NetworkMode::Named("backend".into()));
         assert!(settings(request("host")).is_err());
+    }
+
+    #[test]
+    fn every_field_of_the_configuration_is_kept_or_refused() {
+        use serde_json::json;
+        // Those that `config` takes are named by the compiler where they are shown again; these are not among them.
+        let elsewhere = ["ArgsEscaped", "NetworkDisabled", "MacAddress"];
+        let kept = [
+            "Hostname",
+            "Domainname",
+            "User",
+            "AttachStdin",
+            "AttachStdout",
+            "AttachStderr",
+            "ExposedPorts",
+            "Tty",
+            "OpenStdin",
+            "StdinOnce",
+            "Env",
+            "Cmd",
+            "Healthcheck",
+            "Image",
+            "Volumes",
+            "WorkingDir",
+            "Entrypoint",
+            "OnBuild",
+            "Labels",
+            "StopSignal",
+            "StopTimeout",
+            "Shell",
+        ];
+        let mut fields = crate::convert::fields::of::<Config>();
+        fields.retain(|field| !elsewhere.contains(&field.as_str()));
+        let mut named = kept.map(str::to_owned).to_vec();
+        named.sort();
+        fields.sort();
+        assert_eq!(named, fields);
+        for field in kept {
+            // One of these is of the field's type.
+            let values = [
+                json!("x"),
+                json!(true),
+                json!({"x": {}}),
+                json!(["x"]),
+                json!({"x": "y"}),
+                json!(7),
+                json!({"Retries": 7}),
+            ];
+            let changed = values.iter().any(|value| {
+                let config_of = coracle_api::go::from_value::<Config>(&json!({field: value}));
+                config_of
+                    .is_ok_and(|given| given != Config::default() && config(given) != Settings::default())
+            });
+            assert!(changed, "{field} changes nothing");
+        }
+        let request = |config: serde_json::Value| settings(coracle_api::go::from_value(&config).unwrap());
+        assert_eq!(
+            request(json!({"MacAddress": "02:00:00:00:00:01"})).unwrap().host.mac_address,
+            "02:00:00:00:00:01"
+        );
+        assert!(request(json!({"NetworkDisabled": true})).is_err());
+    }
+
+    #[test]
+    fn every_field_of_an_endpoint_that_can_be_asked_for_is_kept_or_refused() {
+        use serde_json::json;
+        let request = |endpoint: serde_json::Value| {
+            let body = json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": endpoint}}});
+            settings(coracle_api::go::from_value(&body).unwrap())
+        };
+        for endpoint in [
+            json!({"Links": ["a:b"]}),
+            json!({"DriverOpts": {"a": "b"}}),
+            json!({"IPAMConfig": {"IPv6Address": "::1"}}),
+            json!({"IPAMConfig": {"LinkLocalIPs": ["169.254.1.1"]}}),
+            json!({"IPAMConfig": {"IPv4Address": "nowhere"}}),
+        ] {
+            assert!(request(endpoint.clone()).is_err(), "{endpoint}");
+        }
+        let endpoint = json!({"Aliases": ["a"], "MacAddress": "02:00:00:00:00:01", "IPAMConfig": {"IPv4Address": "10.0.0.9"}});
+        let host = request(endpoint).unwrap().host;
+        let address = host.address.map(|address| address.to_string());
+        assert_eq!(
+            (&host.aliases[..], host.mac_address.as_str(), address.as_deref()),
+            (&["a".to_owned()][..], "02:00:00:00:00:01", Some("10.0.0.9"))
+        );
     }
 }
