@@ -31,4 +31,33 @@ pub struct DiskUsage {
     pub volumes: Option<Vec<Volume>>,
     /// Records of the build cache.
     pub build_cache: Option<Vec<Value>>,
+    /// From API 1.52 on, as the three below, which say the same as the lists above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_usage: Option<ObjectUsage<ImageSummary>>,
+    /// Of containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_usage: Option<ObjectUsage<ContainerSummary>>,
+    /// Of volumes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_usage: Option<ObjectUsage<Volume>>,
+    /// Of the build cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_cache_usage: Option<ObjectUsage<Value>>,
+}
+
+/// What all objects of a kind use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase", bound(deserialize = "T: serde::de::DeserializeOwned + Default"))]
+pub struct ObjectUsage<T> {
+    /// How many are in use.
+    pub active_count: i64,
+    /// How many there are.
+    pub total_count: i64,
+    /// Bytes that come back when those that are not in use go.
+    pub reclaimable: i64,
+    /// Bytes of all.
+    pub total_size: i64,
+    /// The objects themselves, when `verbose` asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<T>>,
 }

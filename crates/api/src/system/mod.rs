@@ -5,7 +5,7 @@ mod events;
 mod info;
 mod version;
 
-pub use df::{BuildPruneResponse, DiskUsage};
+pub use df::{BuildPruneResponse, DiskUsage, ObjectUsage};
 pub use events::{Actor, Event};
 pub use info::{AddressPool, Commit, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo};
 pub use version::{Component, PlatformName, Version};

@@ -444,7 +444,7 @@ mod tests {
                     assert!(failure.message.contains(&format!("HostConfig.{name} ")), "{}", failure.message);
                 }
                 Becomes::Elsewhere => {
-                    assert_eq!(settings.unwrap(), host_settings(api::HostConfig::default()).unwrap())
+                    assert_eq!(settings.unwrap(), host_settings(api::HostConfig::default()).unwrap());
                 }
             }
         }

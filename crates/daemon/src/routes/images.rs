@@ -9,7 +9,7 @@ use crate::input;
 use crate::server::Call;
 use bytes::Bytes;
 use coracle_api::container as wire;
-use coracle_api::{ProgressMessage, image as api};
+use coracle_api::{ApiVersion, ProgressMessage, image as api};
 use coracle_engine::images::{
     BodyReader, BodyWriter, CommitRequest, ImageFilter, ImportRequest, PruneRequest, RemoveOptions,
 };
@@ -63,7 +63,22 @@ fn list(call: &Call) -> Answer {
         until: until(&filters)?,
     };
     let found = call.engine().images().list(&filter)?;
-    answer::ok(&found.iter().map(|summary| image::summary(summary, call.version)).collect::<Vec<_>>())
+    let mut rows: Vec<_> = found.iter().map(|summary| image::summary(summary, call.version)).collect();
+    if call.query.is_on("shared-size") {
+        let usage = call.engine().images().usage()?;
+        for row in &mut rows {
+            let known = usage.images.iter().find(|image| image.id.to_string() == row.id);
+            row.shared_size = known.map_or(-1, |image| i64::try_from(image.shared_size).unwrap_or(i64::MAX));
+        }
+    }
+    if call.version >= ApiVersion::new(1, 51) {
+        let containers = call.engine().list();
+        for row in &mut rows {
+            let users = containers.iter().filter(|container| container.image.to_string() == row.id);
+            row.containers = i64::try_from(users.count()).unwrap_or(0);
+        }
+    }
+    answer::ok(&rows)
 }
 
 /// A name with a tag that stands apart, as several endpoints have it; nothing for an image without a name.

@@ -7,6 +7,7 @@ mod images;
 pub(crate) mod networks;
 mod streams;
 mod system;
+mod usage;
 mod volumes;
 
 use crate::answer::Answer;
@@ -23,15 +24,14 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["version"]) => system::version(),
         ("GET", ["info"]) => system::info(&call),
         ("GET", ["events"]) => streams::events(&call),
-        ("GET", ["system", "df"]) => system::disk_usage(&call).await,
+        ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["auth"]) => Err(later("signing in to registries")),
         ("POST", ["build" | "session" | "grpc"]) => Err(later("building images")),
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,
         ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),
         ("GET", ["distribution", ..]) => Err(later("asking registries")),
-        ("GET", ["swarm"] | ["nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(no_swarm()),
-        ("POST", ["swarm" | "services" | "secrets" | "configs" | "nodes", ..]) => Err(no_swarm()),
+        (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(no_swarm()),
         (_, ["containers", rest @ ..]) => containers::route(call, rest).await,
         (_, ["exec", rest @ ..]) => exec::route(call, rest).await,
         (_, ["images", rest @ ..]) => images::route(call, rest).await,

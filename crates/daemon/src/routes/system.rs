@@ -1,14 +1,13 @@
 //! `/_ping`, `/version`, `/info`, `/system/df`
 
 use crate::answer::{self, Answer, bytes};
-use crate::convert::{image, listing, time};
+use crate::convert::time;
 use crate::server::Call;
 use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::system as api;
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
-use coracle_engine::volumes::VolumeFilter;
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use std::fs;
@@ -148,43 +147,6 @@ pub(super) fn info(call: &Call) -> Answer {
         init_binary: "coracle-runtime".to_owned(),
         security_options: ["name=seccomp,profile=builtin", "name=cgroupns"].map(str::to_owned).to_vec(),
         ..api::Info::default()
-    })
-}
-
-pub(super) async fn disk_usage(call: &Call) -> Answer {
-    let engine = call.engine();
-    let usage = engine.images().usage()?;
-    let containers = engine.list();
-    let users =
-        |id: &coracle_spec::Digest| containers.iter().filter(|container| container.image == *id).count();
-    let images = usage.images.iter().map(|summary| {
-        let mut row = image::summary(summary, call.version);
-        row.containers = i64::try_from(users(&summary.id)).unwrap_or(0);
-        row.shared_size = i64::try_from(summary.shared_size).unwrap_or(i64::MAX);
-        row
-    });
-    let mut rows = Vec::new();
-    for container in &containers {
-        let mut row = listing::summary(container, OffsetDateTime::now_utc());
-        row.size_rw = i64::try_from(engine.size_of(container).await?).unwrap_or(i64::MAX);
-        rows.push(row);
-    }
-    let sizes = engine.volumes().sizes().await?;
-    let volumes = engine.volumes().list(&VolumeFilter::default(), &|_| false);
-    let volumes = volumes.iter().map(|volume| {
-        let mut row = super::volumes::shown(volume);
-        row.usage_data = Some(coracle_api::volume::VolumeUsage {
-            ref_count: i64::try_from(engine.volume_users(&volume.name).len()).unwrap_or(0),
-            size: sizes.get(&volume.name).map_or(-1, |size| i64::try_from(*size).unwrap_or(i64::MAX)),
-        });
-        row
-    });
-    answer::ok(&api::DiskUsage {
-        layers_size: i64::try_from(usage.layers_size).unwrap_or(i64::MAX),
-        images: Some(images.collect()),
-        containers: Some(rows),
-        volumes: Some(volumes.collect()),
-        build_cache: Some(Vec::new()),
     })
 }
 
