@@ -62,14 +62,18 @@ impl Engine {
         self.shared.volume_users(name, None)
     }
 
-    /// How many bytes a container has written over its image.
+    /// How many bytes a container has written over its image; none when it is removed meanwhile.
     ///
     /// # Errors
     /// When its files cannot be counted.
     pub async fn size_of(&self, container: &Description) -> Result<u64> {
         let (store, id) = (Arc::clone(&self.shared.store), container.id.clone());
-        blocking(move || store.snapshot_size(&id).attempt(|| format!("count the files of container {id}")))
-            .await?
+        let directory = self.shared.config.data_root.join("containers").join(id.as_str());
+        blocking(move || match store.snapshot_size(&id) {
+            Err(_) if !directory.exists() => Ok(0),
+            counted => counted.attempt(|| format!("count the files of container {id}")),
+        })
+        .await?
     }
 
     /// Makes an image of a container, which is paused meanwhile if `pause`.
