@@ -96,3 +96,26 @@ fn a_taken_port_names_itself_and_leaves_nothing() {
     engine.docker(&["start", &name]).ok();
     engine.docker(&["rm", "-f", &name]).ok();
 }
+
+/// A client that sends a lot hears the reason, not that its connection broke.
+#[test]
+fn a_large_body_that_nobody_wants_is_answered_all_the_same() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        return;
+    }
+    let context = engine.directory().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\n").unwrap();
+    std::fs::write(context.join("large"), vec![7; 8 << 20]).unwrap();
+    let output = engine
+        .command("docker")
+        .env("DOCKER_BUILDKIT", "0")
+        .args(["build", &context.display().to_string()])
+        .output()
+        .unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(talk.contains("building images is not supported yet"), "{talk}");
+    let file = context.join("large").display().to_string();
+    engine.docker(&["load", "-i", &file]).refused(1, "archive");
+}

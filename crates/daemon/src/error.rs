@@ -20,6 +20,14 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// Why an exec has no process, in Docker's words.
+    pub(crate) fn no_exec(reason: &str) -> Self {
+        let text = format!(
+            "OCI runtime exec failed: exec failed: unable to start container process: {reason}: unknown"
+        );
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
     /// The body as Docker has it.
     pub(crate) fn body(&self) -> Vec<u8> {
         serde_json::to_vec(&ErrorBody::new(self.message.clone())).unwrap_or_default()

@@ -51,6 +51,14 @@ pub(crate) fn none(request: &Request<Incoming>, reason: &str) -> Result<(), Fail
     if short { Ok(()) } else { Err(Failure::invalid(reason)) }
 }
 
+/// Reads what is sent to no purpose, so that the client hears why instead of a broken pipe.
+pub(crate) fn discard(request: Request<Incoming>) {
+    tokio::spawn(async move {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+    });
+}
+
 fn is_empty(body: &Incoming) -> bool {
     body.size_hint().exact() == Some(0)
 }

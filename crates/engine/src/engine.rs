@@ -141,6 +141,11 @@ impl Engine {
         self.shared.cgroups.version()
     }
 
+    /// How many listen to what happens.
+    pub fn event_listeners(&self) -> usize {
+        self.shared.events.listeners()
+    }
+
     /// Tells listeners that the configuration was read again, and which labels the engine has now.
     pub fn tell_of_reload(&self, labels: &[String]) {
         let attributes = BTreeMap::from([("labels".to_owned(), labels.join(","))]);

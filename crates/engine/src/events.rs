@@ -55,6 +55,11 @@ impl Bus {
         let _ = self.sender.send(event);
     }
 
+    /// How many listen now.
+    pub(crate) fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// What is remembered, and everything from now on.
     pub(crate) fn listen(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);

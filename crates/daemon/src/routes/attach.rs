@@ -72,8 +72,12 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
         Ok(Some(attached)) => attached,
         Ok(None) => return answer::empty(StatusCode::OK),
         // Docker is attached by then: the reason is the output, and the exec's exit code tells the rest.
-        Err(error @ coracle_engine::Error::Start { .. }) if !request.detach => {
-            return report(takeover, kind, tty, &Failure::from(error));
+        Err(coracle_engine::Error::Start { text, .. }) => {
+            let failure = Failure::no_exec(&text);
+            if request.detach {
+                return Err(failure);
+            }
+            return report(takeover, kind, tty, &failure);
         }
         Err(error) => return Err(error.into()),
     };

@@ -26,7 +26,10 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::DELETE, [name]) => remove(&call, name).await,
         (&Method::GET, [name, action]) => read(call, name, action).await,
         (&Method::POST, [name, action]) => change(call, name, action).await,
-        (_, [_, "archive"]) => Err(super::later("copying files in and out of containers")),
+        (_, [_, "archive"]) => {
+            input::discard(call.request);
+            Err(super::later("copying files in and out of containers"))
+        }
         (&Method::GET, [_, "attach", "ws"]) => Err(super::later("attaching over a web socket")),
         _ => Err(super::not_found()),
     }

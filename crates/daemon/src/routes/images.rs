@@ -134,9 +134,8 @@ fn reader(request: Request<Incoming>) -> BodyReader {
             match frame {
                 Ok(frame) => {
                     let Ok(bytes) = frame.into_data() else { continue };
-                    if sender.send(bytes).await.is_err() {
-                        return;
-                    }
+                    // Nobody reads it any more, but the client hears why only when it has sent it all.
+                    let _ = sender.send(bytes).await;
                 }
                 Err(error) => return sender.fail(io::Error::other(error)).await,
             }

@@ -26,7 +26,10 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["auth"]) => Err(later("signing in to registries")),
-        ("POST", ["build" | "session" | "grpc"]) => Err(later("building images")),
+        ("POST", ["build" | "session" | "grpc"]) => {
+            crate::input::discard(call.request);
+            Err(later("building images"))
+        }
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,
         ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),

@@ -37,7 +37,7 @@ struct Shown {
     stdout: bool,
     stderr: bool,
     timestamps: bool,
-    details: String,
+    details: bool,
     tty: bool,
 }
 
@@ -57,8 +57,8 @@ impl Shown {
                 line.extend(stamp(entry.time).as_bytes());
                 line.push(b' ');
             }
-            if !self.details.is_empty() {
-                line.extend(self.details.as_bytes());
+            if self.details {
+                // Logs have no attributes here (their options are refused); Docker ends an empty list like a full one.
                 line.push(b' ');
             }
             line.extend(&entry.bytes);
@@ -90,7 +90,7 @@ pub(super) fn logs(call: &Call, name: &str) -> Answer {
         stdout: query.is_on("stdout"),
         stderr: query.is_on("stderr"),
         timestamps: query.is_on("timestamps"),
-        details: String::new(),
+        details: query.is_on("details"),
         tty: container.settings.tty,
     };
     let selection = Selection {

@@ -12,6 +12,7 @@ use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use std::fs;
 use std::sync::PoisonError;
+use tokio::runtime::Handle;
 
 pub(super) fn ping(body: bool) -> Answer {
     let mut response = Response::new(bytes(if body { "OK" } else { "" }));
@@ -32,6 +33,7 @@ pub(super) fn version() -> Answer {
         ("Arch", architecture()),
         ("Os", "linux".to_owned()),
         ("KernelVersion", kernel()),
+        ("Experimental", "false".to_owned()),
     ];
     answer::ok(&api::Version {
         platform: api::PlatformName { name: "Coracle".to_owned() },
@@ -106,6 +108,10 @@ pub(super) fn info(call: &Call) -> Answer {
         pids_limit: true,
         ipv4_forwarding: true,
         debug: reloadable.debug,
+        file_descriptors: i64::try_from(fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
+            .unwrap_or(0),
+        tasks: i64::try_from(Handle::current().metrics().num_alive_tasks()).unwrap_or(0),
+        event_listeners: i64::try_from(engine.event_listeners()).unwrap_or(0),
         oom_kill_disable: engine.cgroup_version() == "1",
         system_time: time::write(Some(OffsetDateTime::now_utc())),
         logging_driver: "json-file".to_owned(),
