@@ -8,9 +8,9 @@ use crate::input;
 use crate::server::Call;
 use crate::session::{self, DetachKeys};
 use coracle_api::container as api;
-use coracle_engine::Engine;
 use coracle_engine::containers::{AttachSettings, Description};
 use coracle_engine::logs::{Selection, Stream};
+use coracle_engine::{Engine, Error};
 use hyper::StatusCode;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
@@ -64,39 +64,40 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
     let request: api::ExecStartRequest = input::document(call.request).await?;
     let size = request.console_size.and_then(crate::convert::settings::console_size);
     let context = call.context;
-    let exec = context.engine.inspect_exec(id)?;
-    let keys = keys(&exec.settings.detach_keys)?;
-    let tty = exec.settings.tty;
-    let kind = stream_type(call.version, tty);
-    let attached = match context.engine.start_exec(id, request.detach, size).await {
-        Ok(Some(attached)) => attached,
-        Ok(None) => return answer::empty(StatusCode::OK),
-        // Docker is attached by then: the reason is the output, and the exec's exit code tells the rest.
-        Err(coracle_engine::Error::Start { text, .. }) => {
-            let failure = Failure::no_exec(&text);
-            if request.detach {
-                return Err(failure);
-            }
-            return report(takeover, kind, tty, &failure);
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let exec = context.engine.take_exec(id)?;
+    if request.detach {
+        exec.start_detached(size).await.map_err(why_not)?;
+        return answer::empty(StatusCode::OK);
+    }
+    let keys = keys(&exec.settings().detach_keys)?;
+    let tty = exec.settings().tty;
     let (context, id) = (Arc::clone(&context), id.to_owned());
-    takeover.begin(kind, move |client| async move {
-        let ended = async { context.engine.wait_exec(&id).await };
-        session::run(client, attached, keys, ended).await;
+    // The head goes out first, as Docker has it: some clients lose output that comes with it.
+    takeover.begin(stream_type(call.version, tty), move |mut client| async move {
+        match exec.start(size).await {
+            Ok(attached) => {
+                let ended = async { context.engine.wait_exec(&id).await };
+                session::run(client, attached, keys, ended).await;
+            }
+            // The reason is the output, and the exec's exit code tells the rest.
+            Err(error) => {
+                let mut reason = Vec::new();
+                let text = format!("{}\r\n", why_not(error).message);
+                frame(&mut reason, Stream::Stdout, text.as_bytes(), tty);
+                // A client that is gone need not know.
+                let _ = client.write_all(&reason).await;
+                let _ = client.shutdown().await;
+            }
+        }
     })
 }
 
-/// A stream that says why there is no process, and ends.
-fn report(takeover: Takeover, kind: &'static str, tty: bool, failure: &Failure) -> Answer {
-    let mut reason = Vec::new();
-    frame(&mut reason, Stream::Stdout, format!("{}\r\n", failure.message).as_bytes(), tty);
-    takeover.begin(kind, move |mut client| async move {
-        // A client that is gone need not know.
-        let _ = client.write_all(&reason).await;
-        let _ = client.shutdown().await;
-    })
+/// Why an exec was not started, in Docker's words.
+fn why_not(error: Error) -> Failure {
+    match error {
+        Error::Start { text, .. } => Failure::no_exec(&text),
+        other => other.into(),
+    }
 }
 
 fn keys(text: &str) -> Result<DetachKeys, Failure> {

@@ -10,7 +10,8 @@ use coracle_spec::id::ExecId;
 use coracle_spec::runtime::{Capabilities, ConsoleSize, Process};
 use coracle_spec::{ContainerId, runtime};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a client wants to run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,16 +143,15 @@ impl Engine {
         Ok(id)
     }
 
-    /// Starts an exec, once. Returns its streams unless `detach`.
+    /// Takes an exec that can be started now, so that nobody else starts it.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it was started before or the container does not run; [`Error::Start`].
-    pub async fn start_exec(
-        &self,
-        id: &str,
-        detach: bool,
-        size: Option<ConsoleSize>,
-    ) -> Result<Option<Attached>> {
+    /// [`Error::Conflict`] when it was started before or the container does not run.
+    pub fn take_exec(&self, id: &str) -> Result<TakenExec> {
+        let exec = self.shared.execs.get(id)?;
+        let container = self.shared.containers.find(exec.container.as_str())?.describe();
+        admit::admit(container.state.status, admit::Command::Exec)
+            .map_err(|refusal| refusal.error(&container.id))?;
         let exec = self.shared.execs.with(|all| {
             let exec = all.get_mut(id).ok_or_else(|| missing(id))?;
             if exec.running || exec.exit_code.is_some() {
@@ -160,61 +160,7 @@ impl Engine {
             exec.running = true;
             Ok(exec.clone())
         })?;
-        match self.run_exec(&exec, detach, size).await {
-            Ok(attached) => Ok(attached),
-            Err(error) => {
-                let code = if let Error::Start { code, .. } = &error { *code } else { 126 };
-                self.shared.execs.with(|all| {
-                    if let Some(exec) = all.get_mut(id) {
-                        exec.running = false;
-                        exec.exit_code = Some(code);
-                    }
-                });
-                Err(error)
-            }
-        }
-    }
-
-    async fn run_exec(
-        &self,
-        exec: &Exec,
-        detach: bool,
-        size: Option<ConsoleSize>,
-    ) -> Result<Option<Attached>> {
-        let container = self.shared.containers.find(exec.container.as_str())?;
-        let description = container.describe();
-        let (streams, theirs) = if detach {
-            (None, None)
-        } else {
-            let (ours, theirs) = attach::pair()?;
-            (Some(ours), Some(theirs))
-        };
-        let [stdin, stdout, stderr] = exec.settings.attach;
-        let attachment = Attachment { stdin: stdin && !detach, stdout, stderr, owner: true };
-        let user =
-            if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
-        let execution = Execution {
-            id: exec.id.to_string(),
-            process: process(&exec.settings, &description.settings, &self.shared.available, size)?,
-            user: user.clone(),
-            privileged: exec.settings.privileged,
-            attachment,
-        };
-        let request = Request::Exec(Box::new(execution));
-        let descriptors = theirs.into_iter().collect();
-        let kind = admit::Command::Exec;
-        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
-        if let Reply::Started { pid } = reply {
-            let id = exec.id.to_string();
-            self.shared.execs.with(|all| {
-                if let Some(exec) = all.get_mut(&id) {
-                    exec.pid = pid;
-                }
-            });
-        }
-        let action = format!("exec_start: {}", exec.settings.cmd.join(" "));
-        self.shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
-        Ok(streams.map(|stream| Attached { stream, tty: exec.settings.tty, stdin }))
+        Ok(TakenExec { shared: Arc::clone(&self.shared), exec, state: Taken::Waiting })
     }
 
     /// Waits until an exec does not run.
@@ -246,6 +192,106 @@ impl Engine {
         let request = Request::Resize { exec: Some(id.to_owned()), size };
         let kind = admit::Command::Signal;
         container.ask(|reply| Command::Ask { kind, request, descriptors: Vec::new(), reply }).await.map(drop)
+    }
+}
+
+/// An exec that only its owner can start; dropped, it can be taken again.
+pub struct TakenExec {
+    shared: Arc<Shared>,
+    exec: Exec,
+    state: Taken,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    Waiting,
+    Started,
+}
+
+impl TakenExec {
+    /// What is to be run.
+    pub fn settings(&self) -> &ExecSettings {
+        &self.exec.settings
+    }
+
+    /// Starts it, and returns its streams.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the container does not run any more; [`Error::Start`].
+    pub async fn start(mut self, size: Option<ConsoleSize>) -> Result<Attached> {
+        let (ours, theirs) = attach::pair()?;
+        let [stdin, stdout, stderr] = self.exec.settings.attach;
+        self.run(Attachment { stdin, stdout, stderr, owner: true }, vec![theirs], size).await?;
+        Ok(Attached { stream: ours, tty: self.exec.settings.tty, stdin })
+    }
+
+    /// Starts it with nobody attached.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_detached(mut self, size: Option<ConsoleSize>) -> Result<()> {
+        let [_, stdout, stderr] = self.exec.settings.attach;
+        self.run(Attachment { stdin: false, stdout, stderr, owner: true }, Vec::new(), size).await
+    }
+
+    async fn run(
+        &mut self,
+        attachment: Attachment,
+        descriptors: Vec<OwnedFd>,
+        size: Option<ConsoleSize>,
+    ) -> Result<()> {
+        self.state = Taken::Started;
+        let started = self.ask(attachment, descriptors, size).await;
+        self.shared.execs.with(|all| {
+            let Some(exec) = all.get_mut(self.exec.id.as_str()) else { return };
+            match &started {
+                Ok(pid) => exec.pid = *pid,
+                Err(error) => {
+                    exec.running = false;
+                    exec.exit_code = Some(if let Error::Start { code, .. } = error { *code } else { 126 });
+                }
+            }
+        });
+        started.map(drop)
+    }
+
+    /// Has the container's shim start it. Answers with its process id.
+    async fn ask(
+        &self,
+        attachment: Attachment,
+        descriptors: Vec<OwnedFd>,
+        size: Option<ConsoleSize>,
+    ) -> Result<i32> {
+        let (shared, exec) = (&self.shared, &self.exec);
+        let container = shared.containers.find(exec.container.as_str())?;
+        let description = container.describe();
+        let user =
+            if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
+        let execution = Execution {
+            id: exec.id.to_string(),
+            process: process(&exec.settings, &description.settings, &shared.available, size)?,
+            user: user.clone(),
+            privileged: exec.settings.privileged,
+            attachment,
+        };
+        let request = Request::Exec(Box::new(execution));
+        let kind = admit::Command::Exec;
+        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
+        let action = format!("exec_start: {}", exec.settings.cmd.join(" "));
+        shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
+        Ok(if let Reply::Started { pid } = reply { pid } else { 0 })
+    }
+}
+
+impl Drop for TakenExec {
+    fn drop(&mut self) {
+        if self.state == Taken::Waiting {
+            self.shared.execs.with(|all| {
+                if let Some(exec) = all.get_mut(self.exec.id.as_str()) {
+                    exec.running = false;
+                }
+            });
+        }
     }
 }
 

@@ -137,7 +137,7 @@ async fn a_container_that_ended_starts_again_and_an_exec_joins_it() {
         ..ExecSettings::default()
     };
     let exec = field.engine.create_exec(&id, settings).unwrap();
-    let mut attached = field.engine.start_exec(exec.as_str(), false, None).await.unwrap().unwrap();
+    let mut attached = field.engine.take_exec(exec.as_str()).unwrap().start(None).await.unwrap();
     attached.stream.write_all(b"in").await.unwrap();
     attached.stream.shutdown().await.unwrap();
     let mut output = Vec::new();
