@@ -4,22 +4,28 @@
 //! clients come; a later one without the header gets the output as the body of its answer.
 
 use crate::answer::{self, Answer};
+use bytes::Bytes;
 use coracle_api::version::RAW_STREAM;
 use futures_util::stream;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use tokio::net::UnixStream;
 
 /// Longest head of a request that is looked at, in bytes.
 const HEAD: usize = 64 * 1024;
 /// Most output that waits for a client that gets it as a body, in bytes.
 const WAITING: usize = 64 * 1024;
+/// How long a client may take to read the head before its stream begins.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How our HTTP library begins the answer to an upgrade.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
 /// What an old client expects instead.
@@ -83,12 +89,37 @@ impl Takeover {
         };
         tokio::spawn(async move {
             // A client that is gone by now has nobody to tell.
-            if let Ok(stream) = upgrade.await {
-                session(Box::new(TokioIo::new(stream))).await;
+            let Ok(upgraded) = upgrade.await else { return };
+            match upgraded.downcast::<TokioIo<Rewound<UnixStream>>>() {
+                Ok(Parts { io, read_buf, .. }) => {
+                    let stream = io.into_inner().preceded_by(&read_buf);
+                    until_read(&stream.inner).await;
+                    session(Box::new(stream)).await;
+                }
+                Err(upgraded) => session(Box::new(TokioIo::new(upgraded))).await,
             }
         });
         Ok(response)
     }
+}
+
+/// Waits until the client has read the head. Some (docker-py) read it through a buffer that they then forget, and what
+/// had come with the head: Docker is too slow for them to notice. Over TCP nobody can know.
+async fn until_read(stream: &UnixStream) {
+    let read = async {
+        loop {
+            let asked = stream.try_io(Interest::WRITABLE, || match coracle_engine::is_read(stream.as_fd()) {
+                Ok(false) => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+            // The kernel wakes writers each time that something is read.
+            if asked.is_ok() || stream.writable().await.is_err() {
+                return;
+            }
+        }
+    };
+    // A client that does not read at all will lose nothing.
+    let _ = tokio::time::timeout(PATIENCE, read).await;
 }
 
 /// An answer whose body is what `session` writes.
@@ -106,6 +137,16 @@ fn as_body<F: Future<Output = ()> + Send + 'static>(
         }
     });
     answer::stream(RAW_STREAM, parts)
+}
+
+impl<S> Rewound<S> {
+    /// The same, with bytes that were read after all of its own.
+    fn preceded_by(mut self, bytes: &Bytes) -> Self {
+        let mut first = bytes.to_vec();
+        first.extend_from_slice(&self.first[self.read..]);
+        (self.first, self.read) = (first, 0);
+        self
+    }
 }
 
 /// A connection whose first bytes were read already.
@@ -263,5 +304,30 @@ mod tests {
         let mut answer = String::new();
         theirs.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nupgrade: tcp\r\n\r\nraw");
+    }
+
+    #[tokio::test]
+    async fn a_stream_begins_when_its_head_was_read() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"head").await.unwrap();
+        let mut waiting = std::pin::pin!(until_read(&ours));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut waiting).await.is_err(), "nobody has read it");
+        let mut head = [0; 64];
+        assert_eq!(theirs.read(&mut head).await.unwrap(), 4);
+        tokio::time::timeout(PATIENCE / 2, waiting).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_came_early_is_read_first() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        theirs.write_all(b"GET / HTTP/1.1\r\n\r\nb").await.unwrap();
+        let mut rewound = accept(ours).await.unwrap();
+        let mut head = [0; 18];
+        rewound.read_exact(&mut head).await.unwrap();
+        let mut rewound = rewound.preceded_by(&Bytes::from_static(b"a"));
+        theirs.write_all(b"c").await.unwrap();
+        let mut rest = [0; 3];
+        rewound.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"abc");
     }
 }

@@ -44,6 +44,15 @@ pub fn take_inherited(number: u32) -> Result<std::os::fd::OwnedFd> {
     coracle_sys::process::take_inherited(number).attempt(|| format!("take over descriptor {number}"))
 }
 
+/// Whether the peer of a unix stream socket has read everything that was written to it.
+///
+/// # Errors
+/// When it is no such socket.
+pub fn is_read(socket: std::os::fd::BorrowedFd<'_>) -> Result<bool> {
+    use error::Attempt;
+    coracle_sys::socket::is_read(socket).attempt(|| "ask whether a client has read everything".to_owned())
+}
+
 /// Gives every signal its default action, so that no container begins with signals ignored because whoever started the
 /// engine ignored them. To be called before anything else is started.
 pub fn forget_inherited_signals() {
