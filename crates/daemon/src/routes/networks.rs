@@ -8,11 +8,17 @@ use coracle_engine::Error;
 use coracle_spec::Digest;
 use hyper::Method;
 
+/// The filters that there are.
+const KNOWN: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
+
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     let method = call.request.method().clone();
     match (&method, rest) {
         (&Method::GET, []) => {
             let filters = super::containers::filters(&call)?;
+            if let Some(unknown) = filters.unknown(&KNOWN) {
+                return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+            }
             let wanted = |network: &api::Network| {
                 let any = |name: &str, test: &dyn Fn(&str) -> bool| {
                     !filters.has(name) || filters.values(name).any(test)
@@ -21,6 +27,9 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
                     && any("id", &|id| network.id.starts_with(id))
                     && any("driver", &|driver| network.driver == driver)
                     && any("type", &|kind| kind == "builtin")
+                    && any("scope", &|scope| scope == network.scope)
+                    // A network that is always there is never left over.
+                    && any("dangling", &|wanted| matches!(wanted, "0" | "false"))
                     && !filters.has("label")
             };
             let found: Vec<api::Network> = all(&call).into_iter().filter(wanted).collect();
