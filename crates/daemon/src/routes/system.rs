@@ -75,7 +75,7 @@ fn line_of(path: &str, key: &str) -> Option<String> {
 
 pub(super) fn info(call: &Call) -> Answer {
     let engine = call.engine();
-    let (config, settings) = (engine.config(), &call.context.settings);
+    let config = engine.config();
     let reloadable = call.context.reloadable.read().unwrap_or_else(PoisonError::into_inner).clone();
     let containers = engine.list();
     let count = |test: &dyn Fn(Status) -> bool| {
