@@ -5,4 +5,5 @@ pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod listing;
 pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod time;
