@@ -252,8 +252,12 @@ fn every_signal_is_told_before_the_end_that_it_brings() {
     let until = (seconds() + 1).to_string();
     let selected = ["events", "--since", &since, "--until", &until, "-f", &filter, "-f", "type=container"];
     let seen = engine.docker(&[&selected[..], &["--format", format]].concat()).ok();
-    let seen: Vec<&str> = seen.lines().map(|line| line.trim_end_matches(" <no value>").trim_end()).collect();
-    assert_eq!(seen, ["create", "start", "kill 15", "die", "stop", "start", "kill 9", "die", "destroy"]);
+    let mut seen: Vec<&str> =
+        seen.lines().map(|line| line.trim_end_matches(" <no value>").trim_end()).collect();
+    // Docker tells that it has stopped a container at about the time of its end, before or after it.
+    assert!(seen.contains(&"stop"), "{seen:?}");
+    seen.retain(|action| *action != "stop");
+    assert_eq!(seen, ["create", "start", "kill 15", "die", "start", "kill 9", "die", "destroy"]);
 }
 
 #[test]
