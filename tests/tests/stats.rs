@@ -8,8 +8,8 @@ fn sample(engine: &Engine, name: &str, query: &str) -> Value {
     let (status, body) = engine.request("GET", &format!("/containers/{name}/stats?stream=0{query}"), None);
     assert_eq!(status, 200, "{body}");
     // The body may come in chunks, whose sizes stand around it.
-    let (from, to) = (body.find('{').unwrap(), body.rfind('}').unwrap());
-    serde_json::from_str(&body[from..=to]).unwrap()
+    let (from, to) = (body.find('{').expect("a document"), body.rfind('}').expect("a whole document"));
+    serde_json::from_str(&body[from..=to]).expect("JSON")
 }
 
 #[test]
