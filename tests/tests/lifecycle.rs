@@ -233,3 +233,44 @@ fn changes_of_a_container_are_told() {
     assert_eq!(lines, ["A /etc/new", "C /etc", "C /etc/group", "D /etc/plain"]);
     engine.docker(&["rm", &name]).ok();
 }
+
+/// The clock, in seconds.
+fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970").as_secs()
+}
+
+#[test]
+fn every_signal_is_told_before_the_end_that_it_brings() {
+    let engine = Engine::start();
+    let since = seconds().to_string();
+    let name = start(&engine, "signals", "trap 'exit 0' TERM; while :; do sleep 0.05; done");
+    engine.docker(&["stop", &name]).ok();
+    engine.docker(&["start", &name]).ok();
+    engine.docker(&["rm", "-f", &name]).ok();
+    let filter = format!("container={name}");
+    let format = "{{.Action}} {{.Actor.Attributes.signal}}";
+    let until = (seconds() + 1).to_string();
+    let selected = ["events", "--since", &since, "--until", &until, "-f", &filter, "-f", "type=container"];
+    let seen = engine.docker(&[&selected[..], &["--format", format]].concat()).ok();
+    let mut seen: Vec<&str> =
+        seen.lines().map(|line| line.trim_end_matches(" <no value>").trim_end()).collect();
+    // Docker tells that it has stopped a container at about the time of its end, before or after it.
+    assert!(seen.contains(&"stop"), "{seen:?}");
+    seen.retain(|action| *action != "stop");
+    assert_eq!(seen, ["create", "start", "kill 15", "die", "start", "kill 9", "die", "destroy"]);
+}
+
+#[test]
+fn processes_are_shown_in_the_columns_of_both_styles() {
+    let engine = Engine::start();
+    let name = start(&engine, "top", "exec sleep 1000");
+    let aux = engine.docker(&["top", &name, "aux"]).ok();
+    let (titles, row) = aux.split_once('\n').unwrap();
+    assert_eq!(
+        titles.split_whitespace().collect::<Vec<_>>(),
+        ["USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND"]
+    );
+    assert!(row.trim_end().ends_with("sleep 1000"), "{aux}");
+    assert!(engine.docker(&["top", &name]).ok().starts_with("UID "));
+    assert_eq!(field(&engine, &name, ".HostConfig.NetworkMode"), "bridge");
+}

@@ -209,7 +209,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// What the child does: leave the session, the mask and the directory of whoever started it, and become the engine.
-pub(crate) fn become_engine() -> ExitCode {
+pub fn become_engine() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let left =
         rustix::process::setsid().map_err(io::Error::from).and_then(|_| std::env::set_current_dir("/"));

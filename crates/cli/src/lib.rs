@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use args::Commands;
 use error::{Error, full_text};
 
+pub use engine_start::become_engine;
 pub use error::Error as CommandError;
 pub use resolve::Invalid;
 pub use template::TemplateError;
@@ -43,6 +44,8 @@ pub enum Invocation {
     Done(ExitCode),
     /// The engine, with these arguments (without the program's name and without `daemon`).
     Daemon(Vec<OsString>),
+    /// This process is to call [`become_engine`], once it holds nothing of whoever started it.
+    BecomeEngine,
 }
 
 /// Runs the command of `arguments`, the program's name first.
@@ -54,7 +57,7 @@ pub fn main(arguments: &[OsString]) -> Invocation {
     };
     match parsed.command {
         Commands::Daemon { arguments } => Invocation::Daemon(arguments),
-        Commands::EngineChild => Invocation::Done(engine_start::become_engine()),
+        Commands::EngineChild => Invocation::BecomeEngine,
         _ => Invocation::Done(run(parsed)),
     }
 }

@@ -10,5 +10,8 @@ fn main() -> ExitCode {
     match coracle_cli::main(&arguments) {
         Invocation::Done(code) => code,
         Invocation::Daemon(arguments) => coracle_daemon::main(&arguments),
+        // A pipe of the caller that an engine held open would never end for whoever reads it.
+        Invocation::BecomeEngine => coracle_daemon::leave_descriptors_behind()
+            .map_or_else(|code| code, |()| coracle_cli::become_engine()),
     }
 }

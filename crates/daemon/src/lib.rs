@@ -61,6 +61,14 @@ fn prepare() -> Result<Passed, Failure> {
     Ok(passed)
 }
 
+/// Has what this process was started with, but for its three standard streams, closed by its next exec.
+///
+/// # Errors
+/// What to exit with, after saying why.
+pub fn leave_descriptors_behind() -> Result<(), ExitCode> {
+    coracle_engine::keep_descriptors_private().map_err(|error| fail(&error))
+}
+
 /// Why the daemon ends.
 #[derive(Debug, thiserror::Error)]
 enum Failure {

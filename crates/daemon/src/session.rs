@@ -110,29 +110,28 @@ async fn copy_output(
     }
 }
 
-/// Copies a client's input. Answers whether the client detached; the end of its input is passed on.
+/// Copies a client's input. Answers whether the client detached; the end of its input is passed on. A process that takes
+/// no more input may still have output to deliver, so what it does not take is dropped, and no failure.
 async fn copy_input(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut watcher: Option<Watcher>,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; BUFFER];
+    let mut taken = true;
     loop {
         let length = from.read(&mut buffer).await?;
         if length == 0 {
-            to.shutdown().await?;
+            // A process that has ended cannot be told, and need not be.
+            let _ = to.shutdown().await;
             return Ok(false);
         }
-        let Some(watcher) = &mut watcher else {
-            if to.write_all(&buffer[..length]).await.is_err() {
-                // The process has closed its input; what else is sent is nobody's.
-                tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
-                return Ok(false);
-            }
-            continue;
+        let input = &buffer[..length];
+        let (input, detached) = match &mut watcher {
+            Some(watcher) => watcher.filter(input),
+            None => (input.to_vec(), false),
         };
-        let (output, detached) = watcher.filter(&buffer[..length]);
-        to.write_all(&output).await?;
+        taken = taken && to.write_all(&input).await.is_ok();
         if detached {
             return Ok(true);
         }
@@ -164,5 +163,23 @@ mod tests {
         assert_eq!(watcher.filter(b"\x10\x10c"), (b"\x10\x10c".to_vec(), false));
         assert_eq!(watcher.filter(b"\x10"), (b"".to_vec(), false));
         assert_eq!(watcher.filter(b"\x11more"), (b"".to_vec(), true));
+    }
+
+    #[tokio::test]
+    async fn output_is_delivered_when_the_process_no_longer_takes_input() {
+        // Which direction is looked at first is random, so one turn shows little.
+        for _ in 0..64 {
+            let (stream, mut process) = tokio::net::UnixStream::pair().unwrap();
+            let (client, mut theirs) = tokio::io::duplex(1024);
+            process.write_all(b"last words").await.unwrap();
+            drop(process);
+            theirs.write_all(b"typed too late").await.unwrap();
+            let attached = Attached { stream, tty: true, stdin: true };
+            let keys = DetachKeys::parse("").unwrap();
+            run(client, attached, keys, std::future::ready(())).await;
+            let mut shown = String::new();
+            theirs.read_to_string(&mut shown).await.unwrap();
+            assert_eq!(shown, "last words");
+        }
     }
 }

@@ -21,3 +21,6 @@ pub(crate) const BODY_CHUNKS: usize = 8;
 
 /// Bytes that are gathered into one chunk where a thread writes small pieces.
 pub(crate) const BODY_CHUNK: usize = 64 << 10;
+
+/// Most that is read of a file of procfs or of a cgroup, in bytes.
+pub(crate) const KERNEL_FILE: u64 = 1 << 20;

@@ -9,7 +9,7 @@ use crate::target::{Container, done, target, unique_name};
 
 #[test]
 fn run_separates_the_streams_and_exits_with_the_containers_code() {
-    let Some(target) = target() else { return };
+    let target = target();
     let image = target.image();
     let done = target.run(&["run", "--rm", image, "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (7, "out\n", "err\n"));
@@ -17,7 +17,7 @@ fn run_separates_the_streams_and_exits_with_the_containers_code() {
 
 #[test]
 fn what_cannot_run_has_dockers_exit_codes() {
-    let Some(target) = target() else { return };
+    let target = target();
     let image = target.image();
     let code = |arguments: &[&str]| target.run(arguments).code;
     assert_eq!(code(&["run", "--rm", image, "no-such-command"]), 127);
@@ -32,7 +32,7 @@ fn what_cannot_run_has_dockers_exit_codes() {
 
 #[test]
 fn stdin_flows_in_and_its_end_is_seen() {
-    let Some(target) = target() else { return };
+    let target = target();
     let mut child = target
         .command(&["run", "--rm", "-i", target.image(), "wc", "-c"])
         .stdin(Stdio::piped())
@@ -51,7 +51,7 @@ fn stdin_flows_in_and_its_end_is_seen() {
 
 #[test]
 fn signals_reach_the_container_and_its_code_comes_back() {
-    let Some(target) = target() else { return };
+    let target = target();
     let script = "trap 'exit 33' INT; echo ready; while :; do sleep 0.05; done";
     let mut child = target
         .command(&["run", "--rm", target.image(), "sh", "-c", script])
@@ -66,7 +66,7 @@ fn signals_reach_the_container_and_its_code_comes_back() {
 
 #[test]
 fn exec_runs_beside_the_main_process_with_its_own_code() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&[], &["sleep", "1000"]);
     let done =
         target.run(&["exec", "-e", "A=1", "-w", "/tmp", &container.name, "sh", "-c", "echo $A; pwd; exit 5"]);
@@ -77,7 +77,7 @@ fn exec_runs_beside_the_main_process_with_its_own_code() {
 
 #[test]
 fn logs_are_separated_and_cut() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&[], &["sh", "-c", "echo one; echo two; echo err >&2"]);
     assert_eq!(target.ok(&["wait", &container.name]), "0");
     let all = target.run(&["logs", &container.name]);
@@ -89,7 +89,7 @@ fn logs_are_separated_and_cut() {
 
 #[test]
 fn lists_and_inspections_take_templates() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&["-l", "a.b=c", "-p", "127.0.0.1::80"], &["sleep", "1000"]);
     let filter = format!("name={}", container.name);
     let list = |format: &str| target.ok(&["ps", "-f", &filter, "--format", format]);
@@ -113,7 +113,7 @@ fn lists_and_inspections_take_templates() {
 
 #[test]
 fn a_container_goes_through_its_life() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&[], &["sleep", "1000"]);
     let name = container.name.as_str();
     let state = || target.ok(&["inspect", "-f", "{{.State.Status}}", name]);
@@ -137,7 +137,7 @@ fn a_container_goes_through_its_life() {
 
 #[test]
 fn the_id_file_holds_the_id_and_must_not_exist_before() {
-    let Some(target) = target() else { return };
+    let target = target();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("id");
     let path = file.to_str().expect("letters");
@@ -151,7 +151,7 @@ fn the_id_file_holds_the_id_and_must_not_exist_before() {
 
 #[test]
 fn environment_files_and_volumes_arrive() {
-    let Some(target) = target() else { return };
+    let target = target();
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("env"), "# comment\nA=file\nB=file\n").expect("writes");
     let output = target

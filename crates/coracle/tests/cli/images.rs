@@ -4,7 +4,7 @@ use crate::target::{target, unique_name};
 
 #[test]
 fn an_image_is_tagged_listed_and_untagged() {
-    let Some(target) = target() else { return };
+    let target = target();
     let name = unique_name();
     let tag = format!("{name}:v1");
     target.ok(&["tag", target.image(), &tag]);
@@ -17,7 +17,7 @@ fn an_image_is_tagged_listed_and_untagged() {
 
 #[test]
 fn a_commit_holds_the_change_and_the_instruction() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&[], &["sh", "-c", "echo changed > /new"]);
     target.ok(&["wait", &container.name]);
     assert!(target.ok(&["diff", &container.name]).lines().any(|line| line == "A /new"));
@@ -32,7 +32,7 @@ fn a_commit_holds_the_change_and_the_instruction() {
 
 #[test]
 fn an_archive_saved_is_loaded_again() {
-    let Some(target) = target() else { return };
+    let target = target();
     let name = format!("{}:v1", unique_name());
     target.ok(&["tag", target.image(), &name]);
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,6 +1,7 @@
-//! The command line against a daemon: `TARGET=unix:///… cargo test -p coracle`, where the daemon may be Coracle's or
-//! Docker's. Without `TARGET` each test says that it was skipped. They need root's busybox at `/bin/busybox`, static.
+//! The command line against an engine: each test starts one of its own, or uses the one that `TARGET=unix:///…` names,
+//! which may be Docker's.
 
+mod auto_start;
 mod containers;
 mod images;
 mod objects;

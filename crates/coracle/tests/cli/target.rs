@@ -1,47 +1,18 @@
-//! The daemon under test, the command, and an image to run. Everything made here is removed when it goes out of scope.
+//! The engine under test, the command, and an image to run. Everything made here is removed when it goes out of scope.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const IMAGE: &str = "coracle-cli-test:busybox";
+use coracle_tests::Engine;
+use coracle_tests::image::SMALL;
 
-/// How many tests run, and whether the image is there: the last test removes it.
-static USERS: Mutex<(usize, bool)> = Mutex::new((0, false));
-
-/// The daemon that `TARGET` names; `None` (and a word about it) without one.
-#[expect(clippy::print_stdout, reason = "the word about it, shown by --nocapture")]
-pub(crate) fn target() -> Option<Target> {
-    match std::env::var("TARGET") {
-        Ok(address) => {
-            users().0 += 1;
-            Some(Target { address })
-        }
-        Err(_) => {
-            println!("skipped: set TARGET");
-            None
-        }
-    }
-}
-
-/// A test that failed while it held the lock has left it consistent.
-fn users() -> MutexGuard<'static, (usize, bool)> {
-    USERS.lock().unwrap_or_else(PoisonError::into_inner)
+/// An engine of the test's own, or the one that `TARGET` names.
+pub(crate) fn target() -> Target {
+    Target { engine: Engine::start() }
 }
 
 pub(crate) struct Target {
-    address: String,
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        let mut users = users();
-        users.0 -= 1;
-        if *users == (0, true) {
-            self.run(&["rmi", "-f", IMAGE]);
-            users.1 = false;
-        }
-    }
+    engine: Engine,
 }
 
 /// What a command did.
@@ -56,7 +27,7 @@ impl Target {
     /// The command with these arguments, ready to be started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
-        command.env_clear().env("DOCKER_HOST", &self.address).args(arguments).stdin(Stdio::null());
+        command.env_clear().env("DOCKER_HOST", self.engine.host()).args(arguments).stdin(Stdio::null());
         command
     }
 
@@ -72,17 +43,10 @@ impl Target {
         done.stdout.trim_end_matches('\n').to_owned()
     }
 
-    /// An image with busybox as every command, imported when the first test asks.
+    /// An image with busybox as every command.
+    #[expect(clippy::unused_self, reason = "the image is in this engine")]
     pub(crate) fn image(&self) -> &'static str {
-        let mut users = users();
-        if !users.1 {
-            let archive = tempfile::NamedTempFile::new().expect("a file");
-            write_root(archive.as_file());
-            let path = archive.path().to_str().expect("a path of letters");
-            self.ok(&["import", "-c", "ENV PATH=/bin", "-c", "CMD [\"sh\"]", path, IMAGE]);
-            users.1 = true;
-        }
-        IMAGE
+        SMALL
     }
 
     /// Starts a container that is removed at the end of the test.
@@ -129,25 +93,4 @@ impl Drop for Container<'_> {
         // A test that failed may have made none.
         self.target.run(&["rm", "-fv", &self.name]);
     }
-}
-
-fn write_root(file: &std::fs::File) {
-    let busybox = std::fs::read("/bin/busybox").expect("a static busybox at /bin/busybox");
-    let mut tar = tar::Builder::new(file);
-    let mut header = tar::Header::new_gnu();
-    for directory in ["bin/", "etc/", "tmp/", "proc/", "dev/", "sys/"] {
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        tar.append_data(&mut header, directory, std::io::empty()).expect("writes");
-    }
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_size(busybox.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", busybox.as_slice()).expect("writes");
-    for applet in ["sh", "cat", "echo", "sleep", "stty", "wc", "true", "pwd", "touch", "head"] {
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("writes");
-    }
-    tar.finish().expect("writes");
 }

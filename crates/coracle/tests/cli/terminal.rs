@@ -92,7 +92,7 @@ fn size(rows: u16, columns: u16) -> Winsize {
 
 #[test]
 fn a_shell_has_the_size_of_the_terminal_and_follows_it() {
-    let Some(target) = target() else { return };
+    let target = target();
     let mut session = Session::start(&target, &["run", "--rm", "-it", target.image(), "sh"]);
     session.expect("# ");
     // The size is told after the start; the shell is asked until it knows.
@@ -109,7 +109,7 @@ fn a_shell_has_the_size_of_the_terminal_and_follows_it() {
 
 #[test]
 fn detach_keys_leave_the_container_running_and_attach_comes_back() {
-    let Some(target) = target() else { return };
+    let target = target();
     let name = unique_name();
     let _container = Container::named(&target, &name);
     let mut session = Session::start(&target, &["run", "--name", &name, "-it", target.image(), "sh"]);
@@ -128,7 +128,7 @@ fn detach_keys_leave_the_container_running_and_attach_comes_back() {
 
 #[test]
 fn control_c_goes_through_the_terminal_and_a_signal_to_the_command_restores_it() {
-    let Some(target) = target() else { return };
+    let target = target();
     let script = "trap 'exit 12' INT; trap 'exit 21' TERM; echo ready; while :; do sleep 0.05; done";
     let mut session = Session::start(&target, &["run", "--rm", "-it", target.image(), "sh", "-c", script]);
     session.expect("ready");
@@ -142,7 +142,7 @@ fn control_c_goes_through_the_terminal_and_a_signal_to_the_command_restores_it()
 
 #[test]
 fn a_session_whose_signals_stay_here_ends_by_them_with_the_terminal_restored() {
-    let Some(target) = target() else { return };
+    let target = target();
     let name = unique_name();
     let _container = Container::named(&target, &name);
     let arguments =
@@ -155,7 +155,7 @@ fn a_session_whose_signals_stay_here_ends_by_them_with_the_terminal_restored() {
 
 #[test]
 fn exec_has_a_terminal_of_its_own() {
-    let Some(target) = target() else { return };
+    let target = target();
     let container = target.container(&[], &["sleep", "1000"]);
     let mut session = Session::start(&target, &["exec", "-it", &container.name, "sh"]);
     session.expect("# ");

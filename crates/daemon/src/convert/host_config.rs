@@ -230,7 +230,11 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
             driver: if host.log.driver.is_empty() { "json-file".into() } else { host.log.driver.clone() },
             config: Some(host.log.options.clone()),
         },
-        network_mode: host.network.to_string(),
+        network_mode: match &host.network {
+            // Docker shows which network the default is.
+            NetworkMode::Default => NetworkMode::Bridge.to_string(),
+            chosen => chosen.to_string(),
+        },
         port_bindings: Some(port_bindings(&host.ports)),
         restart_policy: restart_policy(&host.restart),
         auto_remove: host.auto_remove,

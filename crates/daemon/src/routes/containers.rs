@@ -61,7 +61,7 @@ async fn read(call: Call, name: &str, action: &str) -> Answer {
         "changes" => changes(&call, name).await,
         "export" => streams::export(&call, name).await,
         "archive" => Err(super::later("copying files out of containers")),
-        "stats" => Err(super::later("statistics of containers")),
+        "stats" => super::stats::stats(&call, name).await,
         _ => Err(super::not_found()),
     }
 }

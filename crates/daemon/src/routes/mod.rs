@@ -5,6 +5,7 @@ mod containers;
 mod exec;
 mod images;
 pub(crate) mod networks;
+mod stats;
 mod streams;
 mod system;
 mod usage;

@@ -150,9 +150,7 @@ impl Engine {
             container.ask(|reply| Command::StopByHand { reply }).await?;
         }
         self.signal(&container, number).await?;
-        let number = number.to_string();
-        self.shared.tell_of(&description, "kill", &[("signal", &number)]);
-        if number == "9" {
+        if number == signals::KILL {
             // As Docker, which answers once the container is down.
             wait_until_down(&mut container.watch(), Some(Duration::from_secs(10))).await;
         }

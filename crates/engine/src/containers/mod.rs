@@ -25,6 +25,7 @@ pub mod settings;
 mod signals;
 mod start;
 pub mod state;
+pub mod stats;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ pub(crate) fn build(id: &ContainerId, settings: &Settings, host: &Host) -> Resul
     let linux = Linux {
         namespaces: namespaces(settings),
         devices: host.devices.iter().map(|(device, _)| device.clone()).collect(),
-        cgroups_path: cgroup(id, settings, host)?,
+        cgroups_path: cgroup(id, settings, &host.cgroup_parent)?,
         resources: Some(resources),
         seccomp: host.seccomp.clone().filter(|_| !settings.host.privileged),
         sysctl: sysctls(settings)?,
@@ -184,12 +184,10 @@ fn namespaces(settings: &Settings) -> Vec<Namespace> {
     namespaces
 }
 
-fn cgroup(id: &ContainerId, settings: &Settings, host: &Host) -> Result<String> {
-    let parent = if settings.host.cgroup_parent.is_empty() {
-        &host.cgroup_parent
-    } else {
-        &settings.host.cgroup_parent
-    };
+/// The cgroup of a container, below `engine`'s unless it has asked for another.
+pub(super) fn cgroup(id: &ContainerId, settings: &Settings, engine: &str) -> Result<String> {
+    let own = settings.host.cgroup_parent.as_str();
+    let parent = if own.is_empty() { engine } else { own };
     if parent.split('/').any(|part| part == "..") || parent.contains(['\0', '\n']) {
         return Err(Error::Invalid(format!("invalid cgroup parent {parent:?}")));
     }

@@ -231,7 +231,12 @@ impl Task {
     async fn ask(&mut self, kind: Kind, request: &Request, descriptors: &[OwnedFd]) -> Result<Answer> {
         self.admit(kind)?;
         let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        self.live()?.shim.ask(request, &descriptors).await
+        let answer = self.live()?.shim.ask(request, &descriptors).await?;
+        if let Request::Signal { exec: None, number } = request {
+            // Told here, so that it comes before the end that follows from it.
+            self.tell("kill", &[("signal", &number.to_string())]);
+        }
+        Ok(answer)
     }
 
     async fn stop_by_hand(&mut self) {
@@ -315,6 +320,7 @@ impl Task {
     }
 
     async fn kill_and_wait(&mut self) -> Result<()> {
+        self.tell("kill", &[("signal", "9")]);
         let live = self.live()?;
         match live.shim.ask(&Request::Signal { exec: None, number: 9 }, &[]).await {
             // It has ended by itself; the event is on its way.

@@ -9,6 +9,9 @@ use time::OffsetDateTime;
 /// Clock ticks in a second, as the kernel shows them to everybody.
 const TICKS: u64 = 100;
 
+/// Size of a page in KiB on the platforms this engine runs on.
+const PAGE_KIB: u64 = 4;
+
 /// A table of processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
@@ -53,6 +56,21 @@ const FULL: [Column; 8] = [
     ("CMD", |p, _| p.command.clone()),
 ];
 
+/// The columns of `ps aux`.
+const USER_ORIENTED: [Column; 11] = [
+    ("USER", |p, _| user_name(p.user)),
+    ("PID", |p, _| p.pid.to_string()),
+    ("%CPU", |p, clock| tenths(clock.permille(p).min(999))),
+    ("%MEM", |p, clock| tenths(p.resident * PAGE_KIB * 1000 / clock.memory.max(1))),
+    ("VSZ", |p, _| (p.virtual_size / 1024).to_string()),
+    ("RSS", |p, _| (p.resident * PAGE_KIB).to_string()),
+    ("TTY", |p, _| terminal(p.terminal)),
+    ("STAT", |p, _| p.state.clone()),
+    ("START", |p, clock| clock.start(p)),
+    ("TIME", |p, _| format!("{}:{:02}", p.ticks / TICKS / 60, p.ticks / TICKS % 60)),
+    ("COMMAND", |p, _| p.command.clone()),
+];
+
 /// The columns that `-o` knows, by the words for them.
 const NAMED: [(&str, Column); 18] = [
     ("pid", FULL[1]),
@@ -72,14 +90,14 @@ const NAMED: [(&str, Column); 18] = [
     ("stat", ("STAT", |p, _| p.state.clone())),
     ("nlwp", ("NLWP", |p, _| p.threads.clone())),
     ("vsz", ("VSZ", |p, _| (p.virtual_size / 1024).to_string())),
-    ("rss", ("RSS", |p, _| (p.resident * 4).to_string())),
+    ("rss", ("RSS", |p, _| (p.resident * PAGE_KIB).to_string())),
 ];
 
 impl Engine {
     /// The processes of a running container, in the columns that `arguments` of ps(1) ask for.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it does not run, [`Error::Unsupported`] for other arguments than `-ef` and `-o`.
+    /// [`Error::Conflict`] when it does not run, [`Error::Unsupported`] for other arguments than `-ef`, `aux` and `-o`.
     pub async fn top(&self, name: &str, arguments: &str) -> Result<Top> {
         let columns = columns(arguments)?;
         let ids = self.processes(name).await?;
@@ -99,12 +117,13 @@ fn columns(arguments: &str) -> Result<Vec<Column>> {
     let words: Vec<&str> = arguments.split_whitespace().collect();
     let unsupported = |what: &str| {
         Error::Unsupported(format!(
-            "ps arguments {what:?} are not supported: use -ef, or -o with {}",
+            "ps arguments {what:?} are not supported: use -ef, aux, or -o with {}",
             NAMED.map(|(word, _)| word).join(",")
         ))
     };
     match words[..] {
-        [] | ["-ef" | "-e" | "ef" | "aux" | "-aux"] => Ok(FULL.to_vec()),
+        [] | ["-ef" | "-e" | "ef"] => Ok(FULL.to_vec()),
+        ["aux" | "-aux" | "axu" | "au" | "u"] => Ok(USER_ORIENTED.to_vec()),
         ["-o" | "-eo" | "-oo", list] | ["-e" | "-a", "-o", list] => list
             .split(',')
             .map(|word| NAMED.iter().find(|(name, _)| *name == word).map(|(_, column)| *column))
@@ -153,10 +172,12 @@ impl Process {
     }
 }
 
-/// The time of the machine's start, and now.
+/// The time of the machine's start, and now; and what else shares are taken of.
 struct Clock {
     boot: OffsetDateTime,
     now: OffsetDateTime,
+    /// The machine's memory, in KiB.
+    memory: u64,
 }
 
 impl Clock {
@@ -164,7 +185,10 @@ impl Clock {
         let now = OffsetDateTime::now_utc();
         let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
         let seconds: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-        Self { boot: now - time::Duration::seconds_f64(seconds), now }
+        let information = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory = information.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let memory = memory.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+        Self { boot: now - time::Duration::seconds_f64(seconds), now, memory }
     }
 
     fn started(&self, process: &Process) -> OffsetDateTime {
@@ -184,9 +208,20 @@ impl Clock {
 
     /// Processor time as a percentage of the time since the start.
     fn share(&self, process: &Process) -> String {
-        let seconds = u64::try_from((self.now - self.started(process)).whole_seconds()).unwrap_or(0);
-        (process.ticks / seconds.max(1)).min(99).to_string()
+        (self.permille(process) / 10).min(99).to_string()
     }
+
+    /// Processor time in thousandths of the time since the start.
+    fn permille(&self, process: &Process) -> u64 {
+        let milliseconds = (self.now - self.started(process)).whole_milliseconds();
+        let ticks = u64::try_from(milliseconds).unwrap_or(0) * TICKS / 1000;
+        process.ticks * 1000 / ticks.max(TICKS)
+    }
+}
+
+/// A number of tenths, with its point.
+fn tenths(number: u64) -> String {
+    format!("{}.{}", number / 10, number % 10)
 }
 
 fn duration(seconds: u64) -> String {
@@ -226,6 +261,7 @@ mod tests {
         };
         assert_eq!(titles("").unwrap().len(), 8);
         assert_eq!(titles("-ef").unwrap()[7], "CMD");
+        assert_eq!(titles("aux").unwrap()[2..4], ["%CPU", "%MEM"]);
         assert_eq!(titles("-o pid,comm").unwrap(), ["PID", "COMMAND"]);
         assert!(titles("-o pid,nothing").is_err());
         assert!(titles("--version; reboot").is_err());
@@ -239,5 +275,6 @@ mod tests {
         assert!(process.command.contains("coracle"));
         assert_eq!(terminal(0x8800), "pts/0");
         assert_eq!(duration(3_725), "01:02:05");
+        assert_eq!(tenths(125), "12.5");
     }
 }
