@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::expand::expand;
-use crate::instruction::{Change, CommandLine, Health};
+use crate::instruction::{Change, CommandLine};
 use crate::{lex, limits, signal};
-use coracle_spec::image::{Healthcheck, RunConfig};
+use coracle_spec::image::RunConfig;
 use serde_json::{Map, Value};
 
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -49,7 +49,7 @@ fn apply_within(config: &mut RunConfig, change: &Change, left: &mut usize) -> Re
         }
         Change::Label(pairs) => config.labels.extend(resolve_pairs(config, pairs, left)?),
         Change::Expose(ports) => expose(config, ports, left)?,
-        Change::Healthcheck(health) => config.healthcheck = Some(healthcheck(health)),
+        Change::Healthcheck(health) => config.healthcheck = Some(health.clone()),
         Change::OnBuild(trigger) => config.on_build.push(trigger.clone()),
         Change::Shell(shell) => config.shell = Some(shell.clone()),
         Change::StopSignal(text) => config.stop_signal = stop_signal(config, text, left)?,
@@ -165,18 +165,6 @@ fn working_directory(config: &RunConfig, text: &str, left: &mut usize) -> Result
         }
     }
     Ok(format!("/{}", parts.join("/")))
-}
-
-fn healthcheck(health: &Health) -> Healthcheck {
-    Healthcheck {
-        test: health.test.clone(),
-        interval: health.interval,
-        timeout: health.timeout,
-        start_period: health.start_period,
-        start_interval: health.start_interval,
-        retries: health.retries,
-        other: Map::new(),
-    }
 }
 
 fn nothing() -> Value {

@@ -16,4 +16,4 @@ mod signal;
 
 pub use apply::{apply, apply_all};
 pub use error::{Error, Result};
-pub use instruction::{Change, CommandLine, Health, parse_change, parse_changes};
+pub use instruction::{Change, CommandLine, parse_change, parse_changes};

@@ -3,28 +3,12 @@
 use crate::duration;
 use crate::error::{Error, Result};
 use crate::lex::{self, Line};
+use coracle_spec::image::Healthcheck;
 
 /// The shortest duration that is no mistake, in nanoseconds.
 const LEAST: i64 = 1_000_000;
 
-/// How health is checked. Durations in nanoseconds, 0 for the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", line]`.
-    pub test: Vec<String>,
-    /// Between two checks.
-    pub interval: i64,
-    /// For one check.
-    pub timeout: i64,
-    /// In which failures do not count.
-    pub start_period: i64,
-    /// Between two checks in the start period.
-    pub start_interval: i64,
-    /// Failures in a row that make the container unhealthy.
-    pub retries: i64,
-}
-
-pub(super) fn parse(line: &Line<'_>) -> Result<Health> {
+pub(super) fn parse(line: &Line<'_>) -> Result<Healthcheck> {
     let (kind, rest) = line.rest.split_once(char::is_whitespace).unwrap_or((line.rest, ""));
     let rest = rest.trim();
     match kind.to_ascii_uppercase().as_str() {
@@ -32,10 +16,10 @@ pub(super) fn parse(line: &Line<'_>) -> Result<Health> {
         "NONE" if !rest.is_empty() => Err(Error::syntax("HEALTHCHECK NONE takes no arguments")),
         "NONE" => match line.flags.first() {
             Some((flag, _)) => Err(Error::UnknownFlag { flag: flag.clone() }),
-            None => Ok(Health { test: vec!["NONE".to_owned()], ..Health::default() }),
+            None => Ok(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() }),
         },
         "CMD" => {
-            let mut health = Health { test: test(rest)?, ..Health::default() };
+            let mut health = Healthcheck { test: test(rest)?, ..Healthcheck::default() };
             options(&mut health, &line.flags)?;
             Ok(health)
         }
@@ -55,7 +39,7 @@ fn test(rest: &str) -> Result<Vec<String>> {
     }
 }
 
-fn options(health: &mut Health, flags: &[(String, Option<String>)]) -> Result<()> {
+fn options(health: &mut Healthcheck, flags: &[(String, Option<String>)]) -> Result<()> {
     for (at, (flag, value)) in flags.iter().enumerate() {
         if flags[..at].iter().any(|(earlier, _)| earlier == flag) {
             return Err(Error::value("duplicate flag specified", flag));

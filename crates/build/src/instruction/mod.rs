@@ -2,14 +2,13 @@
 
 mod healthcheck;
 
-pub use healthcheck::Health;
-
 use crate::error::{Error, Result};
 use crate::lex::{self, Line};
 use crate::limits;
+use coracle_spec::image::Healthcheck;
 
 /// An instruction that changes what runs in a container. Quotes and variables are still in it where they count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// `CMD`; `None` clears it.
     Cmd(Option<CommandLine>),
@@ -20,7 +19,7 @@ pub enum Change {
     /// `EXPOSE`: ports.
     Expose(Vec<String>),
     /// `HEALTHCHECK`.
-    Healthcheck(Health),
+    Healthcheck(Healthcheck),
     /// `LABEL`: names and values.
     Label(Vec<(String, String)>),
     /// `ONBUILD`: the instruction, as written.

@@ -49,20 +49,27 @@ fn instructions_are_read_in_all_their_forms() {
         ("ENV A=1 \\\n B=2", Change::Env(pairs_of(&[("A", "1"), ("B", "2")]))),
         (
             "HEALTHCHECK --interval=1m --timeout=3s --start-period=1.5s --start-interval=5ms --retries=4 CMD curl x",
-            Change::Healthcheck(Health {
+            Change::Healthcheck(Healthcheck {
                 test: strings(&["CMD-SHELL", "curl x"]),
                 interval: 60_000_000_000,
                 timeout: 3_000_000_000,
                 start_period: 1_500_000_000,
                 start_interval: 5_000_000,
                 retries: 4,
+                ..Healthcheck::default()
             }),
         ),
         (
             r#"HEALTHCHECK CMD ["a", "--b"]"#,
-            Change::Healthcheck(Health { test: strings(&["CMD", "a", "--b"]), ..Health::default() }),
+            Change::Healthcheck(Healthcheck {
+                test: strings(&["CMD", "a", "--b"]),
+                ..Healthcheck::default()
+            }),
         ),
-        ("healthcheck none", Change::Healthcheck(Health { test: strings(&["NONE"]), ..Health::default() })),
+        (
+            "healthcheck none",
+            Change::Healthcheck(Healthcheck { test: strings(&["NONE"]), ..Healthcheck::default() }),
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(parse_change(text), Ok(expected), "{text}");

@@ -11,6 +11,7 @@ use coracle_engine::containers::settings::Settings;
 use coracle_engine::containers::state::{State, Status};
 use coracle_engine::containers::{Description, MountPoint};
 use coracle_engine::network::Published;
+use coracle_spec::image::Healthcheck;
 use std::collections::BTreeMap;
 
 /// What a client of this version sees.
@@ -85,14 +86,7 @@ fn config(container: &Description) -> api::Config {
         stdin_once: settings.stdin_once,
         env: Some(settings.env.clone()),
         cmd: settings.cmd.clone(),
-        healthcheck: settings.healthcheck.as_ref().map(|health| api::HealthConfig {
-            test: Some(health.test.clone()),
-            interval: health.interval,
-            timeout: health.timeout,
-            start_period: health.start_period,
-            start_interval: health.start_interval,
-            retries: health.retries,
-        }),
+        healthcheck: settings.healthcheck.as_ref().map(health),
         image: settings.image.clone(),
         volumes: filled(settings.volumes.iter()),
         working_dir: settings.working_dir.clone(),
@@ -103,6 +97,17 @@ fn config(container: &Description) -> api::Config {
         stop_timeout: settings.stop_timeout,
         shell: settings.shell.clone(),
         ..api::Config::default()
+    }
+}
+
+pub(super) fn health(check: &Healthcheck) -> api::HealthConfig {
+    api::HealthConfig {
+        test: Some(check.test.clone()),
+        interval: check.interval,
+        timeout: check.timeout,
+        start_period: check.start_period,
+        start_interval: check.start_interval,
+        retries: check.retries,
     }
 }
 

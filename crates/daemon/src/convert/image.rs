@@ -2,7 +2,7 @@
 
 use super::time;
 use coracle_api::ApiVersion;
-use coracle_api::container::{Config, GraphDriver, HealthConfig};
+use coracle_api::container::{Config, GraphDriver};
 use coracle_api::image as api;
 use coracle_engine::images::{Deleted, HistoryStep, Image, ImageSummary};
 use coracle_spec::Reference;
@@ -72,14 +72,7 @@ fn run_config(config: &RunConfig) -> Config {
         exposed_ports: super::container::filled(config.exposed_ports.keys()),
         env: Some(config.env.clone()),
         cmd: config.cmd.clone(),
-        healthcheck: config.healthcheck.as_ref().map(|health| HealthConfig {
-            test: Some(health.test.clone()),
-            interval: health.interval,
-            timeout: health.timeout,
-            start_period: health.start_period,
-            start_interval: health.start_interval,
-            retries: health.retries,
-        }),
+        healthcheck: config.healthcheck.as_ref().map(super::container::health),
         args_escaped: config.args_escaped,
         volumes: super::container::filled(config.volumes.keys()),
         working_dir: config.working_dir.clone(),

@@ -5,7 +5,8 @@ use crate::error::Failure;
 use coracle_api::container::{Config, CreateRequest, HealthConfig};
 use coracle_api::network::EndpointSettings;
 use coracle_engine::containers::modes::NetworkMode;
-use coracle_engine::containers::settings::{HealthCheck, Settings};
+use coracle_engine::containers::settings::Settings;
+use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use hyper::StatusCode;
 
@@ -65,14 +66,15 @@ pub(crate) fn config(config: Config) -> Settings {
     }
 }
 
-fn health(config: HealthConfig) -> HealthCheck {
-    HealthCheck {
+fn health(config: HealthConfig) -> Healthcheck {
+    Healthcheck {
         test: config.test.unwrap_or_default(),
         interval: config.interval,
         timeout: config.timeout,
         start_period: config.start_period,
         start_interval: config.start_interval,
         retries: config.retries,
+        ..Healthcheck::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a container runs: the client's request on top of the image's configuration, as Docker merges them.
 
-use super::settings::{HealthCheck, Settings};
-use coracle_spec::image::RunConfig;
+use super::settings::Settings;
+use coracle_spec::image::{Healthcheck, RunConfig};
 use std::collections::BTreeMap;
 
 /// Fills what the request leaves open with what the image says. Pure.
@@ -35,37 +35,25 @@ pub(crate) fn merge(mut settings: Settings, image: &RunConfig) -> Settings {
     if settings.shell.is_none() {
         settings.shell.clone_from(&image.shell);
     }
-    merge_health(&mut settings, image);
+    inherit_health(&mut settings.healthcheck, image.healthcheck.as_ref());
     settings
 }
 
-fn merge_health(settings: &mut Settings, image: &RunConfig) {
-    let Some(theirs) = &image.healthcheck else { return };
-    let theirs = HealthCheck {
-        test: theirs.test.clone(),
-        interval: theirs.interval,
-        timeout: theirs.timeout,
-        start_period: theirs.start_period,
-        start_interval: theirs.start_interval,
-        retries: theirs.retries,
-    };
-    let Some(ours) = &mut settings.healthcheck else {
-        settings.healthcheck = Some(theirs);
-        return;
-    };
-    if ours.test.is_empty() {
-        ours.test = theirs.test;
-    }
-    let fill = |ours: &mut i64, theirs: i64| {
-        if *ours == 0 {
-            *ours = theirs;
+/// What a health check leaves open is inherited; without one, the whole.
+pub(crate) fn inherit_health(ours: &mut Option<Healthcheck>, theirs: Option<&Healthcheck>) {
+    fn fill<T: Clone + Default + PartialEq>(ours: &mut T, theirs: &T) {
+        if *ours == T::default() {
+            ours.clone_from(theirs);
         }
-    };
-    fill(&mut ours.interval, theirs.interval);
-    fill(&mut ours.timeout, theirs.timeout);
-    fill(&mut ours.start_period, theirs.start_period);
-    fill(&mut ours.start_interval, theirs.start_interval);
-    fill(&mut ours.retries, theirs.retries);
+    }
+    let Some(theirs) = theirs else { return };
+    let ours = ours.get_or_insert_default();
+    fill(&mut ours.test, &theirs.test);
+    fill(&mut ours.interval, &theirs.interval);
+    fill(&mut ours.timeout, &theirs.timeout);
+    fill(&mut ours.start_period, &theirs.start_period);
+    fill(&mut ours.start_interval, &theirs.start_interval);
+    fill(&mut ours.retries, &theirs.retries);
 }
 
 /// `ours` over `base`: a later value replaces an earlier one in its place; a name without value removes it.
@@ -130,5 +118,18 @@ mod tests {
         let cleared =
             Settings { entrypoint: Some(vec![String::new()]), cmd: Some(words("sh")), ..Settings::default() };
         assert_eq!(merge(cleared, &image).entrypoint, None);
+    }
+
+    #[test]
+    fn what_a_health_check_leaves_open_is_inherited() {
+        let theirs = Healthcheck { test: words("CMD a"), interval: 1, retries: 2, ..Healthcheck::default() };
+        let mut ours = Some(Healthcheck { interval: 5, ..Healthcheck::default() });
+        inherit_health(&mut ours, Some(&theirs));
+        assert_eq!(ours, Some(Healthcheck { interval: 5, ..theirs.clone() }));
+        let mut none = None;
+        inherit_health(&mut none, None);
+        assert_eq!(none, None);
+        inherit_health(&mut none, Some(&theirs));
+        assert_eq!(none, Some(theirs));
     }
 }

@@ -38,6 +38,7 @@ pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::{LogStream, log_limits};
+pub(crate) use merge::inherit_health;
 pub use network::parse_port;
 pub use paths::Paths;
 pub use top::Top;

@@ -1,10 +1,11 @@
 //! What a client asked for when it created a container, parsed and checked for form, but not yet decided upon.
 //!
-//! These are the engine's own types: the daemon makes them of what arrives on the wire, [`crate::records`] of what
+//! These are the engine's own types: the daemon makes them of what arrives on the wire, [`super::record`] of what
 //! stands on disk.
 
 use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use coracle_network::PublishRequest;
+use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -49,30 +50,13 @@ pub struct Settings {
     /// Seconds between that signal and SIGKILL; 10 if absent, for ever if negative.
     pub stop_timeout: Option<i64>,
     /// How health is checked.
-    pub healthcheck: Option<HealthCheck>,
+    pub healthcheck: Option<Healthcheck>,
     /// `ONBUILD` triggers, which a commit carries on.
     pub on_build: Vec<String>,
     /// The shell of shell forms, which a commit carries on.
     pub shell: Option<Vec<String>>,
     /// What depends on the host.
     pub host: HostSettings,
-}
-
-/// A health check. Durations in nanoseconds, 0 for the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", text]`, or empty to inherit.
-    pub test: Vec<String>,
-    /// Between two checks.
-    pub interval: i64,
-    /// For one check.
-    pub timeout: i64,
-    /// In which failures do not count.
-    pub start_period: i64,
-    /// Between two checks in the start period.
-    pub start_interval: i64,
-    /// Failures in a row that make the container unhealthy.
-    pub retries: i64,
 }
 
 /// What depends on the host.

@@ -2,10 +2,10 @@
 
 use super::import::{changed, check_name, now};
 use super::{Images, Inner, of_store};
-use crate::containers::Description;
-use crate::containers::settings::{HealthCheck, Settings};
+use crate::containers::settings::Settings;
+use crate::containers::{Description, inherit_health};
 use crate::error::Result;
-use coracle_spec::image::{Healthcheck, History, ImageConfig, RunConfig};
+use coracle_spec::image::{History, ImageConfig, RunConfig};
 use coracle_spec::{Digest, Platform, Reference};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ fn run_config(settings: &Settings) -> RunConfig {
         labels: settings.labels.clone(),
         stop_signal: settings.stop_signal.clone(),
         stop_timeout: settings.stop_timeout,
-        healthcheck: settings.healthcheck.as_ref().map(healthcheck),
+        healthcheck: settings.healthcheck.clone(),
         on_build: settings.on_build.clone(),
         shell: settings.shell.clone(),
         args_escaped: false,
@@ -127,18 +127,6 @@ fn run_config(settings: &Settings) -> RunConfig {
 
 fn set(keys: &BTreeSet<String>) -> BTreeMap<String, Value> {
     keys.iter().map(|key| (key.clone(), Value::Object(Map::new()))).collect()
-}
-
-fn healthcheck(check: &HealthCheck) -> Healthcheck {
-    Healthcheck {
-        test: check.test.clone(),
-        interval: check.interval,
-        timeout: check.timeout,
-        start_period: check.start_period,
-        start_interval: check.start_interval,
-        retries: check.retries,
-        other: Map::new(),
-    }
 }
 
 /// `ours`, and what it leaves open from the container.
@@ -171,18 +159,7 @@ fn merged(mut ours: RunConfig, container: RunConfig) -> RunConfig {
     }
     ours.exposed_ports.extend(container.exposed_ports);
     ours.volumes.extend(container.volumes);
-    ours.healthcheck = match (ours.healthcheck.take(), container.healthcheck) {
-        (Some(mut ours), Some(theirs)) => {
-            fill(&mut ours.test, theirs.test);
-            fill(&mut ours.interval, theirs.interval);
-            fill(&mut ours.timeout, theirs.timeout);
-            fill(&mut ours.start_period, theirs.start_period);
-            fill(&mut ours.start_interval, theirs.start_interval);
-            fill(&mut ours.retries, theirs.retries);
-            Some(ours)
-        }
-        (ours, theirs) => ours.or(theirs),
-    };
+    inherit_health(&mut ours.healthcheck, container.healthcheck.as_ref());
     ours
 }
 

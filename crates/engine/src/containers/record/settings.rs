@@ -6,6 +6,7 @@
 use super::super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use super::super::settings as domain;
 use coracle_network::{HostPort, Protocol, PublishRequest};
+use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,8 +108,8 @@ struct HealthCheck {
     retries: i64,
 }
 
-impl From<domain::HealthCheck> for HealthCheck {
-    fn from(from: domain::HealthCheck) -> Self {
+impl From<Healthcheck> for HealthCheck {
+    fn from(from: Healthcheck) -> Self {
         Self {
             test: from.test,
             interval: from.interval,
@@ -120,7 +121,7 @@ impl From<domain::HealthCheck> for HealthCheck {
     }
 }
 
-impl From<HealthCheck> for domain::HealthCheck {
+impl From<HealthCheck> for Healthcheck {
     fn from(from: HealthCheck) -> Self {
         Self {
             test: from.test,
@@ -129,6 +130,7 @@ impl From<HealthCheck> for domain::HealthCheck {
             start_period: from.start_period,
             start_interval: from.start_interval,
             retries: from.retries,
+            other: serde_json::Map::new(),
         }
     }
 }
