@@ -247,6 +247,13 @@ impl Engine {
                 fs::read_dir(&trash).is_ok_and(|entries| entries.count() == 0)
             });
         }
+        // A shim ends when it has let go of the layers, which is after the answer to who removed the container.
+        let limit = Instant::now() + Duration::from_secs(5);
+        let mut children = leftovers::children_of(process.child.id());
+        while !children.is_empty() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+            children = leftovers::children_of(process.child.id());
+        }
         let pid = rustix::process::Pid::from_child(&process.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = process.child.wait().unwrap();
@@ -261,6 +268,7 @@ impl Engine {
         leftovers::remove_bridge(bridge.as_deref());
         if !std::thread::panicking() {
             assert!(status.success(), "the engine ended with {status}:\n{}", self.log());
+            assert_eq!(children, Vec::<String>::new(), "processes that the engine has not collected");
             assert_eq!(found, Vec::<String>::new(), "left behind");
             assert_eq!(table, process.table, "the firewall is as it was before the first container");
         }

@@ -34,8 +34,10 @@ pub fn find(place: &Path) -> Vec<String> {
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let text = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).replace('\0', " ");
-        if text.contains(&path) {
-            found.push(format!("process: {text}"));
+        // A shim's arguments say nothing of where it is; what it complains into does.
+        let complains_into = fs::read_link(process.path().join("fd/2")).unwrap_or_default();
+        if text.contains(&path) || complains_into.starts_with(place) {
+            found.push(format!("process: {} {text}", process.file_name().display()));
         }
     }
     found.extend(cgroups(&id));
@@ -44,6 +46,12 @@ pub fn find(place: &Path) -> Vec<String> {
         found.extend(entries.map(|entry| format!("file: {}", entry.path().display())));
     }
     found
+}
+
+/// The processes that the engine has started and not collected, with their states.
+pub fn children_of(engine: u32) -> Vec<String> {
+    let output = run("ps", &["-o", "pid=,stat=,args=", "--ppid", &engine.to_string()]);
+    output.lines().map(|line| line.trim().to_owned()).collect()
 }
 
 /// The engine's table: what it holds before the first container it must hold after the last.

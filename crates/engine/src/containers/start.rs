@@ -16,6 +16,8 @@ use coracle_sys::process::{Child, reap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Starts the container of `task`. On failure everything is as before, and its record says why.
 pub(crate) async fn start(task: &mut Task) -> Result<()> {
@@ -45,16 +47,15 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
     let launch = launch(task, &directory);
     let connect = super::network::connect(task);
     let (launched, connected) = tokio::join!(launch, connect);
-    let (connected, (shim, events, child)) = match (connected, launched) {
+    let (connected, (shim, events, gone)) = match (connected, launched) {
         (Ok(connected), Ok(launched)) => (connected, launched),
         (Ok(connected), Err(error)) => {
             give_back(task, connected.endpoint).await;
             return Err(error);
         }
-        // The shim ends when its socket is closed before the first request.
+        // The shim ends when its socket is closed before the first request, and is collected.
         (Err(error), _) => return Err(error),
     };
-    let gone = tokio::spawn(wait_for(child));
     let endpoint = connected.endpoint.clone();
     match hand_over(task, &shim, connected, waiting).await {
         Ok(pid) => {
@@ -78,9 +79,10 @@ async fn give_back(task: &Task, endpoint: Option<Endpoint>) {
     }
 }
 
-type Launched = (Shim, tokio::sync::mpsc::UnboundedReceiver<protocol::Event>, Child);
+/// The shim, what it tells, and the end of its process.
+type Launched = (Shim, mpsc::UnboundedReceiver<protocol::Event>, JoinHandle<()>);
 
-/// Starts the shim's process, which then waits for its plan.
+/// Starts the shim's process, which then waits for its plan, and which is collected whatever becomes of it.
 async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
     let launcher = Arc::clone(&task.shared.launcher);
     let directory = directory.to_owned();
@@ -96,8 +98,9 @@ async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
     })
     .await?
     .attempt(|| format!("prepare the state directory of container {}", task.now.id))?;
+    let gone = tokio::spawn(wait_for(child?));
     let (shim, events) = Shim::new(ours)?;
-    Ok((shim, events, child?))
+    Ok((shim, events, gone))
 }
 
 /// Waits until the shim's process has ended, and collects it.
