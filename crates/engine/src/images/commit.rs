@@ -42,7 +42,7 @@ impl Images {
 
 impl Inner {
     fn commit(&self, request: CommitRequest, run: RunConfig) -> Result<Digest> {
-        let _hold = self.holds.hold();
+        let _hold = self.arriving();
         let container = &request.container;
         let committing = || format!("commit container {}", container.id);
         let layer = self.store.commit(&container.id).map_err(|error| of_store(error, committing))?;

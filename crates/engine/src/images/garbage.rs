@@ -1,7 +1,9 @@
 //! Layers and blobs that nothing needs any more.
 //!
 //! What an image needs follows from the catalogue; containers keep the layers of images that are gone. While somebody
-//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it.
+//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it. A collection
+//! looks at everything there is, so it looks only if something may be left: the removal of a container asks for one each
+//! time, and seldom leaves any.
 
 use super::catalogue::Known;
 use super::{Images, Inner};
@@ -55,8 +57,9 @@ impl Drop for Hold {
 }
 
 impl Images {
-    /// Frees every layer and blob that no image and no container needs: at the start, when an earlier engine may have
-    /// been killed, and when there is time. Returns how many; none while somebody holds on.
+    /// Frees every layer and blob that no image and no container needs, if there may be any: at the start, when an
+    /// earlier engine may have been killed, after content has arrived, and after an image went that was in use. Returns
+    /// how many; none while somebody holds on.
     ///
     /// # Errors
     /// The kernel's.
@@ -66,18 +69,40 @@ impl Images {
 }
 
 impl Inner {
+    /// Holds on for content that no image has yet, and of which something may be left.
+    pub(super) fn arriving(&self) -> Hold {
+        let hold = self.holds.hold();
+        self.left.store(true, Ordering::SeqCst);
+        hold
+    }
+
     fn collect_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
+        if !self.left.swap(false, Ordering::SeqCst) {
+            return Ok(0);
+        }
+        // Also of a collection that failed, something is left.
+        self.look_for_garbage(in_use).inspect_err(|_| self.left.store(true, Ordering::SeqCst))
+    }
+
+    fn look_for_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
         let _change = self.change();
         if self.holds.any() {
+            self.left.store(true, Ordering::SeqCst);
             return Ok(0);
         }
         let collecting = || "collect garbage".to_owned();
         let mut freed = 0;
         let mut kept = HashSet::new();
         for diff_id in self.store.layers().attempt(collecting)? {
-            if self.read().users_of(&diff_id) == 0 && !in_use.layer(&diff_id) {
+            let needed = self.read().users_of(&diff_id) > 0;
+            if !needed && !in_use.layer(&diff_id) {
                 freed += usize::from(self.store.remove_layer(&diff_id).attempt(collecting)?);
-            } else if let Some(blob) = self.store.layer(&diff_id).attempt(collecting)?.blob {
+                continue;
+            }
+            if !needed {
+                self.left.store(true, Ordering::SeqCst);
+            }
+            if let Some(blob) = self.store.layer(&diff_id).attempt(collecting)?.blob {
                 kept.insert(blob.blob.digest);
             }
         }
@@ -97,13 +122,18 @@ impl Inner {
     /// and taken the image out of the catalogue.
     pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
         if self.holds.any() {
+            self.left.store(true, Ordering::SeqCst);
             return Ok(Vec::new());
         }
         let freeing = || format!("free the content of image {}", image.id);
         let mut freed = Vec::new();
         for (position, layer) in image.layers.iter().enumerate().rev() {
             let diff_id = layer.diff_id;
-            if self.read().users_of(&diff_id) > 0 || in_use.layer(&diff_id) {
+            if self.read().users_of(&diff_id) > 0 {
+                continue;
+            }
+            if in_use.layer(&diff_id) {
+                self.left.store(true, Ordering::SeqCst);
                 continue;
             }
             let blob = self.store.find_layer(&diff_id).attempt(freeing)?.and_then(|layer| layer.blob);

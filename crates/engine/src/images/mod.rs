@@ -40,6 +40,7 @@ use coracle_spec::image::ImageConfig;
 use coracle_spec::{Digest, Reference};
 use coracle_store::Store;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use time::OffsetDateTime;
 
@@ -78,6 +79,8 @@ struct Inner {
     /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
     changing: Mutex<()>,
     holds: Arc<garbage::Holds>,
+    /// Whether there may be content that no image needs. At first there may: an earlier engine may have been killed.
+    left: AtomicBool,
 }
 
 impl Images {
@@ -96,6 +99,7 @@ impl Images {
             catalogue,
             changing: Mutex::default(),
             holds: Arc::default(),
+            left: AtomicBool::new(true),
         })))
     }
 

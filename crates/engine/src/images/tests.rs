@@ -286,6 +286,8 @@ async fn layers_go_with_the_last_image_and_container_that_need_them() {
     let deleted = field.images.remove("one", force, nothing()).await.unwrap();
     assert_eq!(deleted[2..], [chain([base, top])]);
     assert_eq!(field.store.layers().unwrap().len(), 2);
+    // From here on nothing is left but by what follows.
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 0);
     let holding = Arc::new(Containers { layers: [base].into(), ..Containers::default() });
     let deleted = field.images.remove("two", force, holding.clone()).await.unwrap();
     assert_eq!(deleted[2..], [chain([base, other])]);
@@ -300,6 +302,8 @@ async fn nothing_is_freed_while_somebody_holds_on() {
     let field = Field::new().await;
     let layer = field.layer(&archive(&[("a", "a")]));
     adopt(&field, &[layer], "foo", None).await;
+    // From here on nothing is left but by what follows.
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 0);
     let hold = field.images.hold();
     let deleted = field.images.remove("foo", RemoveOptions::default(), nothing()).await.unwrap();
     assert_eq!(deleted.len(), 2);
@@ -308,6 +312,19 @@ async fn nothing_is_freed_while_somebody_holds_on() {
     drop(hold);
     assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 3);
     assert_eq!(content(&field), (0, 0));
+}
+
+#[tokio::test]
+async fn nothing_is_looked_for_where_nothing_can_be_left() {
+    let field = Field::new().await;
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 0);
+    // Of nobody: it is found by whoever looks.
+    let stray = field.layer(&archive(&[("a", "a")]));
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 0);
+    assert!(field.store.find_layer(&stray).unwrap().is_some());
+    import(&field, "1", named("foo:1")).await;
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 2);
+    assert!(field.store.find_layer(&stray).unwrap().is_none());
 }
 
 #[tokio::test]
