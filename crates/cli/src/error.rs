@@ -81,21 +81,6 @@ impl Error {
     }
 }
 
-/// The text with its causes, each after a colon.
-pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// Docker's exit code for a container that did not start: 127 not found, 126 not executable, 125 everything else.
 pub(crate) fn start_failure(error: coracle_client::Error) -> Error {
     let text = error.to_string();

@@ -28,7 +28,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use args::Commands;
-use error::{Error, full_text};
+use coracle_spec::full_text;
+use error::Error;
 
 pub use engine_start::become_engine;
 pub use error::Error as CommandError;

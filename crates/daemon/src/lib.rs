@@ -16,6 +16,7 @@ mod session;
 
 use config::{LogFormat, Settings};
 use coracle_engine::Engine;
+use coracle_spec::full_text;
 use listen::{Bound, Connection, Listener, Passed};
 use pidfile::PidFile;
 use server::{Context, Reloadable};
@@ -137,7 +138,7 @@ impl Again {
     fn reload(&self, context: &Context) {
         let settings = match config::read(&self.arguments) {
             Ok(settings) => settings,
-            Err(error) => return tracing::error!(error = chain(&error), "nothing was reloaded"),
+            Err(error) => return tracing::error!(error = full_text(&error), "nothing was reloaded"),
         };
         (self.set_level)(&settings.log_level);
         let reloaded = Reloadable::of(&settings);
@@ -205,23 +206,9 @@ fn start_log(settings: &Settings) -> SetLevel {
     if settings.log_format == LogFormat::Json { start!(log.json()) } else { start!(log) }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[expect(clippy::print_stderr, reason = "why the daemon does not start is for whoever started it")]
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("coracle daemon: {}", chain(error));
+    eprintln!("coracle daemon: {}", full_text(error));
     ExitCode::FAILURE
 }
 

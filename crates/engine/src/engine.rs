@@ -284,7 +284,10 @@ async fn empty_trash(shared: Arc<Shared>) {
         let store = Arc::clone(&shared.store);
         match blocking(move || store.empty_trash()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(error = %error, "what was removed could not be deleted"),
+            Ok(Err(error)) => tracing::warn!(
+                error = coracle_spec::full_text(&error),
+                "what was removed could not be deleted"
+            ),
             Err(error) => tracing::warn!(error = error.chain(), "what was removed could not be deleted"),
         }
     }

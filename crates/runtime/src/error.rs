@@ -63,13 +63,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// The text with all its causes, as a person or a log reads it.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        coracle_spec::full_text(self)
     }
 }

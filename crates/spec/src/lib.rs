@@ -68,3 +68,37 @@ impl Error {
         Self::Grammar { what, text, reason }
     }
 }
+
+/// The text of an error with its causes, each after a colon; a cause that its effect ends with is not said twice.
+pub fn full_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_none_of_them_twice() {
+        let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
+        let error = layer("open a: no such file", Some(layer("no such file", Some(layer("errno 2", None)))));
+        assert_eq!(full_text(&error), "open a: no such file: errno 2");
+    }
+}

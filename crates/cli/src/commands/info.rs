@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{App, print, print_line, say};
 use crate::args::system::FormatArgs;
-use crate::error::{Error, Result, full_text};
+use crate::error::{Error, Result};
 use crate::render::{table, units};
 use crate::template::Template;
+use coracle_spec::full_text;
 
 pub(super) async fn version(app: &App, args: FormatArgs) -> Result<()> {
     let server = server_version(app).await;

@@ -9,10 +9,11 @@ use super::{App, print, print_line, say};
 use crate::args::InspectArgs;
 use crate::args::container::{ContainerInspectArgs, NameArgs, PortArgs, TopArgs};
 use crate::args::image::AnyInspectArgs;
-use crate::error::{Error, Result, full_text};
+use crate::error::{Error, Result};
 use crate::render::{json, table};
 use crate::resolve::Invalid;
 use crate::template::Template;
+use coracle_spec::full_text;
 
 /// What can be inspected, in the order in which a name is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

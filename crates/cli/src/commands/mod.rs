@@ -25,9 +25,10 @@ use futures_util::StreamExt as _;
 
 use crate::args::{Arguments, Commands};
 use crate::engine_start;
-use crate::error::{Error, Result, full_text};
+use crate::error::{Error, Result};
 use crate::resolve::Invalid;
 use crate::resolve::container::Surroundings;
+use coracle_spec::full_text;
 
 /// How many things are done at once when a command names many.
 const AT_ONCE: usize = 50;

@@ -12,10 +12,11 @@ use crate::args::ListArgs;
 use crate::args::network::{
     ConnectArgs, DisconnectArgs, NetworkCommand, NetworkCreateArgs, NetworkRemoveArgs,
 };
-use crate::error::{Error, Result, full_text};
+use crate::error::{Error, Result};
 use crate::render::listing::{LABELS, Layout, Row, labels_cell, short_id};
 use crate::resolve::network::ipam;
 use crate::resolve::{Invalid, invalid, pairs};
+use coracle_spec::full_text;
 
 const LAYOUT: Layout = Layout {
     table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
