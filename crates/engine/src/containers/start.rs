@@ -1,6 +1,6 @@
 //! Starting a container: its network and its shim are made side by side, then the shim is given the plan.
 
-use super::modes::{IpcMode, NetworkMode, PidMode};
+use super::modes::{NetworkMode, PidMode};
 use super::network::Connected;
 use super::oci_spec::{self, Host};
 use super::settings::Settings;
@@ -206,9 +206,6 @@ impl Joins {
         let mut joins = Vec::new();
         if let PidMode::Container(other) = &settings.host.pid {
             joins.push((Role::Pid, host::namespace_of(&task.shared, other, "pid")?));
-        }
-        if let IpcMode::Container(other) = &settings.host.ipc {
-            joins.push((Role::Ipc, host::namespace_of(&task.shared, other, "ipc")?));
         }
         if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty())
         {
