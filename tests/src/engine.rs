@@ -195,7 +195,9 @@ impl Engine {
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        (status, if chunked { unchunk(body) } else { body.to_owned() })
     }
 
     /// The process id of our engine.
@@ -289,6 +291,17 @@ fn eprint_log(log: &str) {
     if !log.is_empty() {
         eprintln!("--- the engine's log ---\n{log}");
     }
+}
+
+/// The content of a chunked body, which the original sends where it does not know the length.
+fn unchunk(mut body: &str) -> String {
+    let mut content = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        content.push_str(&rest[..size]);
+        body = rest[size..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    content
 }
 
 fn spawn(place: &Path, host: &str, subnet: &Subnet, more: &[String]) -> Child {
