@@ -17,6 +17,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 struct Field {
     engine: Engine,
     dir: TempDir,
+    group: OwnGroup,
+}
+
+/// The cgroup of the engine's containers; removed with the value, which fails if a container is in it still.
+struct OwnGroup(String);
+
+impl Drop for OwnGroup {
+    fn drop(&mut self) {
+        let layout = coracle_runtime::cgroup::Layout::detect().unwrap();
+        let group = coracle_runtime::cgroup::Group::existing(&layout, std::path::Path::new(&self.0));
+        let removed = group.remove();
+        if !std::thread::panicking() {
+            removed.unwrap();
+        }
+    }
 }
 
 fn runtime() -> PathBuf {
@@ -84,17 +99,18 @@ impl Field {
         let image =
             NewImage { id, references: vec!["small".parse().unwrap()], parent: None, manifests: Vec::new() };
         engine.shared.images.adopt(image).await.unwrap();
-        Self { engine, dir }
+        let group = OwnGroup(engine.config().cgroup());
+        Self { engine, dir, group }
     }
 
     /// What remains when the engine's process is killed: the same roots, another engine.
     async fn another(self) -> Self {
-        let Self { engine, dir } = self;
+        let Self { engine, dir, group } = self;
         // The tasks of the containers hold the old engine's parts until they are dropped with their runtime, so the
         // test runs each engine on a runtime of its own.
         drop(engine);
         let engine = Engine::open(config(&dir)).await.unwrap();
-        Self { engine, dir }
+        Self { engine, dir, group }
     }
 
     async fn create(&self, script: &str, change: impl FnOnce(&mut Settings)) -> String {
