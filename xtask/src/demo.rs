@@ -137,7 +137,10 @@ impl Engine {
         let place = place.join("engine");
         fs::create_dir_all(&place).map_err(|error| error.to_string())?;
         let log = fs::File::create(place.join("engine.log")).map_err(|error| error.to_string())?;
-        let child = Command::new(&program)
+        // In a network namespace, which takes bridge and firewall rules with it when the engine ends.
+        let child = Command::new("unshare")
+            .arg("--net")
+            .arg(&program)
             .arg("daemon")
             .args(["--data-root".as_ref(), place.join("data").as_os_str()])
             .args(["--exec-root".as_ref(), place.join("run").as_os_str()])
