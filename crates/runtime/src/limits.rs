@@ -16,6 +16,8 @@ pub(crate) const USER_FILE: u64 = 1024 * 1024;
 pub(crate) const KERNEL_TEXT: u64 = 16 * 1024 * 1024;
 /// Longest chain of `#!` interpreters is the kernel's; longest search path entry tried, in bytes.
 pub(crate) const SEARCH_PATH_ENTRY: usize = 4096;
+/// How often the creation of a cgroup is tried whose parent is removed meanwhile.
+pub(crate) const CREATION_TRIES: usize = 1000;
 /// How often the removal of an emptied cgroup is tried, a millisecond apart.
 pub(crate) const REMOVAL_TRIES: usize = 200;
 /// Largest profile of system calls, in bytes.

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,16 +63,24 @@ impl Group {
     /// Makes the group `path` (relative to each hierarchy's root) in every hierarchy.
     ///
     /// # Errors
-    /// When a hierarchy is read-only or full.
+    /// When a hierarchy is read-only or full; the group is in none then.
     pub fn create(layout: &Layout, path: &Path) -> Result<Self> {
         let group = Self::existing(layout, path);
-        for directory in group.directories() {
+        match group.make_directories() {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // Why it could not be made says more than why a part of it could not be removed.
+                let _ = group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_directories(&self) -> Result<()> {
+        for directory in self.directories() {
             make_directory(&directory)?;
         }
-        if let Some(directory) = group.controller("cpuset") {
-            v1::inherit_cpuset(&directory)?;
-        }
-        Ok(group)
+        self.controller("cpuset").map_or(Ok(()), |directory| v1::inherit_cpuset(&directory))
     }
 
     /// The group `path`, which was made before.
@@ -242,20 +251,17 @@ pub enum Frozen {
     Running,
 }
 
+/// Makes a directory and those above it. Whoever has the last container in a parent may remove the parent just before
+/// this one is made in it, so that it is made again.
 fn make_directory(path: &Path) -> Result<()> {
-    let refused =
-        |error: Errno| Error::Cgroup { path: path.to_owned(), value: "mkdir".into(), source: error.into() };
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(Errno::NOENT) => {
-            make_directory(path.parent().ok_or_else(|| refused(Errno::NOENT))?)?;
-            match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => Ok(()),
-                Err(error) => Err(refused(error)),
-            }
+    let refused = |error| Error::Cgroup { path: path.to_owned(), value: "mkdir".into(), source: error };
+    for _ in 0..limits::CREATION_TRIES {
+        match fs::DirBuilder::new().recursive(true).mode(0o755).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done.map_err(refused),
         }
-        Err(error) => Err(refused(error)),
     }
+    Err(refused(Errno::NOENT.into()))
 }
 
 /// Writes `value` into an existing file with one call, as cgroup files want it.
@@ -356,5 +362,47 @@ mod tests {
         group.kill().unwrap();
         assert_eq!(code(pid), 137);
         group.remove().unwrap();
+    }
+
+    #[test]
+    fn a_group_is_made_although_others_keep_removing_its_parent() {
+        let layout = Layout::detect().unwrap();
+        let parent = Group::existing(&layout, format!("coracle-test-{}-parent", std::process::id()).as_ref());
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    for directory in parent.directories() {
+                        // Most often it is not there, or in use.
+                        let _ = fs::remove_dir(directory);
+                    }
+                }
+            });
+            for _ in 0..100 {
+                let made = Group::create(&layout, &parent.path.join("child"));
+                let removed = made.and_then(|group| group.remove());
+                if removed.is_err() {
+                    ended.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                removed.unwrap();
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        parent.remove().unwrap();
+    }
+
+    #[test]
+    fn a_group_that_one_hierarchy_refuses_is_in_none() {
+        let layout = Layout::detect().unwrap();
+        let parent = group("refused");
+        // The parent has a file of this name in one hierarchy.
+        let path = parent.path.join("memory.limit_in_bytes");
+        if parent.controller("memory").is_some() {
+            Group::create(&layout, &path).unwrap_err();
+            let left: Vec<PathBuf> =
+                Group::existing(&layout, &path).directories().into_iter().filter(|d| d.is_dir()).collect();
+            assert_eq!(left, Vec::<PathBuf>::new());
+        }
+        parent.remove().unwrap();
     }
 }
