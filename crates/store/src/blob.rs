@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn blob_writer(&self, expected: Option<Digest>) -> Result<BlobWriter<'_>> {
-        let path = self.layout.temporary()?;
+        let path = self.layout.temporary_blob(expected.as_ref())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, layout::FILE).context("open", path.display())?;
         // Whatever the umask.
@@ -57,7 +57,17 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn put_blob(&self, content: &[u8]) -> Result<Blob> {
-        let digest = Digest::of(content);
+        self.put_blob_as(Digest::of(content), content)
+    }
+
+    /// Stores `content` under the digest that it was announced with, durably.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] when it has another, and the kernel's.
+    pub fn put_blob_as(&self, digest: Digest, content: &[u8]) -> Result<Blob> {
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(content);
+        expect("blob", Some(digest), hasher.finish())?;
         if let Some(blob) = self.has_blob(&digest)? {
             return Ok(blob);
         }
@@ -174,17 +184,16 @@ impl BlobWriter<'_> {
             Err(error) if error.errno() == Some(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
+        if self.expected.is_some() {
+            self.store.discard_partial(&digest)?;
+        }
         Ok(Blob { digest, size: self.size })
     }
 
-    /// Leaves what was written for a later attempt, if it is known what it was to become and worth it.
+    /// Leaves what was written for a later attempt, if it is known what it was to become.
     pub(crate) fn interrupt(mut self) -> Result<()> {
-        if let Some(expected) = self.expected
-            && self.size >= limits::PARTIAL
-        {
-            let partial = self.store.layout.partial(&expected);
-            std::fs::rename(&self.path, &partial).context("rename", partial.display())?;
-            self.finished = true;
+        if let Some(expected) = self.expected {
+            self.finished = self.store.layout.keep_partial(&self.path, &expected)?;
         }
         Ok(())
     }

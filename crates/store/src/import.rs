@@ -9,7 +9,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use coracle_spec::Digest;
@@ -59,6 +59,25 @@ impl Store {
     }
 
     pub(crate) fn ingest(&self, input: impl Read + Send, expected: &Expected, keep: Keep) -> Result<Layer> {
+        let broken = AtomicBool::new(false);
+        let result = self.ingest_unless_broken(input, expected, keep, &broken);
+        if let (Err(error), Some(digest)) = (&result, &expected.blob)
+            && error.is_input()
+            && !broken.load(Ordering::Relaxed)
+        {
+            // It came to its end and is wrong, and so may be what was kept of it.
+            self.discard_partial(digest)?;
+        }
+        result
+    }
+
+    fn ingest_unless_broken(
+        &self,
+        input: impl Read + Send,
+        expected: &Expected,
+        keep: Keep,
+        broken: &AtomicBool,
+    ) -> Result<Layer> {
         let work = Temporary::new(self)?;
         let blob = match keep {
             Keep::Blob => Some(self.blob_writer(expected.blob)?),
@@ -66,7 +85,7 @@ impl Store {
         };
         let (fed, read) = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(limits::CHUNKS);
-            let feeder = scope.spawn(move || feed(input, blob, &sender));
+            let feeder = scope.spawn(move || feed(input, blob, &sender, broken));
             let read = unpack(receiver, &work.path, expected);
             let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (fed, read)
@@ -135,14 +154,15 @@ fn feed<'a>(
     input: impl Read + Send,
     blob: Option<BlobWriter<'a>>,
     sender: &SyncSender<Chunk>,
+    broken: &AtomicBool,
 ) -> Result<Option<Fed<'a>>> {
     let count = AtomicU64::new(0);
-    let mut raw = Tee { input, blob, count: &count, unwritten: None, broken: false };
+    let mut raw = Tee { input, blob, count: &count, unwritten: None, broken };
     let pumped = pump(&mut raw, &count, sender);
     if let Some(source) = raw.unwritten {
         return Err(Error::Write { what: "the blob", source });
     }
-    if raw.broken
+    if broken.load(Ordering::Relaxed)
         && let Some(blob) = raw.blob.take()
     {
         blob.interrupt()?;
@@ -203,14 +223,14 @@ struct Tee<'a, 'b, R> {
     /// Why the blob could not be written, which is not the input's fault.
     unwritten: Option<io::Error>,
     /// Whether the input failed, so that what came so far may be right.
-    broken: bool,
+    broken: &'a AtomicBool,
 }
 
 impl<R: Read> Read for Tee<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match self.input.read(buffer) {
             Err(error) => {
-                self.broken = error.kind() != io::ErrorKind::Interrupted;
+                self.broken.store(error.kind() != io::ErrorKind::Interrupted, Ordering::Relaxed);
                 return Err(error);
             }
             Ok(count) => count,

@@ -7,7 +7,9 @@
 //! layers/sha256/<hex>/layer.json
 //! containers/<id>/{upper,work}  what a container wrote, beside its own record
 //! partial/<algorithm>-<hex>     what came of a blob before its stream broke
+//! leases/<algorithm>-<hex>      what a pull of this manifest is bringing
 //! tmp/                          what is being made; emptied when the store opens
+//! tmp/<random>.<algorithm>-<hex>  a blob that is being made, and what it is to become
 //! trash/                        what is being deleted
 //! lock                          held by the one engine that uses this root
 //! ```
@@ -21,6 +23,7 @@ use coracle_sys::error::Context;
 use rustix::fs::{FlockOperation, Mode};
 
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// Directories through which an unprivileged, mapped root may have to pass.
 pub(crate) const PASSABLE: Mode = Mode::from_raw_mode(0o710);
@@ -32,6 +35,21 @@ pub(crate) const FILE: Mode = Mode::from_raw_mode(0o600);
 /// Where a blob lies in an OCI layout, this store's or an archived one.
 pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// A digest as one component of a path.
+fn flat_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().name(), digest.hex())
+}
+
+/// The digest that a component of a path stands for.
+pub(crate) fn from_flat_name(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
+}
+
+/// What an unfinished blob was to become.
+fn expected_of(path: &Path) -> Option<Digest> {
+    from_flat_name(path.extension()?.to_str()?)
 }
 
 /// The paths of a store.
@@ -55,6 +73,7 @@ impl Layout {
             ("layers/sha512", PASSABLE),
             ("containers", PASSABLE),
             ("partial", PRIVATE),
+            ("leases", PRIVATE),
             ("tmp", PRIVATE),
             ("trash", PRIVATE),
         ] {
@@ -84,13 +103,32 @@ impl Layout {
         }
     }
 
-    /// Moves what an earlier engine did not finish into the trash, which takes no time.
+    /// Moves what an earlier engine did not finish into the trash, which takes no time. Of a blob whose digest is known,
+    /// what came is kept: the engine may have been killed during a pull.
     fn discard_unfinished(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
         for entry in std::fs::read_dir(&tmp).context("readdir", tmp.display())? {
-            atomic::discard(entry.context("readdir", tmp.display())?.path(), self.trash())?;
+            let path = entry.context("readdir", tmp.display())?.path();
+            let kept = match expected_of(&path) {
+                Some(digest) => self.keep_partial(&path, &digest)?,
+                None => false,
+            };
+            if !kept {
+                atomic::discard(path, self.trash())?;
+            }
         }
         Ok(())
+    }
+
+    /// Keeps the beginning of a blob for a later attempt, if it is worth that and longer than what is kept already.
+    pub(crate) fn keep_partial(&self, path: &Path, digest: &Digest) -> Result<bool> {
+        let partial = self.partial(digest);
+        let size = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
+        let worth = size(path) >= limits::PARTIAL.max(size(&partial) + 1);
+        if worth {
+            std::fs::rename(path, &partial).context("rename", partial.display())?;
+        }
+        Ok(worth)
     }
 
     /// Moves `path` into the trash; `false` when nothing was there.
@@ -103,6 +141,15 @@ impl Layout {
         Ok(self.root.join("tmp").join(atomic::random_name()?))
     }
 
+    /// The same for a blob, of which it may be known what it is to become.
+    pub(crate) fn temporary_blob(&self, expected: Option<&Digest>) -> Result<PathBuf> {
+        let mut path = self.temporary()?.into_os_string();
+        if let Some(digest) = expected {
+            path.push(format!(".{}", flat_name(digest)));
+        }
+        Ok(path.into())
+    }
+
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join(blob_name(digest))
     }
@@ -112,11 +159,19 @@ impl Layout {
     }
 
     pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
-        self.partials().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
+        self.partials().join(flat_name(digest))
     }
 
     pub(crate) fn partials(&self) -> PathBuf {
         self.root.join("partial")
+    }
+
+    pub(crate) fn lease(&self, digest: &Digest) -> PathBuf {
+        self.leases().join(flat_name(digest))
+    }
+
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
     }
 
     pub(crate) fn layers(&self) -> PathBuf {

@@ -10,12 +10,14 @@
 
 mod archive;
 mod blob;
+mod compress;
 mod compression;
 mod error;
 mod export;
 mod import;
 mod layer;
 mod layout;
+mod lease;
 pub mod limits;
 mod load;
 mod pack;
@@ -28,7 +30,7 @@ pub use blob::{Blob, BlobWriter};
 pub use compression::Compression;
 pub use error::{Error, Result};
 pub use import::Expected;
-pub use layer::Layer;
+pub use layer::{Layer, LayerBlob};
 pub use load::{LoadedImage, Progress};
 pub use partial::Partial;
 pub use save::SavedImage;

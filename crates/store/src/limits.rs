@@ -55,6 +55,9 @@ pub const ARCHIVE_INDEXES: usize = 3;
 /// One of the store's own records, in bytes.
 pub const RECORD: u64 = 64 << 10;
 
+/// A lease, in bytes: room for the digests of [`coracle_spec::limits::LAYERS`] layers.
+pub const LEASE: usize = 256 << 10;
+
 /// Bytes of a foreign name that an error message repeats.
 pub const SHOWN: usize = 200;
 

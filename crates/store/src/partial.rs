@@ -5,7 +5,7 @@
 //! # fn demo(store: &coracle_store::Store, digest: coracle_spec::Digest) -> coracle_store::Result<()> {
 //! # let fetch_from = |_offset: u64| std::io::empty();
 //! let expected = coracle_store::Expected { blob: Some(digest), diff_id: None };
-//! let layer = match store.take_partial(&digest)? {
+//! let layer = match store.partial(&digest)? {
 //!     Some(partial) => store.import(partial.content.chain(fetch_from(partial.size)), &expected)?,
 //!     None => store.import(fetch_from(0), &expected)?,
 //! };
@@ -14,7 +14,8 @@
 //! # }
 //! ```
 //!
-//! Nothing is trusted for having been stored: the whole is verified as if it had come at once.
+//! Nothing is trusted for having been stored: the whole is verified as if it had come at once. It stays until the blob is
+//! whole, until a later attempt has brought more, or until it turns out to be wrong.
 
 use std::fs::File;
 
@@ -36,11 +37,11 @@ pub struct Partial {
 }
 
 impl Store {
-    /// Takes out what an interrupted import left of a blob. If the next attempt breaks too, what it had is kept again.
+    /// What an interrupted import left of a blob.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn take_partial(&self, digest: &Digest) -> Result<Option<Partial>> {
+    pub fn partial(&self, digest: &Digest) -> Result<Option<Partial>> {
         let path = self.layout.partial(digest);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let content = match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
@@ -49,11 +50,15 @@ impl Store {
             Err(errno) => return Err(errno).context("open", path.display()).map_err(Error::from),
         };
         let size = content.metadata().context("fstat", path.display())?.len();
-        self.layout.discard(&path)?;
         Ok(Some(Partial { content, size }))
     }
 
-    /// Discards everything that [`Store::take_partial`] could give; returns how many there were.
+    /// Discards what [`Store::partial`] would give; `false` when there is nothing.
+    pub(crate) fn discard_partial(&self, digest: &Digest) -> Result<bool> {
+        self.layout.discard(&self.layout.partial(digest))
+    }
+
+    /// Discards everything that [`Store::partial`] could give; returns how many there were.
     ///
     /// # Errors
     /// The kernel's.

@@ -191,30 +191,95 @@ fn an_interrupted_import_resumes_where_it_broke() {
     let broken =
         |from: usize, to: usize| field.store.import(Breaking(&whole[from..to]), &expected).unwrap_err();
     broken(0, half);
-    let partial = field.store.take_partial(&digest).unwrap().unwrap();
+    let partial = field.store.partial(&digest).unwrap().unwrap();
     assert_eq!(partial.size, half as u64);
     // Broken again further on: what both attempts brought is kept.
     let further = Breaking(&whole[half..half * 3 / 2]);
     field.store.import(partial.content.chain(further), &expected).unwrap_err();
-    let partial = field.store.take_partial(&digest).unwrap().unwrap();
+    let partial = field.store.partial(&digest).unwrap().unwrap();
     assert_eq!(partial.size, (half * 3 / 2) as u64);
     let rest = &whole[half * 3 / 2..];
     assert_eq!(field.store.import(partial.content.chain(rest), &expected).unwrap().diff_id, Digest::of(&tar));
 
+    assert!(field.store.partial(&digest).unwrap().is_none(), "it is whole now");
+    assert_eq!(std::fs::read_dir(field.data("partial")).unwrap().count(), 0);
+
     // What was kept is believed no more than what comes.
     broken(0, half);
-    let mut partial = field.store.take_partial(&digest).unwrap().unwrap();
+    let mut partial = field.store.partial(&digest).unwrap().unwrap();
     let mut damaged = Vec::new();
     partial.content.read_to_end(&mut damaged).unwrap();
     damaged[half - 1] ^= 1;
     damaged.extend_from_slice(&whole[half..]);
     assert!(field.store.import(damaged.as_slice(), &expected).is_err());
-    assert!(field.store.take_partial(&digest).unwrap().is_none(), "a bad stream is not kept");
+    assert!(field.store.partial(&digest).unwrap().is_none(), "a bad stream is not kept");
 
+    // An attempt that brings less does not take away what is there.
     broken(0, half);
+    broken(0, half / 2);
+    assert_eq!(field.store.partial(&digest).unwrap().unwrap().size, half as u64);
     assert_eq!(field.store.discard_partials().unwrap(), 1);
-    assert!(field.store.take_partial(&digest).unwrap().is_none());
+    assert!(field.store.partial(&digest).unwrap().is_none());
     assert_eq!(field.unfinished(), 0);
+}
+
+#[test]
+fn what_a_killed_engine_had_of_a_blob_is_resumed_too() {
+    let field = Field::new();
+    let whole = gzip(&sample());
+    let digest = Digest::of(&whole);
+    let mut writer = field.store.blob_writer(Some(digest)).unwrap();
+    writer.write_all(&whole[..whole.len() / 2]).unwrap();
+    // Nothing tidies up after a process that was killed.
+    std::mem::forget(writer);
+    let mut small = field.store.blob_writer(Some(Digest::of(b"x"))).unwrap();
+    small.write_all(b"a few bytes are not worth it").unwrap();
+    std::mem::forget(small);
+    let field = field.reopened();
+    let partial = field.store.partial(&digest).unwrap().unwrap();
+    assert_eq!(partial.size, (whole.len() / 2) as u64);
+    assert!(field.store.partial(&Digest::of(b"x")).unwrap().is_none());
+    assert_eq!(field.unfinished(), 0);
+}
+
+#[test]
+fn what_a_pull_is_bringing_is_leased_until_it_ends_or_is_old() {
+    let field = Field::new();
+    let (manifest, blob) = (Digest::of(b"manifest"), Digest::of(b"layer"));
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    field.store.lease(&manifest, &[blob]).unwrap();
+    let field = field.reopened();
+    assert_eq!(field.store.leased(week).unwrap(), [blob].into());
+    assert!(field.store.leased(std::time::Duration::ZERO).unwrap().is_empty());
+    assert!(field.store.leased(week).unwrap().is_empty(), "an old one is gone");
+    field.store.lease(&manifest, &[blob]).unwrap();
+    field.store.end_lease(&manifest).unwrap();
+    assert!(field.store.leased(week).unwrap().is_empty());
+    // Whatever else lies there is no reason to free what others need, nor to fail.
+    std::fs::write(field.data("leases").join("sha256-00"), "{").unwrap();
+    assert!(field.store.leased(week).unwrap().is_empty());
+}
+
+#[test]
+fn a_layer_is_compressed_once_for_registries_and_always_to_the_same_bytes() {
+    let compress = |bytes: &[u8]| {
+        let field = Field::new();
+        let layer = field.import(bytes).unwrap();
+        let blob = field.store.compressed(&layer.diff_id).unwrap();
+        assert_eq!(field.store.layer(&layer.diff_id).unwrap().blob, Some(blob.clone()));
+        assert_eq!(field.store.compressed(&layer.diff_id).unwrap(), blob);
+        field.store.verify_blob(&blob.blob.digest).unwrap();
+        let mut tar = Vec::new();
+        field.store.write_layer(&layer.diff_id, &mut tar).unwrap();
+        assert_eq!(Digest::of(&tar), layer.diff_id);
+        blob
+    };
+    let tar = sample();
+    let plain = compress(&tar);
+    assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(compress(&tar), plain);
+    let came = gzip(&tar);
+    assert_eq!(compress(&came).blob.digest, Digest::of(&came), "what is compressed stays as it came");
 }
 
 #[test]

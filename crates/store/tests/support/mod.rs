@@ -28,6 +28,14 @@ impl Field {
         Self { dir, store, before }
     }
 
+    /// The same field after another process has taken over its store.
+    pub fn reopened(self) -> Self {
+        let Self { dir, store, before } = self;
+        drop(store);
+        let store = Store::open(dir.path().join("data")).unwrap();
+        Self { dir, store, before }
+    }
+
     pub fn canary(&self) -> PathBuf {
         self.dir.path().join("canary")
     }
