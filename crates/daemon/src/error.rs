@@ -37,7 +37,10 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::NotFound { .. } | Error::Ambiguous { .. } => StatusCode::NOT_FOUND,
+            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::NotInRegistry(_) => {
+                StatusCode::NOT_FOUND
+            }
+            Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::NotModified(_) => StatusCode::NOT_MODIFIED,
@@ -70,6 +73,8 @@ mod tests {
         for (error, status) in [
             (Error::no_container("x"), 404),
             (Error::Ambiguous { prefix: "a".into() }, 404),
+            (Error::NotInRegistry("manifest unknown".into()), 404),
+            (Error::Unauthorized("wrong password".into()), 401),
             (Error::Conflict("taken".into()), 409),
             (Error::Invalid("no".into()), 400),
             (Error::NotModified("so".into()), 304),

@@ -1,5 +1,6 @@
 //! How an engine is set up; the daemon fills it from flags and files.
 
+use crate::error::{Attempt, Result};
 use coracle_network::Ipv4Net;
 use coracle_spec::Digest;
 use std::net::IpAddr;
@@ -9,6 +10,12 @@ use std::path::PathBuf;
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/coracle";
 /// Where the default engine keeps what does not outlive a boot.
 pub const DEFAULT_EXEC_ROOT: &str = "/run/coracle";
+/// Where Docker and its users keep the certificates of registries.
+pub const DEFAULT_CERTIFICATES: &str = "/etc/docker/certs.d";
+/// Layers that are fetched at once unless the configuration says otherwise: Docker's number.
+pub const DEFAULT_DOWNLOADS: usize = 3;
+/// Layers that are sent at once unless the configuration says otherwise: Docker's number.
+pub const DEFAULT_UPLOADS: usize = 5;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -39,10 +46,49 @@ pub struct Config {
     pub log_size: u64,
     /// Most files of a log.
     pub log_files: u32,
-    /// What is configured of registries.
-    pub registries: coracle_registry::Hosts,
+    /// How registries are spoken to.
+    pub registries: RegistrySettings,
     /// Labels of the engine.
     pub labels: Vec<String>,
+}
+
+/// How registries are spoken to.
+#[derive(Clone, Debug)]
+pub struct RegistrySettings {
+    /// Mirrors, and registries without trusted TLS.
+    pub hosts: coracle_registry::Hosts,
+    /// A directory of certificates for each registry.
+    pub certificates: PathBuf,
+    /// Proxies on the way to them.
+    pub proxies: coracle_registry::Proxies,
+    /// Most layers that are fetched at once.
+    pub downloads: usize,
+    /// Most layers of one push that are sent at once.
+    pub uploads: usize,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            hosts: coracle_registry::Hosts::default(),
+            certificates: DEFAULT_CERTIFICATES.into(),
+            proxies: coracle_registry::Proxies::default(),
+            downloads: DEFAULT_DOWNLOADS,
+            uploads: DEFAULT_UPLOADS,
+        }
+    }
+}
+
+impl RegistrySettings {
+    pub(crate) fn client(&self) -> Result<coracle_registry::Client> {
+        let options = coracle_registry::Options {
+            user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")).to_owned(),
+            certificates: self.certificates.clone(),
+            proxy: self.proxies.clone(),
+        };
+        let client = coracle_registry::Client::new(self.hosts.clone(), options);
+        client.attempt(|| "prepare for speaking to registries".to_owned())
+    }
 }
 
 impl Config {

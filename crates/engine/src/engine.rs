@@ -80,7 +80,13 @@ impl Engine {
         let index = Arc::new(Index::open(&config.data_root).await?);
         let events = Arc::new(Bus::new());
         let shared = Arc::new(Shared {
-            images: Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await?,
+            images: Images::new(
+                Arc::clone(&store),
+                Arc::clone(&index),
+                Arc::clone(&events),
+                config.registries.clone(),
+            )
+            .await?,
             volumes: Volumes::open(
                 &config.data_root,
                 Arc::clone(&store),

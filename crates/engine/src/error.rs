@@ -20,6 +20,12 @@ pub enum Error {
         /// The prefix.
         prefix: String,
     },
+    /// A registry does not have it, or does not give it to this client; the text says what to do.
+    #[error("{0}")]
+    NotInRegistry(String),
+    /// A registry does not know these credentials.
+    #[error("{0}")]
+    Unauthorized(String),
     /// It contradicts what is there: a taken name, a container that runs.
     #[error("{0}")]
     Conflict(String),

@@ -32,7 +32,7 @@ pub mod logs {
     pub use coracle_logfile::{Entry, Selection, Stream, Tail};
 }
 
-pub use coracle_registry::{Error as RegistryError, Hosts as Registries};
+pub use coracle_registry::{Credentials, Error as RegistryError, Hosts as Registries, Proxies, Secret};
 pub use coracle_store::{Change, ChangeKind, Progress};
 
 /// Takes over a descriptor that the parent of this process has left open for it.

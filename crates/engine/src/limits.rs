@@ -24,3 +24,18 @@ pub(crate) const BODY_CHUNK: usize = 64 << 10;
 
 /// Most that is read of a file of procfs or of a cgroup, in bytes.
 pub(crate) const KERNEL_FILE: u64 = 1 << 20;
+
+/// Steps of a pull or push that wait for a client to read them.
+pub(crate) const STEPS: usize = 64;
+
+/// How often is told how far a layer is.
+pub(crate) const TOLD_EVERY: Duration = Duration::from_millis(100);
+
+/// Repositories of the same registry that are asked for a layer before it is uploaded.
+pub(crate) const MOUNT_SOURCES: usize = 3;
+
+/// Bytes read at once of a blob that is uploaded.
+pub(crate) const UPLOAD_CHUNK: usize = 256 << 10;
+
+/// How long content of a pull that failed is kept for the next attempt.
+pub(crate) const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -57,7 +57,7 @@ fn config(dir: &TempDir) -> Config {
         dns_options: Vec::new(),
         log_size: 1 << 20,
         log_files: 2,
-        registries: coracle_registry::Hosts::default(),
+        registries: crate::config::RegistrySettings::default(),
         labels: Vec::new(),
     }
 }

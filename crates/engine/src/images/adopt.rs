@@ -24,7 +24,7 @@ pub struct NewImage {
 }
 
 impl Images {
-    /// Makes an image of what is in the store: after a pull. Names that other images had move. Durable on return.
+    /// Makes an image of what is in the store. Names that other images had move. Durable on return.
     ///
     /// The caller holds on ([`Images::hold`]) since before it stored the first piece.
     ///
@@ -79,7 +79,7 @@ impl Inner {
 
     /// Gives `image` more names and writes it. The caller has begun a change.
     fn put_named(&self, mut image: Known, names: Vec<Reference>) -> Result<Adopted> {
-        if !names.is_empty() {
+        if names.iter().any(|name| name.tag().is_some()) {
             image.last_tagged = Some(OffsetDateTime::now_utc());
         }
         let mut losers: BTreeMap<Digest, Known> = BTreeMap::new();

@@ -1,7 +1,8 @@
 //! Layers and blobs that nothing needs any more.
 //!
 //! What an image needs follows from the catalogue; containers keep the layers of images that are gone. While somebody
-//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it. A collection
+//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it. What a pull
+//! had brought before it failed is leased: the next attempt need not fetch it again. A collection
 //! looks at everything there is, so it looks only if something may be left: the removal of a container asks for one each
 //! time, and seldom leaves any.
 
@@ -91,20 +92,20 @@ impl Inner {
             return Ok(0);
         }
         let collecting = || "collect garbage".to_owned();
+        let leased = self.store.leased(crate::limits::LEASE).attempt(collecting)?;
         let mut freed = 0;
         let mut kept = HashSet::new();
         for diff_id in self.store.layers().attempt(collecting)? {
+            let blob = self.store.layer(&diff_id).attempt(collecting)?.blob.map(|blob| blob.blob.digest);
             let needed = self.read().users_of(&diff_id) > 0;
-            if !needed && !in_use.layer(&diff_id) {
+            if !needed && !in_use.layer(&diff_id) && blob.is_none_or(|blob| !leased.contains(&blob)) {
                 freed += usize::from(self.store.remove_layer(&diff_id).attempt(collecting)?);
                 continue;
             }
             if !needed {
                 self.left.store(true, Ordering::SeqCst);
             }
-            if let Some(blob) = self.store.layer(&diff_id).attempt(collecting)?.blob {
-                kept.insert(blob.blob.digest);
-            }
+            kept.extend(blob);
         }
         for image in self.read().all() {
             kept.insert(image.id);

@@ -17,9 +17,11 @@ mod list;
 mod lookup;
 mod prune;
 mod record;
+mod registries;
 mod remove;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
@@ -30,8 +32,11 @@ pub use history::HistoryStep;
 pub use import::ImportRequest;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
 pub use prune::{ImagesPruned, PruneRequest};
+pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
+pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Step, Teller};
 
+use crate::config::RegistrySettings;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::events::Bus;
 use crate::index::Index;
@@ -79,6 +84,10 @@ struct Inner {
     /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
     changing: Mutex<()>,
     holds: Arc<garbage::Holds>,
+    registries: coracle_registry::Client,
+    downloads: transfer::Downloads,
+    /// Most layers of one push that go at once.
+    uploads: usize,
     /// Whether there may be content that no image needs. At first there may: an earlier engine may have been killed.
     left: AtomicBool,
 }
@@ -88,7 +97,12 @@ impl Images {
     ///
     /// # Errors
     /// When the index cannot be read, or a newer engine wrote it.
-    pub(crate) async fn new(store: Arc<Store>, index: Arc<Index>, events: Arc<Bus>) -> Result<Self> {
+    pub(crate) async fn new(
+        store: Arc<Store>,
+        index: Arc<Index>,
+        events: Arc<Bus>,
+        registries: RegistrySettings,
+    ) -> Result<Self> {
         let rows = Arc::clone(&index);
         let catalogue = blocking(move || rows.images().and_then(Catalogue::read)).await??;
         let catalogue = RwLock::new(catalogue);
@@ -99,6 +113,9 @@ impl Images {
             catalogue,
             changing: Mutex::default(),
             holds: Arc::default(),
+            registries: registries.client()?,
+            downloads: transfer::Downloads::new(registries.downloads),
+            uploads: registries.uploads,
             left: AtomicBool::new(true),
         })))
     }

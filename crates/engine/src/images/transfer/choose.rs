@@ -1,0 +1,102 @@
+//! From a name to the manifest of one platform. What was asked for by digest before is in the store and not asked for
+//! again.
+
+use super::super::{Inner, of_store};
+use super::{of_registry, refused};
+use crate::error::{Result, blocking};
+use coracle_registry::{Pick, Repository};
+use coracle_spec::image::{Document, Index, Manifest, media_type};
+use coracle_spec::{Digest, Platform, Reference};
+use std::sync::Arc;
+
+/// The manifest that a name stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// What the name stands for: a manifest, or an index of them.
+    pub(super) named: Digest,
+    /// The manifest for the platform.
+    pub(super) digest: Digest,
+    pub(super) manifest: Manifest,
+}
+
+/// Who asks, for what.
+pub(super) struct Question<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) repository: &'a Repository,
+    pub(super) reference: &'a Reference,
+    pub(super) platform: &'a Platform,
+}
+
+impl Question<'_> {
+    /// Finds the manifest. A name that is known already is asked for with one request that brings no content.
+    pub(super) async fn choose(&self) -> Result<Chosen> {
+        let (named, document) = match self.reference.digest() {
+            Some(digest) => (digest, self.document(digest).await?),
+            None => self.document_of_tag().await?,
+        };
+        match document {
+            Document::Manifest(manifest) => Ok(Chosen { named, digest: named, manifest: *manifest }),
+            Document::Index(index) => {
+                let digest = self.entry(&index)?;
+                match self.document(digest).await? {
+                    Document::Manifest(manifest) => Ok(Chosen { named, digest, manifest: *manifest }),
+                    Document::Index(_) => Err(refused(self.reference, "its index names another index")),
+                }
+            }
+        }
+    }
+
+    async fn document_of_tag(&self) -> Result<(Digest, Document)> {
+        let tag = self.reference.tag().cloned().unwrap_or_else(coracle_spec::Tag::latest);
+        let pick = Pick::Tag(tag);
+        if self.inner.read().named(self.reference).is_some() {
+            let there = self.repository.describe(&pick).await.map_err(|error| of_registry(error, self.reference))?;
+            return Ok((there.digest, self.document(there.digest).await?));
+        }
+        let manifest = self.repository.manifest(&pick).await.map_err(|error| of_registry(error, self.reference))?;
+        let digest = manifest.descriptor.digest;
+        self.keep(digest, manifest.content).await?;
+        Ok((digest, manifest.document))
+    }
+
+    /// The document with a digest, from the store or else from the registry.
+    async fn document(&self, digest: Digest) -> Result<Document> {
+        let inner = Arc::clone(self.inner);
+        let stored = blocking(move || {
+            let limit = coracle_spec::limits::MANIFEST as u64;
+            inner.store.read_small_blob(&digest, limit).ok()
+        })
+        .await?;
+        if let Some(document) = stored.and_then(|content| Document::parse(&content, None).ok()) {
+            return Ok(document);
+        }
+        let manifest = self.repository.manifest(&Pick::Digest(digest)).await;
+        let manifest = manifest.map_err(|error| of_registry(error, self.reference))?;
+        self.keep(digest, manifest.content).await?;
+        Ok(manifest.document)
+    }
+
+    async fn keep(&self, digest: Digest, content: bytes::Bytes) -> Result<()> {
+        let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
+        blocking(move || inner.store.put_blob_as(digest, &content))
+            .await?
+            .map(drop)
+            .map_err(|error| of_store(error, || format!("store the manifest of {name}")))
+    }
+
+    /// The entry of an index that runs best on the platform; of several that run as well, the first.
+    fn entry(&self, index: &Index) -> Result<Digest> {
+        let candidates = index.manifests.iter().filter(|entry| {
+            matches!(entry.media_type.as_str(), media_type::MANIFEST | media_type::DOCKER_MANIFEST | "")
+        });
+        let ranked = candidates.filter_map(|entry| {
+            let rank = entry.platform.as_ref()?.rank_on(self.platform)?;
+            Some((rank, entry.digest))
+        });
+        let best = ranked.min_by_key(|(rank, _)| *rank);
+        best.map(|(_, digest)| digest).ok_or_else(|| {
+            let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
+            crate::Error::NotInRegistry(format!("{text} of {}", self.reference.familiar()))
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! Layers on their way here: each blob is fetched once, however many pulls wait for it, and goes on as long as one of
+//! them does.
+//!
+//! ```text
+//! Waiting ─► Downloading(bytes) ─► Unpacking ─► Done
+//!    └────────────┴──────────────────┴────────► Failed: who started it hears why, the others try by themselves
+//! ```
+
+use super::super::body::BodyReader;
+use super::super::{Inner, of_store};
+use super::{LayerStep, Teller, of_registry};
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::limits::TOLD_EVERY;
+use coracle_registry::Repository;
+use coracle_spec::image::Descriptor;
+use coracle_spec::{Digest, Reference};
+use coracle_store::{Expected, Layer};
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+/// All layers that are on their way.
+#[derive(Debug)]
+pub(in super::super) struct Downloads {
+    running: Mutex<HashMap<Digest, Weak<Download>>>,
+    /// How many more may come at once.
+    slots: Arc<Semaphore>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Download {
+    state: watch::Receiver<State>,
+    failure: Arc<Mutex<Option<Error>>>,
+    task: AbortHandle,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Waiting,
+    Downloading(u64),
+    Unpacking,
+    Done(Layer),
+    Failed,
+}
+
+/// A blob, and where it is to be had.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) repository: Repository,
+    pub(super) reference: Reference,
+    pub(super) blob: Descriptor,
+}
+
+impl Drop for Download {
+    /// Nobody waits any more. What came is kept for the next attempt.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Downloads {
+    /// At most `at_once` layers come at the same time.
+    pub(in super::super) fn new(at_once: usize) -> Self {
+        Self { running: Mutex::default(), slots: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// Fetches and unpacks a layer, or waits for whoever does so already.
+    pub(super) async fn fetch(&self, inner: &Arc<Inner>, source: &Source, told: &Teller) -> Result<Layer> {
+        let id = source.blob.digest.short();
+        loop {
+            let (download, started) = self.join_or_start(inner, source);
+            if let Some(layer) = follow(&download, &id, source.blob.size, told).await? {
+                return Ok(layer);
+            }
+            if started {
+                let failure = download.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(failure.expect("a failed download says why"));
+            }
+            // Another pull's registry or credentials may be at fault: this one has its own.
+        }
+    }
+
+    fn join_or_start(&self, inner: &Arc<Inner>, source: &Source) -> (Arc<Download>, bool) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = running.get(&source.blob.digest).and_then(Weak::upgrade);
+        if let Some(download) = alive.filter(|download| !matches!(*download.state.borrow(), State::Failed)) {
+            return (download, false);
+        }
+        running.retain(|_, download| download.strong_count() > 0);
+        let download = Arc::new(start(Arc::clone(inner), source.clone(), Arc::clone(&self.slots)));
+        running.insert(source.blob.digest, Arc::downgrade(&download));
+        (download, true)
+    }
+}
+
+/// Tells how a download goes, to its end; `None` when it failed.
+async fn follow(download: &Download, id: &str, total: u64, told: &Teller) -> Result<Option<Layer>> {
+    let mut state = download.state.clone();
+    loop {
+        let now = state.borrow_and_update().clone();
+        match now {
+            State::Waiting => told.layer(id, LayerStep::Waiting).await,
+            State::Downloading(done) => told.layer(id, LayerStep::Downloading { done, total }).await,
+            State::Unpacking => told.layer(id, LayerStep::Downloaded).await,
+            State::Done(layer) => return Ok(Some(layer)),
+            State::Failed => return Ok(None),
+        }
+        state.changed().await.attempt(|| format!("wait for layer {id}"))?;
+    }
+}
+
+fn start(inner: Arc<Inner>, source: Source, slots: Arc<Semaphore>) -> Download {
+    let (sender, state) = watch::channel(State::Waiting);
+    let failure = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&failure);
+    let task = tokio::spawn(async move {
+        let result = match slots.acquire().await.attempt(|| "wait for a download to begin".to_owned()) {
+            Ok(_permit) => fetch_resuming(&inner, &source, &sender).await,
+            Err(error) => Err(error),
+        };
+        let end = match result {
+            Ok(layer) => State::Done(layer),
+            Err(error) => {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                State::Failed
+            }
+        };
+        sender.send_replace(end);
+    });
+    Download { state, failure, task: task.abort_handle() }
+}
+
+/// Fetches a layer; a beginning that was kept from before and turns out to be wrong is fetched again too.
+async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
+    let had = kept(inner, source).await?;
+    match fetch(inner, source, state).await {
+        Err(Error::Invalid(_)) if had > 0 && kept(inner, source).await? == 0 => fetch(inner, source, state).await,
+        result => result,
+    }
+}
+
+/// How many bytes an earlier attempt has left, of no more than there are.
+async fn kept(inner: &Arc<Inner>, source: &Source) -> Result<u64> {
+    let (inner, source) = (Arc::clone(inner), source.clone());
+    blocking(move || {
+        let partial = inner.store.partial(&source.blob.digest).map_err(|error| failed(error, &source))?;
+        Ok(partial.map_or(0, |partial| partial.size).min(source.blob.size))
+    })
+    .await?
+}
+
+async fn fetch(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
+    let offset = kept(inner, source).await?;
+    let stream = source.repository.blob(&source.blob, offset).await;
+    let mut stream = stream.map_err(|error| of_registry(error, &source.reference))?;
+    let (sender, reader) = BodyReader::channel();
+    let importing = {
+        let (inner, source) = (Arc::clone(inner), source.clone());
+        tokio::task::spawn_blocking(move || import(&inner, &source, offset, reader))
+    };
+    let (mut done, mut last) = (offset, Instant::now());
+    state.send_replace(State::Downloading(done));
+    loop {
+        match stream.next().await {
+            Ok(Some(bytes)) => {
+                done += bytes.len() as u64;
+                if sender.send(bytes).await.is_err() {
+                    // The import has failed and says why.
+                    break;
+                }
+                if last.elapsed() >= TOLD_EVERY {
+                    last = Instant::now();
+                    state.send_replace(State::Downloading(done));
+                }
+            }
+            Ok(None) => {
+                state.send_replace(State::Unpacking);
+                sender.finish().await;
+                break;
+            }
+            Err(error) => {
+                let error = of_registry(error, &source.reference);
+                sender.fail(std::io::ErrorKind::UnexpectedEof.into()).await;
+                // It ends for the same reason, after keeping what came.
+                let _ = importing.await;
+                return Err(error);
+            }
+        }
+    }
+    super::joined(importing.await)
+}
+
+/// Makes a layer of what came before and what comes now. Blocks.
+fn import(inner: &Inner, source: &Source, offset: u64, rest: BodyReader) -> Result<Layer> {
+    let _hold = inner.arriving();
+    let expected = Expected { blob: Some(source.blob.digest), diff_id: None };
+    let layer = match inner.store.partial(&source.blob.digest).map_err(|error| failed(error, source))? {
+        Some(partial) if offset > 0 => inner.store.import(partial.content.take(offset).chain(rest), &expected),
+        _ => inner.store.import(rest, &expected),
+    };
+    layer.map_err(|error| failed(error, source))
+}
+
+fn failed(error: coracle_store::Error, source: &Source) -> Error {
+    of_store(error, || format!("unpack layer {} of {}", source.blob.digest.short(), source.reference.familiar()))
+}

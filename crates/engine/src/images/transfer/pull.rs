@@ -1,0 +1,270 @@
+//! `docker pull`: what a registry has becomes an image here.
+//!
+//! Layers come in parallel, each unpacked while it comes. The image is there once all of them are; a pull that fails adds
+//! none, and its finished layers and what came of the others wait for the next attempt.
+
+use super::super::{Images, Inner, NewImage, lookup, of_store, registries};
+use super::choose::{Chosen, Question};
+use super::downloads::Source;
+use super::{LayerStep, Step, Teller, of_registry, refused};
+use crate::error::{Result, blocking};
+use coracle_registry::{Access, Credentials, Repository};
+use coracle_spec::image::{Descriptor, ImageConfig, media_type};
+use coracle_spec::{Digest, Platform, Reference};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// What is to be pulled.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// The name, with a tag or a digest.
+    pub reference: Reference,
+    /// What it is to run on; this machine if absent.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub credentials: Credentials,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The image.
+    pub id: Digest,
+    /// What its name stands for in the registry.
+    pub digest: Digest,
+    /// Whether the name stood for something else here, or for nothing.
+    pub newer: bool,
+}
+
+/// One pull under way.
+struct Pull<'a> {
+    inner: &'a Arc<Inner>,
+    repository: Repository,
+    reference: Reference,
+    told: &'a Teller,
+}
+
+impl Images {
+    /// Pulls an image. Durable on return.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotInRegistry`] for what the registry does not have or does not give to this client, [`crate::Error::Invalid`] for
+    /// what is no image or not what its digest says, [`crate::Error::Failed`] when the registry cannot be reached. No image is
+    /// added then.
+    pub async fn pull(&self, request: PullRequest, told: &Teller) -> Result<Pulled> {
+        let reference = lookup::key(request.reference);
+        let platform = request.platform.unwrap_or_else(Platform::host);
+        let inner = &self.0;
+        // From before the first piece is stored.
+        let _hold = inner.arriving();
+        let repository = inner.registries.repository(&reference, request.credentials, Access::Pull);
+        let question = Question { inner, repository: &repository, reference: &reference, platform: &platform };
+        let chosen = question.choose().await?;
+        let (repository_name, what) = (reference.familiar_name(), said(&reference));
+        told.tell(Step::Pulling { repository: repository_name, what }).await;
+        let pull = Pull { inner, repository, reference, told };
+        pull.check(&chosen)?;
+        let config = pull.config(&chosen).await?;
+        pull.check_config(&chosen, &config)?;
+        pull.layers(&chosen, &config).await?;
+        told.tell(Step::Pulled(chosen.named)).await;
+        let pulled = pull.adopt(chosen).await?;
+        told.tell(Step::Done { reference: pull.reference.familiar(), newer: pulled.newer }).await;
+        Ok(pulled)
+    }
+}
+
+/// The tag or digest of a reference, as it is shown.
+fn said(reference: &Reference) -> String {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_string(),
+        (None, None) => coracle_spec::Tag::latest().to_string(),
+    }
+}
+
+impl Pull<'_> {
+    /// Refuses what is no image, before anything of it is fetched.
+    fn check(&self, chosen: &Chosen) -> Result<()> {
+        let config = chosen.manifest.config.media_type.as_str();
+        if !matches!(config, media_type::CONFIG | media_type::DOCKER_CONFIG) {
+            let text = format!("it is no image: the type of its configuration is {config:?}");
+            return Err(refused(&self.reference, text));
+        }
+        for layer in &chosen.manifest.layers {
+            check_layer(layer).map_err(|reason| refused(&self.reference, reason))?;
+        }
+        Ok(())
+    }
+
+    /// The configuration, from the store or else from the registry, verified.
+    async fn config(&self, chosen: &Chosen) -> Result<ImageConfig> {
+        let descriptor = chosen.manifest.config.clone();
+        let (inner, digest) = (Arc::clone(self.inner), descriptor.digest);
+        let stored = blocking(move || inner.store.config(&digest)).await?;
+        if let Ok(config) = stored {
+            return Ok(config);
+        }
+        if descriptor.size > coracle_spec::limits::CONFIG as u64 {
+            return Err(refused(&self.reference, "its configuration is larger than any"));
+        }
+        let content = registries::small(&self.repository, &descriptor).await.map_err(|error| of_registry(error, &self.reference))?;
+        let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
+        blocking(move || {
+            let storing = || format!("store the configuration of {name}");
+            inner.store.put_blob_as(digest, &content).map_err(|error| of_store(error, storing))?;
+            inner.store.config(&digest).map_err(|error| of_store(error, storing))
+        })
+        .await?
+    }
+
+    fn check_config(&self, chosen: &Chosen, config: &ImageConfig) -> Result<()> {
+        let (layers, diff_ids) = (chosen.manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            let text = format!("its manifest has {layers} layers and its configuration {diff_ids}");
+            return Err(refused(&self.reference, text));
+        }
+        if !matches!(config.platform.os.as_str(), "" | "linux") {
+            let text = format!("its operating system {:?} is not the one of this machine", config.platform.os);
+            return Err(refused(&self.reference, text));
+        }
+        Ok(())
+    }
+
+    /// Brings what is missing.
+    async fn layers(&self, chosen: &Chosen, config: &ImageConfig) -> Result<()> {
+        let mut wanted: Vec<(Descriptor, Digest)> = Vec::new();
+        for (layer, diff_id) in chosen.manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            if self.has(*diff_id).await? {
+                self.told.layer(&layer.digest.short(), LayerStep::Present).await;
+                continue;
+            }
+            self.told.layer(&layer.digest.short(), LayerStep::Wanted).await;
+            wanted.push((layer.clone(), *diff_id));
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.lease(chosen).await?;
+        let mut coming = JoinSet::new();
+        for (blob, diff_id) in wanted {
+            let source =
+                Source { repository: self.repository.clone(), reference: self.reference.clone(), blob };
+            coming.spawn(layer(Arc::clone(self.inner), source, diff_id, self.told.clone()));
+        }
+        // The first failure ends the others, which keep what they have.
+        while let Some(result) = coming.join_next().await {
+            super::joined(result)?;
+        }
+        Ok(())
+    }
+
+    async fn has(&self, diff_id: Digest) -> Result<bool> {
+        if self.inner.read().users_of(&diff_id) > 0 {
+            return Ok(true);
+        }
+        let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
+        let found = blocking(move || inner.store.find_layer(&diff_id)).await?;
+        found.map(|layer| layer.is_some()).map_err(|error| of_store(error, || format!("look for the layers of {name}")))
+    }
+
+    async fn lease(&self, chosen: &Chosen) -> Result<()> {
+        let (inner, name, digest) = (Arc::clone(self.inner), self.reference.familiar(), chosen.digest);
+        let blobs: Vec<Digest> = chosen.manifest.layers.iter().map(|layer| layer.digest).collect();
+        let leased = blocking(move || inner.store.lease(&digest, &blobs)).await?;
+        leased.map_err(|error| of_store(error, || format!("begin to pull {name}")))
+    }
+
+    /// The image and its names, and the end of the lease.
+    async fn adopt(&self, chosen: Chosen) -> Result<Pulled> {
+        let (inner, reference) = (Arc::clone(self.inner), self.reference.clone());
+        blocking(move || {
+            let id = chosen.manifest.config.digest;
+            let by_digest = lookup::key(reference.clone().with_digest(chosen.named));
+            let newer = inner.read().named(&reference).is_none_or(|image| image.id != id);
+            let complete = inner.read().get(&id).is_some_and(|image| {
+                let named = [&reference, &by_digest].iter().all(|name| image.references.contains(*name));
+                named && [chosen.named, chosen.digest].iter().all(|blob| image.manifests.contains(blob))
+            });
+            if !complete {
+                let references = vec![reference.clone(), by_digest];
+                let mut manifests = vec![chosen.named, chosen.digest];
+                manifests.dedup();
+                inner.adopt(NewImage { id, references, parent: None, manifests })?;
+            }
+            let ending = || format!("end the pull of {}", reference.familiar());
+            inner.store.end_lease(&chosen.digest).map_err(|error| of_store(error, ending))?;
+            inner.tell_transfer(&id, "pull", &reference);
+            Ok(Pulled { id, digest: chosen.named, newer })
+        })
+        .await?
+    }
+}
+
+/// Brings one layer, which must be the one that the configuration names.
+async fn layer(inner: Arc<Inner>, source: Source, diff_id: Digest, told: Teller) -> Result<()> {
+    let layer = inner.downloads.fetch(&inner, &source, &told).await?;
+    if layer.diff_id != diff_id {
+        let text = format!(
+            "layer {} is not the one that its configuration names: expected {diff_id}, computed {}",
+            source.blob.digest, layer.diff_id
+        );
+        return Err(refused(&source.reference, text));
+    }
+    told.layer(&source.blob.digest.short(), LayerStep::Complete).await;
+    Ok(())
+}
+
+/// What may be unpacked, by what the manifest says of it. What it really is shows when it comes.
+fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
+    let kind = layer.media_type.as_str();
+    if !layer.urls.is_empty() || kind.contains("nondistributable") || kind.contains(".foreign.") {
+        return Err(format!(
+            "layer {} is a foreign layer, kept elsewhere than in the registry, which is not fetched",
+            layer.digest
+        ));
+    }
+    match kind {
+        media_type::LAYER
+        | media_type::LAYER_GZIP
+        | media_type::LAYER_ZSTD
+        | media_type::DOCKER_LAYER
+        | media_type::DOCKER_LAYER_GZIP => Ok(()),
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(()),
+        other => Err(format!("layer {} has the type {other:?}, which is none that can be unpacked", layer.digest)),
+    }
+}
+
+impl Inner {
+    /// Tells of a pull or a push, as Docker does: about the name.
+    pub(super) fn tell_transfer(&self, id: &Digest, action: &str, reference: &Reference) {
+        let labels = self.read().get(id).map(|image| image.labels.clone());
+        let mut attributes = labels.unwrap_or_default();
+        attributes.insert("name".to_owned(), reference.familiar_name());
+        self.events.tell("image", action, &reference.familiar(), attributes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_are_kept_elsewhere_or_are_none_are_refused() {
+        let of = |kind: &str| Descriptor::new(kind, Digest::of(b"x"), 1);
+        let mut elsewhere = of(media_type::LAYER_GZIP);
+        elsewhere.urls.push("https://elsewhere.test/x".to_owned());
+        for (layer, accepted) in [
+            (of(media_type::LAYER_GZIP), true),
+            (of(media_type::DOCKER_LAYER_GZIP), true),
+            (of(media_type::LAYER_ZSTD), true),
+            (elsewhere, false),
+            (of("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"), false),
+            (of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), false),
+            (of("application/vnd.in-toto+json"), false),
+            (of(""), false),
+        ] {
+            assert_eq!(check_layer(&layer).is_ok(), accepted, "{layer:?}");
+        }
+    }
+}
