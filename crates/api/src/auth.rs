@@ -31,6 +31,29 @@ pub struct AuthConfig {
     pub registrytoken: String,
 }
 
+impl AuthConfig {
+    /// Reads the content of `X-Registry-Auth`. What cannot be read stands for nobody, as in Docker.
+    pub fn from_header(text: &str) -> Self {
+        let decoded = crate::base64::decode(text.trim());
+        decoded.and_then(|json| crate::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    /// The content of `X-Registry-Auth`.
+    pub fn to_header(&self) -> String {
+        crate::base64::encode_for_url(&serde_json::to_vec(self).expect("plain data"))
+    }
+
+    /// The account and its password, wherever they stand.
+    pub fn account(&self) -> Option<(String, String)> {
+        if !self.username.is_empty() {
+            return Some((self.username.clone(), self.password.clone()));
+        }
+        let text = String::from_utf8(crate::base64::decode(&self.auth)?).ok()?;
+        let (name, password) = text.split_once(':')?;
+        Some((name.to_owned(), password.trim_end_matches('\0').to_owned()))
+    }
+}
+
 impl fmt::Debug for AuthConfig {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("AuthConfig")
@@ -54,6 +77,20 @@ pub struct AuthResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_and_nonsense_stands_for_nobody() {
+        let auth = AuthConfig { username: "me".into(), password: "p>?".into(), ..AuthConfig::default() };
+        assert_eq!(AuthConfig::from_header(&auth.to_header()), auth);
+        assert_eq!(AuthConfig::from_header("e30"), AuthConfig::default());
+        assert_eq!(AuthConfig::from_header("%%%"), AuthConfig::default());
+        let joined = AuthConfig { auth: crate::base64::encode(b"me:a:b"), ..AuthConfig::default() };
+        assert_eq!(joined.account(), Some(("me".into(), "a:b".into())));
+        assert_eq!(
+            (auth.account(), AuthConfig::default().account()),
+            (Some(("me".into(), "p>?".into())), None)
+        );
+    }
 
     #[test]
     fn secrets_are_not_printed() {

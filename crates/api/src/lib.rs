@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod base64;
 pub mod container;
 pub mod error;
 pub mod filters;

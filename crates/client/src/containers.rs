@@ -261,7 +261,8 @@ impl Client {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
-        let bytes = text.as_deref().and_then(base64).unwrap_or_default();
+        let decoded = text.and_then(|text| coracle_api::base64::decode(&text));
+        let bytes = decoded.unwrap_or_default();
         let attempt = format!("HEAD {}", container(id, "/archive"));
         coracle_api::from_slice(&bytes).map(Some).map_err(|source| Error::Answer { attempt, source })
     }
@@ -293,47 +294,10 @@ impl Client {
     }
 }
 
-/// Decodes standard base64; `None` when it is none.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).expect("eight bits"));
-        }
-    }
-    Some(bytes)
-}
-
 pub(crate) fn filter_parameter(filters: &Filters) -> Option<String> {
     (!filters.is_empty()).then(|| filters.to_parameter())
 }
 
 pub(crate) fn filters_query(filters: &Filters) -> Query {
     Query::new().with_some("filters", filter_parameter(filters))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_decodes_with_and_without_padding() {
-        for (text, expected) in
-            [("aGk=", Some("hi")), ("aGk", Some("hi")), ("aGkh", Some("hi!")), ("", Some("")), ("a*", None)]
-        {
-            assert_eq!(base64(text).as_deref(), expected.map(str::as_bytes), "{text}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod sources;
 
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
+use coracle_engine::config::{DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings};
 use coracle_engine::network::Subnet;
 use sources::Values;
 use std::collections::BTreeMap;
@@ -131,10 +132,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             dns_options: list("dns-opt"),
             log_size,
             log_files,
-            registries: coracle_engine::Registries::new(
-                &list("registry-mirror"),
-                &list("insecure-registry"),
-            )?,
+            registries: registries(all)?,
             labels: list("label"),
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
@@ -185,6 +183,24 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
 
 fn refused(name: &'static str, value: &str, reason: &str) -> Error {
     Error::Value { name, value: value.to_owned(), reason: reason.to_owned() }
+}
+
+fn registries(all: &Values) -> Result<RegistrySettings, Error> {
+    let last = |name: &str| all.get(name).and_then(|values| values.last()).cloned();
+    let list = |name: &str| all.get(name).cloned().unwrap_or_default();
+    let most = |name, default| number(all, name, default).map(|most| most.try_into().unwrap_or(usize::MAX));
+    let default = RegistrySettings::default();
+    Ok(RegistrySettings {
+        hosts: coracle_engine::Registries::new(&list("registry-mirror"), &list("insecure-registry"))?,
+        proxies: coracle_engine::Proxies {
+            http: last("http-proxy"),
+            https: last("https-proxy"),
+            no_proxy: last("no-proxy"),
+        },
+        downloads: most("max-concurrent-downloads", DEFAULT_DOWNLOADS)?,
+        uploads: most("max-concurrent-uploads", DEFAULT_UPLOADS)?,
+        ..default
+    })
 }
 
 fn switch(all: &Values, name: &'static str) -> Result<bool, Error> {
@@ -267,6 +283,7 @@ mod tests {
             let value = match option.name {
                 "bip" => "10.1.2.1/24",
                 "mtu" => "1400",
+                "max-concurrent-downloads" | "max-concurrent-uploads" => "2",
                 "dns" => "10.0.0.1",
                 "log-level" => "warn",
                 "log-driver" => "json-file",

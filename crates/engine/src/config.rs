@@ -13,9 +13,9 @@ pub const DEFAULT_EXEC_ROOT: &str = "/run/coracle";
 /// Where Docker and its users keep the certificates of registries.
 pub const DEFAULT_CERTIFICATES: &str = "/etc/docker/certs.d";
 /// Layers that are fetched at once unless the configuration says otherwise: Docker's number.
-pub const DEFAULT_DOWNLOADS: usize = 3;
+pub const DEFAULT_DOWNLOADS: u32 = 3;
 /// Layers that are sent at once unless the configuration says otherwise: Docker's number.
-pub const DEFAULT_UPLOADS: usize = 5;
+pub const DEFAULT_UPLOADS: u32 = 5;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ impl Default for RegistrySettings {
             hosts: coracle_registry::Hosts::default(),
             certificates: DEFAULT_CERTIFICATES.into(),
             proxies: coracle_registry::Proxies::default(),
-            downloads: DEFAULT_DOWNLOADS,
-            uploads: DEFAULT_UPLOADS,
+            downloads: DEFAULT_DOWNLOADS as usize,
+            uploads: DEFAULT_UPLOADS as usize,
         }
     }
 }

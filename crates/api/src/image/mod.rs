@@ -2,6 +2,8 @@
 
 mod inspect;
 mod list;
+mod registry;
 
 pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
+pub use registry::{DistributionInspect, PushResult, SearchResult};

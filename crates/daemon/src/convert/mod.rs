@@ -8,6 +8,7 @@ mod mounts;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod time;
+pub(crate) mod transfer;
 
 #[cfg(test)]
 mod fields;

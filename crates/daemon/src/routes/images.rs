@@ -1,6 +1,7 @@
 //! `/images/…` and `/commit`
 
 use super::containers::{filters, label_choice, until};
+use super::registries;
 use super::streams::received;
 use crate::answer::{self, Answer};
 use crate::convert::{image, settings};
@@ -28,7 +29,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
             let names: Vec<String> = call.query.all("names").map(str::to_owned).collect();
             save(&call, &names)
         }
-        (&Method::GET, ["search"]) => Err(super::later("searching registries")),
+        (&Method::GET, ["search"]) => registries::search(&call).await,
         (&Method::POST, ["create"]) => create(call).await,
         (&Method::POST, ["load"]) => load(call).await,
         (&Method::POST, ["prune"]) => prune(&call).await,
@@ -42,7 +43,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         }
         (&Method::GET, [name @ .., "get"]) => save(&call, &[name.join("/")]),
         (&Method::POST, [name @ .., "tag"]) => tag(&call, &name.join("/")).await,
-        (&Method::POST, [_, .., "push"]) => Err(super::later("pushing to registries")),
+        (&Method::POST, [name @ .., "push"]) => registries::push(&call, &name.join("/")).await,
         (&Method::DELETE, [_, ..]) => remove(&call, &rest.join("/")).await,
         _ => Err(super::not_found()),
     }
@@ -82,7 +83,7 @@ fn list(call: &Call) -> Answer {
 }
 
 /// A name with a tag that stands apart, as several endpoints have it; nothing for an image without a name.
-fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>, Failure> {
+pub(super) fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>, Failure> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     let invalid = |_| Failure::invalid("invalid reference format");
     let reference: Reference = name.parse().map_err(invalid)?;
@@ -145,13 +146,10 @@ fn reader(request: Request<Incoming>) -> BodyReader {
     reader
 }
 
-/// Import, and the pull that comes later.
+/// Import or pull.
 async fn create(call: Call) -> Answer {
     if let Some(image) = call.query.get("fromImage") {
-        let text = format!(
-            "pulling {image} is not supported yet by this engine: bring the image with 'docker load' or 'docker import'"
-        );
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text));
+        return registries::pull(&call, image).await;
     }
     let source = call.query.get("fromSrc").unwrap_or_default();
     if source != "-" {
@@ -177,7 +175,7 @@ async fn create(call: Call) -> Answer {
     ))
 }
 
-fn json_line(message: &ProgressMessage) -> Bytes {
+pub(super) fn json_line(message: &ProgressMessage) -> Bytes {
     let mut line = serde_json::to_vec(message).unwrap_or_default();
     line.extend(b"\r\n");
     line.into()

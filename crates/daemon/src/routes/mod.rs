@@ -5,6 +5,7 @@ mod containers;
 mod exec;
 mod images;
 pub(crate) mod networks;
+mod registries;
 mod stats;
 mod streams;
 mod system;
@@ -26,7 +27,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["info"]) => system::info(&call),
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
-        ("POST", ["auth"]) => Err(later("signing in to registries")),
+        ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["build" | "session" | "grpc"]) => {
             crate::input::discard(call.request);
             Err(later("building images"))
@@ -34,7 +35,9 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,
         ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),
-        ("GET", ["distribution", ..]) => Err(later("asking registries")),
+        ("GET", ["distribution", name @ .., "json"]) => {
+            registries::distribution(&call, &name.join("/")).await
+        }
         (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(no_swarm()),
         (_, ["containers", rest @ ..]) => containers::route(call, rest).await,
         (_, ["exec", rest @ ..]) => exec::route(call, rest).await,

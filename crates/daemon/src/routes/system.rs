@@ -10,6 +10,7 @@ use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::PoisonError;
 use tokio::runtime::Handle;
@@ -125,17 +126,13 @@ pub(super) fn info(call: &Call) -> Answer {
         index_server_address: "https://index.docker.io/v1/".to_owned(),
         registry_config: Some(api::RegistryConfig {
             insecure_registry_cidrs: vec!["127.0.0.0/8".to_owned()],
-            index_configs: config
-                .registries
-                .insecure()
-                .iter()
-                .map(|name| {
-                    (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() })
-                })
-                .collect(),
-            mirrors: Some(config.registries.mirrors().to_vec()),
+            index_configs: index_configs(&config.registries.hosts),
+            mirrors: Some(config.registries.hosts.mirrors().to_vec()),
             ..api::RegistryConfig::default()
         }),
+        http_proxy: without_secrets(config.registries.proxies.http.as_deref()),
+        https_proxy: without_secrets(config.registries.proxies.https.as_deref()),
+        no_proxy: config.registries.proxies.no_proxy.clone().unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
         mem_total: memory.unwrap_or(0).saturating_mul(1024),
         docker_root_dir: config.data_root.display().to_string(),
@@ -159,4 +156,45 @@ pub(super) fn info(call: &Call) -> Answer {
 /// There is no build cache yet, so there is nothing to remove.
 pub(super) fn prune_build_cache() -> Answer {
     answer::ok(&api::BuildPruneResponse { caches_deleted: Some(Vec::new()), space_reclaimed: 0 })
+}
+
+/// The registries that are known by name: the default one, and those without trusted TLS.
+fn index_configs(hosts: &coracle_engine::Registries) -> BTreeMap<String, api::IndexInfo> {
+    let default = api::IndexInfo {
+        name: "docker.io".to_owned(),
+        mirrors: hosts.mirrors().to_vec(),
+        secure: true,
+        official: true,
+    };
+    let insecure = hosts
+        .insecure()
+        .iter()
+        .map(|name| (name.clone(), api::IndexInfo { name: name.clone(), ..api::IndexInfo::default() }));
+    insecure.chain([(default.name.clone(), default)]).collect()
+}
+
+/// A proxy's address; an account in it is not shown.
+fn without_secrets(proxy: Option<&str>) -> String {
+    let Some(address) = proxy else { return String::new() };
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let Some((_, host)) = rest.rsplit_once('@') else { return address.to_owned() };
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}xxxxx:xxxxx@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn a_proxys_account_is_not_shown() {
+        for (address, shown) in [
+            (None, ""),
+            (Some("http://proxy.test:3128"), "http://proxy.test:3128"),
+            (Some("http://me:p@ss@proxy.test:3128"), "http://xxxxx:xxxxx@proxy.test:3128"),
+            (Some("me:secret@proxy.test"), "xxxxx:xxxxx@proxy.test"),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+        }
+    }
 }

@@ -66,7 +66,9 @@ impl Images {
         let failed = |error| of_registry(error, &reference);
         let manifest = repository.manifest(&pick).await.map_err(failed)?;
         let platforms = match &manifest.document {
-            Document::Index(index) => index.manifests.iter().filter_map(|entry| entry.platform.clone()).collect(),
+            Document::Index(index) => {
+                index.manifests.iter().filter_map(|entry| entry.platform.clone()).collect()
+            }
             Document::Manifest(image) => {
                 let content = small(&repository, &image.config).await.map_err(failed)?;
                 verify(&reference, &image.config, &content)?;

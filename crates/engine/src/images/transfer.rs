@@ -124,7 +124,12 @@ pub(super) fn of_registry(error: RegistryError, reference: &Reference) -> Error 
             reference.familiar_name()
         ),
         RegistryError::Schema1 { .. } => return Error::Invalid(coracle_spec::full_text(&error)),
-        _ => return Error::Failed { action: format!("ask a registry for {}", reference.familiar()), source: error.into() },
+        _ => {
+            return Error::Failed {
+                action: format!("ask a registry for {}", reference.familiar()),
+                source: error.into(),
+            };
+        }
     };
     Error::NotInRegistry(format!("{action}: {}", coracle_spec::full_text(&error)))
 }

@@ -50,10 +50,12 @@ impl Question<'_> {
         let tag = self.reference.tag().cloned().unwrap_or_else(coracle_spec::Tag::latest);
         let pick = Pick::Tag(tag);
         if self.inner.read().named(self.reference).is_some() {
-            let there = self.repository.describe(&pick).await.map_err(|error| of_registry(error, self.reference))?;
+            let there =
+                self.repository.describe(&pick).await.map_err(|error| of_registry(error, self.reference))?;
             return Ok((there.digest, self.document(there.digest).await?));
         }
-        let manifest = self.repository.manifest(&pick).await.map_err(|error| of_registry(error, self.reference))?;
+        let manifest =
+            self.repository.manifest(&pick).await.map_err(|error| of_registry(error, self.reference))?;
         let digest = manifest.descriptor.digest;
         self.keep(digest, manifest.content).await?;
         Ok((digest, manifest.document))

@@ -138,7 +138,9 @@ fn start(inner: Arc<Inner>, source: Source, slots: Arc<Semaphore>) -> Download {
 async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
     let had = kept(inner, source).await?;
     match fetch(inner, source, state).await {
-        Err(Error::Invalid(_)) if had > 0 && kept(inner, source).await? == 0 => fetch(inner, source, state).await,
+        Err(Error::Invalid(_)) if had > 0 && kept(inner, source).await? == 0 => {
+            fetch(inner, source, state).await
+        }
         result => result,
     }
 }
@@ -199,12 +201,16 @@ fn import(inner: &Inner, source: &Source, offset: u64, rest: BodyReader) -> Resu
     let _hold = inner.arriving();
     let expected = Expected { blob: Some(source.blob.digest), diff_id: None };
     let layer = match inner.store.partial(&source.blob.digest).map_err(|error| failed(error, source))? {
-        Some(partial) if offset > 0 => inner.store.import(partial.content.take(offset).chain(rest), &expected),
+        Some(partial) if offset > 0 => {
+            inner.store.import(partial.content.take(offset).chain(rest), &expected)
+        }
         _ => inner.store.import(rest, &expected),
     };
     layer.map_err(|error| failed(error, source))
 }
 
 fn failed(error: coracle_store::Error, source: &Source) -> Error {
-    of_store(error, || format!("unpack layer {} of {}", source.blob.digest.short(), source.reference.familiar()))
+    of_store(error, || {
+        format!("unpack layer {} of {}", source.blob.digest.short(), source.reference.familiar())
+    })
 }

@@ -58,7 +58,8 @@ impl Images {
         // From before the first piece is stored.
         let _hold = inner.arriving();
         let repository = inner.registries.repository(&reference, request.credentials, Access::Pull);
-        let question = Question { inner, repository: &repository, reference: &reference, platform: &platform };
+        let question =
+            Question { inner, repository: &repository, reference: &reference, platform: &platform };
         let chosen = question.choose().await?;
         let (repository_name, what) = (reference.familiar_name(), said(&reference));
         told.tell(Step::Pulling { repository: repository_name, what }).await;
@@ -108,7 +109,9 @@ impl Pull<'_> {
         if descriptor.size > coracle_spec::limits::CONFIG as u64 {
             return Err(refused(&self.reference, "its configuration is larger than any"));
         }
-        let content = registries::small(&self.repository, &descriptor).await.map_err(|error| of_registry(error, &self.reference))?;
+        let content = registries::small(&self.repository, &descriptor)
+            .await
+            .map_err(|error| of_registry(error, &self.reference))?;
         let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
         blocking(move || {
             let storing = || format!("store the configuration of {name}");
@@ -125,7 +128,8 @@ impl Pull<'_> {
             return Err(refused(&self.reference, text));
         }
         if !matches!(config.platform.os.as_str(), "" | "linux") {
-            let text = format!("its operating system {:?} is not the one of this machine", config.platform.os);
+            let text =
+                format!("its operating system {:?} is not the one of this machine", config.platform.os);
             return Err(refused(&self.reference, text));
         }
         Ok(())
@@ -165,7 +169,9 @@ impl Pull<'_> {
         }
         let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
         let found = blocking(move || inner.store.find_layer(&diff_id)).await?;
-        found.map(|layer| layer.is_some()).map_err(|error| of_store(error, || format!("look for the layers of {name}")))
+        found
+            .map(|layer| layer.is_some())
+            .map_err(|error| of_store(error, || format!("look for the layers of {name}")))
     }
 
     async fn lease(&self, chosen: &Chosen) -> Result<()> {
@@ -231,7 +237,9 @@ fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
         | media_type::DOCKER_LAYER
         | media_type::DOCKER_LAYER_GZIP => Ok(()),
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(()),
-        other => Err(format!("layer {} has the type {other:?}, which is none that can be unpacked", layer.digest)),
+        other => {
+            Err(format!("layer {} has the type {other:?}, which is none that can be unpacked", layer.digest))
+        }
     }
 }
 

@@ -114,7 +114,8 @@ impl Inner {
     /// Names of other repositories of the same registry that may have a layer.
     fn mount_sources(&self, reference: &Reference, diff_id: &Digest) -> Vec<Reference> {
         let catalogue = self.read();
-        let having = catalogue.all().filter(|image| image.layers.iter().any(|layer| layer.diff_id == *diff_id));
+        let having =
+            catalogue.all().filter(|image| image.layers.iter().any(|layer| layer.diff_id == *diff_id));
         let mut names: Vec<Reference> = having
             .flat_map(|image| &image.references)
             .filter(|name| name.domain() == reference.domain() && name.path() != reference.path())
@@ -162,7 +163,8 @@ impl Inner {
         reference: &Reference,
     ) -> Result<Option<(Manifest, Vec<u8>)>> {
         let mut candidates = known.manifests.clone();
-        let here = |digest: &Digest| known.references.contains(&lookup::key(reference.clone().with_digest(*digest)));
+        let here =
+            |digest: &Digest| known.references.contains(&lookup::key(reference.clone().with_digest(*digest)));
         candidates.sort_by_key(|digest| !here(digest));
         for digest in candidates {
             let limit = coracle_spec::limits::MANIFEST as u64;
@@ -247,11 +249,7 @@ impl Push {
         self.repository.has_blob(digest).await.map_err(|error| of_registry(error, &self.reference))
     }
 
-    async fn upload(
-        &self,
-        blob: &Descriptor,
-        progress: impl Fn(u64) + Send + Sync + 'static,
-    ) -> Result<()> {
+    async fn upload(&self, blob: &Descriptor, progress: impl Fn(u64) + Send + Sync + 'static) -> Result<()> {
         let progress: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(progress);
         let (inner, digest) = (Arc::clone(&self.inner), blob.digest);
         let open = move || open(Arc::clone(&inner), digest, Arc::clone(&progress));
@@ -285,8 +283,9 @@ impl Inner {
         self.store.put_blob_as(pushed.digest, &content).map_err(|error| of_store(error, storing))?;
         let by_digest = lookup::key(reference.clone().with_digest(pushed.digest));
         let known = self.read().get(&id).cloned();
-        let complete = known
-            .is_some_and(|image| image.references.contains(&by_digest) && image.manifests.contains(&pushed.digest));
+        let complete = known.is_some_and(|image| {
+            image.references.contains(&by_digest) && image.manifests.contains(&pushed.digest)
+        });
         if !complete {
             let manifests = vec![pushed.digest];
             self.adopt(NewImage { id, references: vec![by_digest], parent: None, manifests })?;

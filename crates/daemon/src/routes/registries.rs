@@ -1,0 +1,209 @@
+//! Pull and push, `/auth`, `/distribution/…` and `/images/search`.
+
+use super::images::{json_line, reference};
+use crate::answer::{self, Answer};
+use crate::convert::transfer;
+use crate::error::Failure;
+use crate::input;
+use crate::server::{Call, Context};
+use bytes::Bytes;
+use coracle_api::ProgressMessage;
+use coracle_api::auth::{AuthConfig, AuthResponse};
+use coracle_api::image as api;
+use coracle_engine::Result;
+use coracle_engine::images::{PullRequest, PushRequest, SearchRequest, Step, Teller};
+use coracle_spec::{Platform, Reference};
+use hyper::Response;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The registry that is meant where none is named.
+const DEFAULT_REGISTRY: &str = "docker.io";
+/// Rows of a search, unless the client wants fewer or more; Docker's numbers.
+const SEARCH_ROWS: u32 = 25;
+const MOST_SEARCH_ROWS: u32 = 100;
+
+/// `POST /images/create?fromImage=…`
+pub(super) async fn pull(call: &Call, name: &str) -> Answer {
+    let tag = call.query.get("tag").filter(|tag| !tag.is_empty());
+    let reference = wanted(name, tag)?;
+    let platform = call.query.get("platform").filter(|text| !text.is_empty());
+    let platform = platform.map(str::parse::<Platform>).transpose();
+    let request = PullRequest {
+        reference,
+        platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
+        credentials: transfer::credentials(call.request.headers()),
+    };
+    let context = Arc::clone(&call.context);
+    streamed(&call.context, move |told| async move {
+        let result = context.engine.images().pull(request, &told).await.map(drop);
+        // Also of a pull that failed, something may be left to delete.
+        context.engine.tidy_soon();
+        result
+    })
+    .await
+}
+
+/// What a pull names: `tag` may also be a digest.
+fn wanted(name: &str, tag: Option<&str>) -> std::result::Result<Reference, Failure> {
+    if let Some(digest) = tag.filter(|tag| tag.contains(':')) {
+        return reference(Some(&format!("{name}@{digest}")), None)?.ok_or_else(no_name);
+    }
+    reference(Some(name), tag)?.ok_or_else(no_name)
+}
+
+fn no_name() -> Failure {
+    Failure::invalid("invalid reference format: no name was given")
+}
+
+/// `POST /images/{name}/push`
+pub(super) async fn push(call: &Call, name: &str) -> Answer {
+    let invalid = |_| Failure::invalid("invalid reference format");
+    let mut reference: Reference = name.parse().map_err(invalid)?;
+    if let Some(tag) = call.query.get("tag").filter(|tag| !tag.is_empty()) {
+        reference = reference.with_tag(tag.parse().map_err(invalid)?);
+    }
+    let credentials = transfer::credentials(call.request.headers());
+    let context = Arc::clone(&call.context);
+    streamed(&call.context, move |told| async move {
+        let result = context.engine.images().push(PushRequest { reference, credentials }, &told).await;
+        context.engine.tidy_soon();
+        result.map(drop)
+    })
+    .await
+}
+
+/// Runs a transfer and streams what it tells. What fails before it has told anything is an answer of its own. A client
+/// that goes ends the transfer.
+async fn streamed<F>(context: &Arc<Context>, transfer: impl FnOnce(Teller) -> F) -> Answer
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let (told, mut steps) = Teller::channel();
+    let mut running = Running { task: tokio::spawn(transfer(told)), _context: Arc::clone(context) };
+    let Some(first) = steps.recv().await else {
+        running.end().await?;
+        return Ok(stream(running, steps, VecDeque::new()));
+    };
+    let lines = transfer::lines(first).into();
+    Ok(stream(running, steps, lines))
+}
+
+/// A transfer that ends with whoever waits for it.
+struct Running {
+    task: JoinHandle<Result<()>>,
+    _context: Arc<Context>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Running {
+    async fn end(&mut self) -> std::result::Result<(), Failure> {
+        match (&mut self.task).await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(Failure::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        }
+    }
+}
+
+fn stream(
+    running: Running,
+    steps: mpsc::Receiver<Step>,
+    lines: VecDeque<ProgressMessage>,
+) -> Response<answer::Body> {
+    let parts = futures_util::stream::unfold(
+        (Some(running), steps, lines),
+        |(running, mut steps, mut lines)| async {
+            let mut running = running;
+            loop {
+                if let Some(line) = lines.pop_front() {
+                    return Some((Ok::<Bytes, io::Error>(json_line(&line)), (running, steps, lines)));
+                }
+                match steps.recv().await {
+                    Some(step) => lines = transfer::lines(step).into(),
+                    None => match running.take()?.end().await {
+                        Ok(()) => return None,
+                        Err(failure) => lines.push_back(ProgressMessage::failure(failure.message)),
+                    },
+                }
+            }
+        },
+    );
+    answer::stream("application/json", parts)
+}
+
+/// `POST /auth`
+pub(super) async fn login(call: Call) -> Answer {
+    let auth: AuthConfig = input::document(call.request).await?;
+    let registry = match auth.serveraddress.as_str() {
+        "" => DEFAULT_REGISTRY,
+        address => address,
+    };
+    let login = call.context.engine.images().login(registry, transfer::of_auth(&auth)).await?;
+    answer::ok(&AuthResponse {
+        status: login.status,
+        identity_token: login.identity_token.map(|token| token.expose().to_owned()).unwrap_or_default(),
+    })
+}
+
+/// `GET /distribution/{name}/json`
+pub(super) async fn distribution(call: &Call, name: &str) -> Answer {
+    let reference = reference(Some(name), None)?.ok_or_else(no_name)?;
+    let credentials = transfer::credentials(call.request.headers());
+    let found = call.engine().images().distribution(reference, credentials).await?;
+    answer::ok(&api::DistributionInspect {
+        descriptor: serde_json::to_value(&found.descriptor).unwrap_or_default(),
+        platforms: found
+            .platforms
+            .iter()
+            .map(|platform| serde_json::to_value(platform).unwrap_or_default())
+            .collect(),
+    })
+}
+
+/// `GET /images/search`
+pub(super) async fn search(call: &Call) -> Answer {
+    let limit = match call.query.get("limit").filter(|text| !text.is_empty() && *text != "0") {
+        None => SEARCH_ROWS,
+        Some(text) => {
+            let parsed = text.parse().ok().filter(|limit| *limit <= MOST_SEARCH_ROWS);
+            parsed.ok_or_else(|| {
+                Failure::invalid(format!("invalid limit {text}: it is none from 1 to {MOST_SEARCH_ROWS}"))
+            })?
+        }
+    };
+    let filters = super::containers::filters(call)?;
+    if let Some(unknown) = filters.unknown(&["is-official", "is-automated", "stars"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    let flag = |name: &str| filters.values(name).next().map(|text| matches!(text, "1" | "true"));
+    let (official, automated) = (flag("is-official"), flag("is-automated"));
+    let stars = filters.values("stars").filter_map(|text| text.parse::<u64>().ok()).max().unwrap_or(0);
+    let request = SearchRequest {
+        term: call.query.get("term").unwrap_or_default().to_owned(),
+        limit,
+        credentials: transfer::credentials(call.request.headers()),
+    };
+    let found = call.engine().images().search(request).await?;
+    let wanted = found.into_iter().filter(|row| {
+        row.star_count >= stars
+            && official.is_none_or(|wanted| row.is_official == wanted)
+            && automated.is_none_or(|wanted| row.is_automated == wanted)
+    });
+    let rows = wanted.map(|row| api::SearchResult {
+        star_count: i64::try_from(row.star_count).unwrap_or(i64::MAX),
+        is_official: row.is_official,
+        name: row.name,
+        is_automated: row.is_automated,
+        description: row.description,
+    });
+    answer::ok(&rows.collect::<Vec<_>>())
+}
