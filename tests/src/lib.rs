@@ -16,6 +16,7 @@ pub mod image;
 pub mod leftovers;
 pub mod net;
 pub mod output;
+pub mod registry;
 
 pub use engine::Engine;
 pub use output::Output;
