@@ -277,6 +277,13 @@ fn a_pull_that_broke_goes_on_where_it_was_even_after_the_engine_was_killed() {
     std::thread::scope(|scope| {
         let pulling = scope.spawn(|| engine.request("POST", &pull, None));
         coracle_tests::engine::wait_until("the wire is broken", || wire.is_broken());
+        // What the engine had not read yet is lost with it.
+        let blobs = engine.directory().join("data/tmp");
+        let written = || {
+            let files = std::fs::read_dir(&blobs).into_iter().flatten().flatten();
+            files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).max().unwrap_or(0)
+        };
+        coracle_tests::engine::wait_until("the engine has what came", || written() > SIZE as u64 * 98 / 100);
         let pid = rustix::process::Pid::from_raw(i32::try_from(engine.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         // It broke off, whatever it has heard.

@@ -37,9 +37,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::NotInRegistry(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Missing(_) => StatusCode::NOT_FOUND,
             Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -73,7 +71,7 @@ mod tests {
         for (error, status) in [
             (Error::no_container("x"), 404),
             (Error::Ambiguous { prefix: "a".into() }, 404),
-            (Error::NotInRegistry("manifest unknown".into()), 404),
+            (Error::Missing("manifest unknown".into()), 404),
             (Error::Unauthorized("wrong password".into()), 401),
             (Error::Conflict("taken".into()), 409),
             (Error::Invalid("no".into()), 400),

@@ -20,9 +20,9 @@ pub enum Error {
         /// The prefix.
         prefix: String,
     },
-    /// A registry does not have it, or does not give it to this client; the text says what to do.
+    /// Something is missing, mostly in a registry that does not have it or does not give it; the text says what to do.
     #[error("{0}")]
-    NotInRegistry(String),
+    Missing(String),
     /// A registry does not know these credentials.
     #[error("{0}")]
     Unauthorized(String),

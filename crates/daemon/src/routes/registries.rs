@@ -30,7 +30,7 @@ const MOST_SEARCH_ROWS: u32 = 100;
 /// `POST /images/create?fromImage=…`
 pub(super) async fn pull(call: &Call, name: &str) -> Answer {
     let tag = call.query.get("tag").filter(|tag| !tag.is_empty());
-    let reference = wanted(name, tag)?;
+    let (reference, which) = wanted(name, tag)?;
     let platform = call.query.get("platform").filter(|text| !text.is_empty());
     let platform = platform.map(str::parse::<Platform>).transpose();
     let request = PullRequest {
@@ -40,7 +40,11 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
     };
     let context = Arc::clone(&call.context);
     streamed(&call.context, move |told| async move {
-        let result = context.engine.images().pull(request, &told).await.map(drop);
+        let images = context.engine.images();
+        let result = match which {
+            Which::One => images.pull(request, &told).await.map(drop),
+            Which::EveryTag => images.pull_all(request, &told).await,
+        };
         // Also of a pull that failed, something may be left to delete.
         context.engine.tidy_soon();
         result
@@ -48,12 +52,25 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
     .await
 }
 
-/// What a pull names: `tag` may also be a digest.
-fn wanted(name: &str, tag: Option<&str>) -> std::result::Result<Reference, Failure> {
-    if let Some(digest) = tag.filter(|tag| tag.contains(':')) {
-        return reference(Some(&format!("{name}@{digest}")), None)?.ok_or_else(no_name);
+/// How much a pull wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    One,
+    EveryTag,
+}
+
+/// What a pull names. `tag` may also be a digest; without it and without a tag in the name, all tags are meant.
+fn wanted(name: &str, tag: Option<&str>) -> std::result::Result<(Reference, Which), Failure> {
+    let invalid = |_| Failure::invalid("invalid reference format");
+    let reference: Reference = name.parse().map_err(invalid)?;
+    match tag {
+        Some(digest) if digest.contains(':') => {
+            Ok((reference.with_digest(digest.parse().map_err(invalid)?), Which::One))
+        }
+        Some(tag) => Ok((reference.with_tag(tag.parse().map_err(invalid)?), Which::One)),
+        None if reference.tag().is_none() && reference.digest().is_none() => Ok((reference, Which::EveryTag)),
+        None => Ok((reference, Which::One)),
     }
-    reference(Some(name), tag)?.ok_or_else(no_name)
 }
 
 fn no_name() -> Failure {
@@ -206,4 +223,31 @@ pub(super) async fn search(call: &Call) -> Answer {
         description: row.description,
     });
     answer::ok(&rows.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_names_a_tag_a_digest_or_all_tags() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let by_digest = format!("docker.io/library/app@{digest}");
+        for (name, tag, expected) in [
+            ("app", Some("v1"), ("docker.io/library/app:v1", Which::One)),
+            ("app:v1", None, ("docker.io/library/app:v1", Which::One)),
+            ("app", None, ("docker.io/library/app", Which::EveryTag)),
+            ("app", Some(digest.as_str()), (by_digest.as_str(), Which::One)),
+            ("app@sha256:aaaa", None, ("", Which::One)),
+            ("APP", None, ("", Which::One)),
+            ("app", Some("a b"), ("", Which::One)),
+        ] {
+            match wanted(name, tag) {
+                Ok((reference, which)) => assert_eq!((reference.canonical().as_str(), which), expected),
+                Err(failure) => {
+                    assert_eq!((expected.0, failure.status.as_u16()), ("", 400), "{name} {tag:?}")
+                }
+            }
+        }
+    }
 }

@@ -55,7 +55,7 @@ impl Images {
     /// Asks a registry what a name stands for, without fetching it.
     ///
     /// # Errors
-    /// [`Error::NotInRegistry`], and as [`Images::pull`].
+    /// [`Error::Missing`], and as [`Images::pull`].
     pub async fn distribution(&self, reference: Reference, credentials: Credentials) -> Result<Distribution> {
         let reference = lookup::key(reference);
         let repository = self.0.registries.repository(&reference, credentials, Access::Pull);

@@ -131,7 +131,7 @@ pub(super) fn of_registry(error: RegistryError, reference: &Reference) -> Error 
             };
         }
     };
-    Error::NotInRegistry(format!("{action}: {}", coracle_spec::full_text(&error)))
+    Error::Missing(format!("{action}: {}", coracle_spec::full_text(&error)))
 }
 
 /// A failure of what a registry gave, which is the registry's.

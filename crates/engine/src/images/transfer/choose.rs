@@ -98,7 +98,7 @@ impl Question<'_> {
         let best = ranked.min_by_key(|(rank, _)| *rank);
         best.map(|(_, digest)| digest).ok_or_else(|| {
             let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
-            crate::Error::NotInRegistry(format!("{text} of {}", self.reference.familiar()))
+            crate::Error::Missing(format!("{text} of {}", self.reference.familiar()))
         })
     }
 }

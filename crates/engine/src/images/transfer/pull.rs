@@ -48,7 +48,7 @@ impl Images {
     /// Pulls an image. Durable on return.
     ///
     /// # Errors
-    /// [`crate::Error::NotInRegistry`] for what the registry does not have or does not give to this client, [`crate::Error::Invalid`] for
+    /// [`crate::Error::Missing`] for what the registry does not have or does not give to this client, [`crate::Error::Invalid`] for
     /// what is no image or not what its digest says, [`crate::Error::Failed`] when the registry cannot be reached. No image is
     /// added then.
     pub async fn pull(&self, request: PullRequest, told: &Teller) -> Result<Pulled> {
@@ -72,6 +72,23 @@ impl Images {
         let pulled = pull.adopt(chosen).await?;
         told.tell(Step::Done { reference: pull.reference.familiar(), newer: pulled.newer }).await;
         Ok(pulled)
+    }
+}
+
+impl Images {
+    /// Pulls an image of every tag that a repository has.
+    ///
+    /// # Errors
+    /// As [`Images::pull`]; images that came before stay.
+    pub async fn pull_all(&self, request: PullRequest, told: &Teller) -> Result<()> {
+        let PullRequest { reference, credentials, .. } = &request;
+        let repository = self.0.registries.repository(reference, credentials.clone(), Access::Pull);
+        let tags = repository.tags().await.map_err(|error| of_registry(error, reference))?;
+        for tag in tags {
+            let reference = reference.clone().with_tag(tag);
+            self.pull(PullRequest { reference, ..request.clone() }, told).await?;
+        }
+        Ok(())
     }
 }
 

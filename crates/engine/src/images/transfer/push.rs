@@ -60,12 +60,20 @@ struct Plan {
     diff_ids: Vec<Digest>,
 }
 
+/// Whether the registry has the layers of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layers {
+    /// It has.
+    There,
+    /// It lacks one that is not here in the form that the manifest names: it was here unpacked when the image came.
+    NowhereToBeHad,
+}
+
 impl Images {
     /// Pushes an image under one name, or all images of a repository.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where no image here has the name, [`Error::NotInRegistry`] when the registry does not let this
-    /// client, [`Error::Failed`] when it cannot be reached. Content that is there stays there; no tag changes then.
+    /// [`Error::Missing`] where no image here has the name or the registry does not let this client, [`Error::Failed`] when it cannot be reached. Content that is there stays there; no tag changes then.
     pub async fn push(&self, request: PushRequest, told: &Teller) -> Result<Vec<Pushed>> {
         let inner = &self.0;
         let _hold: Hold = inner.arriving();
@@ -96,7 +104,7 @@ impl Inner {
             return Err(Error::Invalid("cannot push a digest reference".to_owned()));
         }
         if reference.tag().is_some() {
-            self.find(&reference.canonical())?;
+            self.find(&reference.canonical()).map_err(|_| none_to_push(reference))?;
             return Ok(vec![reference.clone()]);
         }
         let repository = reference.name();
@@ -105,7 +113,7 @@ impl Inner {
         let mut names: Vec<Reference> =
             catalogue.all().flat_map(|image| image.references.iter().filter(of_it)).cloned().collect();
         if names.is_empty() {
-            return Err(Error::NotFound { kind: "image", name: reference.familiar_name() });
+            return Err(none_to_push(reference));
         }
         names.sort();
         Ok(names)
@@ -128,14 +136,10 @@ impl Inner {
         names
     }
 
-    /// What to push of an image. Compresses layers that are not. Blocks.
-    fn plan_push(&self, known: &Known, reference: &Reference) -> Result<Plan> {
+    /// What is pushed of an image that has no manifest yet. Compresses layers that are not. Blocks.
+    fn new_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
         let pushing = || format!("prepare {} for a registry", reference.familiar());
-        let config = self.image(known)?.config;
-        let diff_ids = config.rootfs.diff_ids.clone();
-        if let Some((manifest, content)) = self.manifest_as_it_came(known, reference)? {
-            return Ok(Plan { manifest, content, diff_ids });
-        }
+        let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
         let mut layers = Vec::new();
         for diff_id in &diff_ids {
             let kept = self.store.compressed(diff_id).map_err(|error| of_store(error, pushing))?;
@@ -155,36 +159,36 @@ impl Inner {
         Ok(Plan { manifest, content, diff_ids })
     }
 
-    /// The manifest that the image was pulled or pushed with before, if all that it names is here: best the one of the
-    /// same repository.
-    fn manifest_as_it_came(
-        &self,
-        known: &Known,
-        reference: &Reference,
-    ) -> Result<Option<(Manifest, Vec<u8>)>> {
-        let mut candidates = known.manifests.clone();
-        let here =
-            |digest: &Digest| known.references.contains(&lookup::key(reference.clone().with_digest(*digest)));
-        candidates.sort_by_key(|digest| !here(digest));
-        for digest in candidates {
+    /// What the image was pulled or pushed with before: first what the same repository has, then that of which all is
+    /// here. Blocks.
+    fn plans_as_it_came(&self, known: &Known, reference: &Reference) -> Result<Vec<Plan>> {
+        let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
+        let mut plans = Vec::new();
+        for digest in &known.manifests {
             let limit = coracle_spec::limits::MANIFEST as u64;
-            let Ok(content) = self.store.read_small_blob(&digest, limit) else { continue };
+            let Ok(content) = self.store.read_small_blob(digest, limit) else { continue };
             let Ok(Document::Manifest(manifest)) = Document::parse(&content, None) else { continue };
-            if manifest.config.digest == known.id && self.has_all(&manifest)? {
-                return Ok(Some((*manifest, content)));
+            if manifest.config.digest == known.id && manifest.layers.len() == diff_ids.len() {
+                let there = known.references.contains(&lookup::key(reference.clone().with_digest(*digest)));
+                let lacking = self.lacking(&manifest)?;
+                let plan = Plan { manifest: *manifest, content, diff_ids: diff_ids.clone() };
+                plans.push(((!there, lacking), plan));
             }
         }
-        Ok(None)
+        plans.sort_by_key(|(order, _)| *order);
+        Ok(plans.into_iter().map(|(_, plan)| plan).collect())
     }
 
-    fn has_all(&self, manifest: &Manifest) -> Result<bool> {
+    /// How many layers of a manifest are not here as it has them.
+    fn lacking(&self, manifest: &Manifest) -> Result<usize> {
+        let mut lacking = 0;
         for layer in &manifest.layers {
             let found = self.store.has_blob(&layer.digest);
-            if found.map_err(|error| of_store(error, || "look for layers".to_owned()))?.is_none() {
-                return Ok(false);
-            }
+            lacking += usize::from(
+                found.map_err(|error| of_store(error, || "look for layers".to_owned()))?.is_none(),
+            );
         }
-        Ok(true)
+        Ok(lacking)
     }
 }
 
@@ -192,57 +196,91 @@ impl Push {
     async fn run(&self) -> Result<Pushed> {
         let known = self.inner.find(&self.reference.canonical())?;
         let id = known.id;
-        let plan = {
-            let (inner, reference) = (Arc::clone(&self.inner), self.reference.clone());
-            blocking(move || inner.plan_push(&known, &reference)).await??
-        };
-        self.layers(&plan).await?;
-        if self.there(&plan.manifest.config.digest).await?.is_none() {
-            self.upload(&plan.manifest.config, |_| ()).await?;
+        let plans = self.blocking({
+            let known = Arc::clone(&known);
+            move |inner, reference| inner.plans_as_it_came(&known, reference)
+        });
+        for plan in plans.await? {
+            if self.layers(&plan).await? == Layers::There {
+                return self.finish(id, plan).await;
+            }
         }
-        let pushed = self.manifest(plan).await?;
-        let (inner, reference) = (Arc::clone(&self.inner), self.reference.clone());
-        blocking(move || inner.remember_pushed(id, &reference, pushed)).await?
+        let plan = self.blocking(move |inner, reference| inner.new_plan(&known, reference)).await?;
+        match self.layers(&plan).await? {
+            Layers::There => self.finish(id, plan).await,
+            Layers::NowhereToBeHad => {
+                let name = self.reference.familiar();
+                Err(Error::Conflict(format!("layers of {name} went while it was pushed: push it again")))
+            }
+        }
     }
 
-    async fn layers(&self, plan: &Plan) -> Result<()> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner, &Reference) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (inner, reference) = (Arc::clone(&self.inner), self.reference.clone());
+        blocking(move || work(&inner, &reference)).await?
+    }
+
+    /// Brings the layers into the registry.
+    async fn layers(&self, plan: &Plan) -> Result<Layers> {
         let mut going = JoinSet::new();
         for (layer, diff_id) in plan.manifest.layers.iter().zip(&plan.diff_ids).rev() {
             self.told.layer(&diff_id.short(), LayerStep::Preparing).await;
             let (push, layer, diff_id) = (self.clone(), layer.clone(), *diff_id);
             going.spawn(async move { push.layer(&layer, diff_id).await });
         }
+        let mut all = Layers::There;
         while let Some(result) = going.join_next().await {
-            super::joined(result)?;
+            if super::joined(result)? == Layers::NowhereToBeHad {
+                all = Layers::NowhereToBeHad;
+            }
         }
-        Ok(())
+        Ok(all)
     }
 
-    async fn layer(&self, layer: &Descriptor, diff_id: Digest) -> Result<()> {
+    async fn layer(&self, layer: &Descriptor, diff_id: Digest) -> Result<Layers> {
         let id = diff_id.short();
         self.told.layer(&id, LayerStep::Waiting).await;
         let _slot = self.slots.acquire().await.attempt(|| "wait for an upload to begin".to_owned())?;
         if self.there(&layer.digest).await?.is_some() {
             self.told.layer(&id, LayerStep::PresentThere).await;
-            return Ok(());
+            return Ok(Layers::There);
         }
         for source in self.inner.mount_sources(&self.reference, &diff_id) {
             let mounted = self.repository.mount(&layer.digest, &source).await;
             if mounted.map_err(|error| of_registry(error, &self.reference))? {
                 let from = source.path().to_owned();
                 self.told.layer(&id, LayerStep::Mounted(from)).await;
-                return Ok(());
+                return Ok(Layers::There);
             }
         }
-        let (told, total) = (self.told.clone(), layer.size);
+        let digest = layer.digest;
+        let here = self.blocking(move |inner, _| {
+            inner.store.has_blob(&digest).map_err(|error| of_store(error, || format!("look for {digest}")))
+        });
+        if here.await?.is_none() {
+            return Ok(Layers::NowhereToBeHad);
+        }
+        let (told, total, shown) = (self.told.clone(), layer.size, id.clone());
         let progress = move |done| {
             // Best effort: the next one says more.
             let state = LayerStep::Sending { done, total };
-            let _ = told.0.try_send(Step::Layer { id: id.clone(), state });
+            let _ = told.0.try_send(Step::Layer { id: shown.clone(), state });
         };
         self.upload(layer, progress).await?;
-        self.told.layer(&diff_id.short(), LayerStep::Sent).await;
-        Ok(())
+        self.told.layer(&id, LayerStep::Sent).await;
+        Ok(Layers::There)
+    }
+
+    /// The configuration, and the manifest that makes an image of all.
+    async fn finish(&self, id: Digest, plan: Plan) -> Result<Pushed> {
+        if self.there(&plan.manifest.config.digest).await?.is_none() {
+            self.upload(&plan.manifest.config, |_| ()).await?;
+        }
+        let pushed = self.manifest(plan).await?;
+        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed)).await
     }
 
     async fn there(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -293,6 +331,10 @@ impl Inner {
         self.tell_transfer(&id, "push", reference);
         Ok(pushed)
     }
+}
+
+fn none_to_push(reference: &Reference) -> Error {
+    Error::Missing(format!("An image does not exist locally with the tag: {}", reference.name()))
 }
 
 /// A blob's bytes, counted as they go.
