@@ -17,6 +17,10 @@ pub const PASSWORD: &str = "secret";
 /// The same as the registry's file has it.
 const HTPASSWD: &str = "me:$2b$04$xYbkt66U81Ll1ITwFtxItOlskHVPxqcUAXofmMZTP0h0zhStR0oYe\n";
 
+/// Without these, the registry gives manifests in its oldest form or not at all.
+const ACCEPTED: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
 /// Debian's `docker-registry`.
 pub struct Registry {
     place: TempDir,
@@ -99,7 +103,7 @@ impl Registry {
     pub fn request(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {kind}\r\nAccept: */*\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {kind}\r\nAccept: {ACCEPTED}\r\n\
              Content-Length: {}\r\n\r\n",
             self.host,
             body.len()
