@@ -156,7 +156,7 @@ impl Wire {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                std::thread::spawn(move || state.connect(client));
+                std::thread::spawn(move || state.connect(&client));
             }
         });
         Self { host, state }
@@ -184,7 +184,7 @@ impl Wire {
 }
 
 impl State {
-    fn connect(&self, client: TcpStream) {
+    fn connect(&self, client: &TcpStream) {
         if self.left.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -192,10 +192,10 @@ impl State {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // A side that is gone ends both.
-                let _ = std::io::copy(&mut &client, &mut &registry);
+                let _ = std::io::copy(&mut &*client, &mut &registry);
                 let _ = registry.shutdown(Shutdown::Both);
             });
-            self.answer(&registry, &client);
+            self.answer(&registry, client);
             let _ = client.shutdown(Shutdown::Both);
             let _ = registry.shutdown(Shutdown::Both);
         });

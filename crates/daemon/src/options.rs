@@ -233,10 +233,8 @@ pub(crate) const TABLE: &[Opt] = &[
 ];
 
 /// What stands in the configuration file alone.
-pub(crate) const FILE_ONLY: &[(&str, Verdict)] = &[
-    ("builder", AlreadyTrue("there is no build cache to bound")),
-    ("proxies", Refused("the engine fetches nothing yet")),
-];
+pub(crate) const FILE_ONLY: &[(&str, Verdict)] =
+    &[("builder", AlreadyTrue("there is no build cache to bound"))];
 
 /// The options as a page for people: `docs/user/daemon-options.md`, which a test keeps equal.
 #[cfg(test)]

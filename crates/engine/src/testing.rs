@@ -73,7 +73,14 @@ impl Closed {
         let store = Arc::new(Store::open(dir.path()).unwrap());
         let index = Arc::new(Index::open(dir.path()).await.unwrap());
         let events = Arc::new(Bus::new());
-        let images = Images::new(Arc::clone(&store), Arc::clone(&index), Arc::clone(&events)).await.unwrap();
+        let images = Images::new(
+            Arc::clone(&store),
+            Arc::clone(&index),
+            Arc::clone(&events),
+            crate::config::RegistrySettings::default(),
+        )
+        .await
+        .unwrap();
         let volumes =
             Volumes::open(dir.path(), Arc::clone(&store), index, Arc::clone(&events)).await.unwrap();
         Field { store, events, images, volumes, dir }

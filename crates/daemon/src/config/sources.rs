@@ -24,6 +24,8 @@ pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Values, Error> {
     let given = parse(arguments)?;
+    let variables: Vec<_> = variables.into_iter().collect();
+    let proxies = proxies(&variables);
     let environment = environment(variables)?;
     let named = given.get("config-file").or_else(|| environment.get("config-file"));
     let named = named.and_then(|values| values.last()).map(PathBuf::from);
@@ -33,7 +35,8 @@ pub(super) fn read(
     if !both.is_empty() {
         return Err(Error::Both { path, names: both.join(", ") });
     }
-    let mut all: Values = filed.into_iter().chain(environment).chain(given).collect();
+    let sources = [proxies, filed, environment, given];
+    let mut all: Values = sources.into_iter().flatten().collect();
     // What is empty is not given, as in Go.
     all.retain(|_, values| values.iter().any(|value| !value.is_empty()));
     Ok(all)
@@ -91,6 +94,16 @@ fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Res
     Ok(values)
 }
 
+/// The usual variables for proxies, which every other source overrides, as in Docker.
+fn proxies(variables: &[(OsString, OsString)]) -> Values {
+    let named = |name: &str| {
+        let found = variables.iter().find(|(variable, _)| variable.eq_ignore_ascii_case(name))?;
+        found.1.to_str().map(|value| vec![value.to_owned()])
+    };
+    let known = [("http-proxy", "HTTP_PROXY"), ("https-proxy", "HTTPS_PROXY"), ("no-proxy", "NO_PROXY")];
+    known.into_iter().filter_map(|(option, variable)| Some((option, named(variable)?))).collect()
+}
+
 fn read_file(path: &Path) -> Result<Values, Error> {
     use std::io::Read;
     let failed = |reason: String| Error::File { path: path.to_owned(), reason };
@@ -107,7 +120,7 @@ fn read_file(path: &Path) -> Result<Values, Error> {
     let document: BTreeMap<String, serde_json::Value> =
         serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
     let mut values = Values::new();
-    for (key, value) in document {
+    for (key, value) in flat(document) {
         let option = TABLE.iter().find(|option| option.key() == key || option.name == key);
         let name = option.map(|option| option.name);
         let name = name.or_else(|| FILE_ONLY.iter().map(|(name, _)| *name).find(|name| *name == key));
@@ -117,6 +130,14 @@ fn read_file(path: &Path) -> Result<Values, Error> {
         values.insert(name, words(&value));
     }
     Ok(values)
+}
+
+/// Docker has the proxies in a document of their own.
+fn flat(document: BTreeMap<String, serde_json::Value>) -> impl Iterator<Item = (String, serde_json::Value)> {
+    document.into_iter().flat_map(|(key, value)| match value {
+        serde_json::Value::Object(proxies) if key == "proxies" => proxies.into_iter().collect(),
+        value => vec![(key, value)],
+    })
 }
 
 /// A value of the file as the command line would have it.
@@ -182,6 +203,21 @@ mod tests {
         assert_eq!(values["dns"], ["10.0.0.1", "10.0.0.2"]);
         let refusal = read_all("{}", &[("CORACLE_DAEMON_NONSENSE", "1")], &[]).unwrap_err();
         assert!(matches!(refusal, Error::Variable(name) if name == "CORACLE_DAEMON_NONSENSE"));
+    }
+
+    #[test]
+    fn proxies_are_known_by_the_usual_variables_and_by_dockers_document() {
+        let usual = [("HTTP_PROXY", "http://a.test"), ("no_proxy", "b.test")];
+        let file = r#"{"proxies": {"https-proxy": "http://c.test", "http-proxy": "http://d.test"}}"#;
+        let values = read_all(file, &usual, &[]).unwrap();
+        assert_eq!(
+            (&values["http-proxy"][..], &values["https-proxy"][..], &values["no-proxy"][..]),
+            (
+                &["http://d.test".to_owned()][..],
+                &["http://c.test".to_owned()][..],
+                &["b.test".to_owned()][..]
+            )
+        );
     }
 
     #[test]

@@ -245,7 +245,7 @@ mod tests {
             match wanted(name, tag) {
                 Ok((reference, which)) => assert_eq!((reference.canonical().as_str(), which), expected),
                 Err(failure) => {
-                    assert_eq!((expected.0, failure.status.as_u16()), ("", 400), "{name} {tag:?}")
+                    assert_eq!((expected.0, failure.status.as_u16()), ("", 400), "{name} {tag:?}");
                 }
             }
         }
