@@ -1,28 +1,16 @@
-//! Where images come from and go to. Today: which hosts are asked for an image, and whether they may be asked without
-//! TLS. The client that asks them is not written yet.
+//! Where images come from and go to: the client of registries.
 #![forbid(unsafe_code)]
 
+mod auth;
+mod client;
+mod error;
 mod hosts;
+mod options;
+mod repository;
 
+pub use auth::{Credentials, Secret};
+pub use client::Client;
+pub use error::{Error, Result};
 pub use hosts::{Endpoint, Hosts, Scheme};
-
-/// Why a registry cannot be used as configured.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
-    /// An entry of the list of insecure registries is none.
-    #[error("insecure registry {entry} is not valid: {reason}")]
-    Insecure {
-        /// As it was configured.
-        entry: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A mirror is no address.
-    #[error("invalid mirror {entry:?}: {reason}")]
-    Mirror {
-        /// As it was configured.
-        entry: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
+pub use options::{Options, Proxies};
+pub use repository::{Access, BlobStream, Body, BodyFuture, Login, Manifest, Pick, Repository, SearchResult};
