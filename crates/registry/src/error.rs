@@ -30,12 +30,12 @@ pub enum Error {
         reason: &'static str,
     },
     /// A proxy is no address.
-    #[error("invalid proxy for {scheme} requests")]
+    #[error("invalid proxy for {scheme} requests: {reason}")]
     Proxy {
         /// What the proxy is for: `http` or `https`.
         scheme: &'static str,
         /// What is wrong with it. Never shows the address, which may hold a password.
-        source: reqwest::Error,
+        reason: &'static str,
     },
     /// A text is not the address of a registry.
     #[error("invalid registry {text:?}: {reason}")]
@@ -125,9 +125,15 @@ pub enum Error {
         /// The repository.
         repository: String,
         /// The blob.
-        digest: Digest,
+        digest: Box<Digest>,
         /// What it said about it, after a colon, or nothing.
         said: String,
+    },
+    /// Credentials cannot be sent as they are.
+    #[error("cannot send the credentials: {reason}")]
+    Credentials {
+        /// What is wrong with them.
+        reason: &'static str,
     },
     /// Credentials are missing or wrong.
     #[error("unauthorized: {host} wants other credentials{said}")]
@@ -192,9 +198,9 @@ pub enum Error {
         /// The host.
         host: String,
         /// The digest it should have.
-        expected: Digest,
+        expected: Box<Digest>,
         /// The digest it has.
-        computed: Digest,
+        computed: Box<Digest>,
     },
     /// Content is longer or shorter than its descriptor says.
     #[error("{host} gave {digest} with a wrong size: expected {expected} bytes, got {got}")]

@@ -5,20 +5,25 @@
 
 use crate::Error;
 use coracle_spec::Reference;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The registry that a name without a host means.
 const DEFAULT_DOMAIN: &str = "docker.io";
 /// The host that serves it.
-const DEFAULT_HOST: &str = "registry-1.docker.io";
+pub(crate) const DEFAULT_HOST: &str = "registry-1.docker.io";
 
 /// How a host is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// With TLS.
     Https,
+    /// With TLS that need not be trusted.
+    Unverified,
     /// With TLS that need not be trusted, or without.
     Insecure,
+    /// Without TLS.
+    Http,
 }
 
 /// A host to ask.
@@ -33,7 +38,8 @@ pub struct Endpoint {
 /// What is configured of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
-    mirrors: Vec<Endpoint>,
+    /// For each registry its mirrors, the one to ask first standing first.
+    mirrors: BTreeMap<String, Vec<Endpoint>>,
     mirror_texts: Vec<String>,
     insecure: Vec<Insecure>,
     insecure_texts: Vec<String>,
@@ -46,17 +52,24 @@ enum Insecure {
 }
 
 impl Hosts {
-    /// Reads what `--registry-mirror` and `--insecure-registry` say.
+    /// Reads what `--registry-mirror` and `--insecure-registry` say. A mirror of the default registry is an address
+    /// (`https://mirror.test`), one of another registry has its name in front (`quay.io=https://mirror.test`).
     ///
     /// # Errors
     /// [`Error`] names the entry that is none.
     pub fn new(mirrors: &[String], insecure: &[String]) -> Result<Self, Error> {
-        Ok(Self {
-            mirrors: mirrors.iter().map(|entry| mirror(entry)).collect::<Result<_, _>>()?,
-            mirror_texts: mirrors.iter().map(|entry| format!("{}/", entry.trim_end_matches('/'))).collect(),
+        let mut hosts = Self {
             insecure: insecure.iter().map(|entry| read_insecure(entry)).collect::<Result<_, _>>()?,
             insecure_texts: insecure.to_vec(),
-        })
+            mirror_texts: mirrors.iter().map(|entry| format!("{}/", entry.trim_end_matches('/'))).collect(),
+            mirrors: BTreeMap::new(),
+        };
+        for entry in mirrors {
+            let (registry, address) = mirrored(entry)?;
+            let endpoint = hosts.mirror(entry, address)?;
+            hosts.mirrors.entry(registry).or_default().push(endpoint);
+        }
+        Ok(hosts)
     }
 
     /// The mirrors, as clients are shown them.
@@ -69,17 +82,39 @@ impl Hosts {
         &self.insecure_texts
     }
 
-    /// The hosts to ask for an image, the first one first. Mirrors stand for the default registry only.
+    /// The hosts to ask for an image, the first one first: mirrors, and then the registry itself.
     pub fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
         let domain = reference.domain();
-        if domain != DEFAULT_DOMAIN {
-            return vec![Endpoint { host: domain.to_owned(), scheme: self.scheme(domain) }];
-        }
-        let origin = Endpoint { host: DEFAULT_HOST.to_owned(), scheme: Scheme::Https };
-        self.mirrors.iter().cloned().chain([origin]).collect()
+        let mirrors = self.mirrors.get(domain).into_iter().flatten().cloned();
+        mirrors.chain([self.origin(domain)]).collect()
     }
 
-    fn scheme(&self, host: &str) -> Scheme {
+    /// The host that serves a registry itself.
+    pub fn origin(&self, domain: &str) -> Endpoint {
+        if domain == DEFAULT_DOMAIN {
+            return Endpoint { host: DEFAULT_HOST.to_owned(), scheme: Scheme::Https };
+        }
+        Endpoint { host: domain.to_owned(), scheme: self.scheme(domain) }
+    }
+
+    fn mirror(&self, entry: &str, address: &str) -> Result<Endpoint, Error> {
+        let invalid = |reason| Error::Mirror { entry: entry.to_owned(), reason };
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
+        let host = rest.trim_end_matches('/');
+        if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+            return Err(invalid("it must be a host alone, without path, query or user"));
+        }
+        let scheme = match (scheme, self.scheme(host)) {
+            ("https", Scheme::Https) => Scheme::Https,
+            ("https", _) => Scheme::Unverified,
+            ("http", _) => Scheme::Http,
+            _ => return Err(invalid("its scheme is neither http nor https")),
+        };
+        Ok(Endpoint { host: host.to_owned(), scheme })
+    }
+
+    /// How a host is spoken to: without trusted TLS only if it is on this machine or listed.
+    pub(crate) fn scheme(&self, host: &str) -> Scheme {
         let name = host_name(host);
         let address: Option<IpAddr> = name.parse().ok();
         let listed = |entry: &Insecure| match entry {
@@ -99,19 +134,18 @@ fn host_name(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-fn mirror(entry: &str) -> Result<Endpoint, Error> {
-    let invalid = |reason| Error::Mirror { entry: entry.to_owned(), reason };
-    let (scheme, rest) = entry.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
-    let scheme = match scheme {
-        "https" => Scheme::Https,
-        "http" => Scheme::Insecure,
-        _ => return Err(invalid("its scheme is neither http nor https")),
+/// Splits off the registry that a mirror is for.
+fn mirrored(entry: &str) -> Result<(String, &str), Error> {
+    let Some((registry, address)) = entry.split_once('=').filter(|(registry, _)| !registry.contains("://"))
+    else {
+        return Ok((DEFAULT_DOMAIN.to_owned(), entry));
     };
-    let host = rest.trim_end_matches('/');
-    if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-        return Err(invalid("it must be a host alone, without path, query or user"));
+    // The grammar of references decides what a registry's name is.
+    match format!("{registry}/a").parse::<Reference>() {
+        Ok(reference) if reference.domain() == registry => Ok((registry.to_owned(), address)),
+        Ok(reference) if registry == "index.docker.io" => Ok((reference.domain().to_owned(), address)),
+        _ => Err(Error::Mirror { entry: entry.to_owned(), reason: "it is for no registry" }),
     }
-    Ok(Endpoint { host: host.to_owned(), scheme })
 }
 
 fn read_insecure(entry: &str) -> Result<Insecure, Error> {
@@ -182,10 +216,30 @@ mod tests {
     }
 
     #[test]
+    fn a_mirror_may_be_for_another_registry() {
+        let list = ["quay.io=https://one.test", "quay.io=http://two.test:5000", "https://hub.test"];
+        let hosts = hosts(&list, &[]).unwrap();
+        let asked = |image: &str| -> Vec<(String, Scheme)> {
+            let endpoints = hosts.endpoints(&image.parse().unwrap());
+            endpoints.into_iter().map(|endpoint| (endpoint.host, endpoint.scheme)).collect()
+        };
+        let expected =
+            [("one.test", Scheme::Https), ("two.test:5000", Scheme::Http), ("quay.io", Scheme::Https)];
+        assert_eq!(asked("quay.io/a/b"), expected.map(|(host, scheme)| (host.to_owned(), scheme)));
+        assert_eq!(asked("debian").len(), 2);
+        assert_eq!(asked("other.test/a").len(), 1);
+    }
+
+    #[test]
     fn entries_that_are_none_are_refused() {
-        for entry in
-            ["mirror.test", "ftp://mirror.test", "https://", "https://mirror.test/path", "https://u@m.test"]
-        {
+        for entry in [
+            "mirror.test",
+            "ftp://mirror.test",
+            "https://",
+            "https://m.test/path",
+            "https://u@m.test",
+            "a b=https://m.test",
+        ] {
             assert!(matches!(hosts(&[entry], &[]), Err(Error::Mirror { .. })), "{entry}");
         }
         for entry in ["http://plain.test", "", "-x", "10.0.0.0/33", "plain.test/path", "a b"] {
