@@ -26,6 +26,7 @@ struct Shared {
     options: Options,
     timing: Timing,
     proxies: Vec<Proxy>,
+    proxy_ports: Vec<u16>,
     connections: Mutex<HashMap<Connection, reqwest::Client>>,
     /// Insecure hosts that answered, and whether they did so with TLS.
     spoken: Mutex<HashMap<String, bool>>,
@@ -53,12 +54,13 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn with_timing(hosts: Hosts, options: Options, timing: Timing) -> Result<Self> {
-        let proxies = proxies(&options.proxy)?;
+        let (proxies, proxy_ports) = proxies(&options.proxy)?.into_iter().unzip();
         Ok(Self(Arc::new(Shared {
             hosts,
             options,
             timing,
             proxies,
+            proxy_ports,
             connections: Mutex::default(),
             spoken: Mutex::default(),
             tokens: Cache::default(),
@@ -103,6 +105,11 @@ impl Client {
 
     pub(crate) fn timing(&self) -> &Timing {
         &self.0.timing
+    }
+
+    /// Whether a proxy listens on this port, so that a peer there may not be the host that was asked for.
+    pub(crate) fn is_proxy_port(&self, port: u16) -> bool {
+        self.0.proxy_ports.contains(&port)
     }
 
     pub(crate) fn tokens(&self) -> &Cache {
@@ -233,7 +240,8 @@ fn bare_name(url: &Url) -> String {
     url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned()
 }
 
-fn proxies(proxies: &Proxies) -> Result<Vec<Proxy>> {
+/// The proxies, each with its port.
+fn proxies(proxies: &Proxies) -> Result<Vec<(Proxy, u16)>> {
     type Make = fn(Url) -> reqwest::Result<Proxy>;
     let wanted: [(&'static str, &Option<String>, Make); 2] =
         [("http", &proxies.http, Proxy::http), ("https", &proxies.https, Proxy::https)];
@@ -246,9 +254,10 @@ fn proxies(proxies: &Proxies) -> Result<Vec<Proxy>> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("only http and https proxies are supported"));
         }
+        let port = url.port_or_known_default().ok_or_else(|| invalid("it has no port"))?;
         let proxy = make(url).map_err(|_| invalid("it is no address"))?;
         let except = proxies.no_proxy.as_deref().and_then(NoProxy::from_string);
-        made.push(proxy.no_proxy(except));
+        made.push((proxy.no_proxy(except), port));
     }
     Ok(made)
 }

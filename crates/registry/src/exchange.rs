@@ -94,7 +94,7 @@ impl Client {
             let own = home.holds(&url);
             let limit = if own { Reach::Local } else { home.limit.max(reach.unwrap_or(Reach::Public)) };
             let response = self.hop(&url, call, authorization.filter(|_| own), limit).await?;
-            let reach = *reach.get_or_insert_with(|| reach_of(&response));
+            let reach = *reach.get_or_insert_with(|| self.reach_of(&response));
             let Some(location) = redirect(&response, &call.method) else {
                 return Ok(Answer::new(response, call.method.clone(), own && hop == 0, reach));
             };
@@ -109,6 +109,14 @@ impl Client {
             url = next;
         }
         Err(Error::Protocol { host: host_of(&home.base), reason: "too many redirects".to_owned() })
+    }
+
+    /// Who can reach the host that answered. Behind a proxy only its name tells.
+    fn reach_of(&self, response: &Response) -> Reach {
+        let peer = response.remote_addr().filter(|peer| {
+            Some(peer.port()) == response.url().port_or_known_default() && !self.is_proxy_port(peer.port())
+        });
+        peer.map_or_else(|| Reach::of_url(response.url()), |peer| Reach::of(peer.ip()))
     }
 
     async fn hop(
@@ -145,10 +153,6 @@ impl Client {
     }
 }
 
-fn reach_of(response: &Response) -> Reach {
-    response.remote_addr().map_or(Reach::Public, |address| Reach::of(address.ip()))
-}
-
 /// Where an answer sends a request of this method: `None` if it does not, `Some(None)` if it forgets to say where.
 fn redirect<'a>(response: &'a Response, method: &Method) -> Option<Option<&'a str>> {
     let reading = matches!(*method, Method::GET | Method::HEAD);
@@ -164,4 +168,58 @@ fn redirect<'a>(response: &'a Response, method: &Method) -> Option<Option<&'a st
 /// How long a whole small answer may take.
 pub(crate) fn answer_time(client: &Client) -> Duration {
     client.timing().answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_registry_sends_no_further_inside_than_it_is() {
+        use Reach::{Local, Private, Public};
+        let cases = [
+            ("https://cdn.test/x", [Public, Private, Local].as_slice()),
+            ("https://93.184.216.34/x", &[Public, Private, Local]),
+            ("https://10.0.0.5/x", &[Private, Local]),
+            ("https://[fd00::1]/x", &[Private, Local]),
+            ("https://127.0.0.1/x", &[Local]),
+            ("https://2130706433/x", &[Local]),
+            ("https://[::ffff:127.0.0.1]/x", &[Local]),
+            ("https://localhost:5000/x", &[Local]),
+            ("https://169.254.169.254/latest/meta-data", &[Local]),
+            ("https://[fe80::1]/x", &[Local]),
+            ("https://0.0.0.0/x", &[Local]),
+            // The registry itself, wherever it is.
+            ("https://registry.test:8443/x", &[Public, Private, Local]),
+        ];
+        let home = Home { base: url("https://registry.test/"), limit: Public };
+        for (target, permitted) in cases {
+            for reach in [Public, Private, Local] {
+                let result = home.permits(&home.base, &url(target), reach);
+                assert_eq!(result.is_ok(), permitted.contains(&reach), "{target} from {reach:?}");
+            }
+        }
+        let insecure = Home { base: url("http://registry.test/"), limit: Local };
+        assert!(insecure.permits(&insecure.base, &url("http://127.0.0.1/x"), Public).is_ok());
+    }
+
+    #[test]
+    fn tls_is_not_given_up_and_schemes_are_few() {
+        let home = Home { base: url("https://registry.test/"), limit: Reach::Local };
+        for target in [
+            "http://registry.test/x",
+            "http://cdn.test/",
+            "file:///etc/passwd",
+            "https://u:p@cdn.test/",
+            "data:,x",
+        ] {
+            let error = home.permits(&home.base, &url(target), Reach::Local).unwrap_err();
+            assert!(matches!(error, Error::Redirect { .. }), "{target}");
+            assert!(!error.to_string().contains("u:p"), "{error}");
+        }
+    }
 }

@@ -244,7 +244,13 @@ impl Source<'_> {
         let state = (content, Arc::clone(&meter), self.size);
         let counted = stream::unfold(Some(state), |state| async move {
             let (mut content, meter, size) = state?;
-            let next = meter.count(content.next().await, size)?;
+            let mut next = meter.count(content.next().await, size)?;
+            if next.is_ok() && meter.is_complete() {
+                // The HTTP library asks for no more than the announced length; what comes behind must show here.
+                if let Some(Err(error)) = meter.count(content.next().await, size) {
+                    next = Err(error);
+                }
+            }
             let next_state = next.is_ok().then_some((content, meter, size));
             Some((next, next_state))
         });
@@ -261,6 +267,10 @@ impl Source<'_> {
 }
 
 impl Meter {
+    fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
     /// Counts a piece. What is not as long as announced must not be sent as if it were.
     fn count(&self, piece: Option<io::Result<Bytes>>, size: u64) -> Option<io::Result<Bytes>> {
         let wrong = |text| io::Error::new(io::ErrorKind::InvalidData, text);
@@ -293,13 +303,13 @@ impl Meter {
         let mut sending = pin!(sending);
         let mut seen = 0;
         loop {
-            let complete = self.complete.load(Ordering::Relaxed);
+            let complete = self.is_complete();
             let wait = if complete { commit } else { idle };
             match tokio::time::timeout(wait, &mut sending).await {
                 Ok(output) => return Some(output),
                 Err(_) => {
                     let now = self.sent.load(Ordering::Relaxed);
-                    let ended = !complete && self.complete.load(Ordering::Relaxed);
+                    let ended = !complete && self.is_complete();
                     if now == seen && !ended {
                         return None;
                     }

@@ -104,14 +104,14 @@ async fn a_body_that_breaks_off_is_an_error() {
 
 #[tokio::test]
 async fn compressed_answers_are_refused_because_digests_are_of_what_is_sent() {
-    for encoding in ["gzip", "deflate", "identity, gzip", "br", "\u{1f}"] {
+    for encoding in ["gzip", "deflate", "identity, gzip", "br", "x"] {
         let server = Server::start(move |_| {
             let headers = [("Content-Type", media_type::MANIFEST), ("Content-Encoding", encoding)];
             Reply::new(200, &headers, manifest())
         })
         .await;
         let error = refusal(&Setup::new(), &server).await;
-        assert!(!matches!(error, Error::Timeout { .. }), "{encoding:?}: {error:?}");
+        assert!(matches!(error, Error::Protocol { .. }), "{encoding:?}: {error:?}");
         assert_eq!(server.requests()[0].header("accept-encoding"), Some("identity"));
     }
 }
@@ -159,7 +159,7 @@ async fn failures_that_last_are_told_after_the_last_try() {
         .await;
         let error = refusal(&Setup::new(), &server).await;
         assert!(error.to_string().contains("slow down"), "{name}: {error}");
-        assert_eq!(matches!(error, Error::TooManyRequests { .. }), true, "{name}: {error}");
+        assert!(matches!(error, Error::TooManyRequests { .. }), "{name}: {error}");
         assert_eq!(server.requests().len(), 4, "{name}");
     }
 }

@@ -90,8 +90,12 @@ impl Setup {
     }
 
     /// Gives up after a moment in which nothing happens. Only for tests that expect that.
-    pub(crate) fn impatient(mut self) -> Self {
-        let moment = Duration::from_millis(150);
+    pub(crate) fn impatient(self) -> Self {
+        self.patient_for(Duration::from_millis(150))
+    }
+
+    /// Gives up after this time in which nothing happens.
+    pub(crate) fn patient_for(mut self, moment: Duration) -> Self {
         self.timing.idle = moment;
         self.timing.answer = moment;
         self.timing.commit = moment;
