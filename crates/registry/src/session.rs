@@ -79,7 +79,7 @@ impl Session {
     /// A path below the API's root; a mirror is told whom it stands for (distribution specification, "proxying").
     pub(crate) fn path(&self, path: &str) -> Target {
         Target::Path(match &self.mirrored {
-            Some(registry) => format!("/v2/{path}?ns={}", registry.replace(['[', ']', '&', '#'], "")),
+            Some(registry) => format!("/v2/{path}?ns={}", registry.replace('[', "%5B").replace(']', "%5D")),
             None => format!("/v2/{path}"),
         })
     }

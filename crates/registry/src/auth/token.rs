@@ -75,10 +75,6 @@ impl<'a> Server<'a> {
         let realm = Url::parse(text).map_err(|_| refused.invalid("a token realm that is no address"))?;
         let registry = Home { base: refused.url().clone(), limit: limit(who.scheme) };
         registry.permits(refused.url(), &realm, refused.reach)?;
-        if realm.scheme() == "http" && matches!(who.scheme, Scheme::Https | Scheme::Unverified) {
-            let (host, target) = (refused.host(), realm.host_str().unwrap_or_default().to_owned());
-            return Err(Error::Redirect { host, target, reason: "credentials need TLS" });
-        }
         let same_host = realm.host_str() == refused.url().host_str();
         let limit = if same_host { Reach::Local } else { registry.limit.max(refused.reach) };
         let mut scopes: Vec<&str> = who.scopes.iter().map(String::as_str).collect();
