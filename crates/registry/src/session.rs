@@ -86,9 +86,13 @@ impl Session {
 
     /// Tries until the host gives an answer that is no failure of the moment. A mirror gets one try.
     pub(crate) async fn ask(&self, target: &Target, call: &Call<'_>) -> Result<Answer> {
+        persist(self.tries(), || self.send(target, call)).await
+    }
+
+    /// How often something is tried here: a mirror once, for there is another host to ask.
+    pub(crate) fn tries(&self) -> Tries {
         let timing = self.client.timing();
-        let tries = if self.is_mirror() { Tries::single(timing) } else { Tries::new(timing) };
-        persist(tries, || self.send(target, call)).await
+        if self.is_mirror() { Tries::single(timing) } else { Tries::new(timing) }
     }
 
     /// Like [`Session::ask`], and any status but these is an error.
