@@ -195,7 +195,7 @@ impl Client {
             Scheme::Https => Reach::Public,
             Scheme::Unverified | Scheme::Insecure | Scheme::Http => Reach::Local,
         };
-        Home { base, limit }
+        Home { base, limit, own: Reach::Local }
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Home {
     pub(crate) base: Url,
     /// How far inside the network it may send us.
     pub(crate) limit: Reach,
+    /// How far inside the network it may be itself: anywhere if the user named it, as far as `limit` if a stranger did.
+    pub(crate) own: Reach,
 }
 
 impl Home {
@@ -92,7 +94,7 @@ impl Client {
         let mut reach = None;
         for hop in 0..=limits::REDIRECTS {
             let own = home.holds(&url);
-            let limit = if own { Reach::Local } else { home.limit.max(reach.unwrap_or(Reach::Public)) };
+            let limit = if own { home.own } else { home.limit.max(reach.unwrap_or(Reach::Public)) };
             let response = self.hop(&url, call, authorization.filter(|_| own), limit).await?;
             let reach = *reach.get_or_insert_with(|| self.reach_of(&response));
             let Some(location) = redirect(&response, &call.method) else {
@@ -196,20 +198,20 @@ mod tests {
             // The registry itself, wherever it is.
             ("https://registry.test:8443/x", &[Public, Private, Local]),
         ];
-        let home = Home { base: url("https://registry.test/"), limit: Public };
+        let home = Home { base: url("https://registry.test/"), limit: Public, own: Local };
         for (target, permitted) in cases {
             for reach in [Public, Private, Local] {
                 let result = home.permits(&home.base, &url(target), reach);
                 assert_eq!(result.is_ok(), permitted.contains(&reach), "{target} from {reach:?}");
             }
         }
-        let insecure = Home { base: url("http://registry.test/"), limit: Local };
+        let insecure = Home { base: url("http://registry.test/"), limit: Local, own: Local };
         assert!(insecure.permits(&insecure.base, &url("http://127.0.0.1/x"), Public).is_ok());
     }
 
     #[test]
     fn tls_is_not_given_up_and_schemes_are_few() {
-        let home = Home { base: url("https://registry.test/"), limit: Reach::Local };
+        let home = Home { base: url("https://registry.test/"), limit: Reach::Local, own: Reach::Local };
         for target in [
             "http://registry.test/x",
             "http://cdn.test/",

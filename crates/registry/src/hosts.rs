@@ -61,18 +61,21 @@ impl Hosts {
         let mut hosts = Self {
             insecure: insecure.iter().map(|entry| read_insecure(entry)).collect::<Result<_, _>>()?,
             insecure_texts: insecure.to_vec(),
-            mirror_texts: mirrors.iter().map(|entry| format!("{}/", entry.trim_end_matches('/'))).collect(),
+            mirror_texts: Vec::new(),
             mirrors: BTreeMap::new(),
         };
         for entry in mirrors {
             let (registry, address) = mirrored(entry)?;
             let endpoint = hosts.mirror(entry, address)?;
+            if registry == DEFAULT_DOMAIN {
+                hosts.mirror_texts.push(format!("{}/", address.trim_end_matches('/')));
+            }
             hosts.mirrors.entry(registry).or_default().push(endpoint);
         }
         Ok(hosts)
     }
 
-    /// The mirrors, as clients are shown them.
+    /// The mirrors of the default registry, as clients are shown them: the API has no place for others.
     pub fn mirrors(&self) -> &[String] {
         &self.mirror_texts
     }
@@ -228,6 +231,7 @@ mod tests {
         assert_eq!(asked("quay.io/a/b"), expected.map(|(host, scheme)| (host.to_owned(), scheme)));
         assert_eq!(asked("debian").len(), 2);
         assert_eq!(asked("other.test/a").len(), 1);
+        assert_eq!(hosts.mirrors(), ["https://hub.test/"]);
     }
 
     #[test]

@@ -30,7 +30,6 @@ mod reach;
 mod repository;
 mod retry;
 mod session;
-mod tags;
 mod tls;
 mod upload;
 

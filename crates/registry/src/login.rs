@@ -1,6 +1,6 @@
 //! `docker login` and `docker search`.
 
-use crate::answer::Subject;
+use crate::answer::{Subject, clean};
 use crate::auth;
 use crate::exchange::{Call, answer_time};
 use crate::hosts::DEFAULT_HOST;
@@ -23,8 +23,7 @@ pub struct Login {
 }
 
 /// A repository that a search found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchResult {
     /// The repository.
     pub name: String,
@@ -42,7 +41,30 @@ pub struct SearchResult {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Page {
-    results: Vec<SearchResult>,
+    results: Vec<Found>,
+}
+
+/// A result as registries send it, in which anything may be missing or `null`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    name: Option<String>,
+    description: Option<String>,
+    star_count: Option<i64>,
+    is_official: Option<bool>,
+    is_automated: Option<bool>,
+}
+
+impl From<Found> for SearchResult {
+    fn from(found: Found) -> Self {
+        Self {
+            name: clean(&found.name.unwrap_or_default()),
+            description: clean(&found.description.unwrap_or_default()),
+            star_count: u64::try_from(found.star_count.unwrap_or_default()).unwrap_or_default(),
+            is_official: found.is_official.unwrap_or_default(),
+            is_automated: found.is_automated.unwrap_or_default(),
+        }
+    }
 }
 
 impl Client {
@@ -104,7 +126,7 @@ impl Client {
             reason: format!("a result of a search that is no JSON: {error}"),
         })?;
         let most = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
-        Ok(page.results.into_iter().take(most).collect())
+        Ok(page.results.into_iter().take(most).map(SearchResult::from).collect())
     }
 }
 

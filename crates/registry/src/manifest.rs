@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Subject, clean};
 use crate::exchange::{Call, Payload, answer_time};
 use crate::repository::{ACCEPTED, first_of};
+use crate::retry::Outlook;
 use crate::session::Session;
 use crate::{Error, Manifest, Pick, Repository, Result};
 use bytes::Bytes;
@@ -20,6 +21,16 @@ const SCHEMA_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
+
+/// A manifest as it came.
+struct Served {
+    host: String,
+    /// The digest that the registry says it has.
+    named: Option<Digest>,
+    /// The media type that it was served as.
+    kind: Option<String>,
+    content: Bytes,
+}
 
 impl Repository {
     /// Media type, digest and size of a manifest, without its content where the registry allows that.
@@ -116,19 +127,7 @@ impl Repository {
     }
 
     async fn manifest_at(&self, session: &Session, pick: &Pick) -> Result<Manifest> {
-        let answer = self.ask_manifest(session, Method::GET, pick).await?;
-        if answer.status() != 200 {
-            return Err(answer
-                .failure(Subject::Manifest { repository: self.path(), pick: &pick.suffix() })
-                .await);
-        }
-        self.refuse_schema_1(&answer, pick)?;
-        let (host, named) = (answer.host(), named_digest(&answer)?);
-        let kind = answer.media_type().map(ToOwned::to_owned);
-        if kind.as_deref() == Some("text/html") {
-            return Err(answer.invalid("a page for people (text/html) instead of a manifest"));
-        }
-        let content = answer.read("manifest", spec_limits::MANIFEST, answer_time(&session.client)).await?;
+        let Served { host, named, kind, content } = self.served(session, pick).await?;
         for expected in named.into_iter().chain(pick.digest()) {
             check(&host, expected, &content)?;
         }
@@ -136,6 +135,31 @@ impl Repository {
         let digest = pick.digest().or(named).unwrap_or_else(|| Digest::of(&content));
         let descriptor = Descriptor::new(&kind_of(&document, kind), digest, content.len() as u64);
         Ok(Manifest { descriptor, content, document })
+    }
+
+    /// Reads a manifest, again if it breaks off.
+    async fn served(&self, session: &Session, pick: &Pick) -> Result<Served> {
+        let mut tries = session.tries();
+        loop {
+            let answer = self.ask_manifest(session, Method::GET, pick).await?;
+            if answer.status() != 200 {
+                let subject = Subject::Manifest { repository: self.path(), pick: &pick.suffix() };
+                return Err(answer.failure(subject).await);
+            }
+            self.refuse_schema_1(&answer, pick)?;
+            let (host, named) = (answer.host(), named_digest(&answer)?);
+            let kind = answer.media_type().map(ToOwned::to_owned);
+            if kind.as_deref() == Some("text/html") {
+                return Err(answer.invalid("a page for people (text/html) instead of a manifest"));
+            }
+            let time = answer_time(&session.client);
+            let error = match answer.read("manifest", spec_limits::MANIFEST, time).await {
+                Ok(content) => return Ok(Served { host, named, kind, content }),
+                Err(error) => error,
+            };
+            let Some(pause) = tries.pause(Outlook::of(&error)) else { return Err(error) };
+            session.client.timing().clock.pause(pause).await;
+        }
     }
 
     async fn ask_manifest(&self, session: &Session, method: Method, pick: &Pick) -> Result<Answer> {

@@ -121,6 +121,17 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_name_leads_no_further_inside_than_the_resolver_may() {
+        let resolve = |limit| Resolver { limit }.resolve("localhost".parse().unwrap());
+        let found: Vec<SocketAddr> = resolve(Reach::Local).await.unwrap().collect();
+        assert!(found.iter().all(|address| address.ip().is_loopback()) && !found.is_empty());
+        for limit in [Reach::Public, Reach::Private] {
+            let Err(error) = resolve(limit).await else { panic!("{limit:?}") };
+            assert!(error.to_string().contains("may send to"), "{error}");
+        }
+    }
+
     #[test]
     fn a_url_is_judged_by_its_text_in_every_spelling() {
         for (url, reach) in [

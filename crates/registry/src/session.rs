@@ -3,12 +3,13 @@
 use crate::answer::{Answer, Subject};
 use crate::auth::{self, Key};
 use crate::exchange::Call;
+use crate::reach::Reach;
 use crate::retry::{Tries, persist};
 use crate::{Client, Credentials, Endpoint, Error, Result, Scheme};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A host, and who we are to it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Session {
     mirrored: Option<String>,
     /// Whether a mirror was unreachable or wrong, so that this operation asks it no more.
     failed: Arc<AtomicBool>,
+    /// How far inside the network the host was seen to be, for the addresses that it gave for uploads.
+    seen: Arc<Mutex<Reach>>,
 }
 
 /// Where on a host.
@@ -39,7 +42,8 @@ impl Session {
         scopes: Vec<String>,
     ) -> Self {
         let (client, failed) = (client.clone(), Arc::default());
-        Self { client, endpoint, credentials, scopes, mirrored: None, failed }
+        let seen = Arc::new(Mutex::new(Reach::Public));
+        Self { client, endpoint, credentials, scopes, mirrored: None, failed, seen }
     }
 
     /// The same host as a mirror of `registry`.
@@ -79,16 +83,20 @@ impl Session {
     /// A path below the API's root; a mirror is told whom it stands for (distribution specification, "proxying").
     pub(crate) fn path(&self, path: &str) -> Target {
         Target::Path(match &self.mirrored {
-            Some(registry) => format!("/v2/{path}?ns={}", registry.replace(['[', ']', '&', '#'], "")),
+            Some(registry) => format!("/v2/{path}?ns={}", registry.replace('[', "%5B").replace(']', "%5D")),
             None => format!("/v2/{path}"),
         })
     }
 
     /// Tries until the host gives an answer that is no failure of the moment. A mirror gets one try.
     pub(crate) async fn ask(&self, target: &Target, call: &Call<'_>) -> Result<Answer> {
+        persist(self.tries(), || self.send(target, call)).await
+    }
+
+    /// How often something is tried here: a mirror once, for there is another host to ask.
+    pub(crate) fn tries(&self) -> Tries {
         let timing = self.client.timing();
-        let tries = if self.is_mirror() { Tries::single(timing) } else { Tries::new(timing) };
-        persist(tries, || self.send(target, call)).await
+        if self.is_mirror() { Tries::single(timing) } else { Tries::new(timing) }
     }
 
     /// Like [`Session::ask`], and any status but these is an error.
@@ -150,7 +158,8 @@ impl Session {
                 Target::Path(path) => base.join(path).map_err(|_| self.no_address())?,
                 Target::Url(url) => url.clone(),
             };
-            let home = self.client.home(base, self.endpoint.scheme);
+            let mut home = self.client.home(base, self.endpoint.scheme);
+            home.limit = home.limit.max(*self.seen());
             match self.client.deliver(url, call, authorization, &home).await {
                 Err(Error::Transport { source, .. }) if source.is_connect() && rest.peek().is_some() => (),
                 Ok(answer) => {
@@ -192,7 +201,13 @@ impl Session {
         let url = answer.url().join(text).map_err(|_| answer.invalid("an upload at no address"))?;
         let home = self.client.home(answer.url().clone(), self.endpoint.scheme);
         home.permits(answer.url(), &url, answer.reach)?;
+        let mut seen = self.seen();
+        *seen = answer.reach.max(*seen);
         Ok(url)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Reach> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn no_address(&self) -> Error {

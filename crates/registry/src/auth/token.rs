@@ -73,20 +73,14 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         let text = challenge.parameter("realm").unwrap_or_default();
         let realm = Url::parse(text).map_err(|_| refused.invalid("a token realm that is no address"))?;
-        let registry = Home { base: refused.url().clone(), limit: limit(who.scheme) };
+        let registry = Home { base: refused.url().clone(), limit: limit(who.scheme), own: Reach::Local };
         registry.permits(refused.url(), &realm, refused.reach)?;
-        if realm.scheme() == "http" && matches!(who.scheme, Scheme::Https | Scheme::Unverified) {
-            let (host, target) = (refused.host(), realm.host_str().unwrap_or_default().to_owned());
-            return Err(Error::Redirect { host, target, reason: "credentials need TLS" });
-        }
-        let same_host = realm.host_str() == refused.url().host_str();
-        let limit = if same_host { Reach::Local } else { registry.limit.max(refused.reach) };
         let mut scopes: Vec<&str> = who.scopes.iter().map(String::as_str).collect();
         let asked = challenge.parameter("scope").unwrap_or_default();
         scopes.extend(asked.split(' ').filter(|scope| is_scope(scope)));
         let mut seen = std::collections::BTreeSet::new();
         scopes.retain(|scope| seen.insert(*scope));
-        let home = Home { base: realm.clone(), limit };
+        let home = home(&realm, &registry, refused.reach);
         Ok(Self { client, realm, home, service: challenge.parameter("service"), scopes })
     }
 
@@ -144,6 +138,14 @@ impl<'a> Server<'a> {
     }
 }
 
+/// The token server as a home of its own, that a registry which is as far inside as `reach` named.
+fn home(realm: &Url, registry: &Home, reach: Reach) -> Home {
+    let limit = registry.limit.max(reach);
+    // On another port of the registry's host it is where the user sent us.
+    let own = if realm.host_str() == registry.base.host_str() { Reach::Local } else { limit };
+    Home { base: realm.clone(), limit, own }
+}
+
 /// How far a registry may send us that is spoken to like this.
 fn limit(scheme: Scheme) -> Reach {
     match scheme {
@@ -199,6 +201,22 @@ mod tests {
             (json!(1e300), 60),
         ] {
             assert_eq!(life(&value), Duration::from_secs(seconds), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_token_server_is_no_further_inside_than_the_registry_unless_it_is_the_same_host() {
+        let registry = Home {
+            base: "https://registry.test/v2/".parse().unwrap(),
+            limit: Reach::Public,
+            own: Reach::Local,
+        };
+        for (realm, reach, own) in [
+            ("https://auth.test/token", Reach::Public, Reach::Public),
+            ("https://auth.test/token", Reach::Private, Reach::Private),
+            ("https://registry.test:8443/token", Reach::Public, Reach::Local),
+        ] {
+            assert_eq!(home(&realm.parse().unwrap(), &registry, reach).own, own, "{realm} {reach:?}");
         }
     }
 

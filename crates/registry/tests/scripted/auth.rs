@@ -71,6 +71,20 @@ async fn wrong_credentials_are_tried_once() {
 }
 
 #[tokio::test]
+async fn credentials_that_are_no_longer_taken_are_not_sent_twice() {
+    let server =
+        Server::start(|request| match (request.header("authorization"), request.target.contains("old")) {
+            (Some(BASIC), true) => serve_manifest(request),
+            _ => Reply::new(401, &[("WWW-Authenticate", "Basic")], ""),
+        })
+        .await;
+    let repository = pull(&server, user());
+    repository.manifest(&tag("old")).await.unwrap();
+    assert!(matches!(repository.manifest(&tag("new")).await, Err(Error::Unauthorized { .. })));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
 async fn a_token_is_fetched_with_service_scope_and_credentials_and_used_again() {
     for (credentials, basic) in [(user(), Some(BASIC)), (Credentials::Anonymous, None)] {
         let server = with_tokens(|_| token(r#"{"token":"good","expires_in":300}"#)).await;

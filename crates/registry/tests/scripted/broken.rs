@@ -99,6 +99,7 @@ async fn a_body_that_breaks_off_is_an_error() {
         .await;
         let error = refusal(&Setup::new(), &server).await;
         assert!(matches!(error, Error::Transport { .. }), "{name}: {error:?}");
+        assert_eq!(server.requests().len(), 4, "{name}");
     }
 }
 

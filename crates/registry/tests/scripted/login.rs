@@ -63,7 +63,7 @@ async fn a_search_gives_what_was_found_within_the_limit() {
     let server = Server::start(|request| {
         assert!(request.is("GET", "/v1/search"));
         let one = r#"{"name":"a/b","description":"d","star_count":3,"is_official":true,"is_automated":false,"x":1}"#;
-        Reply::new(200, &[], format!(r#"{{"num_results":3,"results":[{one},{one},{{"name":"c"}}]}}"#))
+        Reply::new(200, &[], format!(r#"{{"num_results":3,"results":[{one},{one},{{"name":"c","description":null,"star_count":-1}}]}}"#))
     })
     .await;
     let client = Setup::new().client();

@@ -11,6 +11,7 @@ mod fixture;
 mod login;
 mod manifests;
 mod mirrors;
+mod random;
 mod redirects;
 mod secure;
 mod server;

@@ -56,6 +56,21 @@ async fn a_challenge_of_another_host_gets_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_server_that_another_host_names_gets_nothing() {
+    let thief = Server::start(|request| {
+        let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host").unwrap());
+        Reply::new(401, &[("WWW-Authenticate", &realm)], "")
+    })
+    .await;
+    let to = thief.url("/trap");
+    let server = Server::start(move |_| Reply::new(307, &[("Location", &to)], "")).await;
+    let error = as_user(&server).manifest(&tag("x")).await.unwrap_err();
+    assert!(matches!(error, Error::Unauthorized { .. }), "{error:?}");
+    assert_eq!(thief.asked(), ["GET /trap"]);
+    assert!(!thief.saw(BASIC));
+}
+
+#[tokio::test]
 async fn loops_and_long_ways_end() {
     for (name, next) in [("loop", "/v2/a/b/manifests/x"), ("long way", "N")] {
         let server = Server::start(move |request| {
