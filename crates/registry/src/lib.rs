@@ -30,6 +30,7 @@ mod reach;
 mod repository;
 mod retry;
 mod session;
+mod tags;
 mod tls;
 mod upload;
 

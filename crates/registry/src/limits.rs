@@ -50,6 +50,11 @@ pub(crate) const IDLE_CONNECTIONS: usize = 16;
 /// How long an idle connection is kept.
 pub(crate) const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(60);
 
+/// Tags of one repository, and the largest page of them, in bytes.
+pub(crate) const TAGS: usize = 100_000;
+/// See [`TAGS`].
+pub(crate) const TAG_PAGE: usize = 4 << 20;
+
 /// Largest answer of a search, in bytes.
 pub(crate) const SEARCH: usize = 4 << 20;
 
