@@ -1,4 +1,5 @@
 //! Registries: push, pull, sign in, and other tools on the other side.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use coracle_tests::image::SMALL;
 use coracle_tests::registry::{PASSWORD, Registry, USER, Wire};

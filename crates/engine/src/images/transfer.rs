@@ -123,6 +123,7 @@ pub(super) fn of_registry(error: RegistryError, reference: &Reference) -> Error 
             "access to {} denied: the repository does not exist or may require 'docker login'",
             reference.familiar_name()
         ),
+        RegistryError::BlobUnknown { .. } => format!("{} is not whole in its registry", reference.familiar()),
         RegistryError::Schema1 { .. } => return Error::Invalid(coracle_spec::full_text(&error)),
         _ => {
             return Error::Failed {

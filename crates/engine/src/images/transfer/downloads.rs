@@ -134,14 +134,21 @@ fn start(inner: Arc<Inner>, source: Source, slots: Arc<Semaphore>) -> Download {
     Download { state, failure, task: task.abort_handle() }
 }
 
-/// Fetches a layer; a beginning that was kept from before and turns out to be wrong is fetched again too.
+/// Fetches a layer. A beginning that was kept from before and turns out to be wrong is fetched again too, and so is what
+/// only a mirror had wrong.
 async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
-    let had = kept(inner, source).await?;
-    match fetch(inner, source, state).await {
-        Err(Error::Invalid(_)) if had > 0 && kept(inner, source).await? == 0 => {
-            fetch(inner, source, state).await
+    loop {
+        let had = kept(inner, source).await?;
+        let mut from = None;
+        let result = fetch(inner, source, state, &mut from).await;
+        if !matches!(result, Err(Error::Invalid(_))) {
+            return result;
         }
-        result => result,
+        let resumed_wrongly = had > 0 && kept(inner, source).await? == 0;
+        let mirror_is_out = from.is_some_and(|host| source.repository.distrust(&host));
+        if !resumed_wrongly && !mirror_is_out {
+            return result;
+        }
     }
 }
 
@@ -155,7 +162,13 @@ async fn kept(inner: &Arc<Inner>, source: &Source) -> Result<u64> {
     .await?
 }
 
-async fn fetch(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
+/// One attempt. `from` tells which host gave the content.
+async fn fetch(
+    inner: &Arc<Inner>,
+    source: &Source,
+    state: &watch::Sender<State>,
+    from: &mut Option<String>,
+) -> Result<Layer> {
     let offset = kept(inner, source).await?;
     let stream = source.repository.blob(&source.blob, offset).await;
     let mut stream = stream.map_err(|error| of_registry(error, &source.reference))?;
@@ -172,6 +185,7 @@ async fn fetch(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>
                 done += bytes.len() as u64;
                 if sender.send(bytes).await.is_err() {
                     // The import has failed and says why.
+                    *from = Some(stream.host());
                     break;
                 }
                 if last.elapsed() >= TOLD_EVERY {
@@ -180,6 +194,7 @@ async fn fetch(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>
                 }
             }
             Ok(None) => {
+                *from = Some(stream.host());
                 state.send_replace(State::Unpacking);
                 sender.finish().await;
                 break;

@@ -90,7 +90,10 @@ impl Images {
                 told: told.clone(),
                 slots: Arc::new(Semaphore::new(inner.uploads)),
             };
-            let pushed = push.run().await?;
+            let result = push.run().await;
+            // Also of a push that failed, the registry may have begun uploads.
+            push.repository.abandon().await;
+            let pushed = result?;
             told.tell(Step::Pushed(pushed.clone())).await;
             all.push(pushed);
         }
