@@ -234,6 +234,50 @@ fn a_password_is_asked_for_and_remembered_by_the_client() {
 }
 
 #[test]
+fn our_own_command_signs_in_pushes_and_pulls() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let (engine, registry) = (Engine::start(), Registry::start_with_password());
+    let name = registry.name("own:v1");
+    image(&engine, &name);
+    assert_ne!(engine.coracle(&["push", &name]).code, 0);
+    engine.coracle(&["login", "-u", USER, "-p", "wrong", registry.host()]).refused(1, "unauthorized");
+    assert!(
+        engine
+            .coracle(&["login", "-u", USER, "-p", PASSWORD, registry.host()])
+            .ok()
+            .contains("Login Succeeded")
+    );
+    // Both commands know what either has kept.
+    assert!(engine.coracle(&["push", &name]).ok().contains("v1: digest: sha256:"));
+    engine.coracle(&["rmi", &name]).ok();
+    assert!(engine.coracle(&["pull", &name]).ok().contains("Status: Downloaded newer image"));
+    engine.docker(&["pull", &name]).ok();
+    engine.coracle(&["rmi", &name]).ok();
+    engine.coracle(&["logout", registry.host()]).ok();
+    assert_ne!(engine.docker(&["pull", &name]).code, 0);
+    // A helper that the file names is asked instead.
+    let config = engine.directory().join("docker-config");
+    let helper = engine.directory().join("docker-credential-tests");
+    std::fs::write(
+        &helper,
+        format!("#!/bin/sh\nread host\necho \"$1 $host\" >> {0}.log\necho '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'\n", helper.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(config.join("config.json"), r#"{"credsStore":"tests"}"#).unwrap();
+    let path = format!("{}:{}", engine.directory().display(), std::env::var("PATH").unwrap());
+    let program = coracle_tests::engine::programs().join("coracle");
+    let output =
+        engine.command(&program.display().to_string()).env("PATH", path).args(["pull", &name]).output();
+    Output::new("coracle pull".to_owned(), &output.unwrap()).ok();
+    let log = std::fs::read_to_string(format!("{}.log", helper.display())).unwrap();
+    assert_eq!(log, format!("get {}\n", registry.host()));
+    engine.coracle(&["rmi", &name]).ok();
+}
+
+#[test]
 fn what_no_registry_has_is_said_and_leaves_nothing() {
     let (engine, registry) = (Engine::start(), Registry::start());
     let name = registry.name("nobody/knows:this");

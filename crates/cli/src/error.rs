@@ -31,6 +31,9 @@ pub enum Error {
     /// The engine reported a failure within a stream.
     #[error("{0}")]
     Progress(String),
+    /// Credentials cannot be read or kept; the text says where.
+    #[error("{0}")]
+    Credentials(String),
     /// Starting the engine failed.
     #[error(transparent)]
     EngineStart(#[from] crate::engine_start::StartError),

@@ -17,6 +17,7 @@
 mod archive;
 mod args;
 mod commands;
+mod credentials;
 pub mod engine_start;
 mod error;
 mod render;

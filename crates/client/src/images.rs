@@ -1,6 +1,8 @@
 //! Requests on images.
 
-use coracle_api::image::{DeletedImage, HistoryItem, ImageInspect, ImageSummary, PruneResponse};
+use coracle_api::image::{
+    DeletedImage, HistoryItem, ImageInspect, ImageSummary, PruneResponse, SearchResult,
+};
 use coracle_api::version::REGISTRY_AUTH_HEADER;
 use coracle_api::{Filters, ProgressMessage, Query};
 use hyper::header::{HeaderName, HeaderValue};
@@ -72,6 +74,39 @@ impl Client {
             call = call.header(registry_auth(), auth);
         }
         self.stream(call).await.map(JsonLines::new)
+    }
+
+    /// Pushes `repository:tag`, or all its tags if `tag` is empty. `auth` is the content of `X-Registry-Auth`.
+    pub async fn push_image(
+        &self,
+        repository: &str,
+        tag: &str,
+        auth: Option<&str>,
+    ) -> Result<JsonLines<ProgressMessage>> {
+        let query = Query::new().with_some("tag", (!tag.is_empty()).then_some(tag));
+        // Older daemons want the header even of who has none.
+        let auth = auth.and_then(|text| HeaderValue::from_str(text).ok());
+        let auth = auth.unwrap_or_else(|| HeaderValue::from_static("e30="));
+        let call = Call::post(image(repository, "/push")).query(query).header(registry_auth(), auth);
+        self.stream(call).await.map(JsonLines::new)
+    }
+
+    /// Searches a registry; `limit` zero is the daemon's choice.
+    pub async fn search_images(
+        &self,
+        term: &str,
+        limit: u32,
+        filters: &Filters,
+        auth: Option<&str>,
+    ) -> Result<Vec<SearchResult>> {
+        let limit = (limit > 0).then(|| limit.to_string());
+        let query = Query::new().with("term", term).with_some("limit", limit);
+        let query = query.with_some("filters", filter_parameter(filters));
+        let mut call = Call::get("/images/search").query(query);
+        if let Some(auth) = auth.and_then(|text| HeaderValue::from_str(text).ok()) {
+            call = call.header(registry_auth(), auth);
+        }
+        self.json(call).await
     }
 
     /// Makes an image of a tar archive of a root file system. `query` holds `repo`, `tag`, `message`, `changes`.

@@ -23,6 +23,8 @@ pub(crate) enum TopLevelCommand {
     History(HistoryArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
     /// Show everything about containers, images, networks and volumes
     Inspect(AnyInspectArgs),
 }
@@ -48,6 +50,8 @@ pub(crate) enum ImageCommand {
     History(HistoryArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
     /// Show everything about images
     Inspect(InspectArgs),
     /// Remove unused images
@@ -146,7 +150,23 @@ pub(crate) struct HistoryArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// Push all tags of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Suppress the output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// NAME[:TAG]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PullArgs {
+    /// Pull all tags of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
     /// Platform of the image
     #[arg(long, default_value = "")]
     pub(crate) platform: String,

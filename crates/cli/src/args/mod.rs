@@ -5,6 +5,7 @@ pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod image;
 pub(crate) mod network;
+pub(crate) mod registry;
 pub(crate) mod system;
 pub(crate) mod volume;
 
@@ -27,6 +28,8 @@ pub(crate) enum Commands {
     Container(Box<container::ContainerCommand>),
     #[command(flatten)]
     TopLevelImage(image::TopLevelCommand),
+    #[command(flatten)]
+    Registry(registry::TopLevelCommand),
     /// Manage containers
     #[command(name = "container", subcommand)]
     Containers(container::ContainerGroup),

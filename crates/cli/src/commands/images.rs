@@ -4,7 +4,7 @@ use coracle_api::image::{HistoryItem, ImageSummary};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{App, Code, done, for_each_that_exists, inspect, print, prune, pull, transfer};
+use super::{App, Code, done, for_each_that_exists, inspect, print, prune, pull, registries, transfer};
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row, ellipsis, short_id};
@@ -65,6 +65,7 @@ pub(super) async fn dispatch_top_level(app: &App, command: TopLevelCommand) -> C
         TopLevelCommand::Rmi(args) => remove(app, args).await.map(done),
         TopLevelCommand::History(args) => history(app, args).await.map(done),
         TopLevelCommand::Pull(args) => pull::pull(app, args).await.map(done),
+        TopLevelCommand::Push(args) => registries::push(app, args).await.map(done),
         TopLevelCommand::Inspect(args) => inspect::any(app, args).await.map(done),
     }
 }
@@ -79,6 +80,7 @@ pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
         ImageCommand::Rm(args) => remove(app, args).await.map(done),
         ImageCommand::History(args) => history(app, args).await.map(done),
         ImageCommand::Pull(args) => pull::pull(app, args).await.map(done),
+        ImageCommand::Push(args) => registries::push(app, args).await.map(done),
         ImageCommand::Inspect(args) => inspect::of_kind(app, args, inspect::Kind::Image).await.map(done),
         ImageCommand::Prune(args) => prune::images(app, args).await.map(done),
     }

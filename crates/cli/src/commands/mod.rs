@@ -13,6 +13,7 @@ mod networks;
 mod prune;
 mod ps;
 mod pull;
+mod registries;
 mod run;
 mod system;
 mod transfer;
@@ -23,6 +24,7 @@ use std::io::Write as _;
 use coracle_client::{Client, Endpoint};
 use futures_util::StreamExt as _;
 
+use crate::args::registry::TopLevelCommand;
 use crate::args::{Arguments, Commands};
 use crate::engine_start;
 use crate::error::{Error, Result};
@@ -67,6 +69,9 @@ pub(crate) async fn dispatch(arguments: Arguments) -> Result<u8> {
         Commands::Containers(group) => containers::dispatch_group(&app, group).await,
         Commands::TopLevelImage(command) => images::dispatch_top_level(&app, command).await,
         Commands::Images(command) => images::dispatch(&app, command).await,
+        Commands::Registry(TopLevelCommand::Login(args)) => registries::login(&app, args).await.map(done),
+        Commands::Registry(TopLevelCommand::Logout(args)) => registries::logout(args).map(done),
+        Commands::Registry(TopLevelCommand::Search(args)) => registries::search(&app, args).await.map(done),
         Commands::Volume(command) => volumes::dispatch(&app, command).await,
         Commands::Network(command) => networks::dispatch(&app, command).await,
         Commands::System(command) => system::dispatch(&app, command).await,
