@@ -37,7 +37,8 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::NotFound { .. } | Error::Ambiguous { .. } => StatusCode::NOT_FOUND,
+            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::NoFile { .. } => StatusCode::NOT_FOUND,
+            Error::ReadOnly(_) => StatusCode::FORBIDDEN,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::NotModified(_) => StatusCode::NOT_MODIFIED,
@@ -70,6 +71,8 @@ mod tests {
         for (error, status) in [
             (Error::no_container("x"), 404),
             (Error::Ambiguous { prefix: "a".into() }, 404),
+            (Error::NoFile { path: "/x".into(), container: "c".into() }, 404),
+            (Error::ReadOnly("container rootfs is marked read-only".into()), 403),
             (Error::Conflict("taken".into()), 409),
             (Error::Invalid("no".into()), 400),
             (Error::NotModified("so".into()), 304),

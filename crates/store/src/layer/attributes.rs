@@ -53,21 +53,17 @@ pub(super) fn set_by_name(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry) ->
     let (uid, gid) = owner(entry);
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow).context("fchownat", "entry")?;
+    let open = || {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, flags, Mode::empty()).context("openat", "entry")
+    };
     if !matches!(entry.kind, Kind::Symlink { .. }) {
-        // Just made here in a directory that only this process sees, so it is no link.
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-            .context("fchmodat", "entry")?;
+        // By a handle: in a container that runs, a link may be there by now, and fchmodat(2) follows one.
+        coracle_sys::rooted::set_mode(&open()?, Mode::from_raw_mode(entry.mode))?;
     }
     // user(7) attributes exist only on files and directories, and no ACL on links.
     for (key, value) in content(entry).filter(|(key, _)| key.starts_with(b"security.")) {
-        let handle = rustix::fs::openat(
-            parent,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .context("openat", "entry")?;
-        xattr::set(&handle, &c_string(key), value)?;
+        xattr::set(&open()?, &c_string(key), value)?;
     }
     rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), nofollow).context("utimensat", "entry")
 }
