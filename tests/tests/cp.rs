@@ -175,7 +175,7 @@ fn what_is_mounted_stays_mounted_whatever_an_archive_says() {
         ("/anonymous", tar_of(&[("deep", "file over a mount")])),
         ("/etc", tar_of(&[("hosts", "other")])),
     ] {
-        let (status, text) = put(&engine, &container.name, path, "", &archive);
+        let (status, text) = put(&engine, &container.name, path, &archive);
         assert!(status >= 400 && text.contains("busy"), "{path}: {status} {text}");
     }
     assert_eq!(container.exec("cat /proc/mounts | wc -l"), mounts);
@@ -202,7 +202,7 @@ fn directories_are_merged_and_never_replaced_by_the_command() {
     }
     assert_eq!(container.exec("cat /m/file"), "f");
     // Who does not ask for that gets what the archive says.
-    let (status, text) = put(&engine, &container.name, "/m", "", &tar_of(&[("sub", "a file now")]));
+    let (status, text) = put(&engine, &container.name, "/m", &tar_of(&[("sub", "a file now")]));
     assert_eq!(status, 200, "{text}");
     assert_eq!(container.exec("cat /m/sub"), "a file now");
 }
@@ -254,7 +254,7 @@ fn a_read_only_root_is_read_only_for_copies_too() {
         assert_eq!(container.archive("/v/x")["x"], "x 644 0:0");
     }
     if !engine.is_original() {
-        assert_eq!(put(&engine, &running.name, "/etc", "", &tar_of(&[("x", "")])).0, 403);
+        assert_eq!(put(&engine, &running.name, "/etc", &tar_of(&[("x", "")])).0, 403);
     }
     drop((running, stopped));
     engine.docker(&["volume", "rm", &volume]).ok();
@@ -372,8 +372,8 @@ fn a_container_that_swaps_directories_for_links_gives_nothing_of_the_host_and_ta
         assert!(!answer.contains("of the host"), "{answer}");
         let answer = ask(&engine, "GET", &container.name, "/x/a/.");
         assert!(!answer.contains("of the host"), "{answer}");
-        reached += u32::from(put(&engine, &container.name, "/x/a", "", &archive).0 == 200);
-        put(&engine, &container.name, "/x", "", &tar_of(&[("a/through", "a link")]));
+        reached += u32::from(put(&engine, &container.name, "/x/a", &archive).0 == 200);
+        put(&engine, &container.name, "/x", &tar_of(&[("a/through", "a link")]));
     }
     assert!(reached > 0, "the directory was never there");
     assert_eq!(oracle(&canary), before);

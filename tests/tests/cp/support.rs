@@ -114,19 +114,8 @@ pub(crate) fn tree(engine: &Engine) -> PathBuf {
 }
 
 /// Sends an archive to a path as a client does that is not the command.
-pub(crate) fn put(engine: &Engine, container: &str, path: &str, more: &str, archive: &[u8]) -> (u16, String) {
-    use std::io::Write;
-    let mut stream = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
-    let head = format!(
-        "PUT /v1.44/containers/{container}/archive?path={path}{more} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\
-         Content-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
-        archive.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(archive).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+pub(crate) fn put(engine: &Engine, container: &str, path: &str, archive: &[u8]) -> (u16, String) {
+    engine.upload("PUT", &format!("/v1.44/containers/{container}/archive?path={path}"), archive)
 }
 
 pub(crate) fn compress(program: &str, content: &[u8]) -> Vec<u8> {

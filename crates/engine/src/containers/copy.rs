@@ -180,6 +180,7 @@ fn owner(view: &View, description: &Description, extraction: Extraction) -> Resu
 /// Tells what the archive or the container's own files refuse from what fails here.
 fn refused(error: coracle_store::Error, path: &str) -> Error {
     let files = [
+        Errno::NOENT,
         Errno::NOTDIR,
         Errno::LOOP,
         Errno::NAMETOOLONG,
