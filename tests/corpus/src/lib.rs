@@ -1,5 +1,5 @@
 //! Hostile archives, made by code, each with a benign twin: for every door through which an archive comes in (load, import,
-//! pull, `docker cp`).
+//! pull, `docker cp`). And random benign trees, for comparisons with others, in [`trees`].
 //!
 //! Every case must be refused or confined: nothing outside of the directory that it is unpacked into may change, the
 //! canary above all, which is where each case aims. Its twin is as much like it as harmless can be, and must work, or
@@ -19,6 +19,7 @@ mod metadata;
 mod names;
 mod sizes;
 pub mod tar;
+pub mod trees;
 
 use sha2::{Digest, Sha256};
 use std::path::Path;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use coracle_corpus::tar::{Tar, pax_records};
+pub use coracle_corpus::trees::{Precision, content_of, unpack};
 use coracle_spec::Digest;
 use coracle_store::{Expected, Layer, Result, Store};
 
@@ -115,61 +116,4 @@ impl Overlay {
         use std::os::fd::AsRawFd;
         PathBuf::from(format!("/proc/self/fd/{}/.", self.0.as_raw_fd()))
     }
-}
-
-/// Everything about a tree that an archive carries, inode numbers reduced to "same file as".
-pub fn content_of(top: &Path, precision: Precision) -> BTreeMap<Vec<u8>, String> {
-    let mut found = BTreeMap::new();
-    let mut first = BTreeMap::new();
-    let mut todo = vec![top.to_owned()];
-    while let Some(path) = todo.pop() {
-        let m = fs::symlink_metadata(&path).unwrap();
-        let mut text = format!("{:o} {}:{} rdev {}", m.mode(), m.uid(), m.gid(), m.rdev());
-        let nanoseconds = if precision == Precision::Nanoseconds { m.mtime_nsec() } else { 0 };
-        if precision != Precision::None {
-            text += &format!(" m {}.{nanoseconds}", m.mtime());
-        }
-        let name = path.strip_prefix(top).unwrap().as_os_str().as_bytes().to_vec();
-        if m.is_dir() {
-            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if m.is_symlink() {
-            text += &format!(" -> {:?}", fs::read_link(&path).unwrap());
-        } else if m.is_file() {
-            text += &format!(" {} bytes {}", m.len(), Digest::of(&fs::read(&path).unwrap()));
-        }
-        if (m.is_file() || m.is_dir()) && precision != Precision::OldTar {
-            let file = fs::File::open(&path).unwrap();
-            for name in coracle_sys::xattr::names(&file).unwrap() {
-                if !name.to_bytes().starts_with(b"trusted.") {
-                    text += &format!(" {name:?}={:?}", coracle_sys::xattr::get(&file, &name).unwrap());
-                }
-            }
-        }
-        if m.nlink() > 1 && !m.is_dir() {
-            // All names of one file have the same first one, whatever order the tree was walked in.
-            first.entry((m.dev(), m.ino())).or_insert_with(Vec::new).push(name.clone());
-        }
-        found.insert(name, text);
-    }
-    for names in first.into_values() {
-        let least = names.iter().min().unwrap().clone();
-        for name in names {
-            found
-                .get_mut(&name)
-                .unwrap()
-                .push_str(&format!(" same as {:?}", String::from_utf8_lossy(&least)));
-        }
-    }
-    found.remove(&b""[..]);
-    found
-}
-
-/// How exactly times are compared.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Precision {
-    Nanoseconds,
-    Seconds,
-    /// Whole seconds, and no extended attributes.
-    OldTar,
-    None,
 }
