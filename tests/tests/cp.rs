@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "cp/confinement.rs"]
+mod confinement;
 #[path = "cp/support.rs"]
 mod support;
 
@@ -12,7 +14,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use support::{Container, ask, compress, header, oracle, put, tar_of, tree};
+use support::{Container, ask, header, put, tar_of, tree};
 
 #[test]
 fn files_and_directories_arrive_whole_in_running_and_in_stopped_containers() {
@@ -166,23 +168,6 @@ fn mounts_are_copied_through_in_both_directions() {
 }
 
 #[test]
-fn what_is_mounted_stays_mounted_whatever_an_archive_says() {
-    let engine = Engine::start();
-    let container = Container::running(&engine, "kept", &["-v", "/anonymous/deep"]);
-    let mounts = container.exec("cat /proc/mounts | wc -l");
-    for (path, archive) in [
-        ("/", tar_of(&[("anonymous", "file over a mount below")])),
-        ("/anonymous", tar_of(&[("deep", "file over a mount")])),
-        ("/etc", tar_of(&[("hosts", "other")])),
-    ] {
-        let (status, text) = put(&engine, &container.name, path, &archive);
-        assert!(status >= 400 && text.contains("busy"), "{path}: {status} {text}");
-    }
-    assert_eq!(container.exec("cat /proc/mounts | wc -l"), mounts);
-    container.exec("grep -q localhost /etc/hosts && echo x > /anonymous/deep/still");
-}
-
-#[test]
 fn directories_are_merged_and_never_replaced_by_the_command() {
     let engine = Engine::start();
     let container = Container::running(&engine, "merge", &[]);
@@ -205,38 +190,6 @@ fn directories_are_merged_and_never_replaced_by_the_command() {
     let (status, text) = put(&engine, &container.name, "/m", &tar_of(&[("sub", "a file now")]));
     assert_eq!(status, 200, "{text}");
     assert_eq!(container.exec("cat /m/sub"), "a file now");
-}
-
-#[test]
-fn every_compression_is_read_by_the_engine_itself() {
-    let engine = Engine::start();
-    let container = Container::running(&engine, "compressed", &[]);
-    let (plain, to) = (tar_of(&[("packed", "content")]), container.at("/tmp"));
-    if !engine.is_original() {
-        // What the image brings under these names must never run (CVE-2014-9357, moby's TestCopyToContainerXZ…).
-        let names =
-            ["xz", "unxz", "gzip", "unpigz", "bzip2", "zstd", "tar"].map(|name| format!("/usr/bin/{name}"));
-        let pwn = engine.directory().join("pwn").display().to_string();
-        for name in names {
-            container.exec(&format!(
-                "mkdir -p /usr/bin; printf '#!/bin/sh\\ntouch {pwn} /pwn\\n' > {name}; chmod 755 {name}"
-            ));
-        }
-    }
-    for program in ["gzip", "bzip2", "xz", "zstd"] {
-        // The original unpacks some of them with programs that its root lacks.
-        if engine.is_original() && ["xz", "zstd"].contains(&program) {
-            continue;
-        }
-        let packed = compress(program, &plain);
-        container.exec("rm -f /tmp/packed");
-        engine.docker_with_input(&["cp", "-", &to], &packed).ok();
-        assert_eq!(container.exec("cat /tmp/packed"), "content", "{program}");
-        let cut = &packed[..packed.len() - 20];
-        assert_ne!(engine.docker_with_input(&["cp", "-", &to], cut).code, 0, "{program} cut short");
-    }
-    assert!(!engine.directory().join("pwn").exists());
-    assert_eq!(container.exec("ls /pwn 2>/dev/null || echo none"), "none");
 }
 
 #[test]
@@ -349,37 +302,6 @@ fn a_container_that_never_ran_has_its_volumes_already() {
 }
 
 #[test]
-fn a_container_that_swaps_directories_for_links_gives_nothing_of_the_host_and_takes_nothing_there() {
-    let engine = Engine::start();
-    let canary = engine.directory().join("canary");
-    fs::create_dir(&canary).unwrap();
-    fs::write(canary.join("secret"), "of the host").unwrap();
-    let before = oracle(&canary);
-    // `swap` exchanges /x/a, a directory, and /x/b, a link to where the canary is on the host.
-    let setup = format!(
-        "mkdir -p /x/a; echo inside > /x/a/secret; ln -s {0} /x/b; mkdir -p $(dirname {0}); \
-         while true; do mv /x/a /x/t; mv /x/b /x/a; mv /x/a /x/b; mv /x/t /x/a; done",
-        canary.display()
-    );
-    let name = engine.name("swap");
-    engine.docker(&["run", "-d", "--network", "none", "--name", &name, SMALL, "sh", "-c", &setup]).ok();
-    let container = Container { engine: &engine, name };
-    let turns = if engine.is_original() { 20 } else { 150 };
-    let archive = tar_of(&[("d/", ""), ("d/file", "into the container"), ("secret", "overwritten")]);
-    let mut reached = 0;
-    for _ in 0..turns {
-        let answer = ask(&engine, "GET", &container.name, "/x/a/secret");
-        assert!(!answer.contains("of the host"), "{answer}");
-        let answer = ask(&engine, "GET", &container.name, "/x/a/.");
-        assert!(!answer.contains("of the host"), "{answer}");
-        reached += u32::from(put(&engine, &container.name, "/x/a", &archive).0 == 200);
-        put(&engine, &container.name, "/x", &tar_of(&[("a/through", "a link")]));
-    }
-    assert!(reached > 0, "the directory was never there");
-    assert_eq!(oracle(&canary), before);
-}
-
-#[test]
 fn our_own_command_copies_both_ways() {
     let engine = Engine::start();
     let tree = tree(&engine);
@@ -389,4 +311,79 @@ fn our_own_command_copies_both_ways() {
     let back = engine.directory().join("back");
     engine.coracle(&["cp", &container.at("/tmp/new/."), back.to_str().unwrap()]).ok();
     assert_eq!(fs::read_to_string(back.join("file")).unwrap(), "content");
+}
+
+#[test]
+fn a_volume_below_a_link_of_the_image_is_copied_through() {
+    let engine = Engine::start();
+    let file = engine.directory().join("file");
+    fs::write(&file, "content").unwrap();
+    let (image, volume) = (engine.name("linked"), engine.name("run"));
+    let base = Container::stopped(&engine, "base", &[], "mkdir /run; ln -s /run /var/run");
+    engine.docker(&["commit", &base.name, &image]).ok();
+    let mount = format!("{volume}:/var/run/x");
+    for (name, command) in [("linked-running", vec!["sleep", "1000"]), ("linked-stopped", vec!["true"])] {
+        let container = Container { engine: &engine, name: engine.name(name) };
+        let run = ["run", "-d", "--network", "none", "--name", &container.name, "-v", &mount, &image];
+        engine.docker(&[&run[..], &command].concat()).ok();
+        if command == ["true"] {
+            engine.docker(&["wait", &container.name]).ok();
+        }
+        container.copy_in(&[], &file, "/var/run/x/in").ok();
+        assert_eq!(container.archive("/run/x/in")["in"], "content 644 0:0", "{name}");
+    }
+    drop(base);
+    engine.docker(&["rmi", &image]).ok();
+    engine.docker(&["volume", "rm", &volume]).ok();
+}
+
+#[test]
+fn copies_are_told_as_events() {
+    let engine = Engine::start();
+    let container = Container::running(&engine, "events", &[]);
+    let since = engine.docker(&["info", "-f", "{{.SystemTime}}"]).ok();
+    container.archive("/etc/plain");
+    engine.docker_with_input(&["cp", "-", &container.at("/tmp")], &tar_of(&[("f", "x")])).ok();
+    let until = engine.docker(&["info", "-f", "{{.SystemTime}}"]).ok();
+    let filter = format!("container={}", container.name);
+    let arguments =
+        ["events", "--since", &since, "--until", &until, "--filter", &filter, "--format", "{{.Action}}"];
+    assert_eq!(engine.docker(&arguments).ok(), "archive-path\nextract-to-dir");
+}
+
+#[test]
+fn an_engine_that_is_killed_in_the_middle_of_a_copy_leaves_a_container_that_starts() {
+    let mut engine = Engine::start();
+    if engine.is_original() {
+        return;
+    }
+    let name = engine.name("killed");
+    let run =
+        ["run", "--network", "none", "--name", &name, SMALL, "sh", "-c", "head -c 20000000 /dev/zero > /big"];
+    engine.docker(&run).ok();
+    let mut stream = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
+    let head = format!("GET /v1.44/containers/{name}/archive?path=/big HTTP/1.1\r\nHost: d\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    engine.kill();
+    engine.start_again();
+    let listing = engine.docker(&["cp", &format!("{name}:/etc/plain"), "-"]).ok();
+    assert!(listing.contains("no program"), "{listing}");
+    engine.docker(&["start", &name]).ok();
+    engine.docker(&["wait", &name]).ok();
+    engine.docker(&["rm", &name]).ok();
+}
+
+#[test]
+fn our_own_command_follows_links_and_gives_to_the_containers_user() {
+    let engine = Engine::start();
+    let tree = tree(&engine);
+    let container = Container::running(&engine, "own-options", &["--user", "web"]);
+    let link = tree.join("link");
+    engine.coracle(&["cp", "-L", "-a", link.to_str().unwrap(), &container.at("/tmp")]).ok();
+    assert_eq!(container.exec("cat /tmp/link; stat -c ' %F %u:%g' /tmp/link"), "deep regular file 33:33");
+    container.exec("ln -s /etc/plain /tmp/plain");
+    let out = engine.directory().join("out");
+    engine.coracle(&["cp", "-L", &container.at("/tmp/plain"), out.to_str().unwrap()]).ok();
+    assert_eq!(fs::read_to_string(out).unwrap(), "no program\n");
 }

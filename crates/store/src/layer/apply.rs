@@ -16,7 +16,7 @@ use coracle_sys::rooted::{Root, reopen};
 use coracle_sys::xattr;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::attributes::{self, OPAQUE};
+use super::attributes::{self, OPAQUE, Unsupported};
 use super::spot::{IMPLIED, Spot, Spots, Target, is_whiteout};
 use crate::archive::name::{Meaning, Place, meaning};
 use crate::archive::{Entry, Kind, Reader, Segment, Time};
@@ -193,8 +193,12 @@ impl Unpacker {
             rustix::fs::ftruncate(&file, size).context("ftruncate", "entry")?;
         }
         self.result.size = self.result.size.saturating_add(size);
-        attributes::set_on_open(file.as_fd(), entry)?;
+        attributes::set_on_open(file.as_fd(), entry, self.unsupported())?;
         Ok(attributes::set_time(&file, entry.mtime)?)
+    }
+
+    fn unsupported(&self) -> Unsupported {
+        if self.rules == Rules::Layer { Unsupported::Refused } else { Unsupported::LeftOut }
     }
 
     /// Writes one run of data, leaving long runs of zeros as holes; returns where the written part ends.
@@ -244,7 +248,7 @@ impl Unpacker {
 
     /// Sets what can be set at once, and notes the rest for the end.
     fn describe_directory(&mut self, directory: BorrowedFd<'_>, entry: &Entry, place: &Place) -> Outcome<()> {
-        attributes::set_on_open(directory, entry)?;
+        attributes::set_on_open(directory, entry, self.unsupported())?;
         let default_acl = entry.xattrs.iter().find(|(name, _)| name == attributes::DEFAULT_ACL);
         let default_acl = default_acl.map(|(_, value)| value.clone());
         self.directories.push(Directory { place: place.clone(), time: entry.mtime, default_acl });

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use coracle_sys::error::Context;
 use coracle_sys::{Result, xattr};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind, Time};
 
@@ -36,14 +37,26 @@ pub(super) fn check(entry: &Entry) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
+/// What becomes of attributes that a file system has no place for.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Unsupported {
+    /// The entry is refused: a layer is whole or not at all.
+    Refused,
+    /// They are left out, as Docker does: what is copied into may be any file system of the host.
+    LeftOut,
+}
+
 /// Sets everything but the time on an open file or directory. The owner comes first: changing it clears setuid and
 /// capabilities.
-pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry, unsupported: Unsupported) -> Result<()> {
     let (uid, gid) = owner(entry);
     rustix::fs::fchown(fd, Some(uid), Some(gid)).context("fchown", "entry")?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).context("fchmod", "entry")?;
     for (name, value) in content(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
-        xattr::set(fd, &c_string(name), value)?;
+        match xattr::set(fd, &c_string(name), value) {
+            Err(error) if unsupported == Unsupported::LeftOut && error.errno() == Some(Errno::OPNOTSUPP) => {}
+            result => result?,
+        }
     }
     Ok(())
 }
