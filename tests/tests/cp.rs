@@ -284,6 +284,28 @@ fn copies_of_a_stopped_container_share_its_layers_and_a_start_waits_for_them() {
 }
 
 #[test]
+fn a_client_that_stopped_reading_does_not_keep_a_container_from_starting() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // It waits for as long as the client pleases.
+        return;
+    }
+    let script = "test -e /big && exec sleep 1000; head -c 20000000 /dev/zero > /big";
+    let container = Container::stopped(&engine, "stalled", &[], script);
+    let connect = || std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
+    let (mut reader, mut writer) = (connect(), connect());
+    let url = format!("/v1.44/containers/{}/archive?path=/", container.name);
+    write!(reader, "GET {url}big HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+    reader.read_exact(&mut [0; 12]).unwrap();
+    write!(writer, "PUT {url}tmp HTTP/1.1\r\nHost: d\r\nContent-Length: 100000\r\n\r\n").unwrap();
+    engine.docker(&["start", &container.name]).ok();
+    let mut answer = [0; 12];
+    writer.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    assert_eq!(container.exec("ls -A /tmp"), "");
+}
+
+#[test]
 fn a_container_that_never_ran_has_its_volumes_already() {
     let engine = Engine::start();
     let (name, volume) = (engine.name("created"), engine.name("fresh"));

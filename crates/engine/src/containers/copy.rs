@@ -4,11 +4,11 @@ use super::view::View;
 use super::{Description, task::Command};
 use crate::engine::Engine;
 use crate::error::{Attempt, Error, Result, blocking};
+use crate::images::{BodyReader, BodyWriter};
 use coracle_store::{Copying, Found, Protection, Replace};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::OsString;
-use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -52,7 +52,8 @@ impl Archiving {
     ///
     /// # Errors
     /// When something cannot be read, or `output` not be written.
-    pub fn write(self, output: impl Write) -> Result<()> {
+    pub fn write(self, output: BodyWriter) -> Result<()> {
+        let output = output.with_patience(self.view.patience.clone());
         self.view.tree.pack(&self.found, &self.name, output).attempt(|| "archive a path".to_owned())
     }
 }
@@ -95,9 +96,10 @@ impl Engine {
         name: &str,
         path: &str,
         extraction: Extraction,
-        archive: impl Read + Send + 'static,
+        archive: BodyReader,
     ) -> Result<()> {
         let (view, description) = self.files(name).await?;
+        let archive = archive.with_patience(view.patience.clone());
         let (name, path) = (name.to_owned(), path.to_owned());
         let told = Arc::clone(&description);
         blocking(move || extract(&view, &description, (&name, &path), extraction, archive)).await??;
@@ -140,7 +142,7 @@ fn extract(
     description: &Description,
     (container, path): (&str, &str),
     extraction: Extraction,
-    archive: impl Read + Send,
+    archive: BodyReader,
 ) -> Result<()> {
     // The last component is followed too: an archive goes into the directory that a link leads to.
     let target = normal(path).join(".");

@@ -8,6 +8,8 @@ use super::mounts;
 use super::{Description, MountPoint};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result};
+use crate::images::Patience;
+use crate::limits::COPY_STALL;
 use coracle_spec::runtime::Mount;
 use coracle_store::{Snapshot, Tree};
 use coracle_sys::error::Context;
@@ -18,7 +20,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Where a running container has file systems that are the kernel's; Docker shows empty directories there.
 const KERNELS: [&str; 6] = ["proc", "sys", "sys/fs/cgroup", "dev", "dev/pts", "dev/mqueue"];
@@ -30,6 +32,8 @@ const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) tree: Tree,
+    /// Ends when the container waits to start.
+    pub(crate) patience: Option<Patience>,
     /// Keeps the mounts of a container that does not run; closed after the tree.
     _namespace: Option<OwnedFd>,
     /// Dropped last, which tells [`Opened::closed`].
@@ -40,6 +44,7 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Opened {
     view: Weak<View>,
+    impatient: watch::Sender<bool>,
     closed: oneshot::Receiver<()>,
 }
 
@@ -49,8 +54,10 @@ impl Opened {
         self.view.upgrade()
     }
 
-    /// Waits until nobody uses it and everything is unmounted.
+    /// Waits until nobody uses it and everything is unmounted; clients that do nothing are given up meanwhile.
     pub(crate) async fn closed(self) {
+        // Nobody hears it where nobody uses the view.
+        let _ = self.impatient.send(true);
         // The sender is only ever dropped.
         let _ = self.closed.await;
     }
@@ -65,7 +72,7 @@ impl View {
             |path: &str| container.mounts.iter().any(|m| m.destination.strip_prefix('/') == Some(path));
         let hidden: Vec<&str> = KERNELS.into_iter().filter(|path| !covered(path)).collect();
         let tree = Tree::new(Root::from_fd(root).attempt(opening)?, &hidden).attempt(opening)?;
-        Ok(Self { tree, _namespace: None, _held: None })
+        Ok(Self { tree, patience: None, _namespace: None, _held: None })
     }
 
     /// The files of a container that does not run, and will not until the view is closed.
@@ -78,8 +85,10 @@ impl View {
         let (root, namespace) = assemble(&snapshot, &mounts, readonly).attempt(opening)?;
         let (held, closed) = oneshot::channel();
         let tree = Tree::new(root, &[]).attempt(opening)?;
-        let view = Arc::new(Self { tree, _namespace: Some(namespace), _held: Some(held) });
-        let opened = Opened { view: Arc::downgrade(&view), closed };
+        let (impatient, patience) = Patience::new(COPY_STALL);
+        let patience = Some(patience);
+        let view = Arc::new(Self { tree, patience, _namespace: Some(namespace), _held: Some(held) });
+        let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
         Ok((view, opened))
     }
 }
