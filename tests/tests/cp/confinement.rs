@@ -1,8 +1,8 @@
 //! Copies of containers and archives that mean harm: nothing of the host is read, changed, run or unmounted.
 
 use super::support::{Container, ask, compress, oracle, put, tar_of};
-use coracle_tests::Engine;
 use coracle_tests::image::SMALL;
+use coracle_tests::{Engine, race_iterations};
 use std::fs;
 
 #[test]
@@ -70,7 +70,7 @@ fn a_container_that_swaps_directories_for_links_gives_nothing_of_the_host_and_ta
     let name = engine.name("swap");
     engine.docker(&["run", "-d", "--network", "none", "--name", &name, SMALL, "sh", "-c", &setup]).ok();
     let container = Container { engine: &engine, name };
-    let turns = if engine.is_original() { 20 } else { 150 };
+    let turns = race_iterations(if engine.is_original() { 20 } else { 150 });
     let archive = tar_of(&[("d/", ""), ("d/file", "into the container"), ("secret", "overwritten")]);
     let mut reached = 0;
     for _ in 0..turns {
@@ -119,7 +119,7 @@ fn nested_volumes_whose_directories_are_swapped_meanwhile_lead_nowhere_else() {
     engine.docker(&run).ok();
     let mountinfo = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounted = mountinfo();
-    for _ in 0..if engine.is_original() { 10 } else { 60 } {
+    for _ in 0..race_iterations(if engine.is_original() { 10 } else { 60 }) {
         // It may fail; it must not reach the canary.
         put(&engine, &stopped.name, "/v/w", &tar_of(&[("secret", "overwritten")]));
         let answer = ask(&engine, "GET", &stopped.name, "/v/w/secret");
