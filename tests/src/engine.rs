@@ -244,6 +244,13 @@ impl Engine {
         wait_until("the engine answers", || UnixStream::connect(&socket).is_ok());
     }
 
+    /// What the host's mount table holds of our engine.
+    pub fn mounts_on_the_host(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let place = self.place.path().display().to_string();
+        table.lines().filter(|line| line.contains(&place)).map(str::to_owned).collect()
+    }
+
     /// What our engine has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.place.path().join("engine.log")).unwrap_or_default()

@@ -251,7 +251,6 @@ fn copies_of_a_stopped_container_share_its_layers_and_a_start_waits_for_them() {
     let engine = Engine::start();
     let script = "test -e /go && exec sleep 1000; head -c 20000000 /dev/zero > /big";
     let container = Container::stopped(&engine, "shared", &[], script);
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     // A client that reads only the beginning keeps the layers in use.
     let mut stream = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
     let head = format!(
@@ -268,7 +267,7 @@ fn copies_of_a_stopped_container_share_its_layers_and_a_start_waits_for_them() {
         // The original lets nobody else at the container meanwhile.
         container.copy_in(&[], &file, "/go").ok();
         assert_eq!(container.archive("/go")["go"], " 644 0:0");
-        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before, "seen on the host");
+        assert_eq!(engine.mounts_on_the_host(), Vec::<String>::new());
     }
     let mut rest = Vec::new();
     let starting = std::thread::scope(|scope| {
