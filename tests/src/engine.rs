@@ -200,6 +200,24 @@ impl Engine {
         (status, if chunked { unchunk(body) } else { body.to_owned() })
     }
 
+    /// Sends an archive, and returns status and answer.
+    pub fn upload(&self, method: &str, path: &str, archive: &[u8]) -> (u16, String) {
+        use std::io::{Read, Write};
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/x-tar\r\n\
+             Content-Length: {}\r\n\r\n",
+            archive.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // An engine that has heard enough may answer and close; its answer tells why.
+        let _ = stream.write_all(archive);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        (answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), answer)
+    }
+
     /// The process id of our engine.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("only our engine is killed").child.id()
@@ -224,6 +242,13 @@ impl Engine {
     fn wait_until_it_answers(&self) {
         let socket = self.socket();
         wait_until("the engine answers", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// What the host's mount table holds of our engine.
+    pub fn mounts_on_the_host(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let place = self.place.path().display().to_string();
+        table.lines().filter(|line| line.contains(&place)).map(str::to_owned).collect()
     }
 
     /// What our engine has logged.

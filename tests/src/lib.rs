@@ -20,3 +20,8 @@ pub mod registry;
 
 pub use engine::Engine;
 pub use output::Output;
+
+/// How often a test tries to win a race: `CORACLE_RACE_ITERATIONS`, or `few` where nobody asks for more.
+pub fn race_iterations(few: u32) -> u32 {
+    std::env::var("CORACLE_RACE_ITERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}

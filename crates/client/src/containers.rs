@@ -80,6 +80,15 @@ fn container(id: &str, operation: &str) -> String {
 
 /// # Errors
 /// Every method fails when the daemon refuses, in its words, or cannot be reached.
+/// Whose files of an uploaded archive become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadedOwner {
+    /// Whom the archive names.
+    Archive,
+    /// The user that the container runs as, if it has one; else whom the archive names.
+    ContainerUser,
+}
+
 impl Client {
     /// Lists containers.
     pub async fn containers(
@@ -277,9 +286,13 @@ impl Client {
         &self,
         id: &str,
         path: &str,
+        owner: UploadedOwner,
         archive: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<()> {
-        let query = Query::new().with("path", path).with("noOverwriteDirNonDir", "true");
+        let mut query = Query::new().with("path", path).with("noOverwriteDirNonDir", "true");
+        if owner == UploadedOwner::ContainerUser {
+            query = query.with("copyUIDGID", "true");
+        }
         self.done(Call::put(container(id, "/archive")).query(query).upload(archive)).await
     }
 

@@ -23,7 +23,7 @@ mod system;
 mod transport;
 mod volumes;
 
-pub use containers::{AttachOptions, LogOptions, PendingExit, WaitCondition};
+pub use containers::{AttachOptions, LogOptions, PendingExit, UploadedOwner, WaitCondition};
 pub use endpoint::{DEFAULT_SOCKET, Endpoint};
 pub use error::Error;
 pub use stream::{Demultiplexer, Hijacked, JsonLines, Output};

@@ -37,8 +37,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
-            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Missing(_) => StatusCode::NOT_FOUND,
+            Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Missing(_) | Error::NoFile { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Error::ReadOnly(_) => StatusCode::FORBIDDEN,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::NotModified(_) => StatusCode::NOT_MODIFIED,
@@ -73,6 +76,8 @@ mod tests {
             (Error::Ambiguous { prefix: "a".into() }, 404),
             (Error::Missing("manifest unknown".into()), 404),
             (Error::Unauthorized("wrong password".into()), 401),
+            (Error::NoFile { path: "/x".into(), container: "c".into() }, 404),
+            (Error::ReadOnly("container rootfs is marked read-only".into()), 403),
             (Error::Conflict("taken".into()), 409),
             (Error::Invalid("no".into()), 400),
             (Error::NotModified("so".into()), 304),

@@ -1,11 +1,13 @@
-//! Bodies of requests: bounded documents. Archives are read by their routes, as they arrive.
+//! Bodies of requests: bounded documents, and archives as they arrive.
 
 use crate::error::Failure;
+use coracle_engine::images::BodyReader;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
+use std::io;
 
 /// Largest document in a request, in bytes.
 const DOCUMENT: usize = 4 << 20;
@@ -57,6 +59,26 @@ pub(crate) fn discard(request: Request<Incoming>) {
         let mut body = request.into_body();
         while let Some(Ok(_)) = body.frame().await {}
     });
+}
+
+/// A request's body, for a reader that blocks.
+pub(crate) fn reader(request: Request<Incoming>) -> BodyReader {
+    let (sender, reader) = BodyReader::channel();
+    tokio::spawn(async move {
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    // Nobody reads it any more, but the client hears why only when it has sent it all.
+                    let _ = sender.send(bytes).await;
+                }
+                Err(error) => return sender.fail(io::Error::other(error)).await,
+            }
+        }
+        sender.finish().await;
+    });
+    reader
 }
 
 fn is_empty(body: &Incoming) -> bool {

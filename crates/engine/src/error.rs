@@ -46,6 +46,17 @@ pub enum Error {
         /// Why.
         text: String,
     },
+    /// A path that a container does not have.
+    #[error("Could not find the file {path} in container {container}")]
+    NoFile {
+        /// The path.
+        path: String,
+        /// The container, as it was called.
+        container: String,
+    },
+    /// It cannot be written.
+    #[error("{0}")]
+    ReadOnly(String),
     /// Another part failed; the text says at what.
     #[error("{action}")]
     Failed {

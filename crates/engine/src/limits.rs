@@ -19,6 +19,9 @@ pub(crate) const VOLUME_DEPTH: usize = 2048;
 /// Chunks of a streamed body that wait between a connection and a thread.
 pub(crate) const BODY_CHUNKS: usize = 8;
 
+/// Longest time that the client of a copy may neither send nor take anything while the container waits to start.
+pub(crate) const COPY_STALL: Duration = Duration::from_secs(5);
+
 /// Bytes that are gathered into one chunk where a thread writes small pieces.
 pub(crate) const BODY_CHUNK: usize = 64 << 10;
 

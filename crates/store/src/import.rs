@@ -205,7 +205,7 @@ fn unpack(receiver: Receiver<Chunk>, work: &Path, expected: &Expected) -> Result
     let mut stream =
         Chunks { receiver, chunk: Vec::new(), at: 0, ended: false, hasher: Hasher::new(algorithm), size: 0 };
     let mut reader = Reader::new(&mut stream);
-    let unpacked = Unpacker::new(Root::open(&fs)?).run(&mut reader)?;
+    let unpacked = Unpacker::of_layer(Root::open(&fs)?).run(&mut reader)?;
     if reader.headers() == 0 {
         return Err(Error::archive(b"", "the archive is empty"));
     }

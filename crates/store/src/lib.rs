@@ -5,6 +5,7 @@
 //!
 //! - [`Store::import`] makes a layer of a tar stream; [`Store::load`] and [`Store::save`] handle `docker save` archives.
 //! - [`Store::prepare`] gives a container its directories; [`Store::commit`] makes a layer of what it wrote.
+//! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it.
 //! - Removal renames into the trash; [`Store::empty_trash`] deletes, in the background.
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod archive;
 mod blob;
 mod compress;
 mod compression;
+mod copy;
 mod error;
 mod export;
 mod import;
@@ -28,8 +30,10 @@ mod walk;
 
 pub use blob::{Blob, BlobWriter};
 pub use compression::Compression;
+pub use copy::{Found, Protection, Tree};
 pub use error::{Error, Result};
 pub use import::Expected;
+pub use layer::apply::{Copying, Replace};
 pub use layer::{Layer, LayerBlob};
 pub use load::{LoadedImage, Progress};
 pub use partial::Partial;

@@ -17,7 +17,7 @@ use crate::archive::{Entry, Kind, Time};
 use crate::error::{Error, Result};
 use crate::layer::attributes::{OPAQUE, is_content};
 use crate::layer::spot::is_whiteout;
-use crate::walk::{Node, walk};
+use crate::walk::{Mounts, Node, walk, walk_across};
 
 /// Attributes by which overlayfs refers to another place; the content here is not whole then. Coracle mounts with both
 /// features off.
@@ -34,20 +34,55 @@ pub(crate) enum Form {
 
 /// Packs what is below `top`; returns the size of the archive, in bytes.
 pub(crate) fn pack(top: BorrowedFd<'_>, form: Form, output: impl Write) -> Result<u64> {
-    let mut packer = Packer { writer: Writer::new(output), form, links: HashMap::new() };
+    let mut packer = Packer::new(Writer::new(output), form, Vec::new());
     packer.root(top)?;
     walk(top, &mut |node| packer.node(node))?;
     packer.writer.finish().map_err(write)
 }
 
+/// Packs the directory `top` and what is below it, also on other mounts, under the name `name`.
+pub(crate) fn pack_directory(
+    top: BorrowedFd<'_>,
+    name: &[u8],
+    hidden: &[u64],
+    output: impl Write,
+) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec());
+    packer.top(top)?;
+    walk_across(top, Mounts::AllBut(hidden), &mut |node| packer.node(node))?;
+    packer.writer.finish().map_err(write).map(drop)
+}
+
+/// Packs the directory `top` alone under the name `name`.
+pub(crate) fn pack_empty(top: BorrowedFd<'_>, name: &[u8], output: impl Write) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec());
+    packer.top(top)?;
+    packer.writer.finish().map_err(write).map(drop)
+}
+
+/// Packs the one file, link or device `name` of the directory `parent`.
+pub(crate) fn pack_file(parent: BorrowedFd<'_>, name: &CStr, output: impl Write) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, Vec::new());
+    if let Some(stat) = crate::walk::stat(parent, name)? {
+        packer.node(&Node { parent, name, path: name.to_bytes(), depth: 0, stat, directory: None })?;
+    }
+    packer.writer.finish().map_err(write).map(drop)
+}
+
 struct Packer<W> {
     writer: Writer<W>,
     form: Form,
+    /// Stands before every name.
+    prefix: Vec<u8>,
     /// Where each file with several names was packed first, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<W: Write> Packer<W> {
+    fn new(writer: Writer<W>, form: Form, prefix: Vec<u8>) -> Self {
+        Self { writer, form, prefix, links: HashMap::new() }
+    }
+
     /// The root itself is an entry only where it is not what a root is by default.
     fn root(&mut self, top: BorrowedFd<'_>) -> Result<()> {
         let stat = rustix::fs::fstat(top).context("fstat", "tree")?;
@@ -56,6 +91,17 @@ impl<W: Write> Packer<W> {
             return Ok(());
         }
         self.entry(&describe(&stat, b"./", Kind::Directory))
+    }
+
+    /// The directory that gives everything its prefix.
+    fn top(&mut self, top: BorrowedFd<'_>) -> Result<()> {
+        if !self.prefix.ends_with(b"/") {
+            self.prefix.push(b'/');
+        }
+        let stat = rustix::fs::fstat(top).context("fstat", "directory")?;
+        let mut entry = describe(&stat, &self.prefix, Kind::Directory);
+        entry.xattrs = self.xattrs(top, &entry.path)?;
+        self.entry(&entry)
     }
 
     fn node(&mut self, node: &Node<'_>) -> Result<()> {
@@ -92,7 +138,7 @@ impl<W: Write> Packer<W> {
     }
 
     fn directory(&mut self, node: &Node<'_>) -> Result<()> {
-        let mut entry = describe(&node.stat, &[node.path, b"/"].concat(), Kind::Directory);
+        let mut entry = describe(&node.stat, &[self.name(node), b"/".to_vec()].concat(), Kind::Directory);
         let Some(directory) = node.directory else { return self.entry(&entry) };
         entry.xattrs = self.xattrs(directory, node.path)?;
         self.entry(&entry)?;
@@ -104,11 +150,11 @@ impl<W: Write> Packer<W> {
 
     fn file(&mut self, node: &Node<'_>) -> Result<()> {
         if let Some(first) = self.first_name(node) {
-            return self.entry(&describe(&node.stat, node.path, Kind::HardLink { target: first }));
+            return self.entry(&describe(&node.stat, &self.name(node), Kind::HardLink { target: first }));
         }
         let Some((file, stat)) = open(node)? else { return Ok(()) };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let mut entry = describe(&stat, node.path, Kind::File { size, segments: None });
+        let mut entry = describe(&stat, &self.name(node), Kind::File { size, segments: None });
         entry.xattrs = self.xattrs(file.as_fd(), node.path)?;
         self.entry(&entry)?;
         self.writer.content(&mut File::from(file), size).map_err(write)
@@ -117,7 +163,11 @@ impl<W: Write> Packer<W> {
     /// Packs what has no content, or a link to its first name.
     fn linked_or(&mut self, node: &Node<'_>, kind: Kind) -> Result<()> {
         let kind = self.first_name(node).map_or(kind, |target| Kind::HardLink { target });
-        self.entry(&describe(&node.stat, node.path, kind))
+        self.entry(&describe(&node.stat, &self.name(node), kind))
+    }
+
+    fn name(&self, node: &Node<'_>) -> Vec<u8> {
+        [&self.prefix, node.path].concat()
     }
 
     /// The name under which this file was packed before; remembers this one if it is the first of several.
@@ -129,7 +179,7 @@ impl<W: Write> Packer<W> {
         if let Some(first) = self.links.get(&key) {
             return Some(first.clone());
         }
-        self.links.insert(key, node.path.to_vec());
+        self.links.insert(key, self.name(node));
         None
     }
 

@@ -1,13 +1,14 @@
 //! Walks a tree on descriptors, in an order that depends on names only.
 //!
 //! The tree may belong to a running container: nothing is followed, what vanishes meanwhile is left out, and other
-//! mounts are not entered.
+//! mounts are entered only where they are wanted.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::error::Context;
+use coracle_sys::mount;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -24,7 +25,7 @@ pub(crate) struct Node<'a> {
     /// 0 directly below the top.
     pub(crate) depth: usize,
     pub(crate) stat: Stat,
-    /// A directory, opened; `None` for a directory on another mount.
+    /// A directory, opened; `None` for a directory on a mount that is not entered.
     pub(crate) directory: Option<BorrowedFd<'a>>,
 }
 
@@ -41,8 +42,25 @@ struct Level {
     path: usize,
 }
 
-/// Visits everything below `top`, each directory before what it holds, names in the order of their bytes.
+/// Which mounts below the top are entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mounts<'a> {
+    None,
+    /// All but those of these file systems, by device number.
+    AllBut(&'a [u64]),
+}
+
+/// Visits everything below `top` on its mount, each directory before what it holds, names in the order of their bytes.
 pub(crate) fn walk(top: BorrowedFd<'_>, visit: &mut dyn FnMut(&Node<'_>) -> Result<()>) -> Result<()> {
+    walk_across(top, Mounts::None, visit)
+}
+
+/// The same, on other mounts too.
+pub(crate) fn walk_across(
+    top: BorrowedFd<'_>,
+    mounts: Mounts<'_>,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<()>,
+) -> Result<()> {
     let mut path = Vec::new();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(top, c".", flags, Mode::empty()).context("openat", "tree")?;
@@ -62,7 +80,7 @@ pub(crate) fn walk(top: BorrowedFd<'_>, visit: &mut dyn FnMut(&Node<'_>) -> Resu
         let Some(stat) = stat(parent, &name)? else { continue };
         let mut directory = None;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            directory = match open_directory(parent, &name)? {
+            directory = match open_across(parent, &name, mounts)? {
                 Opened::Here(fd) => Some(fd),
                 Opened::Elsewhere => None,
                 Opened::Gone => continue,
@@ -78,6 +96,17 @@ pub(crate) fn walk(top: BorrowedFd<'_>, visit: &mut dyn FnMut(&Node<'_>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether something is mounted on anything below `top`.
+pub(crate) fn holds_mount(top: BorrowedFd<'_>) -> Result<bool> {
+    let own = mount::id(top, c"")?;
+    let mut found = false;
+    walk(top, &mut |node| {
+        found |= mount::id(node.parent, node.name).is_ok_and(|id| id != own);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Bytes in the files below `top`, each hard-linked file counted once.
@@ -116,8 +145,24 @@ pub(crate) enum Opened {
 
 /// Opens the directory `name`, of the same mount, without following a link.
 pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<Opened> {
+    open(parent, name, ResolveFlags::NO_XDEV)
+}
+
+fn open_across(parent: BorrowedFd<'_>, name: &CStr, mounts: Mounts<'_>) -> Result<Opened> {
+    let Mounts::AllBut(hidden) = mounts else { return open_directory(parent, name) };
+    let opened = open(parent, name, ResolveFlags::empty())?;
+    if let Opened::Here(directory) = &opened {
+        let stat = rustix::fs::fstat(directory).context("fstat", name.to_string_lossy())?;
+        if hidden.contains(&stat.st_dev) {
+            return Ok(Opened::Elsewhere);
+        }
+    }
+    Ok(opened)
+}
+
+fn open(parent: BorrowedFd<'_>, name: &CStr, more: ResolveFlags) -> Result<Opened> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | more;
     match rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve) {
         Ok(fd) => Ok(Opened::Here(fd)),
         Err(Errno::XDEV) => Ok(Opened::Elsewhere),

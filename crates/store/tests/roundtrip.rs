@@ -1,180 +1,15 @@
-//! What GNU tar, overlayfs and this crate make of the same trees must be the same.
+//! What overlayfs and this crate make of the same layers must be the same.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use coracle_spec::ContainerId;
 use coracle_store::{ChangeKind, Expected, Store};
-use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps};
-use support::{Field, Overlay, Precision, Tar, content_of};
-
-/// Small random numbers from a seed that a failure prints.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // xorshift64* (Vigna 2016)
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
-
-/// A tree with everything that an archive can carry.
-fn grow(top: &Path, random: &mut Random) {
-    let mut directories = vec![top.to_owned()];
-    let mut files = Vec::new();
-    for n in 0..60 {
-        let at = directories[usize::try_from(random.below(directories.len() as u64)).unwrap()].clone();
-        let stem = match random.below(5) {
-            0 => format!("{n}-{}", "long".repeat(40)),
-            1 => format!("{n} ünï\n"),
-            _ => format!("{n}"),
-        };
-        let path = at.join(stem);
-        match random.below(10) {
-            0 | 1 => {
-                fs::create_dir(&path).unwrap();
-                directories.push(path.clone());
-            }
-            2 => symlink("x".repeat(usize::try_from(1 + random.below(200)).unwrap()), &path).unwrap(),
-            3 if !files.is_empty() => {
-                let target: &std::path::PathBuf =
-                    &files[usize::try_from(random.below(files.len() as u64)).unwrap()];
-                fs::hard_link(target, &path).unwrap();
-                continue;
-            }
-            4 => rustix::fs::mkfifoat(CWD, &path, Mode::from_raw_mode(0o600)).unwrap(),
-            5 => {
-                let device = rustix::fs::makedev(1, 3 + u32::try_from(random.below(5)).unwrap());
-                rustix::fs::mknodat(
-                    CWD,
-                    &path,
-                    FileType::CharacterDevice,
-                    Mode::from_raw_mode(0o600),
-                    device,
-                )
-                .unwrap();
-            }
-            6 => {
-                let file = fs::File::create(&path).unwrap();
-                for _ in 0..random.below(8) {
-                    file.write_all_at(b"data", random.below(1 << 21)).unwrap();
-                }
-                files.push(path.clone());
-            }
-            _ => {
-                let content = vec![u8::try_from(n).unwrap(); usize::try_from(random.below(5000)).unwrap()];
-                fs::write(&path, content).unwrap();
-                files.push(path.clone());
-            }
-        }
-        let meta = fs::symlink_metadata(&path).unwrap();
-        let owner = || Some(u32::try_from(n * 1500).unwrap());
-        std::os::unix::fs::lchown(&path, owner(), owner()).unwrap();
-        if !meta.is_symlink() {
-            let mode = u32::try_from(random.below(0o10000)).unwrap() | 0o400;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        if meta.is_file() || meta.is_dir() {
-            let file = fs::File::open(&path).unwrap();
-            if random.below(3) == 0 {
-                coracle_sys::xattr::set(&file, c"user.bytes", b"a\0=\n\xff").unwrap();
-            }
-        }
-        let at =
-            |n: u64| Timespec { tv_sec: 1_600_000_000 + i64::try_from(n).unwrap(), tv_nsec: 123_456_789 };
-        let times = Timestamps { last_access: at(n), last_modification: at(n) };
-        rustix::fs::utimensat(CWD, &path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
-    }
-    for directory in directories.iter().skip(1) {
-        let at = Timespec { tv_sec: 1_500_000_000, tv_nsec: 7 };
-        let times = Timestamps { last_access: at, last_modification: at };
-        rustix::fs::utimensat(CWD, directory, &times, rustix::fs::AtFlags::empty()).unwrap();
-    }
-}
-
-fn gnu_tar(arguments: &[&str], directory: &Path, input: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("tar")
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(input).unwrap());
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "tar {arguments:?}");
-        output.stdout
-    })
-}
-
-#[test]
-fn what_gnu_tar_packs_is_unpacked_alike() {
-    for seed in 1..=12 {
-        let tree = tempfile::tempdir().unwrap();
-        grow(tree.path(), &mut Random(seed));
-        let field = Field::new();
-        for (format, precision) in [
-            (&["--format=pax"][..], Precision::Nanoseconds),
-            (&["--format=pax", "--sparse", "--sparse-version=0.0"], Precision::Nanoseconds),
-            (&["--format=pax", "--sparse", "--sparse-version=0.1"], Precision::Nanoseconds),
-            (&["--format=pax", "--sparse", "--sparse-version=1.0"], Precision::Nanoseconds),
-            (&["--format=gnu", "--sparse"], Precision::OldTar),
-            (&["--format=gnu"], Precision::OldTar),
-        ] {
-            let mut arguments = format.to_vec();
-            let pax = precision == Precision::Nanoseconds;
-            arguments.extend(if pax { &["--xattrs", "--xattrs-include=user.*"][..] } else { &[] });
-            arguments.extend(["--numeric-owner", "-cf", "-", "."]);
-            let archive = gnu_tar(&arguments, tree.path(), b"");
-            let layer = field.import(&archive).unwrap();
-            let (after, expected) =
-                (content_of(&field.fs(&layer.diff_id), precision), content_of(tree.path(), precision));
-            for (path, text) in &expected {
-                let path = String::from_utf8_lossy(path);
-                assert_eq!(after.get(path.as_bytes()), Some(text), "SEED={seed} {format:?} {path:?}");
-            }
-            assert_eq!(after.len(), expected.len(), "SEED={seed} {format:?}");
-            field.store.remove_layer(&layer.diff_id).unwrap();
-        }
-    }
-}
-
-#[test]
-fn what_is_exported_gnu_tar_unpacks_alike() {
-    for seed in 21..=26 {
-        let tree = tempfile::tempdir().unwrap();
-        grow(tree.path(), &mut Random(seed));
-        let mut archive = Vec::new();
-        let root = fs::File::open(tree.path()).unwrap();
-        Store::export(std::os::fd::AsFd::as_fd(&root), &mut archive).unwrap();
-        let out = tempfile::tempdir().unwrap();
-        gnu_tar(
-            &["--xattrs", "--xattrs-include=user.*", "--numeric-owner", "-xpf", "-"],
-            out.path(),
-            &archive,
-        );
-        assert_eq!(
-            content_of(out.path(), Precision::Seconds),
-            content_of(tree.path(), Precision::Seconds),
-            "SEED={seed}"
-        );
-
-        let mut again = Vec::new();
-        Store::export(std::os::fd::AsFd::as_fd(&root), &mut again).unwrap();
-        assert!(archive == again, "SEED={seed}: the same tree gave other bytes");
-    }
-}
+use support::{Field, Overlay, Precision, Tar, content_of, unpack};
 
 /// A store with a layer of files `a/x`, `a/y`, `b/z`, `c`, `d/deep/e` and a link, and a container on top of it.
 fn container() -> (Field, coracle_store::Layer, ContainerId) {
@@ -347,7 +182,7 @@ fn a_commit_gives_the_same_root_and_always_the_same_layer() {
     let mut exported = Vec::new();
     Store::export(second.fd(), &mut exported).unwrap();
     let out = tempfile::tempdir().unwrap();
-    gnu_tar(&["--numeric-owner", "-xpf", "-"], out.path(), &exported);
+    unpack(&exported, out.path());
     assert_eq!(content_of(out.path(), Precision::Seconds), expected);
 }
 

@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod error;
 pub mod limits;
+pub mod mntns;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

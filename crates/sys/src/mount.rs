@@ -8,6 +8,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -250,6 +251,18 @@ pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     // The old root is now mounted over the new one, and the working directory is the old one's.
     unmount(".", UnmountFlags::DETACH).context("umount2", "the old root")?;
     rustix::process::chdir("/").context("chdir", "/")
+}
+
+/// The id of the mount that `name` in `directory` is on, itself where something is mounted there; with an empty name that
+/// of the directory. A symbolic link is not followed (Linux 5.8).
+///
+/// # Errors
+/// The call's (`statx`).
+pub fn id(directory: BorrowedFd<'_>, name: &CStr) -> Result<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+    let found = statx(directory, name, flags, StatxFlags::MNT_ID).context("statx", name.to_string_lossy())?;
+    Ok(found.stx_mnt_id)
 }
 
 /// Fails unless `descriptor` is on the file system with the magic number `magic` of statfs(2).

@@ -12,7 +12,7 @@ use std::ffi::{CString, OsStr};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::error::{Context, Error, Result};
 use crate::limits;
 
+mod evaluate;
 mod walk;
 
 /// Mode of parents that [`Root::create_file`] makes, before the umask.
@@ -111,6 +112,26 @@ impl Root {
             | ResolveFlags::NO_MAGICLINKS
             | ResolveFlags::NO_XDEV;
         openat2(self.as_fd(), path.as_ref(), flags | OFlags::NOFOLLOW, mode, resolve)
+    }
+
+    /// A handle (`O_PATH`) of the directory `path`, refusing any symbolic link and `..` above the root; other mounts are
+    /// entered.
+    ///
+    /// # Errors
+    /// `ELOOP` for a symbolic link, `EXDEV` for an absolute path or an escape.
+    pub fn open_directory_without_links(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        openat2(self.as_fd(), path.as_ref(), flags, Mode::empty(), resolve)
+    }
+
+    /// Where `path` leads inside the root, as an absolute path without links; what does not exist stays as it is written.
+    /// Only text: who wants what is there opens it.
+    ///
+    /// # Errors
+    /// `ELOOP` beyond [`limits::SYMLINKS`], `ENAMETOOLONG`, and the calls' own.
+    pub fn evaluate(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        evaluate::evaluate(self, path.as_ref())
     }
 
     /// Makes the directory `path` and its missing parents, and returns a handle (`O_PATH`) of it.
@@ -246,6 +267,21 @@ pub fn reopen(handle: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
     let name = crate::proc::fd_name(&handle);
     rustix::fs::openat(&table, name.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty())
         .context("openat", "/proc/self/fd")
+}
+
+/// Sets the permission bits of what an `O_PATH` handle stands for; a symbolic link has none, and is refused.
+///
+/// # Errors
+/// `EOPNOTSUPP` for a link, [`Error::Unexpected`] when `/proc` is no procfs, and the call's own (`fchmodat`).
+pub fn set_mode(handle: impl AsFd, mode: Mode) -> Result<()> {
+    let stat = rustix::fs::fstat(&handle).context("fstat", "handle")?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err(Errno::OPNOTSUPP).context("fchmodat", "a symbolic link");
+    }
+    let table = crate::proc::fd_table()?;
+    let name = crate::proc::fd_name(&handle);
+    rustix::fs::chmodat(&table, name.as_c_str(), mode, rustix::fs::AtFlags::empty())
+        .context("fchmodat", "/proc/self/fd")
 }
 
 /// openat2(2), repeated where it raced with a rename.

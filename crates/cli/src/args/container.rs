@@ -308,6 +308,12 @@ pub(crate) struct CommitArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
+    /// Give what is copied into a container to the user that it runs as
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a symbolic link leads to
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
     /// Suppress the progress report
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -3,9 +3,9 @@
 use std::fs::File as StdFile;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use coracle_client::{Body, Client};
+use coracle_client::{Body, Client, UploadedOwner};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
@@ -27,17 +27,21 @@ pub(super) async fn cp(app: &App, args: CopyArgs) -> Result<()> {
     let sides = (Side::parse(&args.source), Side::parse(&args.destination));
     let client = app.client().await?;
     match sides {
-        (Side::Container { name, path }, Side::Stream) => to_stdout(&client, &name, &path).await,
+        (Side::Container { name, path }, Side::Stream) => {
+            let path = followed(&client, &args, &name, &path).await?;
+            to_stdout(&client, &name, &path).await
+        }
         (Side::Stream, Side::Container { name, path }) => {
-            Ok(client.upload_archive(&name, &path, stdio(std::io::stdin())?).await?)
+            Ok(client.upload_archive(&name, &path, owner(&args), stdio(std::io::stdin())?).await?)
         }
         (Side::Container { name, path }, Side::Local(local)) => {
-            download(&client, &name, &path, &local).await?;
+            let followed = followed(&client, &args, &name, &path).await?;
+            download(&client, &name, (&path, &followed), &local).await?;
             report(&args, &local);
             Ok(())
         }
         (Side::Local(local), Side::Container { name, path }) => {
-            upload(&client, &local, &name, &path).await?;
+            upload(&client, &args, &local, &name, &path).await?;
             report(&args, &format!("{name}:{path}"));
             Ok(())
         }
@@ -46,6 +50,20 @@ pub(super) async fn cp(app: &App, args: CopyArgs) -> Result<()> {
         }
         _ => Err(Invalid("must specify at least one container source".into()).into()),
     }
+}
+
+fn owner(args: &CopyArgs) -> UploadedOwner {
+    if args.archive { UploadedOwner::ContainerUser } else { UploadedOwner::Archive }
+}
+
+/// Where a link at a path of a container leads, if that is wanted.
+async fn followed(client: &Client, args: &CopyArgs, container: &str, path: &str) -> Result<String> {
+    if !args.follow_link {
+        return Ok(path.to_owned());
+    }
+    let attributes = client.stat_archive(container, path).await?;
+    let link = attributes.filter(|link| link.mode & GO_SYMLINK != 0 && !link.link_target.is_empty());
+    Ok(link.map_or_else(|| path.to_owned(), |link| link.link_target))
 }
 
 fn report(args: &CopyArgs, destination: &str) {
@@ -63,11 +81,13 @@ async fn to_stdout(client: &Client, name: &str, path: &str) -> Result<()> {
     stdout.flush().await.map_err(Error::io("write to stdout"))
 }
 
-async fn download(client: &Client, container: &str, path: &str, local: &str) -> Result<()> {
-    let (path, content) = without_dot(path);
+/// Copies what is at a path of a container, under the name that it was called by where a link was followed.
+async fn download(client: &Client, container: &str, (called, path): (&str, &str), local: &str) -> Result<()> {
+    let (called, content) = without_dot(called);
+    let (path, _) = without_dot(path);
     let attributes = client.stat_archive(container, &path).await?;
     let is_directory = attributes.as_ref().is_some_and(|attributes| attributes.mode & GO_DIRECTORY != 0);
-    let source = Source { name: split(&path).1, is_directory, content };
+    let source = Source { name: split(&called).1, is_directory, content };
     let existing = match std::fs::metadata(local) {
         Ok(metadata) if metadata.is_dir() => Existing::Directory,
         Ok(_) => Existing::File,
@@ -98,19 +118,26 @@ async fn feed(mut body: Body, writer: OwnedFd) -> Result<()> {
     Ok(())
 }
 
-async fn upload(client: &Client, local: &str, container: &str, path: &str) -> Result<()> {
+async fn upload(client: &Client, args: &CopyArgs, local: &str, container: &str, path: &str) -> Result<()> {
     let (local, content) = without_dot(local);
-    let metadata = std::fs::symlink_metadata(&local).map_err(Error::io(format!("read {local}")))?;
-    let source = Source { name: local_name(&local)?, is_directory: metadata.is_dir(), content };
+    let name = local_name(&local)?;
+    let reading = || Error::io(format!("read {local}"));
+    let place = if args.follow_link {
+        std::fs::canonicalize(&local).map_err(reading())?
+    } else {
+        PathBuf::from(&local)
+    };
+    let metadata = std::fs::symlink_metadata(&place).map_err(reading())?;
+    let source = Source { name, is_directory: metadata.is_dir(), content };
     let (path, existing) = existing_in(client, container, path).await?;
     let Arrival { directory, name } = arrival(&source, &path, existing)?;
     let (reader, writer) = pipe()?;
     let packing = blocking(format!("pack {local}"), move || {
         let mut out = StdFile::from(writer);
-        archive::pack(Path::new(&local), &name, &mut out)?;
+        archive::pack(&place, &name, &mut out)?;
         out.flush()
     });
-    let sent = client.upload_archive(container, &directory, File::from_std(reader.into())).await;
+    let sent = client.upload_archive(container, &directory, owner(args), File::from_std(reader.into())).await;
     let packed = joined(packing).await;
     // A daemon that refuses stops reading, which fails the packing too: its refusal is the cause.
     sent?;

@@ -26,10 +26,8 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::DELETE, [name]) => remove(&call, name).await,
         (&Method::GET, [name, action]) => read(call, name, action).await,
         (&Method::POST, [name, action]) => change(call, name, action).await,
-        (_, [_, "archive"]) => {
-            input::discard(call.request);
-            Err(super::later("copying files in and out of containers"))
-        }
+        (&Method::HEAD, [name, "archive"]) => super::archive::stat(&call, name).await,
+        (&Method::PUT, [name, "archive"]) => super::archive::extract(call, name).await,
         (&Method::GET, [_, "attach", "ws"]) => Err(super::later("attaching over a web socket")),
         _ => Err(super::not_found()),
     }
@@ -60,7 +58,7 @@ async fn read(call: Call, name: &str, action: &str) -> Answer {
         }
         "changes" => changes(&call, name).await,
         "export" => streams::export(&call, name).await,
-        "archive" => Err(super::later("copying files out of containers")),
+        "archive" => super::archive::archive(&call, name).await,
         "stats" => super::stats::stats(&call, name).await,
         _ => Err(super::not_found()),
     }

@@ -12,13 +12,11 @@ use bytes::Bytes;
 use coracle_api::container as wire;
 use coracle_api::{ApiVersion, ProgressMessage, image as api};
 use coracle_engine::images::{
-    BodyReader, BodyWriter, CommitRequest, ImageFilter, ImportRequest, PruneRequest, RemoveOptions,
+    BodyWriter, CommitRequest, ImageFilter, ImportRequest, PruneRequest, RemoveOptions,
 };
 use coracle_engine::{Error, Progress};
 use coracle_spec::{Platform, Reference, Tag};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use std::io;
 
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
@@ -126,26 +124,6 @@ async fn prune(call: &Call) -> Answer {
     answer::ok(&api::PruneResponse { images_deleted: Some(deleted), space_reclaimed: pruned.bytes })
 }
 
-/// A request's body, for a reader that blocks.
-fn reader(request: Request<Incoming>) -> BodyReader {
-    let (sender, reader) = BodyReader::channel();
-    tokio::spawn(async move {
-        let mut body = request.into_body();
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Ok(frame) => {
-                    let Ok(bytes) = frame.into_data() else { continue };
-                    // Nobody reads it any more, but the client hears why only when it has sent it all.
-                    let _ = sender.send(bytes).await;
-                }
-                Err(error) => return sender.fail(io::Error::other(error)).await,
-            }
-        }
-        sender.finish().await;
-    });
-    reader
-}
-
 /// Import or pull.
 async fn create(call: Call) -> Answer {
     if let Some(image) = call.query.get("fromImage") {
@@ -164,7 +142,7 @@ async fn create(call: Call) -> Answer {
         platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
     };
     let context = call.context;
-    let imported = context.engine.images().import(reader(call.request), request).await;
+    let imported = context.engine.images().import(input::reader(call.request), request).await;
     // Also of an archive that was none, something may be left to delete.
     context.engine.tidy_soon();
     let id = imported?;
@@ -190,7 +168,7 @@ impl Progress for Quiet {
 
 async fn load(call: Call) -> Answer {
     let context = call.context;
-    let loaded = context.engine.images().load(reader(call.request), Quiet).await;
+    let loaded = context.engine.images().load(input::reader(call.request), Quiet).await;
     context.engine.tidy_soon();
     let loaded = loaded?;
     let mut lines = Vec::new();

@@ -1,5 +1,6 @@
 //! From a method and a path to what is done: one table, a file for each area.
 
+mod archive;
 mod attach;
 mod containers;
 mod exec;

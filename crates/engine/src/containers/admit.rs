@@ -12,7 +12,11 @@ pub(crate) enum Command {
     Pause,
     Unpause,
     Exec,
-    Remove { force: bool },
+    /// Reach its files.
+    Files,
+    Remove {
+        force: bool,
+    },
 }
 
 /// What is to be done.
@@ -57,7 +61,7 @@ impl Refusal {
 
 /// Decides whether `command` is legal in `status`. Pure: no clock, no IO, no locks.
 pub(crate) fn admit(status: Status, command: Command) -> Result<Plan, Refusal> {
-    use Command::{Exec, Pause, Remove, Signal, Start, Unpause};
+    use Command::{Exec, Files, Pause, Remove, Signal, Start, Unpause};
     use Status::{Created, Dead, Exited, Paused, Restarting, Running};
     match (status, command) {
         (Created | Exited | Restarting, Start) => Ok(Plan::Do),
@@ -73,12 +77,13 @@ pub(crate) fn admit(status: Status, command: Command) -> Result<Plan, Refusal> {
         (Running, Exec) => Ok(Plan::Do),
         (Paused, Exec) => Err(Refusal::Paused),
         (Created | Exited, Exec) => Err(Refusal::NotRunning),
+        (Created | Running | Paused | Restarting | Exited, Files) => Ok(Plan::Do),
         (Restarting, Pause | Exec) => Err(Refusal::Restarting),
         (Created | Exited | Dead, Remove { .. }) | (Restarting, Remove { force: true }) => Ok(Plan::Do),
         (Running | Paused, Remove { force: true }) => Ok(Plan::KillFirst),
         (Running | Paused, Remove { force: false }) => Err(Refusal::StillRunning),
         (Restarting, Remove { force: false }) => Err(Refusal::Restarting),
-        (Dead, Start | Signal | Pause | Unpause | Exec) => Err(Refusal::BeingRemoved),
+        (Dead, Start | Signal | Pause | Unpause | Exec | Files) => Err(Refusal::BeingRemoved),
     }
 }
 
@@ -88,12 +93,13 @@ mod tests {
 
     const STATES: [Status; 6] =
         [Status::Created, Status::Running, Status::Paused, Status::Restarting, Status::Exited, Status::Dead];
-    const COMMANDS: [Command; 7] = [
+    const COMMANDS: [Command; 8] = [
         Command::Start,
         Command::Signal,
         Command::Pause,
         Command::Unpause,
         Command::Exec,
+        Command::Files,
         Command::Remove { force: false },
         Command::Remove { force: true },
     ];

@@ -3,6 +3,7 @@
 mod admit;
 mod attach;
 mod confinement;
+mod copy;
 mod create;
 pub mod exec;
 mod exit;
@@ -31,10 +32,12 @@ mod task;
 mod tests;
 mod top;
 mod usage;
+mod view;
 
 pub use attach::{AttachSettings, Attached};
 pub(crate) use confinement::Available;
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
+pub use copy::{Archiving, Extraction, PathStat};
 pub use create::Created;
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::{LogStream, log_limits};

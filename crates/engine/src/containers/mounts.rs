@@ -229,7 +229,7 @@ pub(super) fn of(description: &Description, files: Files) -> Result<Vec<Mount>> 
     Ok(mounts)
 }
 
-fn bind(point: &MountPoint) -> Mount {
+pub(super) fn bind(point: &MountPoint) -> Mount {
     let depth = if point.mode == "nonrecursive" { "bind" } else { "rbind" };
     let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
     let mut options = vec![depth.to_owned(), propagation.to_owned()];

@@ -9,9 +9,10 @@ use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
 use super::start;
 use super::state::Status;
+use super::view::{Opened, View};
 use super::{Description, record, remove};
 use crate::engine::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::index::Durability;
 use crate::shim::Shim;
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Freeze { frozen: bool, reply: ReplyTo<()> },
     /// Connect a socket to the streams, now or when the container starts.
     Attach { attachment: Attachment, socket: OwnedFd, reply: ReplyTo<()> },
+    /// Reach the container's files.
+    Files { reply: ReplyTo<Arc<View>> },
     /// Give it another name.
     Rename { name: Name, reply: ReplyTo<()> },
     /// Change settings that can be changed.
@@ -64,6 +67,8 @@ pub(crate) struct Task {
     pub(crate) live: Option<Live>,
     /// Ends when the shim of the last run holds the layers no more.
     pub(crate) last: Option<tokio::task::JoinHandle<()>>,
+    /// The files while they are mounted although the container does not run.
+    pub(crate) files: Option<Opened>,
     /// Who waits for the container to start to be attached.
     pub(crate) waiting: Vec<(Attachment, OwnedFd)>,
     /// When the restart policy starts it again.
@@ -100,6 +105,7 @@ fn begin(shared: &Arc<Shared>, now: Description, live: Option<Live>, exit: Optio
         now,
         live,
         last: None,
+        files: None,
         waiting: Vec::new(),
         restart_at: None,
         view,
@@ -194,6 +200,12 @@ impl Task {
             Command::Attach { attachment, socket, reply } => {
                 let _ = reply.send(self.attach(attachment, socket).await);
             }
+            Command::Files { reply } => {
+                let files = self.files().await;
+                if let Err(Ok(view)) = reply.send(files) {
+                    tokio::task::spawn_blocking(move || drop(view));
+                }
+            }
             Command::Rename { name, reply } => {
                 let _ = reply.send(self.rename(name).await);
             }
@@ -208,14 +220,46 @@ impl Task {
     async fn start(&mut self) -> Result<bool> {
         match self.admit(Kind::Start)? {
             Plan::Do => {
-                if let Some(last) = self.last.take() {
-                    // A second overlay on a live upper directory would destroy it.
-                    let _ = last.await;
+                // A second overlay on a live upper directory would destroy it.
+                self.layers_are_free().await;
+                if let Some(opened) = self.files.take() {
+                    opened.closed().await;
                 }
                 start::start(self).await.map(|()| true)
             }
             Plan::Nothing | Plan::KillFirst => Ok(false),
         }
+    }
+
+    /// Waits until the shim of the last run holds the layers no more.
+    async fn layers_are_free(&mut self) {
+        if let Some(last) = self.last.take() {
+            // A shim that was lost holds nothing.
+            let _ = last.await;
+        }
+    }
+
+    /// The container's files: as it sees them while it runs, else mounted for as long as somebody uses them.
+    async fn files(&mut self) -> Result<Arc<View>> {
+        self.admit(Kind::Files)?;
+        if let Some(live) = &self.live {
+            let (_, mut descriptors) = live.shim.ask(&Request::Root, &[]).await?;
+            let root =
+                descriptors.pop().ok_or_else(|| Error::Conflict("the shim sent no root".to_owned()))?;
+            let now = self.now.clone();
+            return blocking(move || View::of_running(&now, root)).await?.map(Arc::new);
+        }
+        if let Some(view) = self.files.as_ref().and_then(Opened::view) {
+            return Ok(view);
+        }
+        self.layers_are_free().await;
+        if let Some(opened) = self.files.take() {
+            opened.closed().await;
+        }
+        let (shared, now) = (Arc::clone(&self.shared), self.now.clone());
+        let (view, opened) = blocking(move || View::of_stopped(&shared, &now)).await??;
+        self.files = Some(opened);
+        Ok(view)
     }
 
     async fn restart(&mut self) {

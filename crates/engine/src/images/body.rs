@@ -2,11 +2,15 @@
 //!
 //! A stream that ends without [`BodySender::finish`], because its client went or failed, ends with an error on the other
 //! side: half an archive is never taken for a whole one.
+//!
+//! Whoever waits for the thread can lose patience ([`Patience`]): from then on, a client that does nothing is given up.
 
 use crate::limits::{BODY_CHUNK, BODY_CHUNKS};
 use bytes::Bytes;
 use std::io::{self, Read, Write};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
 
 /// The async end of what a blocking thread reads.
 #[derive(Debug)]
@@ -18,6 +22,34 @@ pub struct BodyReader {
     chunks: mpsc::Receiver<io::Result<Option<Bytes>>>,
     current: Bytes,
     ended: bool,
+    patience: Option<Patience>,
+}
+
+/// Says when nobody waits any longer for a client that does nothing. Without its other end it never does.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    lost: watch::Receiver<bool>,
+    stall: Duration,
+}
+
+impl Patience {
+    /// A new one, and what ends it when `true` is sent: then a client may do nothing for `stall`.
+    pub(crate) fn new(stall: Duration) -> (watch::Sender<bool>, Self) {
+        let (sender, lost) = watch::channel(false);
+        (sender, Self { lost, stall })
+    }
+
+    /// Returns once patience is lost and the time has gone by since, or since the call.
+    async fn lost(&mut self) {
+        if self.lost.wait_for(|lost| *lost).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(self.stall).await;
+    }
+}
+
+fn given_up() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client did nothing while the container waited to start")
 }
 
 /// Nobody reads any more.
@@ -29,7 +61,23 @@ impl BodyReader {
     /// A new pair of ends.
     pub fn channel() -> (BodySender, Self) {
         let (sender, chunks) = mpsc::channel(BODY_CHUNKS);
-        (BodySender(sender), Self { chunks, current: Bytes::new(), ended: false })
+        (BodySender(sender), Self { chunks, current: Bytes::new(), ended: false, patience: None })
+    }
+
+    /// Gives the client up when patience is lost. To be read on a thread of the runtime then.
+    pub(crate) fn with_patience(self, patience: Option<Patience>) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn receive(&mut self) -> Option<io::Result<Option<Bytes>>> {
+        let Some(patience) = &mut self.patience else { return self.chunks.blocking_recv() };
+        Handle::current().block_on(async {
+            tokio::select! {
+                biased;
+                chunk = self.chunks.recv() => chunk,
+                () = patience.lost() => Some(Err(given_up())),
+            }
+        })
     }
 }
 
@@ -67,7 +115,7 @@ impl Read for BodyReader {
             if self.ended {
                 return Ok(0);
             }
-            match self.chunks.blocking_recv() {
+            match self.receive() {
                 Some(Ok(Some(bytes))) => self.current = bytes,
                 Some(Ok(None)) => self.ended = true,
                 Some(Err(error)) => return Err(error),
@@ -87,6 +135,7 @@ impl Read for BodyReader {
 pub struct BodyWriter {
     chunks: mpsc::Sender<Bytes>,
     gathered: Vec<u8>,
+    patience: Option<Patience>,
 }
 
 impl BodyWriter {
@@ -94,7 +143,26 @@ impl BodyWriter {
     /// returns.
     pub fn channel() -> (Self, mpsc::Receiver<Bytes>) {
         let (chunks, receiver) = mpsc::channel(BODY_CHUNKS);
-        (Self { chunks, gathered: Vec::new() }, receiver)
+        (Self { chunks, gathered: Vec::new(), patience: None }, receiver)
+    }
+
+    /// Gives the client up when patience is lost. To be written on a thread of the runtime then.
+    pub(crate) fn with_patience(self, patience: Option<Patience>) -> Self {
+        Self { patience, ..self }
+    }
+
+    fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        let closed = |_| io::ErrorKind::BrokenPipe.into();
+        let Some(patience) = &mut self.patience else {
+            return self.chunks.blocking_send(bytes).map_err(closed);
+        };
+        Handle::current().block_on(async {
+            tokio::select! {
+                biased;
+                sent = self.chunks.send(bytes) => sent.map_err(closed),
+                () = patience.lost() => Err(given_up()),
+            }
+        })
     }
 }
 
@@ -112,7 +180,7 @@ impl Write for BodyWriter {
             return Ok(());
         }
         let gathered = std::mem::take(&mut self.gathered);
-        self.chunks.blocking_send(gathered.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.send(gathered.into())
     }
 }
 
@@ -152,6 +220,23 @@ mod tests {
         let (sender, reader) = BodyReader::channel();
         drop(reader);
         assert_eq!(sender.send(Bytes::from_static(b"x")).await, Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_nothing_is_given_up_once_patience_is_lost() {
+        let (lose, patience) = Patience::new(Duration::from_millis(30));
+        let (sender, reader) = BodyReader::channel();
+        let reading = tokio::spawn(read(reader.with_patience(Some(patience.clone()))));
+        sender.send(Bytes::from_static(b"something")).await.unwrap();
+        let (writer, mut receiver) = BodyWriter::channel();
+        let mut writer = writer.with_patience(Some(patience));
+        let writing =
+            tokio::task::spawn_blocking(move || (0..20).try_for_each(|_| writer.write_all(&[0; BODY_CHUNK])));
+        assert!(receiver.recv().await.is_some());
+        assert!(!reading.is_finished() && !writing.is_finished());
+        lose.send(true).unwrap();
+        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(writing.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

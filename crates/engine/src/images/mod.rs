@@ -25,6 +25,7 @@ mod transfer;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
+pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use commit::CommitRequest;
 pub use garbage::{ContainerUse, Hold, InUse};

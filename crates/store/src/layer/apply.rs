@@ -1,9 +1,9 @@
-//! Unpacks the entries of a layer into a directory that nobody else sees. The archive is hostile; [`super::spot`] keeps
-//! every name below the root.
+//! Unpacks the entries of an archive: a layer into a directory that nobody else sees, or what is copied into a container,
+//! which may change its files meanwhile. The archive is hostile; [`super::spot`] keeps every name below the root.
 //!
 //! An entry replaces what an earlier one left in its place, unless both are directories. Whiteouts become what overlayfs
 //! understands: a 0:0 character device for a name, an attribute for a directory. They hide lower layers only, so an entry
-//! of the same layer wins over a whiteout whichever comes first.
+//! of the same layer wins over a whiteout whichever comes first. Outside of layers their names mean nothing.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,8 +16,8 @@ use coracle_sys::rooted::{Root, reopen};
 use coracle_sys::xattr;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::attributes::{self, OPAQUE};
-use super::spot::{IMPLIED, Spot, Spots, is_absence, is_whiteout, path};
+use super::attributes::{self, OPAQUE, Unsupported};
+use super::spot::{IMPLIED, Spot, Spots, Target, is_whiteout};
 use crate::archive::name::{Meaning, Place, meaning};
 use crate::archive::{Entry, Kind, Reader, Segment, Time};
 use crate::error::{Error, Result, shown};
@@ -32,9 +32,38 @@ pub(crate) struct Unpacked {
     pub(crate) root_entry: bool,
 }
 
+/// How entries are understood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rules {
+    /// As a layer of an image.
+    Layer,
+    /// As files that are added to a container's.
+    Copy(Copying),
+}
+
+/// How files are added to a container's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copying {
+    /// Whose they become; the archive says it where this does not.
+    pub owner: Option<(u32, u32)>,
+    /// Whether a directory may be replaced by something else, and something else by a directory.
+    pub replace: Replace,
+}
+
+/// See [`Copying::replace`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// It may.
+    #[default]
+    Anything,
+    /// It may not.
+    SameKind,
+}
+
 /// Unpacks into one directory.
 pub(crate) struct Unpacker {
     spots: Spots,
+    rules: Rules,
     result: Unpacked,
     /// Set last, since making entries in a directory changes its time and an ACL is inherited.
     directories: Vec<Directory>,
@@ -48,9 +77,20 @@ struct Directory {
 }
 
 impl Unpacker {
-    pub(crate) fn new(root: Root) -> Self {
+    /// Unpacks a layer into the directory `root`.
+    pub(crate) fn of_layer(root: Root) -> Self {
+        Self::new(Spots::of_layer(root), Rules::Layer)
+    }
+
+    /// Unpacks into a directory of a container.
+    pub(crate) fn of_copy(target: Target, copying: Copying) -> Self {
+        Self::new(Spots::of_copy(target), Rules::Copy(copying))
+    }
+
+    fn new(spots: Spots, rules: Rules) -> Self {
         Self {
-            spots: Spots::new(root),
+            spots,
+            rules,
             result: Unpacked::default(),
             directories: Vec::new(),
             buffer: vec![0; limits::CHUNK],
@@ -59,20 +99,25 @@ impl Unpacker {
 
     /// Unpacks every entry that `reader` has.
     pub(crate) fn run<R: Read>(mut self, reader: &mut Reader<R>) -> Result<Unpacked> {
-        while let Some(entry) = reader.next_entry()? {
+        while let Some(mut entry) = reader.next_entry()? {
+            if let Rules::Copy(Copying { owner: Some(owner), .. }) = self.rules {
+                (entry.uid, entry.gid) = owner;
+            }
             self.entry(reader, &entry).map_err(|error| error.of(&entry.path))?;
         }
         for directory in &self.directories {
             self.complete(directory).map_err(|error| Failure::from(error).of(directory.place.as_bytes()))?;
         }
-        if self.spots.replaced {
+        if self.rules == Rules::Layer && self.spots.replaced {
             self.result.size = crate::walk::size(self.spots.root().as_fd())?;
         }
         Ok(self.result)
     }
 
     fn entry<R: Read>(&mut self, reader: &mut Reader<R>, entry: &Entry) -> Outcome<()> {
-        match meaning(Place::parse(&entry.path)?)? {
+        let place = Place::parse(&entry.path)?;
+        let meaning = if self.rules == Rules::Layer { meaning(place)? } else { Meaning::Make(place) };
+        match meaning {
             Meaning::Ignore => Ok(()),
             Meaning::Make(place) => match self.spots.locate(&place)? {
                 Some(spot) => self.make(reader, entry, &place, &spot),
@@ -90,6 +135,10 @@ impl Unpacker {
     /// The root may be described, not replaced (CVE-2021-29136).
     fn root(&mut self, entry: &Entry, place: &Place) -> Outcome<()> {
         let Kind::Directory = entry.kind else { return Err("it would replace the root".into()) };
+        if self.rules != Rules::Layer {
+            // As Docker: the directory that is copied into stays what it is.
+            return Ok(());
+        }
         attributes::check(entry)?;
         self.result.root_entry = true;
         let root = reopen(self.spots.root(), OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -104,6 +153,9 @@ impl Unpacker {
         spot: &Spot,
     ) -> Outcome<()> {
         attributes::check(entry)?;
+        if let Rules::Copy(copying) = self.rules {
+            may_replace(copying.replace, &entry.kind, spot)?;
+        }
         match &entry.kind {
             Kind::File { size, segments } => self.file(reader, entry, spot, *size, segments.as_deref()),
             Kind::Directory => self.directory(entry, place, spot),
@@ -141,8 +193,12 @@ impl Unpacker {
             rustix::fs::ftruncate(&file, size).context("ftruncate", "entry")?;
         }
         self.result.size = self.result.size.saturating_add(size);
-        attributes::set_on_open(file.as_fd(), entry)?;
+        attributes::set_on_open(file.as_fd(), entry, self.unsupported())?;
         Ok(attributes::set_time(&file, entry.mtime)?)
+    }
+
+    fn unsupported(&self) -> Unsupported {
+        if self.rules == Rules::Layer { Unsupported::Refused } else { Unsupported::LeftOut }
     }
 
     /// Writes one run of data, leaving long runs of zeros as holes; returns where the written part ends.
@@ -172,18 +228,27 @@ impl Unpacker {
         let found = spot.stat()?;
         let make = || rustix::fs::mkdirat(spot.parent(), spot.name(), IMPLIED);
         match &found {
-            Some(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => strip(spot)?,
+            Some(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
+                if self.rules == Rules::Layer {
+                    strip(spot)?;
+                }
+            }
             _ => self.spots.replace(spot, make)?,
         }
-        if found.is_some_and(|found| is_whiteout(&found)) {
+        if self.rules == Rules::Layer && found.is_some_and(|found| is_whiteout(&found)) {
             spot.make_opaque()?;
         }
-        self.describe_directory(spot.open_directory()?.as_fd(), entry, place)
+        let directory = spot.open_directory()?;
+        if self.spots.is_hidden(&directory)? {
+            // The kernel's own stays as it is; what would be made in it is refused.
+            return Ok(());
+        }
+        self.describe_directory(directory.as_fd(), entry, place)
     }
 
     /// Sets what can be set at once, and notes the rest for the end.
     fn describe_directory(&mut self, directory: BorrowedFd<'_>, entry: &Entry, place: &Place) -> Outcome<()> {
-        attributes::set_on_open(directory, entry)?;
+        attributes::set_on_open(directory, entry, self.unsupported())?;
         let default_acl = entry.xattrs.iter().find(|(name, _)| name == attributes::DEFAULT_ACL);
         let default_acl = default_acl.map(|(_, value)| value.clone());
         self.directories.push(Directory { place: place.clone(), time: entry.mtime, default_acl });
@@ -200,14 +265,14 @@ impl Unpacker {
         Ok(attributes::set_by_name(spot.parent(), spot.name(), entry)?)
     }
 
-    /// Links to what an earlier entry of this layer made; a symbolic link there is linked itself, not followed.
+    /// Links to what an earlier entry made; a symbolic link there is linked itself, not followed.
     fn hard_link(&mut self, target: &[u8], spot: &Spot) -> Outcome<()> {
         let target =
             Place::parse(target).map_err(|_| Failure::Refused("the target of the link leads outside"))?;
         if target.is_root() {
             return Err("the target of the link is a directory".into());
         }
-        let missing = Failure::Refused("the target of the link is not in this layer");
+        let missing = Failure::Refused("the target of the link is not there");
         let Some(from) = self.spots.existing(&target)? else { return Err(missing) };
         let Some(found) = from.stat()? else { return Err(missing) };
         if FileType::from_raw_mode(found.st_mode) == FileType::Directory || is_whiteout(&found) {
@@ -260,17 +325,26 @@ impl Unpacker {
 
     /// Sets what had to wait, unless a later entry replaced the directory.
     fn complete(&self, directory: &Directory) -> coracle_sys::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let opened = self.spots.root().open_file(path(&directory.place), flags, Mode::empty());
-        let fd = match opened {
-            Err(error) if is_absence(&error) => return Ok(()),
-            result => result?,
-        };
+        let Some(fd) = self.spots.reopen(&directory.place)? else { return Ok(()) };
         if let Some(acl) = &directory.default_acl {
             let name = CString::new(attributes::DEFAULT_ACL).expect("a constant without NUL");
             xattr::set(&fd, &name, acl)?;
         }
         attributes::set_time(&fd, directory.time)
+    }
+}
+
+/// Refuses what `docker cp` refuses: to turn directories into something else, or something else into directories.
+fn may_replace(replace: Replace, kind: &Kind, spot: &Spot) -> Outcome<()> {
+    if replace == Replace::Anything {
+        return Ok(());
+    }
+    let Some(found) = spot.stat()? else { return Ok(()) };
+    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+    match (is_directory, *kind == Kind::Directory) {
+        (true, false) => Err("cannot overwrite directory with non-directory".into()),
+        (false, true) => Err("cannot overwrite non-directory with directory".into()),
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use coracle_sys::error::Context;
 use coracle_sys::{Result, xattr};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
 use crate::archive::{Entry, Kind, Time};
 
@@ -36,14 +37,26 @@ pub(super) fn check(entry: &Entry) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
+/// What becomes of attributes that a file system has no place for.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Unsupported {
+    /// The entry is refused: a layer is whole or not at all.
+    Refused,
+    /// They are left out, as Docker does: what is copied into may be any file system of the host.
+    LeftOut,
+}
+
 /// Sets everything but the time on an open file or directory. The owner comes first: changing it clears setuid and
 /// capabilities.
-pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry, unsupported: Unsupported) -> Result<()> {
     let (uid, gid) = owner(entry);
     rustix::fs::fchown(fd, Some(uid), Some(gid)).context("fchown", "entry")?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).context("fchmod", "entry")?;
     for (name, value) in content(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
-        xattr::set(fd, &c_string(name), value)?;
+        match xattr::set(fd, &c_string(name), value) {
+            Err(error) if unsupported == Unsupported::LeftOut && error.errno() == Some(Errno::OPNOTSUPP) => {}
+            result => result?,
+        }
     }
     Ok(())
 }
@@ -53,21 +66,17 @@ pub(super) fn set_by_name(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry) ->
     let (uid, gid) = owner(entry);
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow).context("fchownat", "entry")?;
+    let open = || {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, flags, Mode::empty()).context("openat", "entry")
+    };
     if !matches!(entry.kind, Kind::Symlink { .. }) {
-        // Just made here in a directory that only this process sees, so it is no link.
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-            .context("fchmodat", "entry")?;
+        // By a handle: in a container that runs, a link may be there by now, and fchmodat(2) follows one.
+        coracle_sys::rooted::set_mode(&open()?, Mode::from_raw_mode(entry.mode))?;
     }
     // user(7) attributes exist only on files and directories, and no ACL on links.
     for (key, value) in content(entry).filter(|(key, _)| key.starts_with(b"security.")) {
-        let handle = rustix::fs::openat(
-            parent,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .context("openat", "entry")?;
-        xattr::set(&handle, &c_string(key), value)?;
+        xattr::set(&open()?, &c_string(key), value)?;
     }
     rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), nofollow).context("utimensat", "entry")
 }

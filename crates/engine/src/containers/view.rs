@@ -1,0 +1,176 @@
+//! The files of one container as it sees them, with everything that is mounted below its root.
+//!
+//! A container that runs is reached through its shim's descriptor of the root, below which its own mounts are. One that
+//! does not run gets its layers and mounts assembled in a mount namespace of the operation's own, in which no process is:
+//! once, whoever asks meanwhile, as a second overlay on the same upper directory would destroy it.
+
+use super::mounts;
+use super::{Description, MountPoint};
+use crate::engine::Shared;
+use crate::error::{Attempt, Result};
+use crate::images::Patience;
+use crate::limits::COPY_STALL;
+use coracle_spec::runtime::Mount;
+use coracle_store::{Snapshot, Tree};
+use coracle_sys::error::Context;
+use coracle_sys::mntns;
+use coracle_sys::mount::{self, Attributes, Depth, Durability, Propagation, Writable};
+use coracle_sys::rooted::Root;
+use rustix::fs::{FileType, Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use tokio::sync::{oneshot, watch};
+
+/// Where a running container has file systems that are the kernel's; Docker shows empty directories there.
+const KERNELS: [&str; 6] = ["proc", "sys", "sys/fs/cgroup", "dev", "dev/pts", "dev/mqueue"];
+
+/// Mode of mount points that the image lacks.
+const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
+
+/// A container's files. Closing it can take a while, so it is dropped on threads that may block.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) tree: Tree,
+    /// Ends when the container waits to start.
+    pub(crate) patience: Option<Patience>,
+    /// Keeps the mounts of a container that does not run; closed after the tree.
+    _namespace: Option<OwnedFd>,
+    /// Dropped last, which tells [`Opened::closed`].
+    _held: Option<oneshot::Sender<()>>,
+}
+
+/// What the container's task knows of a [`View`] of its layers that may still be in use.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    view: Weak<View>,
+    impatient: watch::Sender<bool>,
+    closed: oneshot::Receiver<()>,
+}
+
+impl Opened {
+    /// The view, if somebody still uses it.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.view.upgrade()
+    }
+
+    /// Waits until nobody uses it and everything is unmounted; clients that do nothing are given up meanwhile.
+    pub(crate) async fn closed(self) {
+        // Nobody hears it where nobody uses the view.
+        let _ = self.impatient.send(true);
+        // The sender is only ever dropped.
+        let _ = self.closed.await;
+    }
+}
+
+impl View {
+    /// The files of a container that runs, by its shim's descriptor of the root.
+    pub(crate) fn of_running(container: &Description, root: OwnedFd) -> Result<Self> {
+        let opening = || opening(container);
+        // What the client mounts over something of the kernel's is the client's.
+        let covered =
+            |path: &str| container.mounts.iter().any(|m| m.destination.strip_prefix('/') == Some(path));
+        let hidden: Vec<&str> = KERNELS.into_iter().filter(|path| !covered(path)).collect();
+        let tree = Tree::new(Root::from_fd(root).attempt(opening)?, &hidden).attempt(opening)?;
+        Ok(Self { tree, patience: None, _namespace: None, _held: None })
+    }
+
+    /// The files of a container that does not run, and will not until the view is closed.
+    pub(crate) fn of_stopped(shared: &Shared, container: &Description) -> Result<(Arc<Self>, Opened)> {
+        let opening = || opening(container);
+        let mut snapshot = shared.store.snapshot(&container.id, &container.layers).attempt(opening)?;
+        snapshot.lower.push(shared.mount_points.clone());
+        let mounts = Prepared::all(shared, container).attempt(opening)?;
+        let readonly = container.settings.host.readonly_root;
+        let (root, namespace) = assemble(&snapshot, &mounts, readonly).attempt(opening)?;
+        let (held, closed) = oneshot::channel();
+        let tree = Tree::new(root, &[]).attempt(opening)?;
+        let (impatient, patience) = Patience::new(COPY_STALL);
+        let patience = Some(patience);
+        let view = Arc::new(Self { tree, patience, _namespace: Some(namespace), _held: Some(held) });
+        let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
+        Ok((view, opened))
+    }
+}
+
+fn opening(container: &Description) -> String {
+    format!("open the files of container {}", container.id)
+}
+
+/// A mount that will be attached: a detached copy, made in the host's mount namespace.
+struct Prepared {
+    copy: OwnedFd,
+    directory: bool,
+    destination: PathBuf,
+}
+
+impl Prepared {
+    /// Volumes, bind mounts and the files that the last run had of its network, those above others first.
+    fn all(shared: &Shared, container: &Description) -> coracle_sys::Result<Vec<Self>> {
+        let mut all = container.mounts.iter().map(Self::new).collect::<coracle_sys::Result<Vec<_>>>()?;
+        let state = shared.state_directory(&container.id);
+        for name in ["hostname", "hosts", "resolv.conf"] {
+            let (source, destination) = (state.join(name), format!("/etc/{name}"));
+            if source.is_file() && !container.mounts.iter().any(|mount| mount.destination == destination) {
+                let source = source.display().to_string();
+                let point = MountPoint { source, destination, writable: true, ..MountPoint::default() };
+                all.push(Self::new(&point)?);
+            }
+        }
+        all.sort_by_key(|mount| mount.destination.components().count());
+        Ok(all)
+    }
+
+    fn new(point: &MountPoint) -> coracle_sys::Result<Self> {
+        let Mount { source, destination, options, .. } = mounts::bind(point);
+        let recursive = options.iter().any(|option| option == "rbind");
+        let depth = if recursive { Depth::Recursive } else { Depth::One };
+        let copy = mount::copy_path(Path::new(&source), depth)?;
+        let set = if point.writable { Attributes::empty() } else { Attributes::MOUNT_ATTR_RDONLY };
+        // Private, or what is mounted below it would appear on the host.
+        let propagation = Some(Propagation::Private);
+        mount::change(copy.as_fd(), set, Attributes::empty(), propagation, Depth::Recursive)?;
+        let stat = rustix::fs::fstat(&copy).context("fstat", &source)?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        Ok(Self { copy, directory, destination: destination.into() })
+    }
+
+    fn attach(&self, root: &Root) -> coracle_sys::Result<()> {
+        let target = if self.directory {
+            root.create_dir_all(&self.destination, DIRECTORY)?
+        } else {
+            root.create_file(&self.destination)?
+        };
+        mount::attach(self.copy.as_fd(), target.as_fd())
+    }
+}
+
+/// Mounts everything in a new mount namespace that holds nothing else. Returns the root, and the namespace.
+fn assemble(
+    snapshot: &Snapshot,
+    mounts: &[Prepared],
+    readonly: bool,
+) -> coracle_sys::Result<(Root, OwnedFd)> {
+    let lower = snapshot.lower.iter().map(|path| open(path)).collect::<coracle_sys::Result<Vec<_>>>()?;
+    let (upper, work) = (open(&snapshot.upper)?, open(&snapshot.work)?);
+    let writable = Writable { upper: upper.as_fd(), work: work.as_fd(), durability: Durability::Durable };
+    let overlay = mount::overlay(&lower, Some(writable))?;
+    let root = Root::from_fd(overlay.try_clone().context("dup", "root")?)?;
+    let (assembled, namespace) = mntns::in_new(|| {
+        mount::attach(overlay.as_fd(), open(Path::new("/"))?.as_fd())?;
+        mounts.iter().try_for_each(|mount| mount.attach(&root))?;
+        if readonly {
+            let read_only = Attributes::MOUNT_ATTR_RDONLY;
+            mount::change(overlay.as_fd(), read_only, Attributes::empty(), None, Depth::One)?;
+        }
+        // Lets go of the host's mounts, which could not be unmounted otherwise.
+        mount::pivot(overlay.as_fd())
+    })?;
+    assembled?;
+    Ok((root, namespace))
+}
+
+fn open(path: &Path) -> coracle_sys::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context("open", path.display())
+}
