@@ -2,20 +2,21 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC};
 
 use crate::error::{Context, Error, Result};
+use crate::process::keep_until_exec;
 
 /// `/proc`, once it was proved to be procfs.
-static PROCFS: OnceLock<OwnedFd> = OnceLock::new();
+static PROCFS: RwLock<Option<BorrowedFd<'static>>> = RwLock::new(None);
 
 /// `/proc`, proved to be procfs, so that nothing mounted over it answers instead (CVE-2025-52881). It is looked at once;
 /// then the descriptor that was proved is kept, whatever is mounted later.
 pub(crate) fn procfs() -> Result<BorrowedFd<'static>> {
-    if let Some(known) = PROCFS.get() {
-        return Ok(known.as_fd());
+    if let Some(known) = *PROCFS.read().unwrap_or_else(PoisonError::into_inner) {
+        return Ok(known);
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let found = rustix::fs::open(c"/proc", flags, Mode::empty()).context("open", "/proc")?;
@@ -23,7 +24,13 @@ pub(crate) fn procfs() -> Result<BorrowedFd<'static>> {
     if system.f_type != PROC_SUPER_MAGIC {
         return Err(Error::Unexpected { subject: "/proc".to_owned(), expected: "procfs" });
     }
-    Ok(PROCFS.get_or_init(|| found).as_fd())
+    // Whoever was faster has proved the same.
+    Ok(*PROCFS.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| keep_until_exec(found)))
+}
+
+/// Forgets the descriptor, which the process has closed or is about to.
+pub(crate) fn forget() {
+    *PROCFS.write().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// The table of the calling process's descriptors.

@@ -160,9 +160,31 @@ pub fn keep_until_exec(descriptor: OwnedFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(descriptor.into_raw_fd()) }
 }
 
+/// Closes every descriptor but the first three and `kept`, for a process that has one thread and is about to execute a
+/// program: whatever path it follows until then leads to no descriptor of the host's (CVE-2024-21626).
+///
+/// # Errors
+/// `ENOSYS` on kernels before 5.9.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<()> {
+    crate::proc::forget();
+    let number = u32::try_from(kept.as_raw_fd()).expect("descriptors are not negative");
+    for (first, last) in [(3, number.saturating_sub(1)), (number + 1, libc::c_uint::MAX)] {
+        if first > last {
+            continue;
+        }
+        // SAFETY: the caller neither uses nor drops an owner of these descriptors again, and nothing that was kept
+        // or borrowed: it executes a program, or ends with `exit_now`. What this crate itself keeps it has forgotten.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+            return Err(io::Error::last_os_error()).context("close_range", first);
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from `first` on, for a process that keeps none and ends with [`exit_now`], so that no
 /// owner of one, and nothing that was kept or borrowed, is used or dropped afterwards.
 pub fn close_from(first: u32) {
+    crate::proc::forget();
     // SAFETY: the caller never uses or drops an owner of these descriptors again (above). Failure is impossible
     // but on kernels before 5.9, where they stay open until the process ends.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };

@@ -9,7 +9,9 @@ use crate::cgroup::Entry;
 use crate::channel;
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{Process, Seccomp};
-use coracle_sys::process::{Child, Clone, Cloned, clone, exit_now, fork, keep_until_exec, reap};
+use coracle_sys::process::{
+    Child, Clone, Cloned, clone, close_all_but, exit_now, fork, keep_until_exec, reap,
+};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::convert::Infallible;
@@ -103,6 +105,7 @@ fn become_program(
     identity::set_score(&program.process, &private_procfs()?)?;
     let stdio = terminal::streams_inside(streams, channel)?;
     stdio.install(&program.process)?;
+    close_all_but(channel)?;
     identity::assume(program)?;
     start_program(program)
 }

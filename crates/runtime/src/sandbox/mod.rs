@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use coracle_spec::runtime::{ConsoleSize, Spec};
 use coracle_sys::mount::{self, Attributes};
 use coracle_sys::process::{
-    Child, Clone, Cloned, Namespaces, clone, close_on_exec_from, exit_now, keep_until_exec, unshare,
+    Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, keep_until_exec, unshare,
 };
 use coracle_sys::rooted::Root;
 use coracle_sys::signal;
@@ -166,6 +166,7 @@ fn become_container(
     name_host(plan)?;
     mount::pivot(assembled.root.as_fd())?;
     stdio.install(&plan.program.process)?;
+    close_all_but(channel)?;
     identity::assume(&plan.program)?;
     if sandbox.first == FirstProcess::Reaper {
         init::leave_to_reaper()?;
@@ -191,7 +192,6 @@ fn start_program(program: &plan::Program) -> Result<Infallible> {
     // Changing the user has cleared it, so it is set last.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failed("follow the parent"))?;
-    close_on_exec_from(3)?;
     program::run(&program.arguments, &program.environment)
 }
 

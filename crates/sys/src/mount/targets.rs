@@ -9,9 +9,10 @@ use super::Attributes;
 use crate::error::{Context, Error, Result};
 use crate::limits;
 use crate::proc::{fd_name, fd_table};
+use crate::process::keep_until_exec;
 use rustix::mount::{MountFlags, mount, mount_bind};
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 /// A file system to be made and mounted.
 #[derive(Clone, Copy, Debug)]
@@ -29,20 +30,17 @@ pub struct FileSystem<'a> {
 
 /// The table of descriptors, which is the working directory of the process while it mounts.
 #[derive(Debug)]
-pub struct Targets {
-    _table: OwnedFd,
-}
+pub struct Targets(());
 
 impl Targets {
     /// Makes the table the working directory, where it has to stay as long as this is used: elsewhere the names of
-    /// descriptors are not found.
+    /// descriptors are not found. For a process that is about to execute a program, as the table stays open until then.
     ///
     /// # Errors
     /// [`Error::Unexpected`] when `/proc` is no procfs, and the calls' own.
     pub fn enter() -> Result<Self> {
-        let table = fd_table()?;
-        rustix::process::fchdir(&table).context("fchdir", "/proc/self/fd")?;
-        Ok(Self { _table: table })
+        rustix::process::fchdir(keep_until_exec(fd_table()?)).context("fchdir", "/proc/self/fd")?;
+        Ok(Self(()))
     }
 
     /// Makes a file system and mounts it on `target`.
