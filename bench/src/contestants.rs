@@ -78,13 +78,16 @@ pub(crate) fn all(engine: &Engine, network: &str) -> Vec<Contestant> {
         all.push(command("docker (docker command)", false, words("docker"), Some(docker.clone())));
         all.push(api("docker (API)", false, &docker));
     }
-    if let Ok(podman) = std::env::var("PEER_PODMAN") {
+    let podmans = std::env::var("PEER_PODMAN").unwrap_or_default();
+    for podman in podmans.split(';').filter(|podman| !podman.trim().is_empty()) {
         let prefix: Vec<&str> = podman.split_whitespace().collect();
         prepare(engine, &prefix);
         let network = if network == "bridge" { "podman" } else { network };
         let run = ["run", "--rm", "--network", network, SMALL, "true"];
         let words = prefix.iter().copied().chain(run).map(str::to_owned).collect();
-        all.push(command("podman", false, words, None));
+        // What enters another root before it is no part of it.
+        let begin = prefix.iter().position(|word| word.ends_with("podman")).unwrap_or_default();
+        all.push(command(&prefix[begin..].join(" "), false, words, None));
     }
     all
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo build --release && cargo run --release -p bench [-- COUNT]
 //! PEER_DOCKER=unix:///path/docker.sock   a running dockerd to compare with
-//! PEER_PODMAN="podman"                   a command that runs podman
+//! PEER_PODMAN="podman; podman --runtime runc"   commands that run podman
 //! ```
 //!
 //! Every round runs each contestant once, so that a busy machine is busy for all. Before and after, the floor is

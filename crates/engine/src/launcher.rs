@@ -40,12 +40,9 @@ impl Launcher {
     }
 
     /// Starts a shim that is controlled over `control` and complains into `log`. Blocks for about half a millisecond.
-    pub(crate) fn start(&self, control: &OwnedFd, log: &Path) -> Result<Child> {
+    pub(crate) fn start(&self, control: OwnedFd, log: &Path) -> Result<Child> {
         let log = File::create(log).attempt(|| format!("make {}", log.display()))?;
-        let above = |fd: &dyn AsFd| {
-            fcntl_dupfd_cloexec(fd.as_fd(), ABOVE).attempt(|| "duplicate a descriptor".into())
-        };
-        let (log, control) = (above(&log)?, above(control)?);
+        let (log, control) = (above(log.into())?, above(control)?);
         spawn(&Spawn {
             program: &self.program,
             arguments: &self.arguments,
@@ -54,6 +51,14 @@ impl Launcher {
         })
         .attempt(|| "start a shim".into())
     }
+}
+
+/// The descriptor itself where it is high enough, which it is in an engine that has been running for a moment.
+fn above(descriptor: OwnedFd) -> Result<OwnedFd> {
+    if descriptor.as_raw_fd() >= ABOVE {
+        return Ok(descriptor);
+    }
+    fcntl_dupfd_cloexec(descriptor, ABOVE).attempt(|| "duplicate a descriptor".into())
 }
 
 fn copy_sealed(path: &Path) -> io::Result<OwnedFd> {

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dir, Mode, OFlags, accessat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -53,10 +53,17 @@ impl Table {
             table: path.to_owned(),
             source: source.into(),
         };
-        make_directory(CWD, path).map_err(failed)?;
-        let directory = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).map_err(failed)?;
-        for part in [NAMES, ADDRESSES, ENDPOINTS] {
-            make_directory(&directory, part).map_err(failed)?;
+        let open = || rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty());
+        let directory = match open() {
+            Err(Errno::NOENT) => make_directory(CWD, path).and_then(|()| open()),
+            opened => opened,
+        }
+        .map_err(failed)?;
+        // What is made last tells that all of it is there.
+        if accessat(&directory, ENDPOINTS, Access::EXISTS, AtFlags::empty()).is_err() {
+            for part in [NAMES, ADDRESSES, ENDPOINTS] {
+                make_directory(&directory, part).map_err(failed)?;
+            }
         }
         Ok(Self { path: path.to_owned(), directory })
     }

@@ -75,7 +75,7 @@ impl Namespace {
     /// # Errors
     /// When it cannot be entered.
     pub fn open(netns: OwnedFd) -> Result<Self> {
-        let route = netns::inside(netns.as_fd(), || Socket::open(netlink::Protocol::Route))
+        let route = netns::inside(netns.as_fd(), || Socket::open_for_little(netlink::Protocol::Route))
             .flatten()
             .attempt(|| String::from("enter a network namespace"))?;
         Ok(Self { netns, dns: None, route })
@@ -96,7 +96,7 @@ impl AsFd for Namespace {
 /// Switches on the loopback, and IPv6 off for interfaces to come: this network has none, and an address that nobody
 /// asked for is a way in (CVE-2024-32473), as are a neighbour's router advertisements (CVE-2020-13401).
 fn loopback() -> coracle_sys::Result<Socket> {
-    let route = Socket::open(netlink::Protocol::Route)?;
+    let route = Socket::open_for_little(netlink::Protocol::Route)?;
     route.request(&[route::set_up(LOOPBACK)])?;
     for (key, value) in [("ipv6/conf/default/disable_ipv6", "1"), ("ipv6/conf/default/accept_ra", "0")] {
         // The namespace is new, so there is nothing that writing could disturb.
@@ -134,7 +134,7 @@ fn resolver() -> coracle_sys::Result<DnsSockets> {
             .translate_to(RESOLVER, port);
         transaction.append_rule(CHAIN.name, &rule);
     }
-    Socket::open(netlink::Protocol::Netfilter)?.request(&transaction.finish())?;
+    Socket::open_for_little(netlink::Protocol::Netfilter)?.request(&transaction.finish())?;
     Ok(DnsSockets { udp, tcp })
 }
 

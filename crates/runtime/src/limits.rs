@@ -5,7 +5,7 @@ pub(crate) const FRAME: usize = 64 * 1024;
 /// Most descriptors that accompany a frame.
 pub(crate) const FRAME_DESCRIPTORS: usize = 64;
 /// Largest plan of a container, in bytes.
-pub(crate) const PLAN: u64 = 8 * 1024 * 1024;
+pub(crate) const PLAN: usize = 8 * 1024 * 1024;
 /// Longest reason of a failure that is told, in bytes: in JSON it may become six times as long.
 pub(crate) const FAILURE_TEXT: usize = 8 * 1024;
 /// Longest report of a failing child, in bytes.

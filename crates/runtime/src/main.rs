@@ -1,13 +1,14 @@
 //! The program `coracle-runtime`: the parent of a container (`shim`).
 #![forbid(unsafe_code)]
+#![no_main]
 
-use std::process::ExitCode;
+coracle_sys::entry_point!(run);
 
-fn main() -> ExitCode {
+fn run() -> i32 {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_deref().and_then(|word| word.to_str()) {
         Some("shim") => match coracle_runtime::shim::run() {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => 0,
             Err(error) => fail(&error.chain()),
         },
         _ => fail("usage: coracle-runtime shim (started by the engine, with its socket as descriptor 3)"),
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "the shim's log, and the answer to a wrong command line")]
-fn fail(text: &str) -> ExitCode {
+fn fail(text: &str) -> i32 {
     eprintln!("coracle-runtime: {text}");
-    ExitCode::FAILURE
+    1
 }

@@ -13,8 +13,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// The version of the frames.
@@ -392,12 +393,12 @@ pub fn write_plan(plan: &Plan) -> Result<OwnedFd> {
 pub fn read_plan(memory: OwnedFd) -> Result<Plan> {
     let failed = |source| Error::Protocol { action: "read the plan", source };
     let file = File::from(memory);
-    // The writer's offset is shared, so reading is by position.
-    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(|error| failed(error.into()))?;
     let size = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?.st_size;
-    let size = usize::try_from(size).unwrap_or(0).min(usize::try_from(limits::PLAN).unwrap_or(0));
-    let mut bytes = Vec::with_capacity(size.saturating_add(1));
-    file.take(limits::PLAN).read_to_end(&mut bytes).map_err(failed)?;
+    let size = usize::try_from(size).ok().filter(|size| *size <= limits::PLAN);
+    let mut bytes =
+        vec![0; size.ok_or_else(|| Error::Malformed("a plan is longer than allowed".to_owned()))?];
+    // The writer's offset is shared, so reading is by position.
+    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))
 }
 

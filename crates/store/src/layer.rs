@@ -5,6 +5,7 @@ pub(crate) mod attributes;
 pub(crate) mod spot;
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use coracle_spec::Digest;
 use coracle_sys::atomic;
@@ -109,6 +110,17 @@ impl Store {
         self.find_layer(diff_id)?.ok_or(Error::LayerMissing { diff_id: *diff_id })
     }
 
+    /// Whether a layer hides everything below it. Read from its record once.
+    pub(crate) fn is_opaque(&self, diff_id: &Digest) -> Result<bool> {
+        let known = || self.opaque.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opaque) = known().get(diff_id) {
+            return Ok(*opaque);
+        }
+        let opaque = self.layer(diff_id)?.opaque_root;
+        known().insert(*diff_id, opaque);
+        Ok(opaque)
+    }
+
     /// The digests of all layers, in no order: what a garbage collection starts from.
     ///
     /// # Errors
@@ -123,6 +135,8 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn remove_layer(&self, diff_id: &Digest) -> Result<bool> {
+        // First, so that nobody is told of a layer that is gone.
+        self.opaque.lock().unwrap_or_else(PoisonError::into_inner).remove(diff_id);
         self.layout.discard(&self.layout.layer(diff_id))
     }
 

@@ -40,11 +40,14 @@ pub use partial::Partial;
 pub use save::SavedImage;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Mutex;
 
+use coracle_spec::Digest;
 use coracle_sys::error::Context;
 
 use layout::Layout;
@@ -53,6 +56,8 @@ use layout::Layout;
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
+    /// Whether a layer hides everything below it, of those that were asked for: it never changes, and each start asks.
+    opaque: Mutex<HashMap<Digest, bool>>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -65,7 +70,7 @@ impl Store {
     /// [`Error::Locked`] while another engine has it, and the kernel's.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let (layout, lock) = Layout::open(root.as_ref())?;
-        Ok(Self { layout, _lock: lock })
+        Ok(Self { layout, opaque: Mutex::default(), _lock: lock })
     }
 
     /// Deletes what is in the trash, which may take long; returns how many things were deleted. Safe beside everything

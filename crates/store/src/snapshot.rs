@@ -99,12 +99,12 @@ impl Store {
     pub fn lowers(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
         let mut lowers: Vec<PathBuf> = Vec::new();
         for diff_id in layers.iter().rev() {
-            let layer = self.layer(diff_id)?;
+            let opaque = self.is_opaque(diff_id)?;
             let directory = self.layer_fs(diff_id);
             if !lowers.contains(&directory) {
                 lowers.push(directory);
             }
-            if layer.opaque_root {
+            if opaque {
                 break;
             }
         }

@@ -11,6 +11,9 @@ pub const WALK_DEPTH: usize = 256;
 /// who renames in a loop makes the operation fail, not hang.
 pub const RACE_RETRIES: usize = 128;
 
+/// Options of one mount(2), in bytes: the kernel reads a page and no further.
+pub const MOUNT_OPTIONS: usize = 4096;
+
 /// Directories that are held open at once while a tree is removed. Deeper ones are moved to the top first.
 pub const REMOVE_DEPTH: usize = 64;
 

@@ -1,17 +1,23 @@
 //! Mounts as descriptors: made detached, changed by descriptor, attached to a descriptor (Linux 5.2 and 5.12).
 //!
 //! No function here takes a path below a container's root; targets are descriptors from [`crate::rooted`].
+//! [`Targets`] mounts on them by the older interface, which takes fewer calls.
 
 use crate::error::{Context, Error, Result};
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
+    open_tree,
 };
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+mod targets;
+
+pub use targets::{FileSystem, Targets};
 
 /// Attributes of a mount, `MOUNT_ATTR_*` of mount_setattr(2).
 pub type Attributes = MountAttrFlags;
@@ -36,6 +42,15 @@ impl Propagation {
             Self::Slave => libc::MS_SLAVE,
             Self::Shared => libc::MS_SHARED,
             Self::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
+
+    fn flags(self) -> MountPropagationFlags {
+        match self {
+            Self::Private => MountPropagationFlags::PRIVATE,
+            Self::Slave => MountPropagationFlags::DOWNSTREAM,
+            Self::Shared => MountPropagationFlags::SHARED,
+            Self::Unbindable => MountPropagationFlags::UNBINDABLE,
         }
     }
 }
@@ -178,18 +193,21 @@ fn set_attributes(mount: BorrowedFd<'_>, attr: &MountAttr, depth: Depth) -> io::
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets the propagation of every mount of the caller's namespace.
+/// Sets the propagation of every mount of the caller's namespace, whose root is the caller's.
 ///
 /// # Errors
 /// `EPERM` without privilege.
 pub fn propagate_all(propagation: Propagation) -> Result<()> {
-    let root = rustix::fs::open(
-        "/",
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .context("open", "/")?;
-    change(root.as_fd(), Attributes::empty(), Attributes::empty(), Some(propagation), Depth::Recursive)
+    let flags = propagation.flags() | MountPropagationFlags::REC;
+    mount_change("/", flags).context("mount", format_args!("/ with propagation {propagation:?}"))
+}
+
+/// Attaches the detached `mount` on top of the caller's root.
+///
+/// # Errors
+/// `EPERM` without privilege.
+pub fn attach_on_root(mount: BorrowedFd<'_>) -> Result<()> {
+    move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context("move_mount", "/")
 }
 
 /// A detached overlay of `lower` (topmost first) below `upper`, whose work directory is `work`.

@@ -6,7 +6,7 @@ use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
 /// The flags of clone3(2) that make namespaces.
@@ -95,6 +95,13 @@ pub fn fork() -> Result<Option<Pid>> {
     Ok(Pid::from_raw(pid))
 }
 
+/// Lets all threads allocate from one heap: another for each takes four calls and tens of kilobytes, and pays off only
+/// for threads that allocate much at the same time. To be called before there is a second one.
+pub fn share_one_heap() {
+    // SAFETY: mallopt(3) changes a setting of the allocator under the allocator's own lock.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// Moves the calling thread into new namespaces, unshare(2).
 ///
 /// # Errors
@@ -146,9 +153,38 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Ok(())
 }
 
+/// Gives up the owner of a descriptor that is to stay open until the process executes a program or ends: what closes
+/// it then costs nothing. For processes that do so soon; the descriptor must be close-on-exec, as all of this crate are.
+pub fn keep_until_exec(descriptor: OwnedFd) -> BorrowedFd<'static> {
+    // SAFETY: the owner is given up, so nothing closes the descriptor as long as the process runs this program.
+    unsafe { BorrowedFd::borrow_raw(descriptor.into_raw_fd()) }
+}
+
+/// Closes every descriptor but the first three and `kept`, for a process that has one thread and is about to execute a
+/// program: whatever path it follows until then leads to no descriptor of the host's (CVE-2024-21626).
+///
+/// # Errors
+/// `ENOSYS` on kernels before 5.9.
+pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<()> {
+    crate::proc::forget();
+    let number = u32::try_from(kept.as_raw_fd()).expect("descriptors are not negative");
+    for (first, last) in [(3, number.saturating_sub(1)), (number + 1, libc::c_uint::MAX)] {
+        if first > last {
+            continue;
+        }
+        // SAFETY: the caller neither uses nor drops an owner of these descriptors again, and nothing that was kept
+        // or borrowed: it executes a program, or ends with `exit_now`. What this crate itself keeps it has forgotten.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+            return Err(io::Error::last_os_error()).context("close_range", first);
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from `first` on, for a process that keeps none and ends with [`exit_now`], so that no
-/// owner of one is used or dropped afterwards.
+/// owner of one, and nothing that was kept or borrowed, is used or dropped afterwards.
 pub fn close_from(first: u32) {
+    crate::proc::forget();
     // SAFETY: the caller never uses or drops an owner of these descriptors again (above). Failure is impossible
     // but on kernels before 5.9, where they stay open until the process ends.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
@@ -161,17 +197,13 @@ pub fn close_from(first: u32) {
 pub fn take_inherited(number: u32) -> Result<OwnedFd> {
     let number = i32::try_from(number)
         .map_err(|_| Error::Unexpected { subject: number.to_string(), expected: "a file descriptor" })?;
-    // SAFETY: F_DUPFD_CLOEXEC only makes a new descriptor, which nobody else owns.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
+    // SAFETY: F_SETFD changes a flag of the descriptor, if it is one.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error()).context("fcntl", number);
     }
-    // SAFETY: `copy` is new (above). `number` was inherited: this process made no owner of it, and callers name
-    // descriptors that their parent promised.
-    Ok(unsafe {
-        libc::close(number);
-        OwnedFd::from_raw_fd(copy)
-    })
+    // SAFETY: it is open (above) and was inherited: this process made no owner of it, and callers name each of the
+    // descriptors that their parent promised once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Sends the signal `number`, real-time signals included, pidfd_send_signal(2).

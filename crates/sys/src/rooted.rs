@@ -10,7 +10,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,15 @@ impl Root {
         evaluate::evaluate(self, path.as_ref())
     }
 
+    /// Opens `path` as [`Root::open_file`] does, as long as no step leads from the mount that the root is on to another.
+    ///
+    /// # Errors
+    /// `EXDEV` where one does, and the call's others (`openat2`).
+    pub fn open_on_same_mount(&self, path: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        openat2(self.as_fd(), path.as_ref(), flags, Mode::empty(), resolve)
+    }
+
     /// Makes the directory `path` and its missing parents, and returns a handle (`O_PATH`) of it.
     ///
     /// Symbolic links are followed inside the root, dangling ones too: their targets are made. What exists keeps its
@@ -208,8 +217,7 @@ impl Root {
         }
         let file = std::fs::File::from(reopen(&handle, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?);
         let size = u64::try_from(stat.st_size).unwrap_or(0).min(max);
-        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
-        file.take(max.saturating_add(1)).read_to_end(&mut content).context("read", path.display())?;
+        let content = read_sized(file, size, max).context("read", path.display())?;
         if content.len() as u64 > max {
             return Err(Error::Unexpected {
                 subject: path.display().to_string(),
@@ -258,14 +266,13 @@ impl AsFd for Root {
 
 /// Opens what an `O_PATH` handle stands for, without resolving its path again.
 ///
-/// Goes through `/proc/self/fd`, after making sure that it is a procfs and not something mounted over it.
+/// Goes through `/proc/self/fd` of a procfs that was proved to be one, whatever is mounted over it.
 ///
 /// # Errors
 /// [`Error::Unexpected`] when `/proc` is no procfs, and the calls' own.
 pub fn reopen(handle: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
-    let table = crate::proc::fd_table()?;
-    let name = crate::proc::fd_name(&handle);
-    rustix::fs::openat(&table, name.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty())
+    let path = format!("self/fd/{}", handle.as_fd().as_raw_fd());
+    rustix::fs::openat(crate::proc::procfs()?, path, flags | OFlags::CLOEXEC, Mode::empty())
         .context("openat", "/proc/self/fd")
 }
 
@@ -282,6 +289,19 @@ pub fn set_mode(handle: impl AsFd, mode: Mode) -> Result<()> {
     let name = crate::proc::fd_name(&handle);
     rustix::fs::chmodat(&table, name.as_c_str(), mode, rustix::fs::AtFlags::empty())
         .context("fchmodat", "/proc/self/fd")
+}
+
+/// The content of a regular file that says it has `size` bytes, and one byte more than `max` where it has. A file that
+/// gives what it says with one call is at its end.
+fn read_sized(mut file: std::fs::File, size: u64, max: u64) -> std::io::Result<Vec<u8>> {
+    let mut content = vec![0; usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1)];
+    let length = file.read(&mut content)?;
+    content.truncate(length);
+    if length as u64 != size {
+        let left = max.saturating_add(1).saturating_sub(length as u64);
+        file.take(left).read_to_end(&mut content)?;
+    }
+    Ok(content)
 }
 
 /// openat2(2), repeated where it raced with a rename.

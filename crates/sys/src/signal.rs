@@ -6,17 +6,14 @@ use std::ptr;
 /// What a terminal sends, and a broken pipe.
 const TERMINAL: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGPIPE, libc::SIGTTOU];
-
 /// The highest signal number, `SIGRTMAX`.
 pub const LAST: i32 = 64;
 
-/// Unblocks every signal, and gives those that [`ignore_terminal`] ignores their default action again, as a container's
+/// Unblocks every signal, and gives the one that Rust's runtime has ignored its default action again, as a container's
 /// first program expects. Handlers need no reset: execve(2) does that.
 pub fn reset_all() {
-    for number in TERMINAL {
-        // SAFETY: SIG_DFL installs no handler.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
-    }
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     unblock_all();
 }
 
@@ -41,19 +38,28 @@ pub fn forget_inherited() {
     }
 }
 
-/// Ignores the hang-up, interrupt, quit, terminal-stop and pipe signals: a shim must outlive the terminal it was
-/// started from, and learns of closed pipes from `EPIPE`.
-pub fn ignore_terminal() {
-    for number in TERMINAL {
-        // SAFETY: SIG_IGN installs no handler.
-        unsafe { libc::signal(number, libc::SIG_IGN) };
+/// Blocks the hang-up, interrupt, quit, terminal-stop and pipe signals for ever, and no other: a shim must outlive the
+/// terminal it was started from, and learns of closed pipes from `EPIPE`.
+pub fn block_terminal() {
+    let mut terminal = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises `terminal` before the others read and write it; the numbers are signals.
+    unsafe {
+        libc::sigemptyset(terminal.as_mut_ptr());
+        for number in TERMINAL {
+            libc::sigaddset(terminal.as_mut_ptr(), number);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, terminal.as_ptr(), ptr::null_mut());
     }
 }
 
-/// Ignores the signal that stops background processes which write to their terminal, until [`reset_all`].
-pub fn ignore_terminal_output() {
+/// Runs `act` with the signal ignored that stops background processes which change their terminal.
+pub fn ignoring_terminal_output<T>(act: impl FnOnce() -> T) -> T {
     // SAFETY: SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+    let done = act();
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_DFL) };
+    done
 }
 
 /// Blocks every signal, for a process that takes them with [`wait_any`].

@@ -74,8 +74,8 @@ pub fn names(fd: impl AsFd) -> Result<Vec<CString>> {
 }
 
 fn proc_path(fd: &impl AsFd) -> Result<PathBuf> {
-    // Proves that /proc/self/fd is procfs; the path below then leads nowhere else.
-    crate::proc::fd_table()?;
+    // Proves that /proc is procfs; the path below then leads nowhere else.
+    crate::proc::procfs()?;
     let name = crate::proc::fd_name(fd);
     Ok(PathBuf::from(format!("/proc/self/fd/{}", name.to_string_lossy())))
 }

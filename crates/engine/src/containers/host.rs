@@ -1,10 +1,11 @@
 //! What has to be looked up on the host to build a container's configuration.
 
 use super::confinement::{SeccompChoice, SecurityOptions, rule};
+use super::modes::IpcMode;
 use super::oci_spec::Host;
 use super::settings::{DeviceMapping, Settings};
 use crate::engine::Shared;
-use crate::error::{Attempt, Error, Result, blocking};
+use crate::error::{Attempt, Error, Result};
 use coracle_runtime::seccomp;
 use coracle_spec::runtime::{Device, DeviceRule, Mount, Seccomp};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -12,29 +13,21 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
 
-/// Gathers what [`super::oci_spec::build`] needs.
-pub(super) async fn facts(
-    shared: &Arc<Shared>,
-    settings: &Arc<Settings>,
-    mounts: Vec<Mount>,
-) -> Result<Host> {
-    let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
-    blocking(move || {
-        Ok(Host {
-            hostname: shared.hostname.clone(),
-            cgroup_parent: shared.config.cgroup(),
-            devices: devices(&settings)?,
-            mounts,
-            block_devices: block_devices(&settings),
-            available: shared.available,
-            has_mqueue: Path::new("/dev/mqueue").is_dir(),
-            seccomp: filter(&shared, &settings)?,
-            init: shared.config.init,
-        })
+/// Gathers what [`super::oci_spec::build`] needs. Blocks.
+pub(super) fn facts(shared: &Shared, settings: &Settings, mounts: Vec<Mount>) -> Result<Host> {
+    Ok(Host {
+        hostname: shared.hostname.clone(),
+        cgroup_parent: shared.config.cgroup(),
+        devices: devices(settings)?,
+        mounts,
+        block_devices: block_devices(settings),
+        available: shared.available,
+        // Asked for where the host's own is mounted.
+        has_mqueue: settings.host.ipc == IpcMode::Host && Path::new("/dev/mqueue").is_dir(),
+        seccomp: filter(shared, settings)?,
+        init: shared.config.init,
     })
-    .await?
 }
 
 /// Opens a namespace of another container, which must run.

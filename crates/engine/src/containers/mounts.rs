@@ -222,7 +222,7 @@ pub(super) fn of(description: &Description, files: Files) -> Result<Vec<Mount>> 
                 destination: inside.to_owned(),
                 kind: "bind".to_owned(),
                 source: path.display().to_string(),
-                options: vec!["rbind".to_owned(), "rprivate".to_owned(), access.to_owned()],
+                options: vec!["bind".to_owned(), "private".to_owned(), access.to_owned()],
             });
         }
     }

@@ -3,8 +3,9 @@
 use super::modes::NetworkMode;
 use super::settings::Settings;
 use super::task::Task;
-use super::{host, oci_spec};
+use super::{Description, host, oci_spec};
 use crate::config::Config;
+use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_network::files::{self, ExtraAddress, Hosts, Resolution};
 use coracle_network::{
@@ -129,25 +130,19 @@ pub(super) fn servers(config: &Config, settings: &Settings) -> Vec<IpAddr> {
 /// The files that are mounted over the image's: path on the host, path inside.
 pub(crate) type Files = Vec<(PathBuf, &'static str)>;
 
-/// Writes `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, or finds those of the container whose
+/// Writes (and blocks meanwhile) `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, or finds those of the container whose
 /// network it shares.
-pub(super) async fn write_files(task: &Task, endpoint: Option<&Endpoint>) -> Result<Files> {
+pub(super) fn write_files(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Result<Files> {
     let names = [("hostname", "/etc/hostname"), ("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")];
-    let settings = &task.now.settings;
-    let directory = match &settings.host.network {
-        NetworkMode::Container(other) => {
-            task.shared.state_directory(task.shared.containers.find(other)?.id())
+    let directory = match &now.settings.host.network {
+        NetworkMode::Container(other) => shared.state_directory(shared.containers.find(other)?.id()),
+        _ => {
+            let directory = shared.state_directory(&now.id);
+            let texts = texts(shared, now, endpoint)?;
+            names.iter().zip(texts).try_for_each(|((name, _), text)| write(&directory.join(name), &text))?;
+            directory
         }
-        _ => task.shared.state_directory(&task.now.id),
     };
-    if !matches!(settings.host.network, NetworkMode::Container(_)) {
-        let texts = texts(task, endpoint)?;
-        let target = directory.clone();
-        blocking(move || {
-            names.iter().zip(texts).try_for_each(|((name, _), text)| write(&target.join(name), &text))
-        })
-        .await??;
-    }
     Ok(names.iter().map(|(name, inside)| (directory.join(name), *inside)).collect())
 }
 
@@ -155,14 +150,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).attempt(|| format!("write {}", path.display()))
 }
 
-fn texts(task: &Task, endpoint: Option<&Endpoint>) -> Result<[String; 3]> {
-    let settings = &task.now.settings;
-    let config = &task.shared.config;
-    let facts = oci_spec::Host { hostname: task.shared.hostname.clone(), ..oci_spec::Host::default() };
-    let hostname = oci_spec::hostname(&task.now.id, settings, &facts);
+fn texts(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Result<[String; 3]> {
+    let settings = &now.settings;
+    let config = &shared.config;
+    let facts = oci_spec::Host { hostname: shared.hostname.clone(), ..oci_spec::Host::default() };
+    let hostname = oci_spec::hostname(&now.id, settings, &facts);
     let refused = |error: coracle_network::Error| Error::Invalid(error.to_string());
     let extra = extra_hosts(settings)?;
-    let gateway = task.shared.network.subnet().map(|subnet| IpAddr::V4(subnet.address()));
+    let gateway = shared.network.subnet().map(|subnet| IpAddr::V4(subnet.address()));
     let own =
         |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };
     let search = own(&settings.host.dns_search, &config.dns_search);

@@ -228,6 +228,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
     let privileged = settings.host.privileged;
     let access = if privileged { "rw" } else { "ro" };
+    // What is below /dev comes right after it: nothing else can lie there by then, so it costs no look.
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -237,8 +238,6 @@ fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[access, "nosuid", "noexec", "nodev"]),
     ];
     if settings.host.ipc == IpcMode::Host {
         if host.has_mqueue {
@@ -258,6 +257,8 @@ fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
             ));
         }
     }
+    mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
+    mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &[access, "nosuid", "noexec", "nodev"]));
     // What the client mounts takes the place of what is there by default.
     mounts.retain(|default| !host.mounts.iter().any(|own| own.destination == default.destination));
     let mut own = host.mounts.clone();

@@ -6,7 +6,8 @@ use super::oci_spec::{self, Host};
 use super::settings::Settings;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{host, mounts};
+use super::{Description, host, mounts};
+use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
 use coracle_network::Endpoint;
@@ -87,20 +88,26 @@ async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
     let launcher = Arc::clone(&task.shared.launcher);
     let directory = directory.to_owned();
     let (ours, child) = blocking(move || {
-        // What an earlier run has left would be taken for this one's.
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::create_dir_all(&directory)
+        make_anew(&directory)
             .and_then(|()| channel::pair().map_err(std::io::Error::other))
-            .map(|(ours, theirs)| (ours, launcher.start(&theirs, &directory.join("shim.log"))))
+            .map(|(ours, theirs)| (ours, launcher.start(theirs, &directory.join("shim.log"))))
     })
     .await?
     .attempt(|| format!("prepare the state directory of container {}", task.now.id))?;
     let gone = tokio::spawn(wait_for(child?));
     let (shim, events) = Shim::new(ours)?;
     Ok((shim, events, gone))
+}
+
+/// Makes the directory, empty: what an earlier run has left would be taken for this one's.
+fn make_anew(directory: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(directory)?;
+            std::fs::create_dir(directory)
+        }
+        made => made,
+    }
 }
 
 /// Waits until the shim's process has ended, and collects it.
@@ -119,46 +126,52 @@ async fn hand_over(
     connected: Connected,
     waiting: Vec<(Attachment, OwnedFd)>,
 ) -> Result<i32> {
-    let settings = Arc::clone(&task.now.settings);
-    let files = super::network::write_files(task, connected.endpoint.as_ref()).await?;
-    let facts = host::facts(&task.shared, &settings, mounts::of(&task.now, files)?).await?;
-    let joins = Joins::open(task, &settings)?;
-    let mut plan = plan(task, &settings, &facts)?;
-    let mut descriptors: Vec<(Role, BorrowedFd<'_>)> = Vec::new();
-    let network =
-        connected.joined.as_ref().or(connected.namespace.as_ref().map(|namespace| &namespace.netns));
-    descriptors.extend(network.map(|fd| (Role::Network, fd.as_fd())));
-    descriptors.extend(joins.0.iter().map(|(role, fd)| (*role, fd.as_fd())));
-    if let Some(dns) = connected.namespace.as_ref().and_then(|namespace| namespace.dns.as_ref()) {
-        descriptors.extend([(Role::NamesUdp, dns.udp.as_fd()), (Role::NamesTcp, dns.tcp.as_fd())]);
-        plan.names = Some(Names {
-            tables: vec![task.shared.network.names().to_owned()],
-            endpoint: task.now.id.to_string(),
-            servers: super::network::servers(&task.shared.config, &settings),
-        });
-    }
-    descriptors.extend(connected.held.sockets.iter().map(|fd| (Role::Held, fd.as_fd())));
-    for (attachment, socket) in &waiting {
-        plan.attachments.push(*attachment);
-        descriptors.push((Role::Attached, socket.as_fd()));
-    }
-    plan.descriptors = descriptors.iter().map(|(role, _)| *role).collect();
-    let memory = protocol::write_plan(&plan).attempt(|| "write the plan".into())?;
-    let all: Vec<BorrowedFd<'_>> =
-        std::iter::once(memory.as_fd()).chain(descriptors.iter().map(|(_, fd)| *fd)).collect();
-    match shim.ask(&Request::Start, &all).await? {
+    let (shared, now) = (Arc::clone(&task.shared), task.now.clone());
+    let descriptors = blocking(move || prepare(&shared, &now, connected, waiting)).await??;
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    match shim.ask(&Request::Start, &descriptors).await? {
         (Reply::Started { pid }, _) => Ok(pid),
         (other, _) => Err(Error::Start { code: 128, text: format!("the shim answered {other:?}") }),
     }
 }
 
-fn plan(task: &Task, settings: &Settings, facts: &Host) -> Result<Plan> {
-    let id = &task.now.id;
-    let shared = &task.shared;
-    let snapshot = shared
-        .store
-        .snapshot(id, &task.now.layers)
-        .attempt(|| format!("find the layers of container {id}"))?;
+/// Writes the files that the container's network decides, and the plan. Returns the plan and what goes with it.
+fn prepare(
+    shared: &Shared,
+    now: &Description,
+    connected: Connected,
+    waiting: Vec<(Attachment, OwnedFd)>,
+) -> Result<Vec<OwnedFd>> {
+    let settings = &now.settings;
+    let files = super::network::write_files(shared, now, connected.endpoint.as_ref())?;
+    let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
+    let mut plan = plan(shared, now, &facts)?;
+    let (netns, dns) = connected.namespace.map(|namespace| (namespace.netns, namespace.dns)).unzip();
+    let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
+    descriptors.extend(connected.joined.or(netns).map(|netns| (Role::Network, netns)));
+    descriptors.extend(joins(shared, settings)?);
+    if let Some(dns) = dns.flatten() {
+        descriptors.extend([(Role::NamesUdp, dns.udp), (Role::NamesTcp, dns.tcp)]);
+        plan.names = Some(Names {
+            tables: vec![shared.network.names().to_owned()],
+            endpoint: now.id.to_string(),
+            servers: super::network::servers(&shared.config, settings),
+        });
+    }
+    descriptors.extend(connected.held.sockets.into_iter().map(|socket| (Role::Held, socket)));
+    for (attachment, socket) in waiting {
+        plan.attachments.push(attachment);
+        descriptors.push((Role::Attached, socket));
+    }
+    plan.descriptors = descriptors.iter().map(|(role, _)| *role).collect();
+    let memory = protocol::write_plan(&plan).attempt(|| "write the plan".into())?;
+    Ok(std::iter::once(memory).chain(descriptors.into_iter().map(|(_, descriptor)| descriptor)).collect())
+}
+
+fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<Plan> {
+    let (id, settings) = (&now.id, &now.settings);
+    let snapshot =
+        shared.store.snapshot(id, &now.layers).attempt(|| format!("find the layers of container {id}"))?;
     let mut lower = snapshot.lower;
     lower.push(shared.mount_points.clone());
     let stdin = match (settings.open_stdin, settings.stdin_once) {
@@ -180,7 +193,7 @@ fn plan(task: &Task, settings: &Settings, facts: &Host) -> Result<Plan> {
         cgroups: shared.cgroups.clone(),
         state_directory: shared.state_directory(id),
         boot_id: shared.boot_id.clone(),
-        log: log(task, settings),
+        log: log(shared, now),
         stdin,
         init: settings.host.init.unwrap_or(facts.init),
         names: None,
@@ -189,30 +202,25 @@ fn plan(task: &Task, settings: &Settings, facts: &Host) -> Result<Plan> {
     })
 }
 
-fn log(task: &Task, settings: &Settings) -> Option<Log> {
-    let config = &task.shared.config;
-    super::logs::limits(&settings.host.log, config).ok().flatten().map(|(max_size, max_files)| Log {
-        path: task.shared.log_path(&task.now.id),
+fn log(shared: &Shared, now: &Description) -> Option<Log> {
+    let limits = super::logs::limits(&now.settings.host.log, &shared.config);
+    limits.ok().flatten().map(|(max_size, max_files)| Log {
+        path: shared.log_path(&now.id),
         max_size,
         max_files,
     })
 }
 
 /// Namespaces of other processes, opened.
-struct Joins(Vec<(Role, OwnedFd)>);
-
-impl Joins {
-    fn open(task: &Task, settings: &Settings) -> Result<Self> {
-        let mut joins = Vec::new();
-        if let PidMode::Container(other) = &settings.host.pid {
-            joins.push((Role::Pid, host::namespace_of(&task.shared, other, "pid")?));
-        }
-        if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty())
-        {
-            joins.push((Role::Uts, host::namespace_of(&task.shared, other, "uts")?));
-        }
-        Ok(Self(joins))
+fn joins(shared: &Shared, settings: &Settings) -> Result<Vec<(Role, OwnedFd)>> {
+    let mut joins = Vec::new();
+    if let PidMode::Container(other) = &settings.host.pid {
+        joins.push((Role::Pid, host::namespace_of(shared, other, "pid")?));
     }
+    if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty()) {
+        joins.push((Role::Uts, host::namespace_of(shared, other, "uts")?));
+    }
+    Ok(joins)
 }
 
 async fn started(task: &mut Task, pid: i32, endpoint: Option<Endpoint>) {

@@ -5,6 +5,7 @@
 use super::{ControlFile, Frozen, Group, write};
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{BlockIo, Cpu, DeviceRule, Memory, Resources, ThrottleDevice};
+use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -149,20 +150,33 @@ pub(super) fn set_frozen(group: &Group, state: Frozen) -> Result<()> {
     set(group, "freezer", "freezer.state", value)
 }
 
-/// A new cpuset is empty and admits nobody: it starts with what its parent has. A parent that is empty as well was made
-/// a moment ago, for another container, and is filled first.
+/// A new cpuset is empty and admits nobody: it gets what its parent has. A parent that is empty as well was made a
+/// moment ago, for containers; it is filled first, and told to have the kernel fill what is made in it later.
 pub(super) fn inherit_cpuset(directory: &Path) -> Result<()> {
+    if is_filled(directory) {
+        return Ok(());
+    }
     let Some(parent) = directory.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let read = |directory: &Path| fs::read_to_string(directory.join(file)).unwrap_or_default();
-        let mut list = read(parent);
-        if list.trim().is_empty() {
-            inherit_cpuset(parent)?;
-            list = read(parent);
-        }
+    if !is_filled(parent) {
+        inherit_cpuset(parent)?;
+        write(&parent.join("cgroup.clone_children"), "1")?;
+    }
+    for file in CPUSET {
+        let list = fs::read_to_string(parent.join(file)).unwrap_or_default();
         if !list.trim().is_empty() {
             write(&directory.join(file), list.trim())?;
         }
     }
     Ok(())
+}
+
+/// What a cpuset must have before a task can enter. The kernel fills both or none, so the last tells.
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+fn is_filled(directory: &Path) -> bool {
+    let mut list = [0; 16];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read = rustix::fs::open(directory.join(CPUSET[1]), flags, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut list));
+    read.is_ok_and(|length| !list[..length].trim_ascii().is_empty())
 }

@@ -66,7 +66,11 @@ impl Sets {
             inheritable: self.inheritable,
         };
         set_capabilities(None, sets).map_err(|error| failed("set capabilities", error))?;
-        clear_ambient_capability_set().map_err(|error| failed("clear the ambient capabilities", error))?;
+        // What is not inheritable has left the ambient set by that, capabilities(7).
+        if !self.inheritable.is_empty() {
+            clear_ambient_capability_set()
+                .map_err(|error| failed("clear the ambient capabilities", error))?;
+        }
         for number in (0..u64::BITS).filter(|n| self.ambient.bits() & (1 << n) != 0) {
             configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
                 .map_err(|error| failed("raise an ambient capability", error))?;

@@ -2,14 +2,20 @@
 
 use crate::cgroup::{Group, Layout};
 use crate::error::{Error, Result};
-use coracle_sys::mount::{self, Attributes, Depth, Parameter};
-use rustix::fs::{Mode, mkdirat, symlinkat};
-use rustix::mount::MountFlags;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use coracle_sys::mount::{self, Attributes, Depth, FileSystem, Parameter, Targets};
+use coracle_sys::process::keep_until_exec;
+use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Mounts the container's view on `target`. With a cgroup namespace of its own (`private`) the kernel cuts the
 /// view; without one, only the group's own directories are shown.
-pub(super) fn mount(group: &Group, private: bool, set: Attributes, target: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn mount(
+    group: &Group,
+    private: bool,
+    set: Attributes,
+    targets: &Targets,
+    target: BorrowedFd<'_>,
+) -> Result<()> {
     match group.layout() {
         Layout::V2 { .. } if private => {
             let made = mount::make("cgroup2", &[], set)?;
@@ -24,58 +30,57 @@ pub(super) fn mount(group: &Group, private: bool, set: Attributes, target: Borro
         Layout::V1 { hierarchies, .. } => {
             let parameters = [Parameter::Value("mode", "755"), Parameter::Value("size", "0")];
             let top = mount::make("tmpfs", &parameters, set - Attributes::MOUNT_ATTR_RDONLY)?;
-            mount::attach(top.as_fd(), target)?;
-            // The old interface takes a path: those below are names in the fresh tmpfs, which is ours alone.
-            rustix::process::fchdir(&top)
-                .map_err(|error| Error::Child(format!("the cgroup directory: {error}")))?;
+            let top = keep_until_exec(top);
+            mount::attach(top, target)?;
             for hierarchy in hierarchies {
-                one(group, &hierarchy.controllers, private, set, &top)?;
+                let name = directory(&hierarchy.controllers, top)?;
+                if private {
+                    // The directory is a name in the fresh tmpfs, which is ours alone.
+                    let options = &hierarchy.controllers;
+                    let new = FileSystem { kind: "cgroup", source: "cgroup", options, attributes: set };
+                    targets.mount_below(&new, top, &name)?;
+                } else {
+                    bind(group, &hierarchy.controllers, set, (top, &name))?;
+                }
             }
             let read_only = set & Attributes::MOUNT_ATTR_RDONLY;
-            Ok(mount::change(top.as_fd(), read_only, Attributes::empty(), None, Depth::One)?)
+            if read_only.is_empty() {
+                return Ok(());
+            }
+            Ok(mount::change(top, read_only, Attributes::empty(), None, Depth::One)?)
         }
     }
 }
 
-/// One v1 hierarchy, in a directory named after its controllers below `top`, the working directory.
-fn one(group: &Group, controllers: &[String], private: bool, set: Attributes, top: &OwnedFd) -> Result<()> {
+/// Makes the directory of a v1 hierarchy, named after its controllers, and a link to it for each of several.
+fn directory(controllers: &[String], top: BorrowedFd<'_>) -> Result<String> {
     let option = controllers.join(",");
     let name = option.strip_prefix("name=").unwrap_or(&option);
-    let failed = |error: rustix::io::Errno| Error::Child(format!("cgroup hierarchy {name}: {error}"));
-    mkdirat(top, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    mkdirat(top, name, Mode::from_raw_mode(0o755)).map_err(|error| failed(name, error))?;
     if controllers.len() > 1 {
         for controller in controllers {
-            symlinkat(name, top, controller.as_str()).map_err(failed)?;
+            symlinkat(name, top, controller.as_str()).map_err(|error| failed(name, error))?;
         }
     }
-    if private {
-        // One call where the new interface takes five.
-        let data = std::ffi::CString::new(option.as_str()).unwrap_or_default();
-        return rustix::mount::mount("cgroup", name, "cgroup", flags(set), Some(data.as_c_str()))
-            .map_err(failed);
-    }
+    Ok(name.to_owned())
+}
+
+/// Shows the group's own directory of a v1 hierarchy in the directory `name` of `top`.
+fn bind(
+    group: &Group,
+    controllers: &[String],
+    set: Attributes,
+    (top, name): (BorrowedFd<'_>, &str),
+) -> Result<()> {
     let directory =
         controllers.first().and_then(|controller| group.controller(controller)).unwrap_or_default();
     let copy = mount::copy_path(&directory, Depth::One)?;
     mount::change(copy.as_fd(), set, Attributes::empty(), None, Depth::One)?;
-    let target = rustix::fs::openat(
-        top,
-        name,
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = openat(top, name, flags, Mode::empty()).map_err(|error| failed(name, error))?;
     Ok(mount::attach(copy.as_fd(), target.as_fd())?)
 }
 
-fn flags(set: Attributes) -> MountFlags {
-    [
-        (Attributes::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
-        (Attributes::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
-        (Attributes::MOUNT_ATTR_NODEV, MountFlags::NODEV),
-        (Attributes::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
-    ]
-    .into_iter()
-    .filter(|(attribute, _)| set.contains(*attribute))
-    .fold(MountFlags::empty(), |flags, (_, flag)| flags | flag)
+fn failed(name: &str, error: rustix::io::Errno) -> Error {
+    Error::Child(format!("cgroup hierarchy {name}: {error}"))
 }

@@ -60,6 +60,15 @@ fn add(dev: BorrowedFd<'_>, device: &Device) -> Result<()> {
         .map_err(|error| failed(&device.path, error))
 }
 
+/// Makes the directory `name` in the fresh directory `dev`; whether it was not there.
+pub(super) fn make_directory(dev: BorrowedFd<'_>, name: &str) -> Result<bool> {
+    match mkdirat(dev, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(failed(name, error)),
+    }
+}
+
 fn make_parents(dev: BorrowedFd<'_>, name: &Path) -> Result<()> {
     let mut made = std::path::PathBuf::new();
     for part in name.parent().into_iter().flat_map(Path::components) {

@@ -3,18 +3,20 @@
 //! The root and all its content are hostile: every target is resolved once, inside the root, to a descriptor, and
 //! only descriptors are mounted on. `/proc` and `/sys` must be ordinary directories (CVE-2019-19921,
 //! CVE-2023-27561). Nothing of it ever shows in the host's mount table.
+//!
+//! Descriptors are not closed one by one: the program is executed soon, and ends them all.
 
 use super::plan::{MountKind, Plan, PlannedMount};
-use super::{cgroupfs, device};
+use super::{cgroupfs, device, identity};
 use crate::cgroup::Group;
 use crate::error::{Error, Result};
-use coracle_sys::mount::{self, Attributes, Depth, Parameter};
-use coracle_sys::process::Namespaces;
+use coracle_sys::mount::{self, Attributes, Depth, FileSystem, Parameter, Targets};
+use coracle_sys::process::{Namespaces, keep_until_exec};
 use coracle_sys::rooted::Root;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
@@ -22,71 +24,127 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const PROCFS: i64 = 0x9fa0;
 
 /// What later steps need of the assembled file system.
-pub(super) struct Assembled {
+pub(super) struct Assembled<'a> {
     /// The root, mounted.
-    pub(super) root: Root,
-    /// The container's own pseudoterminals, if it has any.
-    pub(super) terminals: Option<OwnedFd>,
+    pub(super) root: &'a Root,
+    /// The container's own pseudoterminals, if it has any and a terminal.
+    pub(super) terminals: Option<BorrowedFd<'static>>,
     /// The directory of devices, if the container has one of its own.
-    pub(super) devices: Option<OwnedFd>,
+    pub(super) devices: Option<BorrowedFd<'static>>,
+    /// The same, until something is mounted that might have come to lie over it or in it.
+    fresh_devices: Option<BorrowedFd<'static>>,
+    /// What is mounted on by number.
+    pub(super) targets: Targets,
+    has_parameters: bool,
 }
 
-/// Attaches `root_mount` in the calling process's mount namespace and makes every mount of the plan below it.
-pub(super) fn assemble(plan: &Plan, root_mount: BorrowedFd<'_>, group: &Group) -> Result<Assembled> {
+/// Attaches `root` in the calling process's mount namespace and makes every mount of the plan below it. Sets the
+/// parameters of the kernel that are the container's own on the way.
+pub(super) fn assemble<'a>(plan: &Plan, root: &'a Root, group: &Group) -> Result<Assembled<'a>> {
     mount::propagate_all(plan.propagation)?;
-    mount::attach(root_mount, open_host("/", OFlags::DIRECTORY)?.as_fd())?;
-    let root = root_mount.try_clone_to_owned().map_err(|error| Error::Child(format!("dup: {error}")))?;
-    let mut assembled = Assembled { root: Root::from_fd(root)?, terminals: None, devices: None };
+    mount::attach_on_root(root.as_fd())?;
+    let mut assembled = Assembled {
+        root,
+        terminals: None,
+        devices: None,
+        fresh_devices: None,
+        targets: Targets::enter()?,
+        has_parameters: false,
+    };
     for planned in &plan.mounts {
         mount_one(plan, planned, group, &mut assembled).map_err(|error| {
             Error::Child(format!("mount {}: {}", planned.destination.display(), error.chain()))
         })?;
     }
+    if !assembled.has_parameters {
+        identity::set_parameters(plan, &super::private_procfs()?)?;
+    }
     Ok(assembled)
 }
 
-/// Hides and protects what the plan names, and makes the root read-only if it asks for that.
-pub(super) fn protect(plan: &Plan, assembled: &Assembled) -> Result<()> {
-    let root = &assembled.root;
-    for path in &plan.linux.readonly_paths {
-        if let Some(target) = existing(root, path)? {
-            let copy = mount::copy_descriptor(target.as_fd(), Depth::Recursive)?;
-            let read_only = Attributes::MOUNT_ATTR_RDONLY;
-            mount::change(copy.as_fd(), read_only, Attributes::empty(), None, Depth::Recursive)?;
-            mount::attach(copy.as_fd(), target.as_fd())?;
+fn mount_one(
+    plan: &Plan,
+    planned: &PlannedMount,
+    group: &Group,
+    assembled: &mut Assembled<'_>,
+) -> Result<()> {
+    let fresh_devices = assembled.fresh_devices.take();
+    match &planned.kind {
+        MountKind::Tree { copy } => bind(assembled.root, planned, copy.as_fd()),
+        MountKind::Cgroup => {
+            let target = directory_anywhere(assembled.root, planned)?;
+            let private = plan.owns(Namespaces::NEWCGROUP);
+            cgroupfs::mount(group, private, planned.options.set, &assembled.targets, target)
         }
+        MountKind::New { kind, source } if is_one_call(plan, planned, kind) => {
+            let options = &planned.options;
+            let attributes = options.set | options.set_below;
+            let new = FileSystem { kind, source, options: &options.data, attributes };
+            if let (Some(devices), Some(name)) = (fresh_devices, name_in_dev(&planned.destination))
+                && device::make_directory(devices, name)?
+            {
+                assembled.fresh_devices = fresh_devices;
+                return Ok(assembled.targets.mount_below(&new, devices, name)?);
+            }
+            Ok(assembled.targets.mount(&new, directory(assembled.root, planned)?)?)
+        }
+        MountKind::New { kind, source } => mount_detached(plan, planned, (kind, source), assembled),
     }
-    mask(root, &plan.linux.masked_paths)?;
-    if plan.readonly_root {
-        let read_only = Attributes::MOUNT_ATTR_RDONLY;
-        mount::change(root.as_fd(), read_only, Attributes::empty(), None, Depth::One)?;
-    }
-    Ok(())
 }
 
-fn mount_one(plan: &Plan, planned: &PlannedMount, group: &Group, assembled: &mut Assembled) -> Result<()> {
-    match &planned.kind {
-        MountKind::Tree { copy, directory } => bind(&assembled.root, planned, copy.as_fd(), *directory),
-        MountKind::Cgroup => {
-            let target = assembled.root.create_dir_all(&planned.destination, DIRECTORY_MODE)?;
-            refuse_procfs(planned, target.as_fd())?;
-            cgroupfs::mount(group, plan.owns(Namespaces::NEWCGROUP), planned.options.set, target.as_fd())
-        }
-        MountKind::New { kind, source } => {
-            let made = make(kind, source, planned)?;
-            let target = target_of_new(&assembled.root, kind, &planned.destination)?;
-            refuse_procfs(planned, target.as_fd())?;
-            mount::attach(made.as_fd(), target.as_fd())?;
-            propagate(planned, made.as_fd())?;
-            if kind == "tmpfs" && planned.destination == Path::new("/dev") {
-                device::populate(made.as_fd(), &plan.linux.devices)?;
-                assembled.devices = Some(made);
-            } else if kind == "devpts" {
-                assembled.terminals = Some(made);
-            }
-            Ok(())
-        }
+/// Whether mount(2) is enough: nobody needs a descriptor of the mount, and nothing is read-only, which would make the
+/// file system read-only for others that mount it.
+fn is_one_call(plan: &Plan, planned: &PlannedMount, kind: &str) -> bool {
+    let options = &planned.options;
+    let is_needed = match kind {
+        "proc" => true,
+        "tmpfs" => planned.destination == Path::new("/dev"),
+        "devpts" => plan.program.process.terminal,
+        _ => false,
+    };
+    let read_only = (options.set | options.set_below).contains(Attributes::MOUNT_ATTR_RDONLY);
+    !is_needed && !read_only && kind != "sysfs" && options.propagation.is_none()
+}
+
+/// `name` of `/dev/name`.
+fn name_in_dev(destination: &Path) -> Option<&str> {
+    let mut parts = destination.strip_prefix("/dev").ok()?.components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(name)), None) => name.to_str(),
+        _ => None,
     }
+}
+
+fn mount_detached(
+    plan: &Plan,
+    planned: &PlannedMount,
+    (kind, source): (&str, &str),
+    assembled: &mut Assembled<'_>,
+) -> Result<()> {
+    let made = make(kind, source, planned)?;
+    let target = match kind {
+        "proc" | "sysfs" => ordinary_directory(assembled.root, kind, &planned.destination)?,
+        _ => directory(assembled.root, planned)?,
+    };
+    let made = if kind == "proc" && !planned.options.set.contains(Attributes::MOUNT_ATTR_RDONLY) {
+        // As long as it is attached nowhere, nothing can lie over what is written (CVE-2025-52881).
+        let procfs = Root::from_fd(made)?;
+        identity::set_parameters(plan, &procfs)?;
+        assembled.has_parameters = true;
+        keep_until_exec(procfs.into_fd())
+    } else {
+        keep_until_exec(made)
+    };
+    mount::attach(made, target)?;
+    propagate(planned, made)?;
+    if kind == "tmpfs" && planned.destination == Path::new("/dev") {
+        device::populate(made, &plan.linux.devices)?;
+        assembled.devices = Some(made);
+        assembled.fresh_devices = Some(made);
+    } else if kind == "devpts" {
+        assembled.terminals = Some(made);
+    }
+    Ok(())
 }
 
 fn make(kind: &str, source: &str, planned: &PlannedMount) -> Result<OwnedFd> {
@@ -105,11 +163,8 @@ fn make(kind: &str, source: &str, planned: &PlannedMount) -> Result<OwnedFd> {
     Ok(mount::make(kind, &parameters, options.set | options.set_below)?)
 }
 
-/// The directory that a new file system is mounted on, made if it is missing.
-fn target_of_new(root: &Root, kind: &str, destination: &Path) -> Result<OwnedFd> {
-    if kind != "proc" && kind != "sysfs" {
-        return Ok(root.create_dir_all(destination, DIRECTORY_MODE)?);
-    }
+/// The directory that procfs or sysfs is mounted on: one of the root itself, reached without a link.
+fn ordinary_directory(root: &Root, kind: &str, destination: &Path) -> Result<BorrowedFd<'static>> {
     let relative = destination.strip_prefix("/").unwrap_or(destination);
     let open = || root.open_beneath_no_symlinks(relative, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
     let opened = match open() {
@@ -119,7 +174,7 @@ fn target_of_new(root: &Root, kind: &str, destination: &Path) -> Result<OwnedFd>
         }
         opened => opened,
     };
-    opened.map_err(|error| match error.errno() {
+    opened.map(keep_until_exec).map_err(|error| match error.errno() {
         Some(Errno::LOOP | Errno::NOTDIR) => {
             Error::Child(format!("{kind} must be mounted on an ordinary directory"))
         }
@@ -127,22 +182,58 @@ fn target_of_new(root: &Root, kind: &str, destination: &Path) -> Result<OwnedFd>
     })
 }
 
-fn bind(root: &Root, planned: &PlannedMount, copy: BorrowedFd<'_>, directory: bool) -> Result<()> {
-    let options = &planned.options;
-    if !(options.set | options.clear).is_empty() {
-        mount::change(copy, options.set, options.clear, None, Depth::One)?;
+/// The directory that a mount's destination is, made if it is missing. What is reached without leaving the mount of the
+/// root is not on procfs, and needs no look at its file system.
+fn directory(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'static>> {
+    match root.open_on_same_mount(&planned.destination, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(found) => Ok(keep_until_exec(found)),
+        Err(_) => directory_anywhere(root, planned),
     }
-    if !(options.set_below | options.clear_below).is_empty() {
-        mount::change(copy, options.set_below, options.clear_below, None, Depth::Recursive)?;
-    }
-    propagate(planned, copy)?;
-    let target = if directory {
-        root.create_dir_all(&planned.destination, DIRECTORY_MODE)?
-    } else {
-        root.create_file(&planned.destination)?
-    };
+}
+
+fn directory_anywhere(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'static>> {
+    let target = root.create_dir_all(&planned.destination, DIRECTORY_MODE)?;
     refuse_procfs(planned, target.as_fd())?;
-    Ok(mount::attach(copy, target.as_fd())?)
+    Ok(keep_until_exec(target))
+}
+
+fn bind(root: &Root, planned: &PlannedMount, copy: BorrowedFd<'_>) -> Result<()> {
+    change_copy(planned, copy)?;
+    let found = root.open_on_same_mount(&planned.destination, OFlags::PATH);
+    if found.is_ok_and(|target| mount::attach(copy, keep_until_exec(target)).is_ok()) {
+        return Ok(());
+    }
+    // It is missing, elsewhere or of another type, which is told in full here.
+    let stat = rustix::fs::fstat(copy).map_err(|error| Error::Child(format!("fstat: {error}")))?;
+    let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        directory_anywhere(root, planned)?
+    } else {
+        let target = root.create_file(&planned.destination)?;
+        refuse_procfs(planned, target.as_fd())?;
+        keep_until_exec(target)
+    };
+    Ok(mount::attach(copy, target)?)
+}
+
+/// Gives a copied tree the attributes and the propagation that were asked for: with one call where it is one mount.
+fn change_copy(planned: &PlannedMount, copy: BorrowedFd<'_>) -> Result<()> {
+    let options = &planned.options;
+    if options.bind == Some(Depth::Recursive) {
+        if !(options.set | options.clear).is_empty() {
+            mount::change(copy, options.set, options.clear, None, Depth::One)?;
+        }
+        if !(options.set_below | options.clear_below).is_empty() {
+            mount::change(copy, options.set_below, options.clear_below, None, Depth::Recursive)?;
+        }
+        return propagate(planned, copy);
+    }
+    let set = (options.set - options.clear_below) | options.set_below;
+    let clear = (options.clear - options.set_below) | options.clear_below;
+    let propagation = options.propagation.map(|(propagation, _)| propagation);
+    if (set | clear).is_empty() && propagation.is_none() {
+        return Ok(());
+    }
+    Ok(mount::change(copy, set, clear, propagation, Depth::One)?)
 }
 
 /// Fails when a link of the image has led a mount onto procfs, which a name did not tell (CVE-2019-16884).
@@ -159,48 +250,4 @@ fn propagate(planned: &PlannedMount, mounted: BorrowedFd<'_>) -> Result<()> {
         mount::change(mounted, none, none, Some(propagation), depth)?;
     }
     Ok(())
-}
-
-/// Covers files with the null device and directories with an empty read-only one.
-///
-/// The null device is the host's, its number checked: a container's own could be a link to what must be hidden
-/// (CVE-2025-31133).
-fn mask(root: &Root, paths: &[String]) -> Result<()> {
-    let null = open_host("/dev/null", OFlags::empty())?;
-    if !device::is_null(null.as_fd()) {
-        return Err(Error::Child("/dev/null is not the null device".to_owned()));
-    }
-    let mut empty: Option<OwnedFd> = None;
-    for path in paths {
-        let Some(target) = existing(root, path)? else { continue };
-        let stat = rustix::fs::fstat(&target).map_err(|error| Error::Child(format!("{path}: {error}")))?;
-        let cover = if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            mount::copy_descriptor(null.as_fd(), Depth::One)?
-        } else if let Some(empty) = &empty {
-            mount::copy_descriptor(empty.as_fd(), Depth::One)?
-        } else {
-            let made =
-                mount::make("tmpfs", &[Parameter::Value("nr_inodes", "1")], Attributes::MOUNT_ATTR_RDONLY)?;
-            mount::attach(made.as_fd(), target.as_fd())?;
-            empty = Some(made);
-            continue;
-        };
-        mount::attach(cover.as_fd(), target.as_fd())?;
-    }
-    Ok(())
-}
-
-/// The file at `path` inside the root, or nothing when there is none.
-fn existing(root: &Root, path: &str) -> Result<Option<OwnedFd>> {
-    match root.open_path(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Opens a path of the host's, before the root is changed.
-fn open_host(path: &str, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC | flags, Mode::empty())
-        .map_err(|error| Error::Child(format!("{path}: {error}")))
 }

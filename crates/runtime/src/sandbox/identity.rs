@@ -3,6 +3,7 @@
 use super::plan::{Plan, Program};
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{Process, Rlimit};
+use coracle_sys::process::keep_until_exec;
 use coracle_sys::rooted::Root;
 use coracle_sys::seccomp;
 use rustix::fs::{Mode, OFlags};
@@ -10,18 +11,14 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Uid, setrlimit, umask};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Changes the calling process into what the plan says. Afterwards it has no more rights than its program will.
-///
-/// `procfs` is a private mount of procfs: what is written to the process's own files cannot be redirected by what
-/// the container has on `/proc` (CVE-2025-52881).
-pub(super) fn assume(program: &Program, procfs: &Root) -> Result<()> {
+/// Changes the calling process, which is in its root, into what the plan says. Afterwards it has no more rights than
+/// its program will.
+pub(super) fn assume(program: &Program) -> Result<()> {
     let process = &program.process;
-    if let Some(score) = process.oom_score_adj {
-        write_proc(procfs, "self/oom_score_adj", &score.to_string())?;
-    }
+    // While descriptors can still be opened: a limit of them may be lower than their number is by now.
+    let entered = enter_directory(&process.cwd);
     limit(&process.rlimits)?;
     umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
-    let entered = enter_directory(&process.cwd);
     program.capabilities.bound()?;
     if !process.no_new_privileges {
         // Loading a filter takes a privilege that is about to go.
@@ -49,18 +46,23 @@ fn load_filter(program: &Program) -> Result<()> {
 
 fn change_user(process: &Process) -> Result<()> {
     let user = &process.user;
-    rustix::thread::set_keep_capabilities(true).map_err(|e| failed("keep capabilities", e))?;
+    if user.uid != 0 {
+        // Until the program is executed: they are set to what they shall be in a moment.
+        rustix::thread::set_keep_capabilities(true).map_err(|e| failed("keep capabilities", e))?;
+    }
     let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups).map_err(|e| failed("set supplementary groups", e))?;
     let gid = Gid::from_raw(user.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| failed("set the group", e))?;
     let uid = Uid::from_raw(user.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| failed("set the user", e))?;
-    rustix::thread::set_keep_capabilities(false).map_err(|e| failed("drop capabilities", e))
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| failed("set the user", e))
 }
 
-/// Enters the working directory, which is made when it is missing.
+/// Enters the working directory, which is made when it is missing. The root is entered already.
 fn enter_directory(path: &str) -> Result<()> {
+    if path == "/" {
+        return Ok(());
+    }
     let refused =
         |error: Errno| Error::Child(format!("cannot enter the working directory {path:?}: {error}"));
     match rustix::process::chdir(path) {
@@ -120,20 +122,27 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Writes into a file of the private procfs; links and other mounts on the way are refused, `self` excepted.
-pub(super) fn write_proc(procfs: &Root, path: &str, value: &str) -> Result<()> {
-    let file = procfs.open_file(path, OFlags::WRONLY, Mode::empty())?;
-    rustix::io::write(&file, value.as_bytes())
-        .map_err(|error| Error::Child(format!("cannot write {value:?} into {path}: {error}")))?;
+/// Sets how readily the kernel ends the calling process for want of memory.
+///
+/// `procfs` is a mount of procfs that is attached nowhere: what is written to the process's own files cannot be
+/// redirected by what the container has on `/proc` (CVE-2025-52881).
+pub(super) fn set_score(process: &Process, procfs: &Root) -> Result<()> {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let path = "self/oom_score_adj";
+    let file = keep_until_exec(procfs.open_on_same_mount(path, OFlags::WRONLY)?);
+    rustix::io::write(file, score.to_string().as_bytes())
+        .map_err(|error| Error::Child(format!("cannot write {score} into {path}: {error}")))?;
     Ok(())
 }
 
-/// Sets the kernel parameters of the container's own namespaces.
-pub(super) fn set_kernel_parameters(plan: &Plan, procfs: &Root) -> Result<()> {
+/// Sets the score of the process, and the kernel parameters of the container's own namespaces. `procfs` as for
+/// [`set_score`].
+pub(super) fn set_parameters(plan: &Plan, procfs: &Root) -> Result<()> {
+    set_score(&plan.program.process, procfs)?;
     for (name, value) in &plan.linux.sysctl {
         let path = format!("sys/{}", name.replace('.', "/"));
         let file = procfs.open_beneath_no_symlinks(&path, OFlags::WRONLY, Mode::empty())?;
-        rustix::io::write(&file, value.as_bytes())
+        rustix::io::write(keep_until_exec(file), value.as_bytes())
             .map_err(|error| Error::Child(format!("cannot set sysctl {name} to {value:?}: {error}")))?;
     }
     Ok(())

@@ -30,9 +30,7 @@ pub(super) fn leave_to_reaper() -> Result<()> {
 fn foreground() -> rustix::io::Result<()> {
     let input = rustix::stdio::stdin();
     if rustix::termios::isatty(input) {
-        signal::ignore_terminal_output();
-        rustix::termios::tcsetpgrp(input, rustix::process::getpgrp())?;
-        signal::reset_all();
+        signal::ignoring_terminal_output(|| rustix::termios::tcsetpgrp(input, rustix::process::getpgrp()))?;
     }
     Ok(())
 }

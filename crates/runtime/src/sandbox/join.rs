@@ -5,11 +5,13 @@
 
 use super::plan::Program;
 use super::{Started, Streams, identity, prepare, private_procfs, report, start_program, terminal};
-use crate::cgroup::{Entry, Group};
+use crate::cgroup::Entry;
 use crate::channel;
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{Process, Seccomp};
-use coracle_sys::process::{Child, Clone, Cloned, clone, exit_now, fork, reap};
+use coracle_sys::process::{
+    Child, Clone, Cloned, clone, close_all_but, exit_now, fork, keep_until_exec, reap,
+};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::convert::Infallible;
@@ -20,8 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub struct Joining<'a> {
     /// A process of the container, whose namespaces are entered.
     pub target: BorrowedFd<'a>,
-    /// The container's cgroup.
-    pub group: &'a Group,
+    /// The way into the container's cgroup.
+    pub entry: &'a Entry,
     /// What runs.
     pub process: &'a Process,
     /// The filter that it runs under.
@@ -34,11 +36,10 @@ pub struct Joining<'a> {
 /// As [`super::start`]; `ESRCH` when the container has just ended.
 pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
     let program = Program::new(joining.process, joining.filter)?;
-    let entry = joining.group.entry()?;
     let (ours, theirs) = channel::pair()?;
     let Some(entering) = fork()? else {
-        drop(ours);
-        let code = match enter_and_clone(joining, &program, &entry, streams, theirs.as_fd()) {
+        keep_until_exec(ours);
+        let code = match enter_and_clone(joining, &program, streams, theirs.as_fd()) {
             Ok(()) => 0,
             Err(error) => {
                 report::fail(theirs.as_fd(), &error);
@@ -68,7 +69,6 @@ pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
 fn enter_and_clone(
     joining: &Joining<'_>,
     program: &Program,
-    entry: &Entry,
     streams: Streams,
     channel: BorrowedFd<'_>,
 ) -> Result<()> {
@@ -81,10 +81,11 @@ fn enter_and_clone(
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP;
     move_into_thread_name_spaces(joining.target, namespaces).map_err(super::failed("enter the container"))?;
-    let how = Clone { namespaces: None, cgroup: entry.birth.as_ref().map(AsFd::as_fd), sibling: true };
+    let how =
+        Clone { namespaces: None, cgroup: joining.entry.birth.as_ref().map(AsFd::as_fd), sibling: true };
     match clone(how)? {
         Cloned::Child => {
-            let Err(error) = become_program(program, entry, streams, channel);
+            let Err(error) = become_program(program, joining.entry, streams, channel);
             report::fail(channel, &error);
             exit_now(1);
         }
@@ -101,9 +102,10 @@ fn become_program(
     channel: BorrowedFd<'_>,
 ) -> Result<Infallible> {
     prepare(entry)?;
-    let procfs = private_procfs()?;
+    identity::set_score(&program.process, &private_procfs()?)?;
     let stdio = terminal::streams_inside(streams, channel)?;
     stdio.install(&program.process)?;
-    identity::assume(program, &procfs)?;
+    close_all_but(channel)?;
+    identity::assume(program)?;
     start_program(program)
 }

@@ -20,6 +20,7 @@ mod join;
 mod options;
 mod plan;
 mod program;
+mod protection;
 mod report;
 mod terminal;
 pub mod users;
@@ -33,7 +34,9 @@ use crate::channel;
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{ConsoleSize, Spec};
 use coracle_sys::mount::{self, Attributes};
-use coracle_sys::process::{Child, Clone, Cloned, Namespaces, clone, close_on_exec_from, exit_now, unshare};
+use coracle_sys::process::{
+    Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, keep_until_exec, unshare,
+};
 use coracle_sys::rooted::Root;
 use coracle_sys::signal;
 use plan::Plan;
@@ -95,9 +98,11 @@ pub struct Sandbox<'a> {
     /// The configuration.
     pub spec: &'a Spec,
     /// The root: a detached mount.
-    pub root: BorrowedFd<'a>,
+    pub root: &'a Root,
     /// The cgroup, made and limited.
     pub group: &'a Group,
+    /// The way into it.
+    pub entry: &'a Entry,
     /// Namespaces to join.
     pub joins: &'a Joins,
     /// What the first process is.
@@ -111,7 +116,6 @@ pub struct Sandbox<'a> {
 /// [`Error::Child`] for a step that failed inside. The first process is gone in each case.
 pub fn start(sandbox: &Sandbox<'_>, streams: Streams) -> Result<Started> {
     let plan = Plan::new(sandbox.spec)?;
-    let entry = sandbox.group.entry()?;
     let (ours, theirs) = channel::pair()?;
     if let Some(pid) = &sandbox.joins.pid {
         // Only children are affected, and all children of this process belong to this container.
@@ -120,13 +124,14 @@ pub fn start(sandbox: &Sandbox<'_>, streams: Streams) -> Result<Started> {
     // The cgroup namespace is made after the process has moved, or its root would be wrong.
     let how = Clone {
         namespaces: Some(plan.namespaces - Namespaces::NEWCGROUP),
-        cgroup: entry.birth.as_ref().map(AsFd::as_fd),
+        cgroup: sandbox.entry.birth.as_ref().map(AsFd::as_fd),
         sibling: false,
     };
     match clone(how)? {
         Cloned::Child => {
-            drop(ours);
-            let Err(error) = become_container(sandbox, &plan, &entry, streams, theirs.as_fd());
+            // Closed when the program is executed, as all the others.
+            keep_until_exec(ours);
+            let Err(error) = become_container(sandbox, &plan, streams, theirs.as_fd());
             report::fail(theirs.as_fd(), &error);
             exit_now(1);
         }
@@ -147,24 +152,22 @@ pub fn start(sandbox: &Sandbox<'_>, streams: Streams) -> Result<Started> {
 fn become_container(
     sandbox: &Sandbox<'_>,
     plan: &Plan,
-    entry: &Entry,
     streams: Streams,
     channel: BorrowedFd<'_>,
 ) -> Result<Infallible> {
-    prepare(entry)?;
+    prepare(sandbox.entry)?;
     join_namespaces(sandbox.joins)?;
     if plan.owns(Namespaces::NEWCGROUP) {
         unshare(Namespaces::NEWCGROUP)?;
     }
-    let procfs = private_procfs()?;
     let assembled = filesystem::assemble(plan, sandbox.root, sandbox.group)?;
     let stdio = terminal::streams(streams, &assembled, channel)?;
-    filesystem::protect(plan, &assembled)?;
+    protection::protect(plan, &assembled)?;
     name_host(plan)?;
-    identity::set_kernel_parameters(plan, &procfs)?;
     mount::pivot(assembled.root.as_fd())?;
     stdio.install(&plan.program.process)?;
-    identity::assume(&plan.program, &procfs)?;
+    close_all_but(channel)?;
+    identity::assume(&plan.program)?;
     if sandbox.first == FirstProcess::Reaper {
         init::leave_to_reaper()?;
     }
@@ -189,7 +192,6 @@ fn start_program(program: &plan::Program) -> Result<Infallible> {
     // Changing the user has cleared it, so it is set last.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failed("follow the parent"))?;
-    close_on_exec_from(3)?;
     program::run(&program.arguments, &program.environment)
 }
 

@@ -10,7 +10,6 @@ use crate::seccomp::{self, Filter};
 use coracle_spec::runtime::{Linux, Mount, Namespace, NamespaceKind, Process, Seccomp, Spec};
 use coracle_sys::mount::{self, Depth, Propagation};
 use coracle_sys::process::Namespaces;
-use rustix::fs::FileType;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ pub(super) struct PlannedMount {
 #[derive(Debug)]
 pub(super) enum MountKind {
     /// A copy of a tree of the host, made in the host's mount namespace so that it keeps its propagation.
-    Tree { copy: OwnedFd, directory: bool },
+    Tree { copy: OwnedFd },
     /// The container's own view of its cgroup.
     Cgroup,
     /// A new file system.
@@ -229,10 +228,7 @@ impl PlannedMount {
 }
 
 fn tree(source: &Path, depth: Depth) -> Result<MountKind> {
-    let copy = mount::copy_path(source, depth)?;
-    let stat =
-        rustix::fs::fstat(&copy).map_err(|error| Error::Invalid(format!("{}: {error}", source.display())))?;
-    Ok(MountKind::Tree { copy, directory: FileType::from_raw_mode(stat.st_mode) == FileType::Directory })
+    Ok(MountKind::Tree { copy: mount::copy_path(source, depth)? })
 }
 
 fn root_propagation(text: &str) -> Result<Propagation> {

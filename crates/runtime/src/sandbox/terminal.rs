@@ -5,6 +5,7 @@ use super::{Streams, device, failed, identity, report};
 use crate::error::{Error, Result};
 use coracle_spec::runtime::{ConsoleSize, Process};
 use coracle_sys::mount::{self, Depth};
+use coracle_sys::process::keep_until_exec;
 use coracle_sys::rooted::{self, Root};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -17,21 +18,26 @@ const DEVPTS: i64 = 0x1cd1;
 
 /// Streams that are ready to be the process's own.
 pub(super) struct Stdio {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdin: BorrowedFd<'static>,
+    stdout: BorrowedFd<'static>,
+    stderr: BorrowedFd<'static>,
     terminal: bool,
 }
 
 impl Stdio {
+    fn separate(stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> Self {
+        let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(keep_until_exec);
+        Self { stdin, stdout, stderr, terminal: false }
+    }
+
     /// Makes them descriptors 0, 1 and 2, and the terminal the controlling one of the session.
     pub(super) fn install(self, process: &Process) -> Result<()> {
-        identity::own_stdio(process, [self.stdin.as_fd(), self.stdout.as_fd(), self.stderr.as_fd()])?;
-        dup2_stdin(&self.stdin).map_err(failed("install the input"))?;
-        dup2_stdout(&self.stdout).map_err(failed("install the output"))?;
-        dup2_stderr(&self.stderr).map_err(failed("install the error output"))?;
+        identity::own_stdio(process, [self.stdin, self.stdout, self.stderr])?;
+        dup2_stdin(self.stdin).map_err(failed("install the input"))?;
+        dup2_stdout(self.stdout).map_err(failed("install the output"))?;
+        dup2_stderr(self.stderr).map_err(failed("install the error output"))?;
         if self.terminal {
-            rustix::process::ioctl_tiocsctty(&self.stdin).map_err(failed("control the terminal"))?;
+            rustix::process::ioctl_tiocsctty(self.stdin).map_err(failed("control the terminal"))?;
         }
         Ok(())
     }
@@ -39,19 +45,19 @@ impl Stdio {
 
 /// The streams of a container's first process. A terminal appears as `/dev/console` too, by descriptor: the path
 /// of its slave is never resolved again (CVE-2025-52565).
-pub(super) fn streams(streams: Streams, assembled: &Assembled, channel: BorrowedFd<'_>) -> Result<Stdio> {
+pub(super) fn streams(streams: Streams, assembled: &Assembled<'_>, channel: BorrowedFd<'_>) -> Result<Stdio> {
     let size = match streams {
         Streams::Separate { stdin, stdout, stderr } => {
-            return Ok(Stdio { stdin, stdout, stderr, terminal: false });
+            return Ok(Stdio::separate(stdin, stdout, stderr));
         }
         Streams::Terminal(size) => size,
     };
     let missing = || Error::Child("a terminal needs a devpts mount at /dev/pts".to_owned());
-    let terminals = assembled.terminals.as_ref().ok_or_else(missing)?;
-    let stdio = open(terminals.as_fd(), "ptmx", size, channel)?;
-    if let Some(devices) = &assembled.devices {
-        let target = device::console_target(devices.as_fd())?;
-        let copy = mount::copy_descriptor(stdio.stdin.as_fd(), Depth::One)?;
+    let terminals = assembled.terminals.ok_or_else(missing)?;
+    let stdio = open(terminals, "ptmx", size, channel)?;
+    if let Some(devices) = assembled.devices {
+        let target = device::console_target(devices)?;
+        let copy = mount::copy_descriptor(stdio.stdin, Depth::One)?;
         mount::attach(copy.as_fd(), target.as_fd())?;
     }
     Ok(stdio)
@@ -60,7 +66,7 @@ pub(super) fn streams(streams: Streams, assembled: &Assembled, channel: Borrowed
 /// The streams of a process that has joined a container, whose root is now `/`.
 pub(super) fn streams_inside(streams: Streams, channel: BorrowedFd<'_>) -> Result<Stdio> {
     match streams {
-        Streams::Separate { stdin, stdout, stderr } => Ok(Stdio { stdin, stdout, stderr, terminal: false }),
+        Streams::Separate { stdin, stdout, stderr } => Ok(Stdio::separate(stdin, stdout, stderr)),
         Streams::Terminal(size) => {
             let root = Root::open("/")?;
             let directory = root.open_file("dev/pts", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
@@ -88,8 +94,8 @@ fn open(
         resize(master.as_fd(), size)?;
     }
     report::hand_over(channel, master.as_fd())?;
-    let copy = || slave.try_clone().map_err(|error| Error::Child(format!("dup: {error}")));
-    Ok(Stdio { stdin: copy()?, stdout: copy()?, stderr: copy()?, terminal: true })
+    let slave = keep_until_exec(slave);
+    Ok(Stdio { stdin: slave, stdout: slave, stderr: slave, terminal: true })
 }
 
 /// Sets the size of the terminal behind `master`; the kernel tells its foreground processes (`SIGWINCH`).

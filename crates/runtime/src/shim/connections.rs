@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Message, Reply, Request, SOCKET};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, sockopt,
 };
@@ -18,16 +19,11 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Binds the socket in `directory`, through a descriptor of it: paths may be longer than socket addresses.
-    pub(super) fn open(directory: &Path, engine: OwnedFd) -> Result<Self> {
-        let failed =
-            |action| move |error: rustix::io::Errno| Error::Protocol { action, source: error.into() };
+    pub(super) fn open(directory: &Path) -> Result<Self> {
+        let failed = |action| move |error: Errno| Error::Protocol { action, source: error.into() };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             rustix::fs::open(directory, flags, Mode::empty()).map_err(failed("open the state directory"))?;
-        match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(failed("remove an old socket")(error)),
-        }
         let listener = socket_with(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -37,12 +33,24 @@ impl Connections {
         .map_err(failed("make a socket"))?;
         let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
         let address = SocketAddrUnix::new(path).map_err(failed("name the socket"))?;
-        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = bind(&listener, &address);
-        rustix::process::umask(before);
-        bound.map_err(failed("bind the socket"))?;
+        // The file that bind(2) makes has the mode that the socket has.
+        rustix::fs::fchmod(&listener, Mode::from_raw_mode(0o600))
+            .map_err(failed("close the socket to others"))?;
+        match bind(&listener, &address) {
+            Err(Errno::ADDRINUSE) => {
+                rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty())
+                    .map_err(failed("remove an old socket"))?;
+                bind(&listener, &address).map_err(failed("bind the socket"))?;
+            }
+            bound => bound.map_err(failed("bind the socket"))?,
+        }
         listen(&listener, 16).map_err(failed("listen"))?;
-        Ok(Self { directory, listener, sockets: vec![engine] })
+        Ok(Self { directory, listener, sockets: Vec::new() })
+    }
+
+    /// Adds the engine that started the shim.
+    pub(super) fn add(&mut self, engine: OwnedFd) {
+        self.sockets.push(engine);
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {

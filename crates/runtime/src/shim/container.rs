@@ -3,7 +3,7 @@
 use super::channel::{Channel, Input, Output};
 use super::descriptors::Inherited;
 use super::names::Resolver;
-use crate::cgroup::Group;
+use crate::cgroup::{Entry, Group};
 use crate::channel::set_nonblocking;
 use crate::error::{Error, Result};
 use crate::protocol::{Execution, Overlay, Plan, Role, Stdin};
@@ -27,8 +27,10 @@ pub(super) struct Exec {
 pub(super) struct Container {
     plan: Plan,
     /// Absent once the container has ended and the engine knows.
-    root: Option<OwnedFd>,
+    root: Option<Root>,
     group: Group,
+    /// The way into the group, which stays open for execs.
+    entry: Entry,
     child: Child,
     terminal: Option<OwnedFd>,
     execs: Vec<Exec>,
@@ -63,12 +65,17 @@ impl Container {
         let mut belongings = sort(&plan.descriptors, descriptors)?;
         let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
         let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
-        let root = overlay(&plan.root)?;
-        assign_user(&mut plan, &root)?;
+        let root = Root::from_fd(overlay(&plan.root)?)?;
+        if let Some(process) = &mut plan.spec.process {
+            apply_user(process, &root, &plan.user, &plan.groups)?;
+        }
         plan.spec.process.iter_mut().for_each(|process| limit.give_to(process));
         let group = make_group(&plan.spec, &plan)?;
-        let started = start_in(&plan, &root, &group, &belongings.joins);
-        let (started, pipes) = started.inspect_err(|_| {
+        let entry_and_started = group.entry().and_then(|entry| {
+            let started = start_in(&plan, &root, (&group, &entry), &belongings.joins)?;
+            Ok((entry, started))
+        });
+        let (entry, (started, pipes)) = entry_and_started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
         })?;
@@ -80,6 +87,7 @@ impl Container {
             plan,
             root: Some(root),
             group,
+            entry,
             child: started.child,
             terminal: started.terminal,
             execs: Vec::new(),
@@ -106,7 +114,7 @@ impl Container {
         &self.group
     }
 
-    pub(super) fn root(&self) -> Option<&OwnedFd> {
+    pub(super) fn root(&self) -> Option<&Root> {
         self.root.as_ref()
     }
 
@@ -166,13 +174,12 @@ impl Container {
         let mut process = execution.process;
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
-        let root = Root::from_fd(root.try_clone().map_err(super::duplicate)?)?;
-        apply_user(&mut process, &root, &execution.user, &[])?;
+        apply_user(&mut process, root, &execution.user, &[])?;
         self.limit.give_to(&mut process);
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);
         let (streams, pipes) = streams_of(&process, execution.attachment.stdin)?;
-        let joining = Joining { target: self.pidfd(), group: &self.group, process: &process, filter };
+        let joining = Joining { target: self.pidfd(), entry: &self.entry, process: &process, filter };
         let started = sandbox::join(&joining, streams)?;
         let channel = channel_of(Some(execution.id.clone()), &started, pipes)?;
         let pid = started.child.pid.as_raw_nonzero().get();
@@ -220,14 +227,6 @@ fn overlay(layers: &Overlay) -> Result<OwnedFd> {
     Ok(mount::overlay(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
 }
 
-fn assign_user(plan: &mut Plan, root: &OwnedFd) -> Result<()> {
-    let root = Root::from_fd(root.try_clone().map_err(super::duplicate)?)?;
-    match &mut plan.spec.process {
-        Some(process) => apply_user(process, &root, &plan.user, &plan.groups),
-        None => Ok(()),
-    }
-}
-
 /// Resolves the user inside the container and gives it a home, as Docker does.
 fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String]) -> Result<()> {
     let resolved = users::resolve(root, user, groups)?;
@@ -260,11 +259,16 @@ fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {
     Ok(group)
 }
 
-fn start_in(plan: &Plan, root: &OwnedFd, group: &Group, joins: &Joins) -> Result<(Started, Pipes)> {
+fn start_in(
+    plan: &Plan,
+    root: &Root,
+    (group, entry): (&Group, &Entry),
+    joins: &Joins,
+) -> Result<(Started, Pipes)> {
     let process = plan.spec.process.clone().unwrap_or_default();
     let (streams, pipes) = streams_of(&process, plan.stdin != Stdin::Closed)?;
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
-    let sandbox = Sandbox { spec: &plan.spec, root: root.as_fd(), group, joins, first };
+    let sandbox = Sandbox { spec: &plan.spec, root, group, entry, joins, first };
     Ok((sandbox::start(&sandbox, streams)?, pipes))
 }
 

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
 use connections::Connections;
 use container::{Begun, Container};
-use coracle_sys::process::{close_from, take_inherited};
+use coracle_sys::process::{close_from, share_one_heap, take_inherited};
 use coracle_sys::signal;
 use names::Resolver;
 use pump::{Notice, Pump};
@@ -49,8 +49,8 @@ pub fn run() -> Result<()> {
     // What the engine was started with is nothing to a container.
     close_from(CONTROL + 1);
     let limit = descriptors::raise();
-    signal::ignore_terminal();
-    signal::unblock_all();
+    signal::block_terminal();
+    share_one_heap();
     let engine = take_inherited(CONTROL)?;
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
     rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
@@ -59,11 +59,11 @@ pub fn run() -> Result<()> {
         return Err(Error::Malformed("the first request is not a start".to_owned()));
     }
     let plan = descriptors.remove(0);
-    match begin(plan, descriptors, limit, engine.try_clone().map_err(duplicate)?) {
+    match begin(plan, descriptors, limit) {
         Ok(mut shim) => {
             let pid = shim.container.pid();
             protocol::send(engine.as_fd(), frame.id, &Message::Reply(Reply::Started { pid }), &[])?;
-            drop(engine);
+            shim.connections.add(engine);
             shim.serve();
             Ok(())
         }
@@ -79,18 +79,12 @@ fn duplicate(error: std::io::Error) -> Error {
     Error::Protocol { action: "duplicate a descriptor", source: error }
 }
 
-fn begin(
-    plan: OwnedFd,
-    descriptors: Vec<OwnedFd>,
-    limit: descriptors::Inherited,
-    engine: OwnedFd,
-) -> Result<Shim> {
+fn begin(plan: OwnedFd, descriptors: Vec<OwnedFd>, limit: descriptors::Inherited) -> Result<Shim> {
     let plan = protocol::read_plan(plan)?;
-    let connections = Connections::open(&plan.state_directory, engine)?;
+    let connections = Connections::open(&plan.state_directory)?;
     let Begun { container, channel, resolver } = Container::start(plan, descriptors, limit)?;
-    let pump =
-        Pump::start().map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
-    pump.add(channel);
+    let pump = Pump::start(channel)
+        .map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
     let run = record::Run {
         shim: rustix::process::getpid().as_raw_nonzero().get(),
         pid: container.pid(),

@@ -42,11 +42,11 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts the thread, which moves the streams of the container from the first.
+    pub(super) fn start(container: Channel) -> io::Result<Self> {
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let shared = Arc::new(Shared {
-            commands: Mutex::default(),
+            commands: Mutex::new(vec![Command::Add(Box::new(container))]),
             notices: Mutex::default(),
             wake_pump: event()?,
             wake_owner: event()?,

@@ -38,7 +38,7 @@ pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<Own
             let Some(root) = shim.container.root() else {
                 return Ok((gone("the container has ended"), None));
             };
-            Ok((Reply::Done, Some(root.try_clone().map_err(super::duplicate)?)))
+            Ok((Reply::Done, Some(root.try_clone()?.into_fd())))
         }
         Request::Forget => {
             if let Phase::Ended { acknowledged, .. } = &mut shim.phase {

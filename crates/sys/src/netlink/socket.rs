@@ -1,8 +1,8 @@
 //! The socket: sends several messages in one system call and reads every answer.
 //!
 //! The kernel handles a request inside `send`, so that all acknowledgements wait in the socket when it returns:
-//! reading stops at `EAGAIN` and never waits for an answer that is not coming. Only listings (dumps) continue while
-//! they are read.
+//! reading stops when the last has come, or at `EAGAIN`, and never waits for an answer that is not coming. Only listings
+//! (dumps) continue while they are read.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +52,23 @@ impl Socket {
     /// # Errors
     /// When the kernel has no such protocol, or memory.
     pub fn open(protocol: Protocol) -> Result<Self> {
+        let socket = Self::open_for_little(protocol)?;
+        // Needs CAP_NET_ADMIN in the first user namespace; without it the default size serves all but huge batches.
+        let forced = sockopt::set_socket_send_buffer_size_force(&socket.fd, BUFFER)
+            .and_then(|()| sockopt::set_socket_recv_buffer_size_force(&socket.fd, BUFFER));
+        if forced.is_err() {
+            sockopt::set_socket_send_buffer_size(&socket.fd, BUFFER)
+                .context("setsockopt SO_SNDBUF", format_args!("{protocol:?}"))?;
+        }
+        Ok(socket)
+    }
+
+    /// Opens a socket as [`Socket::open`] does, whose buffers are the default ones: they have room for a few dozen
+    /// messages.
+    ///
+    /// # Errors
+    /// As [`Socket::open`].
+    pub fn open_for_little(protocol: Protocol) -> Result<Self> {
         let (name, number) = match protocol {
             Protocol::Route => ("NETLINK_ROUTE", None),
             Protocol::Netfilter => ("NETLINK_NETFILTER", Some(netlink::NETFILTER)),
@@ -59,13 +76,7 @@ impl Socket {
         let fd =
             rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, number)
                 .context("socket", name)?;
-        // Needs CAP_NET_ADMIN in the first user namespace; without it the default size serves all but huge batches.
-        let forced = sockopt::set_socket_send_buffer_size_force(&fd, BUFFER)
-            .and_then(|()| sockopt::set_socket_recv_buffer_size_force(&fd, BUFFER));
-        if forced.is_err() {
-            sockopt::set_socket_send_buffer_size(&fd, BUFFER).context("setsockopt SO_SNDBUF", name)?;
-        }
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0)).context("bind", name)?;
+        // It is bound by its first message.
         Ok(Self { fd, sequence: Mutex::new(1), sent: AtomicU64::new(0) })
     }
 
@@ -99,7 +110,12 @@ impl Socket {
         let mut piece = vec![0; PIECE];
         loop {
             match rustix::net::recv(&self.fd, &mut piece[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
-                Ok((_, length)) => answers.read(piece.get(..length).ok_or_else(|| truncated(messages))?),
+                Ok((_, length)) => {
+                    answers.read(piece.get(..length).ok_or_else(|| truncated(messages))?);
+                    if answers.are_complete() {
+                        return answers.finish();
+                    }
+                }
                 Err(Errno::AGAIN) => return answers.finish(),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context("recv", describe(messages)),
@@ -199,6 +215,13 @@ impl Answers<'_> {
                 _ => self.replies.push(Reply { kind: header.kind, body: header.body.to_vec() }),
             }
         }
+    }
+
+    /// Whether every message asked for an acknowledgement and got one, which comes after its other replies.
+    fn are_complete(&self) -> bool {
+        let told =
+            |(message, &acknowledged): (&Message, &bool)| acknowledged && message.flags & flags::ACK != 0;
+        self.messages.iter().zip(&self.acknowledged).all(told)
     }
 
     fn finish(self) -> Result<Vec<Reply>> {
