@@ -48,7 +48,7 @@ fn trace(engine: &Engine, network: &str) -> BTreeMap<String, usize> {
         // To see who makes them.
         std::fs::copy(&file, std::path::Path::new(&directory).join(network)).unwrap();
     }
-    let lines = without_idle(without_program(reply_path(&text)));
+    let lines = without_idle(without_program(&reply_path(&text)));
     for line in lines.into_iter().filter(|line| !of_debug_builds(line)) {
         let call = line.split_once(' ').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
         if let Some((name, _)) = call
@@ -72,7 +72,7 @@ fn reply_path(trace: &str) -> Vec<&str> {
 }
 
 /// The lines without those that the container's own program makes once it runs.
-fn without_program(lines: Vec<&str>) -> Vec<&str> {
+fn without_program<'a>(lines: &[&'a str]) -> Vec<&'a str> {
     let execution = format!("/{PROGRAM}\"");
     let begin = lines
         .iter()
@@ -116,7 +116,6 @@ fn a_start_executes_one_program_of_ours_waits_for_no_disk_and_asks_little_of_the
             assert_eq!(count(wait), 0, "{network}: {wait}: {counts:?}");
         }
         let total: usize = counts.values().sum();
-        println!("{network}: {total}");
         assert!(total <= most, "{network}: {total} system calls: {counts:?}");
     }
 }

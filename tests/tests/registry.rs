@@ -234,6 +234,36 @@ fn a_password_is_asked_for_and_remembered_by_the_client() {
 }
 
 #[test]
+fn a_prune_frees_what_a_pull_that_failed_has_left() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let (engine, registry) = (Engine::start(), Registry::start());
+    let archive = engine.directory().join("large.tar");
+    random_archive(&archive, 4 << 20);
+    let name = registry.name("large");
+    engine.docker(&["import", &archive.display().to_string(), &name]).ok();
+    engine.docker(&["push", &name]).ok();
+    engine.docker(&["rmi", &name]).ok();
+    let wire = Wire::new(&registry, 3 << 20);
+    let pull = format!("/v1.44/images/create?fromImage={}&tag=latest", wire.name("large"));
+    let partial = engine.directory().join("data/partial");
+    let kept = || std::fs::read_dir(&partial).unwrap().count();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // A client that gives up once the wire is broken.
+            let mut client = std::os::unix::net::UnixStream::connect(engine.socket()).unwrap();
+            let head = format!("POST {pull} HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n");
+            std::io::Write::write_all(&mut client, head.as_bytes()).unwrap();
+            coracle_tests::engine::wait_until("the wire is broken", || wire.is_broken());
+        });
+    });
+    coracle_tests::engine::wait_until("what came is kept", || kept() == 1);
+    engine.docker(&["image", "prune", "-f"]).ok();
+    assert_eq!(kept(), 0);
+}
+
+#[test]
 fn our_own_command_signs_in_pushes_and_pulls() {
     if std::env::var_os("TARGET").is_some() {
         return;

@@ -72,12 +72,6 @@ fn files_are_copied_in_and_out() {
     let inside = |path: &str| format!("{}:{path}", container.name);
     std::fs::create_dir(local("tree")).expect("makes");
     std::fs::write(local("tree/file"), "content").expect("writes");
-    if target.ok(&["info", "--format", "{{.DefaultRuntime}}"]) == "coracle" {
-        // Our engine does not do it yet.
-        let refused = target.run(&["cp", &local("tree"), &inside("/tmp")]);
-        assert!(refused.code == 1 && refused.stderr.contains("Not Implemented"), "{refused:?}");
-        return;
-    }
     target.ok(&["cp", &local("tree"), &inside("/tmp")]);
     target.ok(&["cp", &local("tree/."), &inside("/tmp/new")]);
     target.ok(&["cp", &local("tree/file"), &inside("/tmp/renamed")]);

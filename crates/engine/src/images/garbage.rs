@@ -46,7 +46,7 @@ impl Holds {
         Hold(Arc::clone(self))
     }
 
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 0
     }
 }

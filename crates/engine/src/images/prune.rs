@@ -3,9 +3,11 @@
 use super::catalogue::Known;
 use super::remove::{Deleted, Removal, RemoveOptions, tell_prune};
 use super::{Images, InUse, Inner};
-use crate::error::{Error, Result};
+use crate::error::{Attempt, Error, Result};
 use crate::labels::LabelChoice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Which images go.
@@ -29,7 +31,8 @@ pub struct ImagesPruned {
 }
 
 impl Images {
-    /// Removes the images that no container uses and the request means. Durable on return.
+    /// Removes the images that no container uses and the request means, and what pulls that failed have left. Durable on
+    /// return.
     ///
     /// # Errors
     /// The first failure, after everything that can be removed is.
@@ -63,9 +66,26 @@ impl Inner {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
+        if let Err(error) = self.forget_pulls() {
+            failure = failure.or(Some(error));
+        }
         tell_prune(self, removal.bytes);
         let pruned = ImagesPruned { deleted: removal.deleted, bytes: removal.bytes };
         failure.map_or(Ok(pruned), Err)
+    }
+}
+
+impl Inner {
+    /// What pulls that failed have left for the next attempt is content that nobody needs, too. The collection that
+    /// follows frees it; what a pull under way has is held.
+    fn forget_pulls(&self) -> Result<()> {
+        let forgetting = || "forget pulls that failed".to_owned();
+        self.store.leased(Duration::ZERO).attempt(forgetting)?;
+        if !self.holds.any() {
+            self.store.discard_partials().attempt(forgetting)?;
+        }
+        self.left.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }
 
