@@ -17,6 +17,7 @@ pub mod leftovers;
 pub mod net;
 pub mod output;
 pub mod registry;
+pub mod shelf;
 
 pub use engine::Engine;
 pub use output::Output;

@@ -1,5 +1,5 @@
-//! The corpus of hostile archives through every door of a running engine: `docker load`, `docker import`, and the archives
-//! of `docker cp`. Pull comes to the same extractor by way of the registry's tests.
+//! The corpus of hostile archives through every door of a running engine: `docker pull`, `docker load`, `docker import`, and
+//! the archives of `docker cp`.
 //!
 //! For each case: refused or confined, the canary as it was, the engine answering; and its benign twin works.
 
@@ -8,6 +8,7 @@
 use coracle_corpus::{Canary, Case, Fate, PROBE, all, docker_archive};
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;
+use coracle_tests::shelf::Shelf;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -143,6 +144,29 @@ fn layers_of_loaded_images_are_refused_or_confined() {
     field.for_each(|case| {
         field.image_door(case, |archive, name| {
             field.engine.upload("POST", "/v1.44/images/load?quiet=1", &docker_archive(archive, name))
+        })
+    });
+}
+
+#[test]
+fn pulled_layers_are_refused_or_confined() {
+    let (field, shelf) = (Field::new(), Shelf::new());
+    field.for_each(|case| {
+        field.image_door(case, |archive, name| {
+            shelf.put_image(name, archive);
+            let pull = format!("/v1.44/images/create?fromImage={}/{name}&tag=latest", shelf.host());
+            let (status, answer) = field.engine.request("POST", &pull, None);
+            let tag = format!("/v1.44/images/{}/{name}/tag?repo={name}", shelf.host());
+            match answer.contains("errorDetail") {
+                // It came after the stream of progress had begun.
+                true if status == 200 => (400, answer),
+                false if status == 200 => {
+                    field.engine.request("POST", &tag, None);
+                    field.remove_image(&format!("{}/{name}", shelf.host()));
+                    (200, answer)
+                }
+                _ => (status, answer),
+            }
         })
     });
 }

@@ -93,14 +93,15 @@ fn bytes(cases: &mut Vec<Case>, name: impl Into<String>, fate: Fate, hostile: Ve
     cases.push(Case { name, hostile, fate, twin });
 }
 
+/// The SHA-256 digest of some bytes, as image documents have it.
+pub fn digest(bytes: &[u8]) -> String {
+    let hex = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("sha256:{hex}")
+}
+
 /// An archive of an image with this one layer, as `docker save` writes it; `name` becomes its tag.
 pub fn docker_archive(layer: &[u8], name: &str) -> Vec<u8> {
-    let hex =
-        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["/none"]}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
-        hex(layer)
-    );
+    let config = config(layer);
     let manifest =
         format!(r#"[{{"Config":"config.json","RepoTags":["{name}:latest"],"Layers":["layer.tar"]}}]"#);
     Tar::new()
@@ -108,6 +109,14 @@ pub fn docker_archive(layer: &[u8], name: &str) -> Vec<u8> {
         .file("layer.tar", layer)
         .file("manifest.json", manifest.as_bytes())
         .end()
+}
+
+/// The configuration of an image with this one layer.
+pub fn config(layer: &[u8]) -> String {
+    format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["/none"]}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        digest(layer)
+    )
 }
 
 #[cfg(test)]
