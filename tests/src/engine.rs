@@ -232,11 +232,16 @@ impl Engine {
 
     /// Starts our engine again, with the same roots.
     pub fn start_again(&mut self) {
+        self.begin_to_start_again();
+        self.wait_until_it_answers();
+    }
+
+    /// The same, without waiting until it answers.
+    pub fn begin_to_start_again(&mut self) {
         let host = self.host.clone();
         let place = self.place.path().to_owned();
         let process = self.process.as_mut().expect("only our engine is started again");
         process.child = spawn(&place, &host, &process.subnet, &process.more);
-        self.wait_until_it_answers();
     }
 
     fn wait_until_it_answers(&self) {

@@ -1,7 +1,7 @@
 //! Requests on the engine itself.
 
 use coracle_api::auth::{AuthConfig, AuthResponse};
-use coracle_api::system::{BuildPruneResponse, DiskUsage, Event, Info, Version};
+use coracle_api::system::{BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, Version};
 use coracle_api::{Filters, Query};
 
 use crate::Result;
@@ -30,6 +30,12 @@ impl Client {
     /// Who uses how much.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         self.json(Call::get("/system/df")).await
+    }
+
+    /// Whether all image content is whole; what is damaged is moved into the quarantine if `quarantine`.
+    pub async fn check(&self, quarantine: bool) -> Result<JsonLines<CheckMessage>> {
+        let query = Query::new().with_flag("quarantine", quarantine);
+        self.stream(Call::post("/coracle/system/check").query(query)).await.map(JsonLines::new)
     }
 
     /// Empties the build cache, of everything or of what is not used.

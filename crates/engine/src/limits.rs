@@ -31,6 +31,9 @@ pub(crate) const KERNEL_FILE: u64 = 1 << 20;
 /// Steps of a pull or push that wait for a client to read them.
 pub(crate) const STEPS: usize = 64;
 
+/// Findings of a check that wait for a client to read them.
+pub(crate) const FINDINGS: usize = 64;
+
 /// How often is told how far a layer is.
 pub(crate) const TOLD_EVERY: Duration = Duration::from_millis(100);
 

@@ -234,8 +234,9 @@ impl Drop for BlobWriter<'_> {
     }
 }
 
-struct Hashing {
-    hasher: Hasher,
+/// Only hashes what is written.
+pub(crate) struct Hashing {
+    pub(crate) hasher: Hasher,
 }
 
 impl Write for Hashing {

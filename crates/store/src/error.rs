@@ -87,13 +87,19 @@ pub enum Error {
         /// Where.
         subject: String,
     },
-    /// A record of the store cannot be read, or is of a newer version.
+    /// A record of the store cannot be read.
     #[error("cannot read record {path}: {reason}")]
     Record {
         /// The record.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A record of the store is of a newer version.
+    #[error("record {path} was written by a newer engine: use that one")]
+    NewerRecord {
+        /// The record.
+        path: PathBuf,
     },
     /// The output could not be written.
     #[error("cannot write {what}")]
@@ -130,6 +136,7 @@ impl Error {
             | Self::BlobMissing { .. }
             | Self::LayerMissing { .. }
             | Self::Record { .. }
+            | Self::NewerRecord { .. }
             | Self::Write { .. }
             | Self::Kernel(_) => false,
         }

@@ -7,7 +7,9 @@
 //!
 //! Nothing is visible before both digests are verified and everything is on the disk: one syncfs, then two renames.
 
+use std::ffi::CString;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -83,30 +85,27 @@ impl Store {
             Keep::Blob => Some(self.blob_writer(expected.blob)?),
             Keep::Nothing => None,
         };
-        let (fed, read) = std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(limits::CHUNKS);
-            let feeder = scope.spawn(move || feed(input, blob, &sender, broken));
-            let read = unpack(receiver, &work.path, expected);
-            let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (fed, read)
-        });
-        // The cause comes first: where the input failed, the reader only saw it end.
-        let fed = fed?;
-        let (diff_id, tar_size, unpacked) = read?;
-        let fed = fed.ok_or_else(|| Error::archive(b"", "the archive was not read to its end"))?;
+        let (fed, mut layer) = unpack_while_feeding(input, &work.path, blob, expected, broken)?;
         if let Some(blob) = &fed.blob {
             blob.verify()?;
         }
-        let mut layer = Layer {
-            diff_id,
-            size: unpacked.size,
-            tar_size,
-            blob: None,
-            opaque_root: unpacked.opaque_root,
-            root_entry: unpacked.root_entry,
-        };
         self.publish(work, &mut layer, fed)?;
         Ok(layer)
+    }
+
+    /// Unpacks a layer's tar in `tmp` and leaves it there as long as the directory is kept.
+    ///
+    /// # Errors
+    /// As [`Store::import`]; nothing of a broken stream is kept.
+    pub(crate) fn unpack_aside(
+        &self,
+        input: impl Read + Send,
+        diff_id: &Digest,
+    ) -> Result<(Temporary<'_>, Layer)> {
+        let work = Temporary::new(self)?;
+        let expected = Expected { blob: None, diff_id: Some(*diff_id) };
+        let (_, layer) = unpack_while_feeding(input, &work.path, None, &expected, &AtomicBool::new(false))?;
+        Ok((work, layer))
     }
 
     /// Syncs everything once and renames blob and layer into place.
@@ -141,6 +140,36 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Both threads: reads `input` to its end and unpacks it below `work`.
+fn unpack_while_feeding<'a>(
+    input: impl Read + Send,
+    work: &Path,
+    blob: Option<BlobWriter<'a>>,
+    expected: &Expected,
+    broken: &AtomicBool,
+) -> Result<(Fed<'a>, Layer)> {
+    let (fed, read) = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(limits::CHUNKS);
+        let feeder = scope.spawn(move || feed(input, blob, &sender, broken));
+        let read = unpack(receiver, work, expected);
+        let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (fed, read)
+    });
+    // The cause comes first: where the input failed, the reader only saw it end.
+    let fed = fed?;
+    let (diff_id, tar_size, unpacked) = read?;
+    let fed = fed.ok_or_else(|| Error::archive(b"", "the archive was not read to its end"))?;
+    let layer = Layer {
+        diff_id,
+        size: unpacked.size,
+        tar_size,
+        blob: None,
+        opaque_root: unpacked.opaque_root,
+        root_entry: unpacked.root_entry,
+    };
+    Ok((fed, layer))
 }
 
 /// What the first thread has when the input is at its end.
@@ -301,9 +330,9 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// A directory in `tmp` that goes into the trash unless it is kept.
-struct Temporary<'a> {
+pub(crate) struct Temporary<'a> {
     store: &'a Store,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     kept: bool,
 }
 
@@ -316,6 +345,17 @@ impl<'a> Temporary<'a> {
 
     fn keep(mut self) {
         self.kept = true;
+    }
+
+    /// Deletes it at once, for who makes many.
+    pub(crate) fn remove(mut self) -> Result<()> {
+        let name = self.path.file_name().expect("the layout gives it a name");
+        let name = CString::new(name.as_encoded_bytes()).expect("a name of hex digits");
+        let parent = self.path.parent().expect("it is in tmp");
+        let tmp = std::fs::File::open(parent).context("open", parent.display())?;
+        coracle_sys::tree::remove(tmp.as_fd(), &name)?;
+        self.kept = true;
+        Ok(())
     }
 }
 

@@ -75,8 +75,31 @@ impl Store {
     /// The layer with this digest of its uncompressed tar, where it is in the store.
     ///
     /// # Errors
-    /// [`Error::Record`] when its record is damaged or of a newer version, and the kernel's.
+    /// [`Error::Record`] when its record is damaged, [`Error::NewerRecord`], and the kernel's.
     pub fn find_layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
+        let Some(mut layer) = self.recorded_layer(diff_id)? else { return Ok(None) };
+        if let Some(kept) = &layer.blob
+            && self.has_blob(&kept.blob.digest)?.is_none()
+        {
+            layer.blob = None;
+        }
+        Ok(Some(layer))
+    }
+
+    /// Whether a layer is in the store, and its tar too where it has one.
+    ///
+    /// # Errors
+    /// As [`Store::find_layer`].
+    pub fn has_whole_layer(&self, diff_id: &Digest) -> Result<bool> {
+        let Some(layer) = self.recorded_layer(diff_id)? else { return Ok(false) };
+        layer.blob.map_or(Ok(true), |kept| Ok(self.has_blob(&kept.blob.digest)?.is_some()))
+    }
+
+    /// The layer as its record has it: its blob may be gone.
+    ///
+    /// # Errors
+    /// As [`Store::find_layer`].
+    pub fn recorded_layer(&self, diff_id: &Digest) -> Result<Option<Layer>> {
         let directory = self.layout.layer(diff_id);
         let root = match Root::open(&directory) {
             Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
@@ -88,18 +111,12 @@ impl Store {
             root.read_bounded(RECORD, limits::RECORD).map_err(|error| damaged(error.to_string()))?;
         let record: Record = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
         if record.version > RECORD_VERSION {
-            return Err(damaged("it was written by a newer version".to_owned()));
+            return Err(Error::NewerRecord { path });
         }
         if record.diff_id != *diff_id {
             return Err(damaged("it names another layer".to_owned()));
         }
-        let mut layer = Layer::from(record);
-        if let Some(kept) = &layer.blob
-            && self.has_blob(&kept.blob.digest)?.is_none()
-        {
-            layer.blob = None;
-        }
-        Ok(Some(layer))
+        Ok(Some(record.into()))
     }
 
     /// The layer with this digest of its uncompressed tar.

@@ -11,6 +11,9 @@
 //! tmp/                          what is being made; emptied when the store opens
 //! tmp/<random>.<algorithm>-<hex>  a blob that is being made, and what it is to become
 //! trash/                        what is being deleted
+//! quarantine/<kind>-<algorithm>-<hex>-<random>
+//!                               a blob or a layer that a check found damaged, kept for whoever wants to know why; the
+//!                               engine never deletes it
 //! lock                          held by the one engine that uses this root
 //! ```
 
@@ -76,6 +79,7 @@ impl Layout {
             ("leases", PRIVATE),
             ("tmp", PRIVATE),
             ("trash", PRIVATE),
+            ("quarantine", PRIVATE),
         ] {
             atomic::create_dir(root.join(directory), mode)?;
         }
@@ -88,6 +92,7 @@ impl Layout {
             }
         }
         atomic::sync_dir(root)?;
+        atomic::sweep(layout.leases())?;
         layout.discard_unfinished()?;
         Ok((layout, lock))
     }
@@ -134,6 +139,17 @@ impl Layout {
     /// Moves `path` into the trash; `false` when nothing was there.
     pub(crate) fn discard(&self, path: &Path) -> Result<bool> {
         Ok(atomic::discard(path, self.trash())?.is_some())
+    }
+
+    /// Moves `path` into the quarantine, durably; `false` when nothing was there.
+    pub(crate) fn set_aside(&self, path: &Path, kind: &str, digest: &Digest) -> Result<bool> {
+        if !path.try_exists().context("stat", path.display())? {
+            return Ok(false);
+        }
+        let name = format!("{kind}-{}-{}", flat_name(digest), atomic::random_name()?);
+        atomic::publish_durable(path, self.root.join("quarantine").join(name))?;
+        atomic::sync_parent(path)?;
+        Ok(true)
     }
 
     /// A name in `tmp` that nothing has.

@@ -49,6 +49,10 @@ impl Store {
         let mut blobs = HashSet::new();
         for entry in std::fs::read_dir(&directory).context("readdir", directory.display())? {
             let entry = entry.context("readdir", directory.display())?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                // It is being written; what a killed engine was writing goes when the store is opened.
+                continue;
+            }
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let young = modified.is_ok_and(|time| is_younger(time, age));
             let content = std::fs::read(entry.path()).ok().filter(|content| content.len() <= limits::LEASE);

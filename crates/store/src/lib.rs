@@ -6,11 +6,13 @@
 //! - [`Store::import`] makes a layer of a tar stream; [`Store::load`] and [`Store::save`] handle `docker save` archives.
 //! - [`Store::prepare`] gives a container its directories; [`Store::commit`] makes a layer of what it wrote.
 //! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it.
+//! - [`Store::check`] proves everything against its name; [`Store::quarantine`] sets aside what is damaged.
 //! - Removal renames into the trash; [`Store::empty_trash`] deletes, in the background.
 #![forbid(unsafe_code)]
 
 mod archive;
 mod blob;
+mod check;
 mod compress;
 mod compression;
 mod copy;
@@ -29,6 +31,7 @@ mod snapshot;
 mod walk;
 
 pub use blob::{Blob, BlobWriter};
+pub use check::{Condition, Subject};
 pub use compression::Compression;
 pub use copy::{Found, Protection, Tree};
 pub use error::{Error, Result};

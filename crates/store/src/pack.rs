@@ -30,6 +30,15 @@ pub(crate) enum Form {
     Layer,
     /// A whole root.
     Root,
+    /// As [`Form::Layer`], without the times of directories: an archive need not describe them, and then they tell when
+    /// it was unpacked. Two trees that give the same bytes are the same layer.
+    Likeness,
+}
+
+impl Form {
+    fn is_layer(self) -> bool {
+        matches!(self, Self::Layer | Self::Likeness)
+    }
 }
 
 /// Packs what is below `top`; returns the size of the archive, in bytes.
@@ -90,7 +99,9 @@ impl<W: Write> Packer<W> {
         if default || self.form == Form::Root {
             return Ok(());
         }
-        self.entry(&describe(&stat, b"./", Kind::Directory))
+        let mut entry = describe(&stat, b"./", Kind::Directory);
+        self.forget_time(&mut entry);
+        self.entry(&entry)
     }
 
     /// The directory that gives everything its prefix.
@@ -105,7 +116,7 @@ impl<W: Write> Packer<W> {
     }
 
     fn node(&mut self, node: &Node<'_>) -> Result<()> {
-        if self.form == Form::Layer {
+        if self.form.is_layer() {
             if is_whiteout(&node.stat) {
                 return self.marker(parent_of(node.path), &[WHITEOUT, node.name.to_bytes()].concat());
             }
@@ -141,11 +152,18 @@ impl<W: Write> Packer<W> {
         let mut entry = describe(&node.stat, &[self.name(node), b"/".to_vec()].concat(), Kind::Directory);
         let Some(directory) = node.directory else { return self.entry(&entry) };
         entry.xattrs = self.xattrs(directory, node.path)?;
+        self.forget_time(&mut entry);
         self.entry(&entry)?;
-        if self.form == Form::Layer && xattr::get(directory, OPAQUE)?.is_some_and(|value| value == b"y") {
+        if self.form.is_layer() && xattr::get(directory, OPAQUE)?.is_some_and(|value| value == b"y") {
             self.marker(&entry.path, OPAQUE_NAME)?;
         }
         Ok(())
+    }
+
+    fn forget_time(&self, directory: &mut Entry) {
+        if self.form == Form::Likeness {
+            directory.mtime = Time::default();
+        }
     }
 
     fn file(&mut self, node: &Node<'_>) -> Result<()> {
@@ -186,7 +204,7 @@ impl<W: Write> Packer<W> {
     fn xattrs(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut kept = Vec::new();
         for name in xattr::names(fd)? {
-            if self.form == Form::Layer && REFERENCES.contains(&name.as_c_str()) {
+            if self.form.is_layer() && REFERENCES.contains(&name.as_c_str()) {
                 return Err(Error::archive(
                     path,
                     "overlayfs keeps its content elsewhere (redirect or metacopy)",

@@ -24,8 +24,8 @@ use coracle_sys::error::Context;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::Store;
 use crate::error::{Error, Result};
+use crate::{Store, layout};
 
 /// The beginning of a blob.
 #[derive(Debug)]
@@ -54,21 +54,24 @@ impl Store {
     }
 
     /// Discards what [`Store::partial`] would give; `false` when there is nothing.
-    pub(crate) fn discard_partial(&self, digest: &Digest) -> Result<bool> {
-        self.layout.discard(&self.layout.partial(digest))
-    }
-
-    /// Discards everything that [`Store::partial`] could give; returns how many there were.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn discard_partials(&self) -> Result<usize> {
+    pub fn discard_partial(&self, digest: &Digest) -> Result<bool> {
+        self.layout.discard(&self.layout.partial(digest))
+    }
+
+    /// What [`Store::partial`] could give.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn partials(&self) -> Result<Vec<Digest>> {
         let directory = self.layout.partials();
-        let mut count = 0;
+        let mut digests = Vec::new();
         for entry in std::fs::read_dir(&directory).context("readdir", directory.display())? {
-            let path = entry.context("readdir", directory.display())?.path();
-            count += usize::from(self.layout.discard(&path)?);
+            let name = entry.context("readdir", directory.display())?.file_name();
+            digests.extend(name.to_str().and_then(layout::from_flat_name));
         }
-        Ok(count)
+        Ok(digests)
     }
 }

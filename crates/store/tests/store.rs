@@ -218,7 +218,8 @@ fn an_interrupted_import_resumes_where_it_broke() {
     broken(0, half);
     broken(0, half / 2);
     assert_eq!(field.store.partial(&digest).unwrap().unwrap().size, half as u64);
-    assert_eq!(field.store.discard_partials().unwrap(), 1);
+    assert_eq!(field.store.partials().unwrap(), [digest]);
+    assert!(field.store.discard_partial(&digest).unwrap());
     assert!(field.store.partial(&digest).unwrap().is_none());
     assert_eq!(field.unfinished(), 0);
 }
@@ -331,7 +332,6 @@ fn damaged_and_newer_records_are_reported() {
         String::new(),
         good[..good.len() / 2].to_owned(),
         "\0".repeat(100),
-        good.replace("\"version\":1", "\"version\":2"),
         good.replace(&layer.diff_id.hex(), &Digest::of(b"other").hex()),
         " ".repeat(1 << 20),
     ];
@@ -339,6 +339,8 @@ fn damaged_and_newer_records_are_reported() {
         fs::write(&record, &damage).unwrap();
         assert!(matches!(field.store.layer(&layer.diff_id), Err(Error::Record { .. })), "{damage:.80}");
     }
+    fs::write(&record, good.replace("\"version\":1", "\"version\":2")).unwrap();
+    assert!(matches!(field.store.layer(&layer.diff_id), Err(Error::NewerRecord { .. })));
     fs::remove_file(&record).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &record).unwrap();
     assert!(field.store.layer(&layer.diff_id).is_err());
@@ -418,4 +420,21 @@ fn nobody_else_can_look_into_the_store_whatever_the_umask() {
             }
         }
     }
+}
+
+#[test]
+fn a_lease_that_a_killed_engine_was_writing_keeps_nothing() {
+    let field = Field::new();
+    let (manifest, blob) = (Digest::of(b"manifest"), Digest::of(b"blob"));
+    let half = field.data("leases").join(format!(".{}.partial", "0".repeat(32)));
+    field.store.lease(&manifest, &[blob]).unwrap();
+    let age = std::time::Duration::from_secs(3600);
+    assert_eq!(field.store.leased(age).unwrap(), [blob].into());
+    // As a lease is just before it gets its name.
+    fs::rename(field.data("leases").join(format!("sha256-{}", manifest.hex())), &half).unwrap();
+    assert_eq!(field.store.leased(age).unwrap(), [].into(), "it has not begun");
+    assert!(half.exists(), "whoever writes it goes on");
+    let field = field.reopened();
+    assert!(!half.exists(), "nobody goes on");
+    assert_eq!(field.store.leased(age).unwrap(), [].into());
 }

@@ -18,6 +18,8 @@ pub(crate) enum TopLevelCommand {
 /// `system …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
+    /// Prove that all image content is whole
+    Check(CheckArgs),
     /// Show disk usage
     Df(DfArgs),
     /// Show what happens
@@ -26,6 +28,13 @@ pub(crate) enum SystemCommand {
     Info(FormatArgs),
     /// Remove unused data
     Prune(SystemPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Move what is damaged into the quarantine, so that pulling or loading an image again replaces it
+    #[arg(long)]
+    pub(crate) quarantine: bool,
 }
 
 #[derive(Debug, Args)]

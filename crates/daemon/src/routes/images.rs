@@ -1,8 +1,8 @@
 //! `/images/…` and `/commit`
 
 use super::containers::{filters, label_choice, until};
-use super::registries;
 use super::streams::received;
+use super::{json_line, registries};
 use crate::answer::{self, Answer};
 use crate::convert::{image, settings};
 use crate::error::Failure;
@@ -151,12 +151,6 @@ async fn create(call: Call) -> Answer {
         "application/json",
         futures_util::stream::once(std::future::ready(Ok(json_line(&line)))),
     ))
-}
-
-pub(super) fn json_line(message: &ProgressMessage) -> Bytes {
-    let mut line = serde_json::to_vec(message).unwrap_or_default();
-    line.extend(b"\r\n");
-    line.into()
 }
 
 /// Nothing is told of the way, only of the end.

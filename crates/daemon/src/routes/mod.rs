@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod check;
 mod containers;
 mod exec;
 mod images;
@@ -28,6 +29,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["info"]) => system::info(&call),
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
+        ("POST", ["coracle", "system", "check"]) => check::check(&call),
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["build" | "session" | "grpc"]) => {
             crate::input::discard(call.request);
@@ -47,6 +49,13 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         (_, ["networks", rest @ ..]) => networks::route(call, rest).await,
         _ => Err(not_found()),
     }
+}
+
+/// A line of a stream of documents.
+fn json_line<T: serde::Serialize>(message: &T) -> bytes::Bytes {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.extend(b"\r\n");
+    line.into()
 }
 
 /// Nothing is served at this path.

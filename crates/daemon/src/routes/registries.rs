@@ -1,6 +1,7 @@
 //! Pull and push, `/auth`, `/distribution/…` and `/images/search`.
 
-use super::images::{json_line, reference};
+use super::images::reference;
+use super::json_line;
 use crate::answer::{self, Answer};
 use crate::convert::transfer;
 use crate::error::Failure;

@@ -2,6 +2,7 @@
 
 mod admit;
 mod attach;
+mod commit;
 mod confinement;
 mod copy;
 mod create;

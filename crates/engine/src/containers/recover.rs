@@ -1,6 +1,7 @@
 //! Finding the containers again: from the index what there is, from the shims what runs, from the records how what
 //! does not run has ended.
 
+use super::commit;
 use super::exit;
 use super::state::Status;
 use super::task::{Live, spawn, spawn_ended};
@@ -48,11 +49,13 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
     let endpoint = description.endpoint.clone();
     let container = match fate {
         Fate::Still => {
+            commit::forget(shared, &description.id);
             description.endpoint = None;
             spawn(shared, description, None)
         }
         Fate::Runs(live, pid) => {
             description.state.pid = pid;
+            commit::thaw_interrupted(shared, &mut description, &live.shim).await;
             if description.state.status != Status::Paused {
                 description.state.status = Status::Running;
             }
@@ -64,6 +67,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             spawn(shared, description, Some(*live))
         }
         Fate::Ended(exit) => {
+            commit::forget(shared, &description.id);
             if let Some(endpoint) = endpoint {
                 // Known to the driver again, so that settling can give it back.
                 let _ = shared.network.adopt(endpoint).await;

@@ -4,7 +4,7 @@ use super::Description;
 use super::registry::Container;
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::images::{CommitRequest, ContainerUse, InUse};
+use crate::images::{ContainerUse, InUse};
 use coracle_spec::Digest;
 use std::sync::Arc;
 
@@ -74,29 +74,6 @@ impl Engine {
             counted => counted.attempt(|| format!("count the files of container {id}")),
         })
         .await?
-    }
-
-    /// Makes an image of a container, which is paused meanwhile if `pause`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for changes that are none.
-    pub async fn commit(&self, name: &str, pause: bool, request: CommitRequest) -> Result<Digest> {
-        let container = self.inspect(name)?;
-        let paused = pause && container.state.status == super::state::Status::Running;
-        if paused {
-            self.pause(container.id.as_str()).await?;
-        }
-        let image = self.images().commit(request).await;
-        if paused {
-            match self.unpause(container.id.as_str()).await {
-                // It was killed meanwhile.
-                Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let image = image?;
-        self.shared.tell_of(&container, "commit", &[("imageID", &image.to_string())]);
-        Ok(image)
     }
 
     /// Removes the containers that do not run and that `chosen` chooses.

@@ -2,8 +2,8 @@
 //!
 //! What an image needs follows from the catalogue; containers keep the layers of images that are gone. While somebody
 //! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it. What a pull
-//! had brought before it failed is leased: the next attempt need not fetch it again. A collection
-//! looks at everything there is, so it looks only if something may be left: the removal of a container asks for one each
+//! had brought before it failed is leased, the beginnings of blobs included: the next attempt need not fetch it again. A
+//! collection looks at everything there is, so it looks only if something may be left: the removal of a container asks for one each
 //! time, and seldom leaves any.
 
 use super::catalogue::Known;
@@ -111,6 +111,14 @@ impl Inner {
             kept.insert(image.id);
             kept.extend(image.manifests.iter().copied());
         }
+        for blob in self.store.partials().attempt(collecting)? {
+            // A load that was interrupted leaves one too, and begins anew.
+            if leased.contains(&blob) {
+                self.left.store(true, Ordering::SeqCst);
+            } else {
+                freed += usize::from(self.store.discard_partial(&blob).attempt(collecting)?);
+            }
+        }
         for blob in self.store.blobs().attempt(collecting)? {
             if !kept.contains(&blob) {
                 freed += usize::from(self.store.remove_blob(&blob).attempt(collecting)?);
@@ -149,5 +157,30 @@ impl Inner {
             self.store.remove_blob(blob).attempt(freeing)?;
         }
         Ok(freed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Containers, Field};
+    use std::fs;
+
+    #[tokio::test]
+    async fn beginnings_of_blobs_stay_only_for_pulls_that_may_go_on() {
+        let field = Field::new().await;
+        let (pulled, loaded) = (Digest::of(b"pulled"), Digest::of(b"loaded"));
+        field.store.lease(&Digest::of(b"manifest"), &[pulled]).unwrap();
+        for digest in [pulled, loaded] {
+            fs::write(field.path("partial").join(format!("sha256-{}", digest.hex())), "beginning").unwrap();
+        }
+        let nothing = || Arc::new(Containers::default());
+        assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 1);
+        assert!(field.store.partial(&pulled).unwrap().is_some());
+        assert!(field.store.partial(&loaded).unwrap().is_none());
+        // It is looked for again, so that it goes when the pull has been given up.
+        field.store.end_lease(&Digest::of(b"manifest")).unwrap();
+        assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 1);
+        assert!(field.store.partial(&pulled).unwrap().is_none());
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
 //! configuration. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
-//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`. What the bytes
+//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, and `check.rs` proves
+//! that all of them are what they should be. What the bytes
 //! of an archive mean is the store's business, and what a registry has the registry's.
 
 mod adopt;
 mod archives;
 mod body;
 mod catalogue;
+mod check;
 mod commit;
 mod garbage;
 mod history;
@@ -27,6 +29,7 @@ pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
 pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
+pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
 pub use garbage::{ContainerUse, Hold, InUse};
 pub use history::HistoryStep;

@@ -82,7 +82,9 @@ impl Inner {
         let forgetting = || "forget pulls that failed".to_owned();
         self.store.leased(Duration::ZERO).attempt(forgetting)?;
         if !self.holds.any() {
-            self.store.discard_partials().attempt(forgetting)?;
+            for blob in self.store.partials().attempt(forgetting)? {
+                self.store.discard_partial(&blob).attempt(forgetting)?;
+            }
         }
         self.left.store(true, Ordering::SeqCst);
         Ok(())

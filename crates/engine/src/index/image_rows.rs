@@ -20,7 +20,7 @@ pub(crate) struct ImageRow {
 }
 
 /// The record file of an image.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ImageFile {
     pub(super) record: String,
     pub(super) references: Vec<String>,
@@ -78,7 +78,7 @@ pub(super) fn put(transaction: &Transaction<'_>, rows: &[ImageRow]) -> Result<()
     Ok(())
 }
 
-fn read(transaction: &Transaction<'_>) -> Result<Vec<ImageRow>> {
+pub(super) fn read(transaction: &Transaction<'_>) -> Result<Vec<ImageRow>> {
     let read = || "read the images of the index".to_owned();
     let mut names = transaction
         .prepare_cached("SELECT reference FROM image_references WHERE image = ?1 ORDER BY reference")
@@ -99,12 +99,12 @@ fn read(transaction: &Transaction<'_>) -> Result<Vec<ImageRow>> {
     Ok(found)
 }
 
-fn file_of(row: &ImageRow) -> RecordFile {
+pub(super) fn file_of(row: &ImageRow) -> RecordFile {
     let file = ImageFile { record: row.record.clone(), references: row.references.clone() };
     RecordFile::image(&place(&row.id), serde_json::to_string(&file).expect("plain data has a document"))
 }
 
 /// Below `images`.
-fn place(id: &Digest) -> PathBuf {
+pub(super) fn place(id: &Digest) -> PathBuf {
     PathBuf::from(id.algorithm().name()).join(format!("{}.json", id.hex()))
 }

@@ -14,6 +14,7 @@
 //! index's.
 
 mod database;
+mod image_files;
 mod image_rows;
 mod rebuild;
 mod record_files;
@@ -21,6 +22,7 @@ mod record_files;
 mod tests;
 mod worker;
 
+pub(crate) use image_files::Difference;
 pub(crate) use image_rows::ImageRow;
 
 use crate::error::{Attempt, Error, Result, blocking};
@@ -76,7 +78,12 @@ impl Index {
     }
 
     fn open_now(root: &Path) -> Result<Self> {
-        let worker = Worker::new(database::open(root)?, root);
+        let mut worker = Worker::new(database::open(root)?, root);
+        image_files::sweep(root)?;
+        for difference in worker.mend_image_records()? {
+            let (id, problem) = (difference.id, difference.problem);
+            tracing::info!(image = %id, problem, "an earlier engine left a record behind, which was brought in line");
+        }
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || worker.run(&jobs));
         Ok(Self { jobs: Some(sender), thread: Some(thread.attempt(|| "start the index".to_owned())?) })
@@ -162,18 +169,32 @@ impl Index {
         self.ask(|transaction| records(transaction, "SELECT record FROM volumes ORDER BY name")).wait()
     }
 
+    /// The records beside the images that are not what the index says. Blocks.
+    ///
+    /// # Errors
+    /// The database's, and the kernel's.
+    pub(crate) fn image_differences(&self) -> Result<Vec<Difference>> {
+        self.have(|worker| worker.image_differences()).wait()
+    }
+
+    /// The same, and brings them in line. Blocks.
+    ///
+    /// # Errors
+    /// The database's, and the kernel's.
+    pub(crate) fn mend_image_records(&self) -> Result<Vec<Difference>> {
+        self.have(|worker| worker.mend_image_records()).wait()
+    }
+
     /// Brings everything to the disk that was not awaited.
     ///
     /// # Errors
     /// When the thread has ended.
     pub(crate) async fn flush(&self) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |worker| {
+        let settle = |worker: &mut Worker| {
             worker.settle();
-            // As below.
-            let _ = reply.send(Ok(()));
-        }));
-        Answer(answer).arrive().await
+            Ok(())
+        };
+        self.have(settle).arrive().await
     }
 
     /// Runs `work` in a transaction on the index's thread, then brings `files` in line with it.
@@ -183,23 +204,26 @@ impl Index {
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         files: Vec<RecordFile>,
     ) -> Answer<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |worker| {
-            let result = worker.commit(durability, work, files);
-            // Whoever asked may have gone; what was asked is done all the same.
-            let _ = reply.send(result);
-        }));
-        Answer(answer)
+        self.have(move |worker| worker.commit(durability, work, files))
     }
 
     fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
+        self.have(|worker| worker.read(work))
+    }
+
+    /// Has the thread do something.
+    fn have<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker) -> Result<T> + Send + 'static,
+    ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         self.send(Box::new(move |worker| {
-            // As above.
-            let _ = reply.send(worker.read(work));
+            let result = work(worker);
+            // Whoever asked may have gone; what was asked is done all the same.
+            let _ = reply.send(result);
         }));
         Answer(answer)
     }

@@ -104,7 +104,7 @@ fn image(algorithm: &str, file: &Path) -> std::result::Result<(Option<i128>, Ima
 }
 
 /// What is in a directory, sorted; nothing if it is missing.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -116,7 +116,7 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> std::result::Result<String, String> {
+pub(super) fn read(path: &Path) -> std::result::Result<String, String> {
     let mut content = String::new();
     let read = File::open(path).and_then(|file| file.take(limits::RECORD + 1).read_to_string(&mut content));
     match read {

@@ -1,6 +1,7 @@
 //! The thread that owns the connection: commits, and what it does when nobody asks for anything.
 
 use super::Durability;
+use super::image_files::{self, Difference};
 use super::record_files::RecordFile;
 use crate::error::{Attempt, Result};
 use crate::limits;
@@ -130,6 +131,21 @@ impl Worker {
     /// Runs `work`, which changes nothing.
     pub(super) fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         work(&self.begin(TransactionBehavior::Deferred)?)
+    }
+
+    /// The records beside the images that are not what the database says.
+    pub(super) fn image_differences(&mut self) -> Result<Vec<Difference>> {
+        let root = self.root.clone();
+        self.read(|transaction| image_files::compare(&root, transaction))
+    }
+
+    /// The same, and brings them in line.
+    pub(super) fn mend_image_records(&mut self) -> Result<Vec<Difference>> {
+        let differences = self.image_differences()?;
+        for difference in &differences {
+            difference.mend(&self.root)?;
+        }
+        Ok(differences)
     }
 
     fn begin(&mut self, behavior: TransactionBehavior) -> Result<Transaction<'_>> {

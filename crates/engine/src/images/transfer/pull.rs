@@ -181,14 +181,10 @@ impl Pull<'_> {
     }
 
     async fn has(&self, diff_id: Digest) -> Result<bool> {
-        if self.inner.read().users_of(&diff_id) > 0 {
-            return Ok(true);
-        }
+        // Also of an image that is here: a check may have taken its layer or blob away because it was damaged.
         let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
-        let found = blocking(move || inner.store.find_layer(&diff_id)).await?;
-        found
-            .map(|layer| layer.is_some())
-            .map_err(|error| of_store(error, || format!("look for the layers of {name}")))
+        let found = blocking(move || inner.store.has_whole_layer(&diff_id)).await?;
+        found.map_err(|error| of_store(error, || format!("look for the layers of {name}")))
     }
 
     async fn lease(&self, chosen: &Chosen) -> Result<()> {
