@@ -356,10 +356,9 @@ fn configs(cases: &mut Vec<Case>, parts: &Parts) {
             parts.config_case(format!("a rootfs {name}"), Fate::Refused, |config| config["rootfs"] = value),
         );
     }
-    cases
-        .push(parts.config_case("another operating system", Fate::Refused, |config| {
-            config["os"] = "windows".into();
-        }));
+    cases.push(parts.config_case("another operating system", Fate::Refused, |config| {
+        config["os"] = "windows".into();
+    }));
     for (field, value) in [
         ("Env", json!(["no equals sign", "=x", "A\u{0}=b", "B=\n"])),
         ("Env", json!([1, null])),

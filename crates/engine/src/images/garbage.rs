@@ -10,9 +10,10 @@ use super::catalogue::Known;
 use super::{Images, Inner};
 use crate::error::{Attempt, Result};
 use coracle_spec::Digest;
+use coracle_store::Store;
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A container that uses an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,28 +33,48 @@ pub trait InUse: Send + Sync {
     fn layer(&self, diff_id: &Digest) -> bool;
 }
 
-/// How many hold on.
+/// How many hold on. Whoever frees something keeps this locked while it goes, so that who begins to hold on finds it
+/// either whole, and it stays, or gone.
 #[derive(Debug, Default)]
-pub(super) struct Holds(AtomicUsize);
+pub(super) struct Holds(Mutex<usize>);
 
 /// Keeps layers and blobs from being freed as long as it exists.
 #[derive(Debug)]
 pub struct Hold(Arc<Holds>);
 
+/// Somebody holds on: nothing more is freed.
+struct Held;
+
 impl Holds {
+    /// Waits at most while one thing goes into the trash, which is a rename.
     pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        *self.count() += 1;
         Hold(Arc::clone(self))
     }
 
     pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+        *self.count() > 0
+    }
+
+    /// Frees one thing, unless somebody holds on.
+    fn free<T>(&self, free: impl FnOnce() -> T) -> std::result::Result<T, Held> {
+        let count = self.count();
+        if *count > 0 {
+            return Err(Held);
+        }
+        let freed = free();
+        drop(count);
+        Ok(freed)
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        *self.0.count() -= 1;
     }
 }
 
@@ -87,10 +108,6 @@ impl Inner {
 
     fn look_for_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
         let _change = self.change();
-        if self.holds.any() {
-            self.left.store(true, Ordering::SeqCst);
-            return Ok(0);
-        }
         let collecting = || "collect garbage".to_owned();
         let leased = self.store.leased(crate::limits::LEASE).attempt(collecting)?;
         let mut freed = 0;
@@ -99,7 +116,10 @@ impl Inner {
             let blob = self.store.layer(&diff_id).attempt(collecting)?.blob.map(|blob| blob.blob.digest);
             let needed = self.read().users_of(&diff_id) > 0;
             if !needed && !in_use.layer(&diff_id) && blob.is_none_or(|blob| !leased.contains(&blob)) {
-                freed += usize::from(self.store.remove_layer(&diff_id).attempt(collecting)?);
+                match self.free_one(|store| store.remove_layer(&diff_id)).attempt(collecting)? {
+                    Some(gone) => freed += usize::from(gone),
+                    None => return Ok(freed),
+                }
                 continue;
             }
             if !needed {
@@ -115,25 +135,42 @@ impl Inner {
             // A load that was interrupted leaves one too, and begins anew.
             if leased.contains(&blob) {
                 self.left.store(true, Ordering::SeqCst);
-            } else {
-                freed += usize::from(self.store.discard_partial(&blob).attempt(collecting)?);
+                continue;
+            }
+            match self.free_one(|store| store.discard_partial(&blob)).attempt(collecting)? {
+                Some(gone) => freed += usize::from(gone),
+                None => return Ok(freed),
             }
         }
         for blob in self.store.blobs().attempt(collecting)? {
-            if !kept.contains(&blob) {
-                freed += usize::from(self.store.remove_blob(&blob).attempt(collecting)?);
+            if kept.contains(&blob) {
+                continue;
+            }
+            match self.free_one(|store| store.remove_blob(&blob)).attempt(collecting)? {
+                Some(gone) => freed += usize::from(gone),
+                None => return Ok(freed),
             }
         }
         Ok(freed)
     }
 
-    /// Frees what a removed image alone had; the positions of the layers that are gone, the topmost first. The caller has begun a change
-    /// and taken the image out of the catalogue.
-    pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
-        if self.holds.any() {
-            self.left.store(true, Ordering::SeqCst);
-            return Ok(Vec::new());
+    /// Frees one thing, and says whether it was there; nothing while somebody holds on, and a later collection sees to it.
+    fn free_one(
+        &self,
+        free: impl FnOnce(&Store) -> coracle_store::Result<bool>,
+    ) -> coracle_store::Result<Option<bool>> {
+        match self.holds.free(|| free(&self.store)) {
+            Ok(freed) => freed.map(Some),
+            Err(Held) => {
+                self.left.store(true, Ordering::SeqCst);
+                Ok(None)
+            }
         }
+    }
+
+    /// Frees what a removed image alone had; the positions of the layers that are gone, the topmost first. The caller has
+    /// begun a change and taken the image out of the catalogue.
+    pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
         let freeing = || format!("free the content of image {}", image.id);
         let mut freed = Vec::new();
         for (position, layer) in image.layers.iter().enumerate().rev() {
@@ -146,15 +183,15 @@ impl Inner {
                 continue;
             }
             let blob = self.store.find_layer(&diff_id).attempt(freeing)?.and_then(|layer| layer.blob);
-            if self.store.remove_layer(&diff_id).attempt(freeing)? {
+            if self.free_one(|store| store.remove_layer(&diff_id)).attempt(freeing)? == Some(true) {
                 freed.push(position);
             }
             if let Some(blob) = blob {
-                self.store.remove_blob(&blob.blob.digest).attempt(freeing)?;
+                self.free_one(|store| store.remove_blob(&blob.blob.digest)).attempt(freeing)?;
             }
         }
         for blob in image.manifests.iter().filter(|blob| self.read().users_of(blob) == 0).chain([&image.id]) {
-            self.store.remove_blob(blob).attempt(freeing)?;
+            self.free_one(|store| store.remove_blob(blob)).attempt(freeing)?;
         }
         Ok(freed)
     }
@@ -165,6 +202,40 @@ mod tests {
     use super::*;
     use crate::testing::{Containers, Field};
     use std::fs;
+
+    /// While the collection asks for a layer, content arrives.
+    struct Arriving {
+        images: Images,
+        hold: Mutex<Option<Hold>>,
+    }
+
+    impl InUse for Arriving {
+        fn image(&self, _: &Digest) -> Option<ContainerUse> {
+            None
+        }
+
+        fn layer(&self, _: &Digest) -> bool {
+            *self.hold.lock().unwrap() = Some(self.images.hold());
+            self.images.0.store.put_blob(b"arrives").unwrap();
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn what_arrives_during_a_collection_stays() {
+        let field = Field::new().await;
+        let archive = crate::testing::archive(&[("file", "content")]);
+        let layer = field.store.import(archive.as_slice(), &coracle_store::Expected::default()).unwrap();
+        let images = Images(Arc::clone(&field.images.0));
+        let arriving = Arc::new(Arriving { images, hold: Mutex::default() });
+        assert_eq!(field.images.collect_garbage(Arc::clone(&arriving) as Arc<dyn InUse>).await.unwrap(), 0);
+        assert!(field.store.has_blob(&Digest::of(b"arrives")).unwrap().is_some());
+        assert!(field.store.find_layer(&layer.diff_id).unwrap().is_some(), "it may be what arrives");
+        // Nobody holds on any more: what did not become an image goes.
+        *arriving.hold.lock().unwrap() = None;
+        assert!(field.images.collect_garbage(Arc::new(Containers::default())).await.unwrap() > 0);
+        assert!(field.store.has_blob(&Digest::of(b"arrives")).unwrap().is_none());
+    }
 
     #[tokio::test]
     async fn beginnings_of_blobs_stay_only_for_pulls_that_may_go_on() {
