@@ -30,13 +30,19 @@ fn every_hostile_layer_is_refused_or_confined_and_every_twin_is_imported() {
     for_each(&field, |case| {
         match (field.import(&case.hostile), case.fate) {
             (Ok(_), Fate::Refused | Fate::RefusedAsLayer) => return Err("was accepted".into()),
-            (Ok(layer), Fate::Confined) => drop(field.store.remove_layer(&layer.diff_id).unwrap()),
+            (Ok(layer), Fate::Confined) => {
+                field.assert_whole(&case.name);
+                field.store.remove_layer(&layer.diff_id).unwrap();
+                field.store.remove_blob(&layer.blob.unwrap().blob.digest).unwrap();
+            }
             (Err(error), _) if error.is_input() => {}
             (Err(error), _) => return Err(format!("not the machine's fault: {error:?}")),
         }
         let twin = field.import(&case.twin).map_err(|error| format!("the twin: {error:?}"))?;
         assert_eq!(fs::read_to_string(field.fs(&twin.diff_id).join(PROBE)).unwrap(), case.name);
+        field.assert_whole(&case.name);
         assert!(field.store.remove_layer(&twin.diff_id).unwrap());
+        assert!(field.store.remove_blob(&twin.blob.unwrap().blob.digest).unwrap());
         Ok(())
     });
 }

@@ -32,7 +32,9 @@ fn what_gnu_tar_packs_is_unpacked_alike_as_a_layer_and_as_a_copy() {
         check("by GNU tar", out.path());
         let layer = field.import(&archive).unwrap();
         check("as a layer", &field.fs(&layer.diff_id));
+        field.assert_whole(&format!("SEED={seed} {dialect:?}"));
         field.store.remove_layer(&layer.diff_id).unwrap();
+        field.store.remove_blob(&layer.blob.unwrap().blob.digest).unwrap();
         field.store.empty_trash().unwrap();
         let out = tempfile::tempdir().unwrap();
         let root = Tree::new(Root::open(out.path()).unwrap(), &[]).unwrap();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use coracle_corpus::tar::{Tar, pax_records};
 pub use coracle_corpus::trees::{Precision, content_of, unpack};
 use coracle_spec::Digest;
-use coracle_store::{Expected, Layer, Result, Store};
+use coracle_store::{Condition, Expected, Layer, Result, Store, Subject};
 
 /// A store, and beside it a directory that nothing may touch.
 pub struct Field {
@@ -60,6 +61,15 @@ impl Field {
     /// Where the files of a layer are.
     pub fn fs(&self, diff_id: &Digest) -> PathBuf {
         self.data("layers/sha256").join(diff_id.hex()).join("fs")
+    }
+
+    /// A check takes everything for whole.
+    pub fn assert_whole(&self, case: &str) {
+        let mut told = |subject: Subject, condition: Condition| {
+            assert_eq!(condition, Condition::Whole, "{case}: {subject:?}");
+            ControlFlow::Continue(())
+        };
+        self.store.check(&mut told).unwrap();
     }
 
     /// What is left in `tmp`.
