@@ -15,6 +15,7 @@ use coracle_registry::Repository;
 use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Reference};
 use coracle_store::{Expected, Layer};
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -47,6 +48,14 @@ enum State {
     Failed,
 }
 
+/// A download that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Begun {
+    download: Arc<Download>,
+    /// Whether it began here, and not with another pull.
+    here: bool,
+}
+
 /// A blob, and where it is to be had.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -68,32 +77,39 @@ impl Downloads {
         Self { running: Mutex::default(), slots: Arc::new(Semaphore::new(at_once)) }
     }
 
-    /// Fetches and unpacks a layer, or waits for whoever does so already.
-    pub(super) async fn fetch(&self, inner: &Arc<Inner>, source: &Source, told: &Teller) -> Result<Layer> {
+    /// Waits until a layer is fetched and unpacked that has begun to come.
+    pub(super) async fn finish(
+        &self,
+        mut begun: Begun,
+        inner: &Arc<Inner>,
+        source: &Source,
+        told: &Teller,
+    ) -> Result<Layer> {
         let id = source.blob.digest.short();
         loop {
-            let (download, started) = self.join_or_start(inner, source);
-            if let Some(layer) = follow(&download, &id, source.blob.size, told).await? {
+            if let Some(layer) = follow(&begun.download, &id, source.blob.size, told).await? {
                 return Ok(layer);
             }
-            if started {
-                let failure = download.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if begun.here {
+                let failure = begun.download.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Err(failure.expect("a failed download says why"));
             }
             // Another pull's registry or credentials may be at fault: this one has its own.
+            begun = self.begin(inner, source);
         }
     }
 
-    fn join_or_start(&self, inner: &Arc<Inner>, source: &Source) -> (Arc<Download>, bool) {
+    /// Has a layer come, unless it does so already. Those that begin first get the slots first.
+    pub(super) fn begin(&self, inner: &Arc<Inner>, source: &Source) -> Begun {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = running.get(&source.blob.digest).and_then(Weak::upgrade);
         if let Some(download) = alive.filter(|download| !matches!(*download.state.borrow(), State::Failed)) {
-            return (download, false);
+            return Begun { download, here: false };
         }
         running.retain(|_, download| download.strong_count() > 0);
         let download = Arc::new(start(Arc::clone(inner), source.clone(), Arc::clone(&self.slots)));
         running.insert(source.blob.digest, Arc::downgrade(&download));
-        (download, true)
+        Begun { download, here: true }
     }
 }
 
@@ -117,8 +133,15 @@ fn start(inner: Arc<Inner>, source: Source, slots: Arc<Semaphore>) -> Download {
     let (sender, state) = watch::channel(State::Waiting);
     let failure = Arc::new(Mutex::new(None));
     let slot = Arc::clone(&failure);
+    let mut turn = Box::pin(slots.acquire_owned());
+    // Looked at once here: otherwise the order of the turns would be the one in which the tasks happen to run first.
+    let now = (&mut turn).now_or_never();
     let task = tokio::spawn(async move {
-        let result = match slots.acquire().await.attempt(|| "wait for a download to begin".to_owned()) {
+        let permit = match now {
+            Some(permit) => permit,
+            None => turn.await,
+        };
+        let result = match permit.attempt(|| "wait for a download to begin".to_owned()) {
             Ok(_permit) => fetch_resuming(&inner, &source, &sender).await,
             Err(error) => Err(error),
         };

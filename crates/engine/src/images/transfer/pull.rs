@@ -5,7 +5,7 @@
 
 use super::super::{Images, Inner, NewImage, lookup, of_store, registries};
 use super::choose::{Chosen, Question};
-use super::downloads::Source;
+use super::downloads::{Begun, Source};
 use super::{LayerStep, Step, Teller, of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Access, Credentials, Repository};
@@ -171,7 +171,8 @@ impl Pull<'_> {
         for (blob, diff_id) in wanted {
             let source =
                 Source { repository: self.repository.clone(), reference: self.reference.clone(), blob };
-            coming.spawn(layer(Arc::clone(self.inner), source, diff_id, self.told.clone()));
+            let begun = self.inner.downloads.begin(self.inner, &source);
+            coming.spawn(layer(Arc::clone(self.inner), begun, source, diff_id, self.told.clone()));
         }
         // The first failure ends the others, which keep what they have.
         while let Some(result) = coming.join_next().await {
@@ -221,8 +222,8 @@ impl Pull<'_> {
 }
 
 /// Brings one layer, which must be the one that the configuration names.
-async fn layer(inner: Arc<Inner>, source: Source, diff_id: Digest, told: Teller) -> Result<()> {
-    let layer = inner.downloads.fetch(&inner, &source, &told).await?;
+async fn layer(inner: Arc<Inner>, begun: Begun, source: Source, diff_id: Digest, told: Teller) -> Result<()> {
+    let layer = inner.downloads.finish(begun, &inner, &source, &told).await?;
     if layer.diff_id != diff_id {
         let text = format!(
             "layer {} is not the one that its configuration names: expected {diff_id}, computed {}",
