@@ -259,8 +259,11 @@ fn a_prune_frees_what_a_pull_that_failed_has_left() {
         });
     });
     coracle_tests::engine::wait_until("what came is kept", || kept() == 1);
-    engine.docker(&["image", "prune", "-f"]).ok();
-    assert_eq!(kept(), 0);
+    // As soon as the pull has ended.
+    coracle_tests::engine::wait_until("a prune frees it", || {
+        engine.docker(&["image", "prune", "-f"]).ok();
+        kept() == 0
+    });
 }
 
 #[test]

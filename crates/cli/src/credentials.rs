@@ -60,8 +60,11 @@ impl Credentials {
             return get(helper, &server);
         }
         let entries = self.document.get("auths").and_then(Value::as_object);
-        let matching = entries.into_iter().flatten().find(|(key, _)| host_of(key) == host_of(&server));
-        let Some((_, entry)) = matching else { return Ok(None) };
+        let entries = entries.into_iter().flatten();
+        // The key as it is written today comes before older forms of it.
+        let mut matching: Vec<_> = entries.filter(|(key, _)| is_for(key, &server)).collect();
+        matching.sort_by_key(|(key, _)| **key != server);
+        let Some((_, entry)) = matching.first() else { return Ok(None) };
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let auth = AuthConfig {
             auth: text("auth"),
@@ -97,6 +100,9 @@ impl Credentials {
         if !entries.is_object() {
             *entries = json!({});
         }
+        if let Some(entries) = entries.as_object_mut() {
+            entries.retain(|key, _| !is_for(key, &server));
+        }
         entries[&server] = entry;
         self.write()?;
         Ok(Some(format!(
@@ -115,7 +121,7 @@ impl Credentials {
             return Ok(false);
         };
         let before = entries.len();
-        entries.retain(|key, _| host_of(key) != host_of(&server));
+        entries.retain(|key, _| !is_for(key, &server));
         if entries.len() == before {
             return Ok(false);
         }
@@ -130,10 +136,10 @@ impl Credentials {
 
     /// Replaces the file, readable for its owner alone.
     fn write(&self) -> Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         let failed = || Error::io(format!("write {}", self.path.display()));
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::DirBuilder::new().recursive(true).create(directory).map_err(failed())?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed())?;
         // A symbolic link stays one.
         let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let mut part = target.clone().into_os_string();
@@ -151,12 +157,19 @@ impl Credentials {
     }
 }
 
-/// The registry of an image's name.
-pub(crate) fn registry_of(repository: &str) -> &str {
-    match repository.split_once('/') {
-        Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-        _ => DEFAULT_SERVER,
-    }
+/// The registry of an image's name, by the one rule that the engine goes by too: credentials of one registry must not
+/// reach another because both read a name differently. What is no name has no registry.
+pub(crate) fn registry_of(repository: &str) -> Option<String> {
+    let reference: coracle_spec::Reference = repository.parse().ok()?;
+    Some(reference.domain().to_owned())
+}
+
+/// Whether a key of the file is that of a registry: its host, or the address of its API. What names a repository is for
+/// that one alone.
+fn is_for(key: &str, server: &str) -> bool {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let path = rest.split_once('/').map_or("", |(_, path)| path).trim_end_matches('/');
+    host_of(key) == host_of(server) && matches!(path, "" | "v1" | "v2")
 }
 
 /// A registry as the file names it.
@@ -252,8 +265,10 @@ mod tests {
             ("team/app", Some(("hub", "x"))),
             ("old.test/app", Some(("me", "old"))),
             ("registry.test/app", None),
+            // Upper case makes a host of it.
+            ("TEAM/app", None),
         ] {
-            let found = credentials.of(registry_of(image)).unwrap();
+            let found = credentials.of(&registry_of(image).unwrap()).unwrap();
             let found = found.as_ref().map(|auth| (auth.username.as_str(), auth.password.as_str()));
             assert_eq!(found, expected, "{image}");
         }
@@ -264,6 +279,20 @@ mod tests {
         assert!(credentials.erase("https://registry.test:5000/").unwrap());
         assert!(!credentials.erase("registry.test:5000").unwrap());
         assert!(Credentials::read(dir.path()).unwrap().of("registry.test:5000").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_new_login_counts_more_than_an_old_form_of_the_same_registry() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = r#"{"auths": {"https://zoo.test/v1/": {"auth": "bWU6b2xk"}, "zoo.test/team": {"auth": "bWU6dGVhbQ=="}}}"#;
+        std::fs::write(dir.path().join("config.json"), old).unwrap();
+        let mut credentials = Credentials::read(dir.path()).unwrap();
+        let password = |credentials: &Credentials| credentials.of("zoo.test").unwrap().unwrap().password;
+        assert_eq!(password(&credentials), "old");
+        credentials.store(&account("me", "new", "zoo.test")).unwrap();
+        assert_eq!(password(&credentials), "new");
+        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        assert!(!text.contains("/v1/") && text.contains("zoo.test/team"), "{text}");
     }
 
     #[test]

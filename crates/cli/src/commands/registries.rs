@@ -43,7 +43,8 @@ fn credentials() -> Result<Credentials> {
 
 /// The header that says who asks for an image; nothing where nothing is known.
 pub(super) fn auth_header(repository: &str) -> Result<Option<String>> {
-    let known = credentials()?.of(registry_of(repository))?;
+    let Some(registry) = registry_of(repository) else { return Ok(None) };
+    let known = credentials()?.of(&registry)?;
     Ok(known.map(|auth| auth.to_header()))
 }
 
@@ -160,7 +161,7 @@ fn line() -> Result<String> {
 /// Needs no engine: nothing is told to the registry.
 pub(super) fn logout(args: LogoutArgs) -> Result<()> {
     let server = args.server.unwrap_or_default();
-    let shown = if server.is_empty() { registry_of("") } else { &server };
+    let shown = if server.is_empty() { "the default registry" } else { &server };
     print_line(format!("Removing login credentials for {shown}"))?;
     if !credentials()?.erase(&server)? {
         say(format!("Not logged in to {shown}"));

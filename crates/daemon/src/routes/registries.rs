@@ -46,8 +46,6 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
             Which::One => images.pull(request, &told).await.map(drop),
             Which::EveryTag => images.pull_all(request, &told).await,
         };
-        // Also of a pull that failed, something may be left to delete.
-        context.engine.tidy_soon();
         result
     })
     .await
@@ -89,7 +87,6 @@ pub(super) async fn push(call: &Call, name: &str) -> Answer {
     let context = Arc::clone(&call.context);
     streamed(&call.context, move |told| async move {
         let result = context.engine.images().push(PushRequest { reference, credentials }, &told).await;
-        context.engine.tidy_soon();
         result.map(drop)
     })
     .await
@@ -102,7 +99,7 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let (told, mut steps) = Teller::channel();
-    let mut running = Running { task: tokio::spawn(transfer(told)), _context: Arc::clone(context) };
+    let mut running = Running { task: tokio::spawn(transfer(told)), context: Arc::clone(context) };
     let Some(first) = steps.recv().await else {
         running.end().await?;
         return Ok(stream(running, steps, VecDeque::new()));
@@ -114,12 +111,14 @@ where
 /// A transfer that ends with whoever waits for it.
 struct Running {
     task: JoinHandle<Result<()>>,
-    _context: Arc<Context>,
+    context: Arc<Context>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
+        // Also of a transfer that failed or was given up, something may be left to delete.
+        self.context.engine.tidy_soon();
     }
 }
 

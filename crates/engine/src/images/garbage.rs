@@ -127,6 +127,11 @@ impl Inner {
             }
             kept.extend(blob);
         }
+        if !leased.is_empty() {
+            // A pull that goes on unpacks what is whole, and a lease ends by itself.
+            self.left.store(true, Ordering::SeqCst);
+            kept.extend(leased.iter().copied());
+        }
         for image in self.read().all() {
             kept.insert(image.id);
             kept.extend(image.manifests.iter().copied());

@@ -76,17 +76,14 @@ impl Inner {
 }
 
 impl Inner {
-    /// What pulls that failed have left for the next attempt is content that nobody needs, too. The collection that
-    /// follows frees it; what a pull under way has is held.
+    /// What pulls that failed have left for the next attempt is content that nobody needs, too: the collection that follows
+    /// frees it. While a pull is under way, none is told from those that failed, and all stay.
     fn forget_pulls(&self) -> Result<()> {
         let forgetting = || "forget pulls that failed".to_owned();
-        self.store.leased(Duration::ZERO).attempt(forgetting)?;
         if !self.holds.any() {
-            for blob in self.store.partials().attempt(forgetting)? {
-                self.store.discard_partial(&blob).attempt(forgetting)?;
-            }
+            self.store.leased(Duration::ZERO).attempt(forgetting)?;
+            self.left.store(true, Ordering::SeqCst);
         }
-        self.left.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

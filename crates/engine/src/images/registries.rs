@@ -4,7 +4,7 @@ use super::transfer::of_registry;
 use super::{Images, lookup};
 use crate::error::{Attempt, Error, Result};
 use coracle_registry::{Access, Credentials, Error as RegistryError, Pick, SearchResult, Secret};
-use coracle_spec::image::{Descriptor, Document};
+use coracle_spec::image::{Descriptor, Document, media_type};
 use coracle_spec::{Digest, Platform, Reference};
 
 /// The result of signing in.
@@ -69,10 +69,11 @@ impl Images {
             Document::Index(index) => {
                 index.manifests.iter().filter_map(|entry| entry.platform.clone()).collect()
             }
+            // An artifact has a configuration of another kind, and no platform.
+            Document::Manifest(image) if !is_config(&image.config) => Vec::new(),
             Document::Manifest(image) => {
                 let content = small(&repository, &image.config).await.map_err(failed)?;
                 verify(&reference, &image.config, &content)?;
-                // An artifact has a configuration of another kind, and no platform.
                 let config = coracle_spec::image::ImageConfig::parse(&content).ok();
                 config.map(|config| config.platform).into_iter().collect()
             }
@@ -92,10 +93,17 @@ impl Images {
     }
 }
 
+fn is_config(descriptor: &Descriptor) -> bool {
+    let kind = descriptor.media_type.as_str();
+    let size = descriptor.size <= coracle_spec::limits::CONFIG as u64;
+    matches!(kind, media_type::CONFIG | media_type::DOCKER_CONFIG) && size
+}
+
 /// The registry and the words of what is searched for.
 fn split_term(term: &str) -> (&str, &str) {
+    let is_host = |host: &str| term.parse::<Reference>().is_ok_and(|name| name.domain() == host);
     match term.split_once('/') {
-        Some((host, words)) if host == "localhost" || host.contains(['.', ':']) => (host, words),
+        Some((host, words)) if is_host(host) => (host, words),
         _ => ("docker.io", term),
     }
 }
@@ -144,6 +152,7 @@ mod tests {
             ("registry.test/redis", ("registry.test", "redis")),
             ("localhost/redis", ("localhost", "redis")),
             ("host:5000/a/b", ("host:5000", "a/b")),
+            ("HOST/a", ("HOST", "a")),
         ] {
             assert_eq!(split_term(term), expected);
         }

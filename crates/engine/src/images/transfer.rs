@@ -124,6 +124,11 @@ pub(super) fn of_registry(error: RegistryError, reference: &Reference) -> Error 
             reference.familiar_name()
         ),
         RegistryError::BlobUnknown { .. } => format!("{} is not whole in its registry", reference.familiar()),
+        // 500, as Docker has it: at 401, its command asks for a password on and on.
+        RegistryError::Unauthorized { .. } => {
+            let action = format!("{} needs other credentials, see 'docker login'", reference.familiar());
+            return Error::Failed { action, source: error.into() };
+        }
         RegistryError::Schema1 { .. } => return Error::Invalid(coracle_spec::full_text(&error)),
         _ => {
             return Error::Failed {

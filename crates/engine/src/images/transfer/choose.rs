@@ -5,7 +5,7 @@ use super::super::{Inner, of_store};
 use super::{of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Pick, Repository};
-use coracle_spec::image::{Document, Index, Manifest, media_type};
+use coracle_spec::image::{Descriptor, Document, Index, Manifest, media_type};
 use coracle_spec::{Digest, Platform, Reference};
 use std::sync::Arc;
 
@@ -88,17 +88,21 @@ impl Question<'_> {
 
     /// The entry of an index that runs best on the platform; of several that run as well, the first.
     fn entry(&self, index: &Index) -> Result<Digest> {
-        let candidates = index.manifests.iter().filter(|entry| {
-            matches!(entry.media_type.as_str(), media_type::MANIFEST | media_type::DOCKER_MANIFEST | "")
-        });
+        let candidates = index.manifests.iter().filter(|entry| is_manifest(entry));
         let ranked = candidates.filter_map(|entry| {
             let rank = entry.platform.as_ref()?.rank_on(self.platform)?;
             Some((rank, entry.digest))
         });
-        let best = ranked.min_by_key(|(rank, _)| *rank);
-        best.map(|(_, digest)| digest).ok_or_else(|| {
+        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, digest)| digest);
+        // An entry need not say what it runs on.
+        let unsaid = || index.manifests.iter().find(|entry| is_manifest(entry) && entry.platform.is_none());
+        best.or_else(|| unsaid().map(|entry| entry.digest)).ok_or_else(|| {
             let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
             crate::Error::Missing(format!("{text} of {}", self.reference.familiar()))
         })
     }
+}
+
+fn is_manifest(entry: &Descriptor) -> bool {
+    matches!(entry.media_type.as_str(), media_type::MANIFEST | media_type::DOCKER_MANIFEST | "")
 }

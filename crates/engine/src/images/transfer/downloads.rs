@@ -26,7 +26,16 @@ use tokio::task::AbortHandle;
 /// All layers that are on their way.
 #[derive(Debug)]
 pub(in super::super) struct Downloads {
-    running: Mutex<HashMap<Digest, Weak<Download>>>,
+    registries: Mutex<HashMap<String, FromOne>>,
+    /// How many may come from one registry at once.
+    at_once: usize,
+}
+
+/// What is on its way from one registry. A registry that is slow or hostile delays no pull from another, not even of the
+/// same layer.
+#[derive(Debug)]
+struct FromOne {
+    running: HashMap<Digest, Weak<Download>>,
     /// How many more may come at once.
     slots: Arc<Semaphore>,
 }
@@ -72,9 +81,9 @@ impl Drop for Download {
 }
 
 impl Downloads {
-    /// At most `at_once` layers come at the same time.
+    /// At most `at_once` layers come from one registry at the same time.
     pub(in super::super) fn new(at_once: usize) -> Self {
-        Self { running: Mutex::default(), slots: Arc::new(Semaphore::new(at_once)) }
+        Self { registries: Mutex::default(), at_once }
     }
 
     /// Waits until a layer is fetched and unpacked that has begun to come.
@@ -101,14 +110,19 @@ impl Downloads {
 
     /// Has a layer come, unless it does so already. Those that begin first get the slots first.
     pub(super) fn begin(&self, inner: &Arc<Inner>, source: &Source) -> Begun {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = running.get(&source.blob.digest).and_then(Weak::upgrade);
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.retain(|_, from| {
+            from.running.retain(|_, download| download.strong_count() > 0);
+            !from.running.is_empty()
+        });
+        let new = || FromOne { running: HashMap::new(), slots: Arc::new(Semaphore::new(self.at_once)) };
+        let from = registries.entry(source.reference.domain().to_owned()).or_insert_with(new);
+        let alive = from.running.get(&source.blob.digest).and_then(Weak::upgrade);
         if let Some(download) = alive.filter(|download| !matches!(*download.state.borrow(), State::Failed)) {
             return Begun { download, here: false };
         }
-        running.retain(|_, download| download.strong_count() > 0);
-        let download = Arc::new(start(Arc::clone(inner), source.clone(), Arc::clone(&self.slots)));
-        running.insert(source.blob.digest, Arc::downgrade(&download));
+        let download = Arc::new(start(Arc::clone(inner), source.clone(), Arc::clone(&from.slots)));
+        from.running.insert(source.blob.digest, Arc::downgrade(&download));
         Begun { download, here: true }
     }
 }
@@ -160,6 +174,9 @@ fn start(inner: Arc<Inner>, source: Source, slots: Arc<Semaphore>) -> Download {
 /// Fetches a layer. A beginning that was kept from before and turns out to be wrong is fetched again too, and so is what
 /// only a mirror had wrong.
 async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Sender<State>) -> Result<Layer> {
+    if let Some(layer) = unpack_again(inner, source).await? {
+        return Ok(layer);
+    }
     loop {
         let had = kept(inner, source).await?;
         let mut from = None;
@@ -173,6 +190,22 @@ async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Send
             return result;
         }
     }
+}
+
+/// Unpacks a blob that is here whole, though its layer is not: the engine was killed between the two.
+async fn unpack_again(inner: &Arc<Inner>, source: &Source) -> Result<Option<Layer>> {
+    let (inner, source) = (Arc::clone(inner), source.clone());
+    blocking(move || {
+        let _hold = inner.arriving();
+        let expected = Expected { blob: Some(source.blob.digest), diff_id: None };
+        let unpacked = match inner.store.read_blob(&source.blob.digest) {
+            Ok(blob) => inner.store.import(blob, &expected).map(Some),
+            Err(coracle_store::Error::BlobMissing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        unpacked.map_err(|error| failed(error, &source))
+    })
+    .await?
 }
 
 /// How many bytes an earlier attempt has left, of no more than there are.

@@ -126,16 +126,23 @@ impl Pull<'_> {
         if descriptor.size > coracle_spec::limits::CONFIG as u64 {
             return Err(refused(&self.reference, "its configuration is larger than any"));
         }
-        let content = registries::small(&self.repository, &descriptor)
-            .await
-            .map_err(|error| of_registry(error, &self.reference))?;
         let (inner, name) = (Arc::clone(self.inner), self.reference.familiar());
-        blocking(move || {
-            let storing = || format!("store the configuration of {name}");
-            inner.store.put_blob_as(digest, &content).map_err(|error| of_store(error, storing))?;
-            inner.store.config(&digest).map_err(|error| of_store(error, storing))
-        })
-        .await?
+        let storing = move || format!("store the configuration of {name}");
+        loop {
+            let content = registries::small(&self.repository, &descriptor).await;
+            let content = content.map_err(|error| of_registry(error, &self.reference))?;
+            let inner = Arc::clone(&inner);
+            let stored = blocking(move || {
+                inner.store.put_blob_as(digest, &content)?;
+                inner.store.config(&digest)
+            });
+            match stored.await? {
+                // Only a mirror may be wrong.
+                Err(coracle_store::Error::DigestMismatch { .. })
+                    if self.repository.distrust(&self.repository.host()) => {}
+                stored => return stored.map_err(|error| of_store(error, storing)),
+            }
+        }
     }
 
     fn check_config(&self, chosen: &Chosen, config: &ImageConfig) -> Result<()> {

@@ -252,8 +252,8 @@ impl Push {
             return Ok(Layers::There);
         }
         for source in self.inner.mount_sources(&self.reference, &diff_id) {
-            let mounted = self.repository.mount(&layer.digest, &source).await;
-            if mounted.map_err(|error| of_registry(error, &self.reference))? {
+            // A mount only saves an upload: a registry that fails at it may well take one.
+            if self.repository.mount(&layer.digest, &source).await.unwrap_or(false) {
                 let from = source.path().to_owned();
                 self.told.layer(&id, LayerStep::Mounted(from)).await;
                 return Ok(Layers::There);
@@ -323,11 +323,13 @@ impl Inner {
         let storing = || format!("store the manifest of {}", reference.familiar());
         self.store.put_blob_as(pushed.digest, &content).map_err(|error| of_store(error, storing))?;
         let by_digest = lookup::key(reference.clone().with_digest(pushed.digest));
-        let known = self.read().get(&id).cloned();
-        let complete = known.is_some_and(|image| {
-            image.references.contains(&by_digest) && image.manifests.contains(&pushed.digest)
-        });
-        if !complete {
+        let Some(known) = self.read().get(&id).cloned() else {
+            // It was removed while it went: it is in the registry, and not here.
+            self.tell_transfer(&id, "push", reference);
+            return Ok(pushed);
+        };
+        let has_manifest = known.manifests.contains(&pushed.digest);
+        if !has_manifest || !known.references.contains(&by_digest) {
             let manifests = vec![pushed.digest];
             self.adopt(NewImage { id, references: vec![by_digest], parent: None, manifests })?;
         }
