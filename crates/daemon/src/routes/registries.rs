@@ -42,11 +42,10 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
     let context = Arc::clone(&call.context);
     streamed(&call.context, move |told| async move {
         let images = context.engine.images();
-        let result = match which {
+        match which {
             Which::One => images.pull(request, &told).await.map(drop),
             Which::EveryTag => images.pull_all(request, &told).await,
-        };
-        result
+        }
     })
     .await
 }
