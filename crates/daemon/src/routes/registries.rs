@@ -85,8 +85,7 @@ pub(super) async fn push(call: &Call, name: &str) -> Answer {
     let credentials = transfer::credentials(call.request.headers());
     let context = Arc::clone(&call.context);
     streamed(&call.context, move |told| async move {
-        let result = context.engine.images().push(PushRequest { reference, credentials }, &told).await;
-        result.map(drop)
+        context.engine.images().push(PushRequest { reference, credentials }, &told).await.map(drop)
     })
     .await
 }
