@@ -47,8 +47,7 @@ impl Store {
         let fd = rustix::fs::open(&path, flags, layout::FILE).context("open", path.display())?;
         // Whatever the umask.
         rustix::fs::fchmod(&fd, layout::FILE).context("fchmod", path.display())?;
-        let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-        let hasher = Hasher::new(algorithm);
+        let hasher = Hasher::new(expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()));
         Ok(BlobWriter { store: self, path, file: fd.into(), hasher, size: 0, expected, finished: false })
     }
 
@@ -204,6 +203,11 @@ impl BlobWriter<'_> {
     /// [`Error::DigestMismatch`] when another was expected.
     pub(crate) fn verify(&self) -> Result<Digest> {
         expect("blob", self.expected, self.hasher.clone().finish())
+    }
+
+    /// By which algorithm the blob is named.
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.expected.map_or(Algorithm::Sha256, |digest| digest.algorithm())
     }
 
     /// Bytes written so far.

@@ -3,19 +3,23 @@
 //! ```text
 //! thread 1: input ─► digest of the blob ─► blob file ─► decompress ─┐ chunks
 //! thread 2:            unpack ◄─ read tar ◄─ digest of the layer ◄──┘
+//! thread 3:            syncfs, now and then
 //! ```
 //!
-//! Nothing is visible before both digests are verified and everything is on the disk: one syncfs, then two renames.
+//! Nothing is visible before both digests are verified and everything is on the disk: a last syncfs, then two renames.
+
+mod feed;
 
 use std::ffi::CString;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use coracle_spec::Digest;
-use coracle_spec::digest::{Algorithm, Hasher};
+use coracle_spec::digest::Algorithm;
 use coracle_sys::atomic;
 use coracle_sys::error::Context;
 use coracle_sys::rooted::Root;
@@ -25,11 +29,11 @@ use rustix::io::Errno;
 use crate::Partial;
 use crate::archive::Reader;
 use crate::blob::{BlobWriter, expect};
-use crate::compression::{Bounded, decoder};
 use crate::error::{Error, Result};
 use crate::layer::apply::{Unpacked, Unpacker};
 use crate::layer::{FS, Layer, LayerBlob};
-use crate::{Compression, Store, layout, limits};
+use crate::{Store, layout, limits};
+use feed::{Chunks, Fed, feed};
 
 /// What a layer must be to be accepted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +42,13 @@ pub struct Expected {
     pub blob: Option<Digest>,
     /// Digest of the uncompressed tar.
     pub diff_id: Option<Digest>,
+}
+
+impl Expected {
+    /// By which algorithm the layer is named.
+    fn layer_algorithm(&self) -> Algorithm {
+        self.diff_id.map_or(Algorithm::Sha256, |digest| digest.algorithm())
+    }
 }
 
 /// Whether the stream itself is stored too.
@@ -85,7 +96,7 @@ impl Store {
             Keep::Blob => Some(self.blob_writer(expected.blob)?),
             Keep::Nothing => None,
         };
-        let (fed, mut layer) = unpack_while_feeding(input, &work.path, blob, expected, broken)?;
+        let (fed, mut layer) = unpack_while_feeding(input, &work, blob, expected, broken)?;
         if let Some(blob) = &fed.blob {
             blob.verify()?;
         }
@@ -104,7 +115,7 @@ impl Store {
     ) -> Result<(Temporary<'_>, Layer)> {
         let work = Temporary::new(self)?;
         let expected = Expected { blob: None, diff_id: Some(*diff_id) };
-        let (_, layer) = unpack_while_feeding(input, &work.path, None, &expected, &AtomicBool::new(false))?;
+        let (_, layer) = unpack_while_feeding(input, &work, None, &expected, &AtomicBool::new(false))?;
         Ok((work, layer))
     }
 
@@ -115,8 +126,7 @@ impl Store {
             layer.blob = Some(LayerBlob { blob, media_type: fed.compression.media_type().to_owned() });
         }
         layer.write_record(&work.path)?;
-        let directory = std::fs::File::open(&work.path).context("open", work.path.display())?;
-        rustix::fs::syncfs(&directory).context("syncfs", work.path.display())?;
+        work.sync()?;
         if let Some(blob) = fed.blob {
             blob.finish_synced()?;
         }
@@ -142,27 +152,37 @@ impl Store {
     }
 }
 
-/// Both threads: reads `input` to its end and unpacks it below `work`.
+/// Both threads: reads `input` to its end and unpacks it into `work`, whose content goes to the disk meanwhile.
 fn unpack_while_feeding<'a>(
     input: impl Read + Send,
-    work: &Path,
+    work: &Temporary<'_>,
     blob: Option<BlobWriter<'a>>,
     expected: &Expected,
     broken: &AtomicBool,
 ) -> Result<(Fed<'a>, Layer)> {
-    let (fed, read) = std::thread::scope(|scope| {
+    let blob_algorithm = blob.as_ref().map(BlobWriter::algorithm);
+    let (fed, read, flushed) = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(limits::CHUNKS);
+        let (due, dues) = sync_channel(1);
         let feeder = scope.spawn(move || feed(input, blob, &sender, broken));
-        let read = unpack(receiver, work, expected);
+        let flusher = scope.spawn(move || work.flush_when(&dues));
+        let read = unpack(Chunks::new(receiver, blob_algorithm, expected.layer_algorithm()), work, due);
         let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (fed, read)
+        let flushed = flusher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (fed, read, flushed)
     });
     // The cause comes first: where the input failed, the reader only saw it end.
     let fed = fed?;
-    let (diff_id, tar_size, unpacked) = read?;
+    let (computed, tar_size, unpacked) = read?;
     let fed = fed.ok_or_else(|| Error::archive(b"", "the archive was not read to its end"))?;
+    flushed?;
+    let computed = match (computed, &fed.blob) {
+        (Some(digest), _) => digest,
+        (None, Some(blob)) => blob.verify()?,
+        (None, None) => unreachable!("a digest is left to the blob only if there is one"),
+    };
     let layer = Layer {
-        diff_id,
+        diff_id: expect("layer", expected.diff_id, computed)?,
         size: unpacked.size,
         tar_size,
         blob: None,
@@ -172,167 +192,51 @@ fn unpack_while_feeding<'a>(
     Ok((fed, layer))
 }
 
-/// What the first thread has when the input is at its end.
-struct Fed<'a> {
-    blob: Option<BlobWriter<'a>>,
-    compression: Compression,
-}
-
-/// Reads `input` to its end, storing it as it comes and sending it on decompressed. `None` when nobody listens any more.
-fn feed<'a>(
-    input: impl Read + Send,
-    blob: Option<BlobWriter<'a>>,
-    sender: &SyncSender<Chunk>,
-    broken: &AtomicBool,
-) -> Result<Option<Fed<'a>>> {
-    let count = AtomicU64::new(0);
-    let mut raw = Tee { input, blob, count: &count, unwritten: None, broken };
-    let pumped = pump(&mut raw, &count, sender);
-    if let Some(source) = raw.unwritten {
-        return Err(Error::Write { what: "the blob", source });
-    }
-    if broken.load(Ordering::Relaxed)
-        && let Some(blob) = raw.blob.take()
-    {
-        blob.interrupt()?;
-    }
-    let compression = pumped.map_err(|source| Error::Stream { what: "the layer", source })?;
-    Ok(compression.map(|compression| Fed { blob: raw.blob, compression }))
-}
-
-/// Decompresses everything and sends it on; `None` when nobody listens any more.
-fn pump(
-    mut raw: impl Read + Send,
-    count: &AtomicU64,
-    sender: &SyncSender<Chunk>,
-) -> io::Result<Option<Compression>> {
-    let (compression, decoded) = decoder(&mut raw)?;
-    let mut decoded = Bounded::new(decoded, count);
-    loop {
-        let mut chunk = vec![0; limits::CHUNK];
-        let filled = fill(&mut decoded, &mut chunk)?;
-        chunk.truncate(filled);
-        let end = filled == 0;
-        if sender.send(if end { Chunk::End } else { Chunk::Data(chunk) }).is_err() {
-            return Ok(None);
-        }
-        if end {
-            break;
-        }
-    }
-    drop(decoded);
-    // What stands behind the last compressed part belongs to the blob.
-    io::copy(&mut raw, &mut io::sink())?;
-    Ok(Some(compression))
-}
-
-/// Unpacks what is received below `work`; returns the digest and size of the tar as well.
-fn unpack(receiver: Receiver<Chunk>, work: &Path, expected: &Expected) -> Result<(Digest, u64, Unpacked)> {
-    let fs = work.join(FS);
+/// Unpacks a stream into `work`, saying so each time that much is due to go to the disk; returns the digest of the tar,
+/// unless it is the blob's, and its size as well.
+fn unpack(
+    mut stream: Chunks,
+    work: &Temporary<'_>,
+    due: SyncSender<()>,
+) -> Result<(Option<Digest>, u64, Unpacked)> {
+    let fs = work.path.join(FS);
     atomic::create_dir(&fs, rustix::fs::Mode::from_raw_mode(0o755))?;
-    let algorithm = expected.diff_id.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-    let mut stream =
-        Chunks { receiver, chunk: Vec::new(), at: 0, ended: false, hasher: Hasher::new(algorithm), size: 0 };
-    let mut reader = Reader::new(&mut stream);
+    let mut reader = Reader::new(Flushing { stream: &mut stream, at: limits::FLUSH, due });
     let unpacked = Unpacker::of_layer(Root::open(&fs)?).run(&mut reader)?;
     if reader.headers() == 0 {
         return Err(Error::archive(b"", "the archive is empty"));
     }
+    drop(reader);
     // The digest is of the whole stream, also of what stands behind the end of the archive.
-    io::copy(&mut stream, &mut io::sink()).map_err(|source| Error::Stream { what: "the layer", source })?;
-    let diff_id = expect("layer", expected.diff_id, stream.hasher.finish())?;
-    Ok((diff_id, stream.size, unpacked))
+    let (digest, size) = stream.digest()?;
+    Ok((digest, size, unpacked))
 }
 
-/// Passes on what is read, writing it to the blob and counting it.
-struct Tee<'a, 'b, R> {
-    input: R,
-    blob: Option<BlobWriter<'b>>,
-    count: &'a AtomicU64,
-    /// Why the blob could not be written, which is not the input's fault.
-    unwritten: Option<io::Error>,
-    /// Whether the input failed, so that what came so far may be right.
-    broken: &'a AtomicBool,
+/// Says each time that [`limits::FLUSH`] bytes have been read, and when it goes.
+struct Flushing<'a> {
+    stream: &'a mut Chunks,
+    at: u64,
+    due: SyncSender<()>,
 }
 
-impl<R: Read> Read for Tee<'_, '_, R> {
+impl Read for Flushing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match self.input.read(buffer) {
-            Err(error) => {
-                self.broken.store(error.kind() != io::ErrorKind::Interrupted, Ordering::Relaxed);
-                return Err(error);
-            }
-            Ok(count) => count,
-        };
-        if let Some(blob) = &mut self.blob
-            && let Err(error) = blob.write_all(&buffer[..count])
-        {
-            let kind = error.kind();
-            self.unwritten = Some(error);
-            return Err(kind.into());
-        }
-        let total = self.count.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
-        if total > limits::LAYER {
-            return Err(io::Error::other("it is larger than a layer may be"));
+        let count = self.stream.read(buffer)?;
+        if self.stream.size() >= self.at {
+            self.at = self.stream.size() + limits::FLUSH;
+            // Still busy with what was due before: it takes this along or the last sync does.
+            let _ = self.due.try_send(());
         }
         Ok(count)
     }
-}
-
-/// What goes from thread to thread. A channel that closes without [`Chunk::End`] is a failure, not an end.
-enum Chunk {
-    Data(Vec<u8>),
-    End,
-}
-
-/// Reads what the other thread sends, and hashes it.
-struct Chunks {
-    receiver: Receiver<Chunk>,
-    chunk: Vec<u8>,
-    at: usize,
-    ended: bool,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.chunk.len() && !self.ended {
-            match self.receiver.recv() {
-                Ok(Chunk::Data(chunk)) => {
-                    self.hasher.update(&chunk);
-                    self.size += chunk.len() as u64;
-                    (self.chunk, self.at) = (chunk, 0);
-                }
-                Ok(Chunk::End) => self.ended = true,
-                Err(_) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            }
-        }
-        let count = buffer.len().min(self.chunk.len() - self.at);
-        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
-    }
-}
-
-/// Fills `buffer` as far as the reader goes.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// A directory in `tmp` that goes into the trash unless it is kept.
 pub(crate) struct Temporary<'a> {
     store: &'a Store,
     pub(crate) path: PathBuf,
+    /// Open from the beginning: a descriptor hears of every failure to write since it was opened.
+    directory: File,
     kept: bool,
 }
 
@@ -340,7 +244,24 @@ impl<'a> Temporary<'a> {
     fn new(store: &'a Store) -> Result<Self> {
         let path = store.layout.temporary()?;
         atomic::create_dir(&path, layout::PASSABLE)?;
-        Ok(Self { store, path, kept: false })
+        let directory = File::open(&path).context("open", path.display())?;
+        Ok(Self { store, path, directory, kept: false })
+    }
+
+    /// Brings to the disk what was written so far each time that it is due, as long as somebody may say so. The last sync,
+    /// which a client waits for, finds little left. One layer at a time: a sync takes along what belongs to others.
+    fn flush_when(&self, due: &Receiver<()>) -> Result<()> {
+        for () in due {
+            if let Ok(_one) = self.store.flushing.try_lock() {
+                self.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings everything to the disk (syncfs(2)).
+    fn sync(&self) -> Result<()> {
+        Ok(rustix::fs::syncfs(&self.directory).context("syncfs", self.path.display())?)
     }
 
     fn keep(mut self) {
@@ -352,7 +273,7 @@ impl<'a> Temporary<'a> {
         let name = self.path.file_name().expect("the layout gives it a name");
         let name = CString::new(name.as_encoded_bytes()).expect("a name of hex digits");
         let parent = self.path.parent().expect("it is in tmp");
-        let tmp = std::fs::File::open(parent).context("open", parent.display())?;
+        let tmp = File::open(parent).context("open", parent.display())?;
         coracle_sys::tree::remove(tmp.as_fd(), &name)?;
         self.kept = true;
         Ok(())

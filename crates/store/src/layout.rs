@@ -18,6 +18,7 @@
 //! ```
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_spec::{ContainerId, Digest};
@@ -82,6 +83,11 @@ impl Layout {
             ("quarantine", PRIVATE),
         ] {
             atomic::create_dir(root.join(directory), mode)?;
+        }
+        // Layers are made in the one, what containers write in the other.
+        for trees in ["tmp", "containers"] {
+            let path = root.join(trees);
+            coracle_sys::tree::scatter(File::open(&path).context("open", path.display())?.as_fd())?;
         }
         for (name, content) in [
             ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),

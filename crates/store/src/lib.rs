@@ -61,6 +61,8 @@ pub struct Store {
     layout: Layout,
     /// Whether a layer hides everything below it, of those that were asked for: it never changes, and each start asks.
     opaque: Mutex<HashMap<Digest, bool>>,
+    /// Held by the one import that brings what came so far to the disk.
+    flushing: Mutex<()>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -73,7 +75,7 @@ impl Store {
     /// [`Error::Locked`] while another engine has it, and the kernel's.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let (layout, lock) = Layout::open(root.as_ref())?;
-        Ok(Self { layout, opaque: Mutex::default(), _lock: lock })
+        Ok(Self { layout, opaque: Mutex::default(), flushing: Mutex::default(), _lock: lock })
     }
 
     /// Deletes what is in the trash, which may take long; returns how many things were deleted. Safe beside everything

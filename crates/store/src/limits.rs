@@ -68,3 +68,6 @@ pub const PARTIAL: u64 = 64 << 10;
 pub const CHUNK: usize = 256 << 10;
 /// See [`CHUNK`].
 pub const CHUNKS: usize = 8;
+
+/// Bytes of a layer after which what came so far begins to go to the disk, while more comes.
+pub const FLUSH: u64 = 32 << 20;
