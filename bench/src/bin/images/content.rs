@@ -11,6 +11,8 @@ pub(crate) enum Content {
     Layers { name: &'static str, title: &'static str, layers: usize, bytes: u64 },
     /// One layer of so many small files.
     SmallFiles { files: usize },
+    /// Layers of so many bytes each that do not compress.
+    Noise { layers: usize, bytes: u64 },
 }
 
 /// All images, in the order of the table.
@@ -27,6 +29,7 @@ impl Content {
         match self {
             Self::Layers { name, .. } => name,
             Self::SmallFiles { .. } => "files",
+            Self::Noise { .. } => "noise",
         }
     }
 
@@ -34,6 +37,7 @@ impl Content {
         match self {
             Self::Layers { title, .. } => title,
             Self::SmallFiles { .. } => "30,000 files of up to 4 KiB in one gzip layer",
+            Self::Noise { .. } => "2 GiB in four layers",
         }
     }
 
@@ -54,6 +58,13 @@ impl Content {
                 let archive = directory.join("files.tar");
                 pack_small(&archive, *files, &mut sources);
                 add_layer(engine, image, &archive, 0);
+            }
+            Self::Noise { layers, bytes } => {
+                for number in 0..*layers {
+                    let archive = directory.join(format!("{number}.tar"));
+                    pack_noise(&archive, *bytes, number);
+                    add_layer(engine, image, &archive, number);
+                }
             }
         }
         engine.docker(&["push", "-q", image]).ok();
@@ -127,6 +138,42 @@ fn pack_small(archive: &Path, files: usize, sources: &mut Sources) {
         at += size;
     }
     builder.finish().unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
+}
+
+fn pack_noise(archive: &Path, bytes: u64, number: usize) {
+    let mut builder = tar::Builder::new(create(archive));
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(bytes);
+    let mut state = number as u64 + 1;
+    let noise = std::iter::repeat_with(|| {
+        // Xorshift (Marsaglia, 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let block: Vec<u8> = noise.take((4 << 20) / 8).flatten().collect();
+    // Longer than any window of a compressor.
+    let content = Cycle { block, at: 0 };
+    builder
+        .append_data(&mut header, format!("noise{number}"), content.take(bytes))
+        .and_then(|()| builder.finish())
+        .unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
+}
+
+/// The same bytes again and again.
+struct Cycle {
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Cycle {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = (&self.block[self.at..]).read(buffer)?;
+        self.at = (self.at + count) % self.block.len();
+        Ok(count)
+    }
 }
 
 fn create(path: &Path) -> File {

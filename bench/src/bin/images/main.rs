@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! cargo build --release && cargo run --release -p bench --bin images [-- COUNT]
+//! cargo build --release && cargo run --release -p bench --bin images -- memory
 //! PEER_DOCKER=unix:///path/docker.sock   a running dockerd to compare with
 //! PEER_PODMAN="podman"                   a command that runs podman
 //! PEER_CTR="ctr -n bench"                a command that runs containerd's client
 //! ```
 //!
-//! Every round runs each contestant once. What was brought is removed again between two runs, which is not counted.
+//! Every round runs each contestant once. What was brought is removed again between two runs, which is not counted. The second
+//! form measures the memory of the engine while it pulls two gigabytes.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
 mod content;
 mod local;
+mod memory;
 mod pulls;
 
 use coracle_tests::Engine;
@@ -23,6 +26,9 @@ use std::time::Duration;
 const ROUNDS: usize = 5;
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "memory") {
+        return memory::measure();
+    }
     let rounds = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(ROUNDS);
     let (engine, registry) = (Engine::start(), Registry::start());
     println!("{rounds} rounds, medians in milliseconds, ratios to ours\n");
