@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// A client of every registry. Cheap to clone: all clones share connections and tokens.
 #[derive(Clone)]
@@ -28,8 +29,8 @@ struct Shared {
     proxies: Vec<Proxy>,
     proxy_ports: Vec<u16>,
     connections: Mutex<HashMap<Connection, reqwest::Client>>,
-    /// Insecure hosts that answered, and whether they did so with TLS.
-    spoken: Mutex<HashMap<String, bool>>,
+    /// Insecure hosts that answered, whether they did so with TLS, and when this was found out.
+    spoken: Mutex<HashMap<String, (bool, Instant)>>,
     tokens: Cache,
 }
 
@@ -116,9 +117,12 @@ impl Client {
         &self.0.tokens
     }
 
-    /// How a host speaks that may speak without TLS: `None` if it has not been asked.
+    /// How a host speaks that may speak without TLS: `None` if it has not been asked of late.
     pub(crate) fn speaks_tls(&self, host: &str) -> Option<bool> {
-        self.0.spoken.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+        let spoken = self.0.spoken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tls, asked) = spoken.get(host)?;
+        let age = self.timing().clock.now().saturating_duration_since(*asked);
+        (age < limits::SCHEME_TIME).then_some(*tls)
     }
 
     pub(crate) fn remember(&self, host: &str, tls: bool) {
@@ -126,7 +130,7 @@ impl Client {
         if spoken.len() >= limits::HOSTS {
             spoken.clear();
         }
-        spoken.insert(host.to_owned(), tls);
+        spoken.insert(host.to_owned(), (tls, self.timing().clock.now()));
     }
 
     /// The HTTP client for the host of `url`, which may lead no further inside the network than `limit`.

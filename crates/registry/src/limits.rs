@@ -50,6 +50,9 @@ pub(crate) const IDLE_CONNECTIONS: usize = 16;
 /// How long an idle connection is kept.
 pub(crate) const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(60);
 
+/// How long it counts whether an insecure host speaks TLS.
+pub(crate) const SCHEME_TIME: Duration = Duration::from_secs(60);
+
 /// Tags of one repository, and the largest page of them, in bytes.
 pub(crate) const TAGS: usize = 100_000;
 /// See [`TAGS`].

@@ -163,6 +163,7 @@ impl Session {
             match self.client.deliver(url, call, authorization, &home).await {
                 Err(Error::Transport { source, .. }) if source.is_connect() && rest.peek().is_some() => (),
                 Ok(answer) => {
+                    // Not each time: it is asked anew now and then, for a registry may be given a certificate or lose it.
                     if schemes.len() > 1 {
                         self.client.remember(&self.endpoint.host, *scheme == "https");
                     }

@@ -4,6 +4,7 @@ use crate::fixture::{BASIC, Setup, blob, content, fetch, name, serve_manifest, t
 use crate::server::{Reply, Request, Server};
 use crate::tls::{Authority, Pair, Proxy, put, self_signed};
 use coracle_registry::{Access, Credentials, Error, Repository};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const HOST: &str = "registry.test";
@@ -307,6 +308,25 @@ async fn requests_without_tls_go_to_the_other_proxy_and_local_ones_to_none() {
         setup.client().repository(&name("plain.test:5000"), Credentials::Anonymous, Access::Pull);
     assert!(repository.manifest(&tag("x")).await.is_err());
     assert_eq!(plain.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn whether_an_insecure_registry_speaks_tls_is_found_out_again_after_a_while() {
+    let plain = Server::start(serve_manifest).await;
+    let no_tls = Server::start(|_| Reply::new(502, &[], "")).await;
+    let mut setup = Setup::new();
+    setup.insecure.push("plain.test:5000".to_owned());
+    setup.proxy.http = Some(plain.host());
+    setup.proxy.https = Some(no_tls.host());
+    let repository =
+        setup.client().repository(&name("plain.test:5000"), Credentials::Anonymous, Access::Pull);
+    for expected in [1, 1] {
+        repository.manifest(&tag("x")).await.unwrap();
+        assert_eq!(no_tls.connections(), expected);
+    }
+    setup.clock.advance(Duration::from_secs(61));
+    repository.manifest(&tag("x")).await.unwrap();
+    assert_eq!(no_tls.connections(), 2);
 }
 
 #[tokio::test]
