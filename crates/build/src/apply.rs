@@ -81,7 +81,7 @@ fn words(config: &RunConfig, line: &CommandLine) -> Vec<String> {
 }
 
 fn resolve(config: &RunConfig, word: &str, left: &mut usize) -> Result<String> {
-    let value = expand(word, &|name| variable(&config.env, name))?;
+    let value = expand(word, lex::ESCAPE, &|name| variable(&config.env, name))?;
     let too_large = Error::TooLarge { what: "sum of all values, in bytes,", limit: limits::VALUES };
     *left = left.checked_sub(value.len()).ok_or(too_large)?;
     Ok(value)
@@ -114,7 +114,7 @@ fn expose(config: &mut RunConfig, texts: &[String], left: &mut usize) -> Result<
     for text in texts {
         // A variable may hold several.
         let resolved = resolve(config, text, left)?;
-        for port in lex::words(&resolved) {
+        for port in lex::words(&resolved, lex::ESCAPE) {
             let (first, last, protocol) = ports(port)?;
             let count = usize::from(last - first) + 1;
             ports_left = ports_left

@@ -48,6 +48,24 @@ pub enum Error {
     /// Quotes, variables or lists that do not end, or anything else about the form.
     #[error("{0}")]
     Syntax(String),
+    /// Where in a text something is wrong.
+    #[error("dockerfile parse error on line {line}: {source}")]
+    At {
+        /// The line, counted from 1.
+        line: usize,
+        /// The column, counted from 1 in characters.
+        column: usize,
+        /// What is wrong there.
+        source: Box<Error>,
+    },
+    /// No instruction is called so.
+    #[error("unknown instruction: {name}{}", hint(*.meant))]
+    Unknown {
+        /// What it is called.
+        name: String,
+        /// Which one was probably meant.
+        meant: Option<&'static str>,
+    },
     /// Something is longer than accepted.
     #[error("{what} is larger than the {limit} allowed")]
     TooLarge {
@@ -66,6 +84,14 @@ impl Error {
         Self::Syntax(text.into())
     }
 
+    /// The same error with its place.
+    pub(crate) fn at(self, line: usize, column: usize) -> Self {
+        match self {
+            placed @ Self::At { .. } => placed,
+            source => Self::At { line, column, source: Box::new(source) },
+        }
+    }
+
     pub(crate) fn value(reason: &'static str, text: &str) -> Self {
         Self::Value { reason, text: text.chars().take(200).collect() }
     }
@@ -73,4 +99,8 @@ impl Error {
     pub(crate) fn too_long() -> Self {
         Self::TooLarge { what: "text of the instructions, in bytes,", limit: limits::TEXT }
     }
+}
+
+fn hint(meant: Option<&str>) -> String {
+    meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default()
 }

@@ -1,21 +1,24 @@
 //! Variables, quotes and escapes of a word, as a shell treats them.
 //!
-//! `$NAME`, `${NAME}`, and with a default or demand: `${NAME-word}`, `${NAME:-word}`, `+` and `?` likewise.
+//! `$NAME`, `${NAME}`, and with a default or demand: `${NAME-word}`, `${NAME:-word}`, `+` and `?` likewise. What a pattern
+//! matches is cut off the beginning with `${NAME#pattern}` and off the end with `%`, as little as can be, or as much with
+//! `##` and `%%`; `${NAME/pattern/word}` replaces the first match, `//` each.
 
 use crate::error::{Error, Result};
-use crate::lex::ESCAPE;
 use crate::limits;
+use crate::pattern::{Length, Pattern};
 use std::iter::Peekable;
 use std::str::Chars;
 
 /// What `word` stands for. `lookup` has the value of a variable, where it is set.
-pub(crate) fn expand(word: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
-    let mut expander = Expander { rest: word.chars().peekable(), lookup, depth: 0 };
+pub(crate) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
+    let mut expander = Expander { rest: word.chars().peekable(), escape, lookup, depth: 0 };
     expander.until(None)
 }
 
 struct Expander<'a> {
     rest: Peekable<Chars<'a>>,
+    escape: char,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     depth: usize,
 }
@@ -32,7 +35,7 @@ impl Expander<'_> {
                 '\'' => self.single_quoted(&mut value)?,
                 '"' => self.double_quoted(&mut value)?,
                 '$' => value.push_str(&self.variable()?),
-                ESCAPE => value.extend(self.rest.next()),
+                other if other == self.escape => value.extend(self.rest.next()),
                 other => value.push(other),
             }
             check_length(&value)?;
@@ -61,10 +64,10 @@ impl Expander<'_> {
             match character {
                 '"' => return Ok(()),
                 '$' => value.push_str(&self.variable()?),
-                ESCAPE => match self.rest.next() {
-                    Some(next @ ('"' | '$' | ESCAPE)) => value.push(next),
+                other if other == self.escape => match self.rest.next() {
+                    Some(next) if matches!(next, '"' | '$') || next == self.escape => value.push(next),
                     next => {
-                        value.push(ESCAPE);
+                        value.push(self.escape);
                         value.extend(next);
                     }
                 },
@@ -97,6 +100,8 @@ impl Expander<'_> {
         let modifier = match self.rest.next() {
             Some('}') if !colon => return Ok(value.unwrap_or_default()),
             Some(modifier @ ('-' | '+' | '?')) => modifier,
+            Some(modifier @ ('#' | '%')) if !colon => return self.cut(modifier, &value.unwrap_or_default()),
+            Some('/') if !colon => return self.replaced(&value.unwrap_or_default()),
             Some(other) => {
                 let colon = if colon { ":" } else { "" };
                 return Err(Error::syntax(format!("unsupported modifier ({colon}{other}) in substitution")));
@@ -107,7 +112,7 @@ impl Expander<'_> {
                 ));
             }
         };
-        let word = self.nested_word()?;
+        let word = self.nested_word('}')?;
         // With a colon an empty value is as good as none.
         let set = value.filter(|value| !colon || !value.is_empty());
         match (modifier, set) {
@@ -121,12 +126,52 @@ impl Expander<'_> {
         }
     }
 
-    fn nested_word(&mut self) -> Result<String> {
+    /// `${NAME#pattern}` and its like.
+    fn cut(&mut self, side: char, value: &str) -> Result<String> {
+        let length = if self.rest.next_if_eq(&side).is_some() { Length::Longest } else { Length::Shortest };
+        let pattern = Pattern::of_shell(&self.raw_word(&['}'])?.0);
+        let left = match side {
+            '#' => pattern.prefix(value, length)?.map(|end| &value[end..]),
+            _ => pattern.suffix(value, length)?.map(|begin| &value[..begin]),
+        };
+        Ok(left.unwrap_or(value).to_owned())
+    }
+
+    /// `${NAME/pattern/word}`, or `//` for each.
+    fn replaced(&mut self, value: &str) -> Result<String> {
+        let each = self.rest.next_if_eq(&'/').is_some();
+        let (pattern, end) = self.raw_word(&['/', '}'])?;
+        let word = if end == '/' { self.nested_word('}')? } else { String::new() };
+        let replaced = Pattern::of_shell(&pattern).replaced(value, &word, each)?;
+        check_length(&replaced)?;
+        Ok(replaced)
+    }
+
+    /// Reads up to one of `ends`, which is consumed and returned. Escapes stay in it, for the pattern that it is; variables
+    /// become their values.
+    fn raw_word(&mut self, ends: &[char]) -> Result<(String, char)> {
+        let mut word = String::new();
+        while let Some(character) = self.rest.next() {
+            match character {
+                end if ends.contains(&end) => return Ok((word, end)),
+                '$' => word.push_str(&self.variable()?),
+                other if other == self.escape => {
+                    word.push('\\');
+                    word.extend(self.rest.next());
+                }
+                other => word.push(other),
+            }
+            check_length(&word)?;
+        }
+        Err(Error::syntax("syntax error: missing '}' in substitution: unexpected end of statement"))
+    }
+
+    fn nested_word(&mut self, end: char) -> Result<String> {
         if self.depth >= limits::NESTING {
             return Err(Error::TooLarge { what: "depth of variables", limit: limits::NESTING });
         }
         self.depth += 1;
-        let word = self.until(Some('}'));
+        let word = self.until(Some(end));
         self.depth -= 1;
         word
     }
@@ -157,12 +202,15 @@ fn check_length(value: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lex::ESCAPE;
 
     fn lookup(name: &str) -> Option<String> {
         match name {
             "A" => Some("one".to_owned()),
             "B" => Some("two words".to_owned()),
             "E" => Some(String::new()),
+            "F" => Some("foobarbaz".to_owned()),
+            "P" => Some("/a/b/c.tar.gz".to_owned()),
             "Q" => Some("'$A'".to_owned()),
             _ => None,
         }
@@ -197,10 +245,20 @@ mod tests {
             ("${MISSING:-${A}-'b c'}", "one-b c"),
             ("${A?no}", "one"),
             ("$1x", "x"),
+            ("${F#f*b}", "arbaz"),
+            ("${F##f*b}", "az"),
+            ("${F%b*}", "foobar"),
+            ("${F%%b*}", "foo"),
+            ("${F#x}", "foobarbaz"),
+            ("${F/ba?/X}", "fooXbaz"),
+            ("${F//ba?/$A}", "foooneone"),
+            ("${F/oo}", "fbarbaz"),
+            ("${P##*/}", "c.tar.gz"),
+            (r"${P#\*}", "/a/b/c.tar.gz"),
             ("äö$A", "äöone"),
         ];
         for (word, expected) in cases {
-            assert_eq!(expand(word, &lookup).unwrap(), expected, "{word}");
+            assert_eq!(expand(word, ESCAPE, &lookup).unwrap(), expected, "{word}");
         }
     }
 
@@ -222,7 +280,7 @@ mod tests {
             (&large, "larger"),
         ];
         for (word, expected) in cases {
-            let error = expand(word, &lookup).unwrap_err().to_string();
+            let error = expand(word, ESCAPE, &lookup).unwrap_err().to_string();
             assert!(error.contains(expected), "{word:.40}: {error}");
         }
     }

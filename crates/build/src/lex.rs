@@ -1,8 +1,8 @@
-//! Lines taken apart, before anything is known of what they mean: continuation, comments, name, options, words.
+//! Instructions taken apart, before anything is known of what they mean: name, options, words.
 
 use crate::error::{Error, Result};
 
-/// The escape character, as no directive can say otherwise here.
+/// The escape character unless a directive says otherwise.
 pub(crate) const ESCAPE: char = '\\';
 
 /// An instruction with its name split off.
@@ -16,40 +16,15 @@ pub(crate) struct Line<'a> {
     pub(crate) rest: &'a str,
 }
 
-/// Joins continued lines and drops comments and empty lines, also between the parts of one.
-pub(crate) fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut open: Option<String> = None;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.starts_with('#') || trimmed.is_empty() {
-            continue;
-        }
-        let (part, continues) = match line.trim_end().strip_suffix(ESCAPE) {
-            Some(part) => (part, true),
-            None => (line, false),
-        };
-        let mut whole = open.take().unwrap_or_default();
-        whole.push_str(if whole.is_empty() { part.trim_start() } else { part });
-        if continues {
-            open = Some(whole);
-        } else {
-            lines.push(whole);
-        }
-    }
-    lines.extend(open.filter(|line| !line.trim().is_empty()));
-    lines
-}
-
 /// Splits name and options off.
-pub(crate) fn split(line: &str) -> Line<'_> {
+pub(crate) fn split(line: &str, escape: char) -> Line<'_> {
     let line = line.trim();
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let mut rest = rest.trim();
     let mut flags = Vec::new();
     while let Some(start) = rest.strip_prefix("--") {
-        let end = end_of_word(start);
-        let flag = unquoted(&start[..end]);
+        let end = end_of_word(start, escape);
+        let flag = unquoted(&start[..end], escape);
         rest = start[end..].trim_start();
         if flag.is_empty() {
             break;
@@ -63,11 +38,11 @@ pub(crate) fn split(line: &str) -> Line<'_> {
 }
 
 /// The words of a text, with their quotes and escapes. Blanks within quotes do not separate.
-pub(crate) fn words(text: &str) -> Vec<&str> {
+pub(crate) fn words(text: &str, escape: char) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let end = end_of_word(rest);
+        let end = end_of_word(rest, escape);
         words.push(&rest[..end]);
         rest = rest[end..].trim_start();
     }
@@ -75,7 +50,7 @@ pub(crate) fn words(text: &str) -> Vec<&str> {
 }
 
 /// Where the word at the beginning ends. An escaped character never ends one.
-fn end_of_word(text: &str) -> usize {
+fn end_of_word(text: &str, escape: char) -> usize {
     let mut quote = None;
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
@@ -85,15 +60,15 @@ fn end_of_word(text: &str) -> usize {
             Some(open) if character == open => quote = None,
             _ => {}
         }
-        if character == ESCAPE && quote != Some('\'') {
+        if character == escape && quote != Some('\'') {
             characters.next();
         }
     }
     text.len()
 }
 
-/// An option without its quotes and escapes.
-fn unquoted(word: &str) -> String {
+/// A word without its quotes and escapes.
+pub(crate) fn unquoted(word: &str, escape: char) -> String {
     let mut plain = String::new();
     let mut quote = None;
     let mut characters = word.chars();
@@ -101,7 +76,7 @@ fn unquoted(word: &str) -> String {
         match quote {
             None if matches!(character, '\'' | '"') => quote = Some(character),
             Some(open) if character == open => quote = None,
-            _ if character == ESCAPE && quote != Some('\'') => plain.extend(characters.next()),
+            _ if character == escape && quote != Some('\'') => plain.extend(characters.next()),
             _ => plain.push(character),
         }
     }
@@ -126,21 +101,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_joined_and_comments_dropped() {
-        let cases: [(&str, &[&str]); 6] = [
-            ("CMD a", &["CMD a"]),
-            ("CMD a \\\n  b", &["CMD a   b"]),
-            ("# comment\n\nCMD a\nENV b=c\n", &["CMD a", "ENV b=c"]),
-            ("ENV a=b \\\n# comment\n\n c=d", &["ENV a=b  c=d"]),
-            ("CMD a \\", &["CMD a "]),
-            (" \\\n", &[]),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(logical_lines(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
     fn name_options_and_rest_are_split() {
         let flag = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
         let cases = [
@@ -155,7 +115,7 @@ mod tests {
             ("X --a=\"b c\" --d -- --e", "X", vec![flag("a", Some("b c")), flag("d", None)], "--e"),
         ];
         for (text, name, flags, rest) in cases {
-            assert_eq!(split(text), Line { name, flags, rest }, "{text:?}");
+            assert_eq!(split(text, ESCAPE), Line { name, flags, rest }, "{text:?}");
         }
     }
 
@@ -170,7 +130,7 @@ mod tests {
             (r#"a="b c"#, &[r#"a="b c"#]),
         ];
         for (text, expected) in cases {
-            assert_eq!(words(text), expected, "{text:?}");
+            assert_eq!(words(text, ESCAPE), expected, "{text:?}");
         }
     }
 }

@@ -16,3 +16,12 @@ pub const NESTING: usize = 32;
 /// All values together that variables expand to, in bytes: `LABEL a=$A b=$A …` multiplies. Image configurations end at
 /// 8 MiB.
 pub const VALUES: usize = 8 << 20;
+
+/// Steps that one pattern may cost: characters of the text times pieces of the pattern.
+pub const PATTERN_STEPS: usize = 1 << 26;
+
+/// Instructions in one text. Each that changes files is a layer, of which an image has far fewer.
+pub const INSTRUCTIONS: usize = 10_000;
+
+/// Patterns of one ignore file.
+pub const PATTERNS: usize = 10_000;

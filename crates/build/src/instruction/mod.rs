@@ -1,11 +1,55 @@
 //! What each instruction takes.
 
+mod files;
+mod flags;
 mod healthcheck;
+mod run;
+
+pub use files::{Add, Copy, Transfer};
+pub use run::{Mount, MountKind, Run, RunCommand, RunNetwork, Sharing};
 
 use crate::error::{Error, Result};
 use crate::lex::{self, Line};
-use crate::limits;
+use crate::statement::{self, Heredoc};
 use coracle_spec::image::Healthcheck;
+use flags::Flags;
+
+/// An instruction of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Instruction {
+    /// `ARG`.
+    Arg(Vec<ArgDeclaration>),
+    /// `RUN`.
+    Run(Run),
+    /// `COPY`.
+    Copy(Copy),
+    /// `ADD`.
+    Add(Add),
+    /// `MAINTAINER`: the author.
+    Maintainer(String),
+    /// What changes the configuration and nothing else.
+    Change(Change),
+}
+
+/// A variable of the build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArgDeclaration {
+    /// Its name.
+    pub name: String,
+    /// Its value unless the client gives one, with variables still in it.
+    pub default: Option<String>,
+}
+
+/// `FROM`: what a stage begins with. Variables are still in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From {
+    /// An image, an earlier stage, or `scratch`.
+    pub image: String,
+    /// For which platform.
+    pub platform: Option<String>,
+    /// What the stage is called.
+    pub name: Option<String>,
+}
 
 /// An instruction that changes what runs in a container. Quotes and variables are still in it where they count.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,39 +108,147 @@ pub fn parse_change(text: &str) -> Result<Change> {
 /// As [`parse_change`], for the first that is refused.
 pub fn parse_changes<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Change>> {
     let length = texts.iter().map(|text| text.as_ref().len() + 1).fold(0, usize::saturating_add);
-    if length > limits::TEXT {
+    if length > crate::limits::TEXT {
         return Err(Error::too_long());
     }
     let text = texts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("\n");
-    lex::logical_lines(&text).iter().map(|line| parse(&lex::split(line))).collect()
+    let statements = statement::statements(&text, lex::ESCAPE)?;
+    statements
+        .iter()
+        .map(|statement| change(&lex::split(&statement.text, lex::ESCAPE), lex::ESCAPE))
+        .collect()
 }
 
-fn parse(line: &Line<'_>) -> Result<Change> {
+/// Reads any instruction but `FROM`.
+pub(crate) fn parse(line: &Line<'_>, heredocs: &[Heredoc], escape: char) -> Result<Instruction> {
+    match line.name.to_ascii_uppercase().as_str() {
+        "ARG" => arg(line, escape).map(Instruction::Arg),
+        "RUN" => run::run(line, heredocs).map(Instruction::Run),
+        "COPY" => files::copy(line, heredocs, escape).map(Instruction::Copy),
+        "ADD" => files::add(line, heredocs, escape).map(Instruction::Add),
+        "MAINTAINER" => single("MAINTAINER", line.rest).map(Instruction::Maintainer),
+        _ => match change(line, escape) {
+            Err(Error::NotAChange { instruction }) => {
+                let meant = meant(&instruction);
+                Err(Error::Unknown { name: instruction, meant })
+            }
+            result => result.map(Instruction::Change),
+        },
+    }
+}
+
+/// All instructions, for hints.
+const NAMES: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// The instruction that a name differs from by no more than two letters.
+fn meant(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let near = NAMES.into_iter().map(|known| (distance(&name, known), known));
+    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
+}
+
+/// How many letters have to be put in, left out or changed (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (column, known) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(letter != known);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// `FROM [--platform=…] image [AS name]`.
+pub(crate) fn from(line: &Line<'_>, escape: char) -> Result<From> {
+    let mut flags = Flags::new(&line.flags);
+    let platform = flags.text("platform")?;
+    flags.finish()?;
+    let (image, name) = match lex::words(line.rest, escape)[..] {
+        [image] => (image, None),
+        [image, between, name] if between.eq_ignore_ascii_case("AS") => (image, Some(stage_name(name)?)),
+        _ => return Err(Error::Arguments { instruction: "FROM", what: "either one or three arguments" }),
+    };
+    Ok(From { image: image.to_owned(), platform, name })
+}
+
+fn stage_name(name: &str) -> Result<String> {
+    let lower = name.to_ascii_lowercase();
+    let is_name = lower.starts_with(|first: char| first.is_ascii_lowercase())
+        && lower
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte));
+    if is_name { Ok(lower) } else { Err(Error::value("invalid name for build stage", name)) }
+}
+
+/// `ARG name[=default] …`.
+fn arg(line: &Line<'_>, escape: char) -> Result<Vec<ArgDeclaration>> {
+    if let Some((flag, _)) = line.flags.first() {
+        return Err(Error::UnknownFlag { flag: flag.clone() });
+    }
+    let words = list("ARG", lex::words(line.rest, escape))?;
+    let declaration = |word: String| {
+        let (name, default) = match word.split_once('=') {
+            Some((name, default)) => (name, Some(default.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let name = lex::unquoted(name, escape);
+        if name.is_empty() {
+            Err(Error::BlankName { instruction: "ARG" })
+        } else {
+            Ok(ArgDeclaration { name, default })
+        }
+    };
+    words.into_iter().map(declaration).collect()
+}
+
+fn change(line: &Line<'_>, escape: char) -> Result<Change> {
     let name = line.name.to_ascii_uppercase();
     if name == "HEALTHCHECK" {
         return healthcheck::parse(line).map(Change::Healthcheck);
     }
-    let change: fn(&str) -> Result<Change> = match name.as_str() {
-        "CMD" => |rest| Ok(Change::Cmd(command(rest)?)),
+    let change: fn(&str, char) -> Result<Change> = match name.as_str() {
+        "CMD" => |rest, _| Ok(Change::Cmd(command(rest)?)),
         // An empty list clears it too, as there would be nothing to run.
-        "ENTRYPOINT" => |rest| {
+        "ENTRYPOINT" => |rest, _| {
             Ok(Change::Entrypoint(command(rest)?.filter(|line| *line != CommandLine::Exec(Vec::new()))))
         },
-        "ENV" => |rest| pairs("ENV", rest).map(Change::Env),
-        "EXPOSE" => |rest| list("EXPOSE", lex::words(rest)).map(Change::Expose),
-        "LABEL" => |rest| pairs("LABEL", rest).map(Change::Label),
+        "ENV" => |rest, escape| pairs("ENV", rest, escape).map(Change::Env),
+        "EXPOSE" => |rest, escape| list("EXPOSE", lex::words(rest, escape)).map(Change::Expose),
+        "LABEL" => |rest, escape| pairs("LABEL", rest, escape).map(Change::Label),
         "ONBUILD" => on_build,
-        "SHELL" => shell,
-        "STOPSIGNAL" => |rest| single("STOPSIGNAL", rest).map(Change::StopSignal),
-        "USER" => |rest| single("USER", rest).map(Change::User),
-        "VOLUME" => volume,
-        "WORKDIR" => |rest| single("WORKDIR", rest).map(Change::Workdir),
+        "SHELL" => |rest, _| shell(rest),
+        "STOPSIGNAL" => |rest, _| single("STOPSIGNAL", rest).map(Change::StopSignal),
+        "USER" => |rest, _| single("USER", rest).map(Change::User),
+        "VOLUME" => |rest, _| volume(rest),
+        "WORKDIR" => |rest, _| single("WORKDIR", rest).map(Change::Workdir),
         _ => return Err(Error::NotAChange { instruction: line.name.chars().take(80).collect() }),
     };
     if let Some((flag, _)) = line.flags.first() {
         return Err(Error::UnknownFlag { flag: flag.clone() });
     }
-    change(line.rest)
+    change(line.rest, escape)
 }
 
 fn command(rest: &str) -> Result<Option<CommandLine>> {
@@ -110,8 +262,8 @@ fn command(rest: &str) -> Result<Option<CommandLine>> {
 }
 
 /// `name=value …`, or the old form `name value`.
-fn pairs(instruction: &'static str, rest: &str) -> Result<Vec<(String, String)>> {
-    let words = lex::words(rest);
+fn pairs(instruction: &'static str, rest: &str, escape: char) -> Result<Vec<(String, String)>> {
+    let words = lex::words(rest, escape);
     let Some(first) = words.first() else { return Err(at_least_one(instruction)) };
     let pairs: Vec<_> = if first.contains('=') {
         let split = |word: &&str| {
@@ -149,11 +301,11 @@ fn single(instruction: &'static str, rest: &str) -> Result<String> {
     Ok(rest.to_owned())
 }
 
-fn on_build(rest: &str) -> Result<Change> {
+fn on_build(rest: &str, escape: char) -> Result<Change> {
     if rest.is_empty() {
         return Err(at_least_one("ONBUILD"));
     }
-    match lex::split(rest).name.to_ascii_uppercase().as_str() {
+    match lex::split(rest, escape).name.to_ascii_uppercase().as_str() {
         "ONBUILD" => Err(Error::syntax("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
         name @ ("MAINTAINER" | "FROM") => {
             Err(Error::syntax(format!("{name} isn't allowed as an ONBUILD trigger")))

@@ -1,6 +1,7 @@
 //! Instructions, well-formed and not.
 
 use super::*;
+use crate::limits;
 use proptest::prelude::*;
 
 fn exec(words: &[&str]) -> Option<CommandLine> {

@@ -1,0 +1,143 @@
+//! Ignore files: which of a context's files are left out.
+//!
+//! Each line is a pattern of paths from the context's root; one that begins with `!` takes files back. The last pattern that
+//! matches a path, or a directory above it, counts.
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::pattern::Pattern;
+
+/// The patterns of an ignore file.
+#[derive(Clone, Debug, Default)]
+pub struct Ignored(Vec<Rule>);
+
+#[derive(Clone, Debug)]
+struct Rule {
+    pattern: Pattern,
+    takes_back: bool,
+}
+
+impl Ignored {
+    /// Reads an ignore file.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a malformed pattern, [`Error::TooLarge`].
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.len() > limits::TEXT {
+            return Err(Error::TooLarge { what: "ignore file, in bytes,", limit: limits::TEXT });
+        }
+        let lines = text.trim_start_matches('\u{feff}').lines();
+        let patterns =
+            lines.filter(|line| !line.starts_with('#')).map(str::trim).filter(|line| !line.is_empty());
+        Self::of_patterns(patterns)
+    }
+
+    /// Patterns that come as such, as those of `COPY --exclude` do.
+    ///
+    /// # Errors
+    /// As [`Ignored::parse`].
+    pub fn of_patterns<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut rules = Vec::new();
+        for text in patterns {
+            let (path, takes_back) = match text.strip_prefix('!') {
+                Some(path) => (path.trim(), true),
+                None => (text, false),
+            };
+            let malformed = || Error::value("malformed pattern of an ignore file", text);
+            if takes_back && path.is_empty() {
+                return Err(malformed());
+            }
+            let path = clean(path);
+            // The context itself is always there.
+            if path.is_empty() {
+                continue;
+            }
+            rules.push(Rule { pattern: Pattern::of_path(&path).ok_or_else(malformed)?, takes_back });
+            if rules.len() > limits::PATTERNS {
+                return Err(Error::TooLarge { what: "number of patterns", limit: limits::PATTERNS });
+            }
+        }
+        Ok(Self(rules))
+    }
+
+    /// Whether there is nothing that it leaves out.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a path, from the context's root and without a slash at its beginning, is left out.
+    pub fn leaves_out(&self, path: &str) -> bool {
+        let mut left_out = false;
+        for rule in &self.0 {
+            if left_out == rule.takes_back && rule.matches(path) {
+                left_out = !rule.takes_back;
+            }
+        }
+        left_out
+    }
+
+    /// Whether something below a directory that is left out may be taken back, so that it has to be looked into.
+    pub fn may_take_back_below(&self) -> bool {
+        self.0.iter().any(|rule| rule.takes_back)
+    }
+}
+
+impl Rule {
+    /// Whether the pattern matches a path or a directory above it.
+    fn matches(&self, path: &str) -> bool {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        self.pattern.matches(path) || above.into_iter().any(|directory| self.pattern.matches(directory))
+    }
+}
+
+/// A path without empty components, `.` and `..` (Go's `filepath.Clean`, from the root).
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_pattern_that_matches_counts() {
+        let cases: [(&str, &[&str], &[&str]); 10] = [
+            ("", &[], &["a"]),
+            ("# a\n\n  b  \n", &["b", "b/c"], &["a", "# a"]),
+            ("*/temp*", &["a/temp", "a/temporary.txt"], &["temp", "a/b/temp"]),
+            ("temp?", &["tempa", "tempb/x"], &["temp", "a/tempa"]),
+            ("**/*.go", &["x.go", "a/b/x.go"], &["x.c"]),
+            ("*.md\n!README.md", &["a.md"], &["README.md"]),
+            ("*.md\n!README*.md\nREADME-secret.md", &["README-secret.md", "a.md"], &["README-x.md"]),
+            (
+                "node_modules\n!node_modules/keep",
+                &["node_modules/x"],
+                &["node_modules/keep", "node_modules/keep/y"],
+            ),
+            ("/foo/bar/\n./x/../y", &["foo/bar", "foo/bar/z", "y"], &["foo", "x"]),
+            ("*\n!src", &["a", "b/c"], &["src", "src/main.rs"]),
+        ];
+        for (text, out, kept) in cases {
+            let ignored = Ignored::parse(text).unwrap();
+            for path in out {
+                assert!(ignored.leaves_out(path), "{text:?} {path}");
+            }
+            for path in kept {
+                assert!(!ignored.leaves_out(path), "{text:?} {path}");
+            }
+        }
+        for malformed in ["[", "a\n!", r"\"] {
+            assert!(Ignored::parse(malformed).is_err(), "{malformed}");
+        }
+    }
+}
