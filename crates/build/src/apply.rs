@@ -1,8 +1,8 @@
 //! What each instruction does to a configuration.
 
 use crate::error::{Error, Result};
-use crate::expand::expand;
 use crate::instruction::{Change, CommandLine};
+use crate::scope::{Arguments, Resolver};
 use crate::{lex, limits, signal};
 use coracle_spec::image::RunConfig;
 use serde_json::{Map, Value};
@@ -16,14 +16,14 @@ const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// What is refused only now, because a variable had to be resolved first. What came before it is done.
 pub fn apply_all(config: &mut RunConfig, changes: &[Change]) -> Result<()> {
     let mut has_cmd = false;
-    let mut left = limits::VALUES;
+    let (arguments, mut resolver) = (Arguments::new(), Resolver::new(lex::ESCAPE));
     for change in changes {
         match change {
             Change::Entrypoint(_) if !has_cmd => config.cmd = None,
             Change::Cmd(_) => has_cmd = true,
             _ => {}
         }
-        apply_within(config, change, &mut left)?;
+        apply_with(config, change, &arguments, &mut resolver)?;
     }
     Ok(())
 }
@@ -33,42 +33,50 @@ pub fn apply_all(config: &mut RunConfig, changes: &[Change]) -> Result<()> {
 /// # Errors
 /// As [`apply_all`].
 pub fn apply(config: &mut RunConfig, change: &Change) -> Result<()> {
-    apply_within(config, change, &mut limits::VALUES.clone())
+    apply_with(config, change, &Arguments::new(), &mut Resolver::new(lex::ESCAPE))
 }
 
-/// `left` is how many bytes values may still have.
-fn apply_within(config: &mut RunConfig, change: &Change, left: &mut usize) -> Result<()> {
+/// As [`apply`], where variables may be arguments of a build too.
+pub(crate) fn apply_with(
+    config: &mut RunConfig,
+    change: &Change,
+    arguments: &Arguments,
+    resolver: &mut Resolver,
+) -> Result<()> {
+    let mut scope = Scope { arguments, resolver };
+    let scope = &mut scope;
     match change {
         Change::Cmd(line) => config.cmd = line.as_ref().map(|line| words(config, line)),
         Change::Entrypoint(line) => config.entrypoint = line.as_ref().map(|line| words(config, line)),
         Change::Env(pairs) => {
             // All of one line see the environment from before it.
-            for (name, value) in resolve_pairs(config, pairs, left)? {
+            for (name, value) in scope.resolve_pairs(config, pairs)? {
                 set_variable(&mut config.env, &name, &value);
             }
         }
-        Change::Label(pairs) => config.labels.extend(resolve_pairs(config, pairs, left)?),
-        Change::Expose(ports) => expose(config, ports, left)?,
+        Change::Label(pairs) => config.labels.extend(scope.resolve_pairs(config, pairs)?),
+        Change::Expose(ports) => expose(config, ports, scope)?,
         Change::Healthcheck(health) => config.healthcheck = Some(health.clone()),
         Change::OnBuild(trigger) => config.on_build.push(trigger.clone()),
         Change::Shell(shell) => config.shell = Some(shell.clone()),
-        Change::StopSignal(text) => config.stop_signal = stop_signal(config, text, left)?,
-        Change::User(text) => config.user = resolve(config, text, left)?,
+        Change::StopSignal(text) => config.stop_signal = stop_signal(config, text, scope)?,
+        Change::User(text) => config.user = scope.resolve(config, text)?,
         Change::Volume(paths) => {
             for path in paths {
-                let path = resolve(config, path, left)?;
+                let path = scope.resolve(config, path)?;
                 if path.is_empty() {
                     return Err(Error::syntax("VOLUME specified can not be an empty string"));
                 }
                 config.volumes.insert(path, nothing());
             }
         }
-        Change::Workdir(text) => config.working_dir = working_directory(config, text, left)?,
+        Change::Workdir(text) => config.working_dir = working_directory(config, text, scope)?,
     }
     Ok(())
 }
 
-fn words(config: &RunConfig, line: &CommandLine) -> Vec<String> {
+/// The program and arguments of a command.
+pub(crate) fn words(config: &RunConfig, line: &CommandLine) -> Vec<String> {
     match line {
         CommandLine::Exec(words) => words.clone(),
         CommandLine::Shell(line) => {
@@ -80,28 +88,30 @@ fn words(config: &RunConfig, line: &CommandLine) -> Vec<String> {
     }
 }
 
-fn resolve(config: &RunConfig, word: &str, left: &mut usize) -> Result<String> {
-    let value = expand(word, lex::ESCAPE, &|name| variable(&config.env, name))?;
-    let too_large = Error::TooLarge { what: "sum of all values, in bytes,", limit: limits::VALUES };
-    *left = left.checked_sub(value.len()).ok_or(too_large)?;
-    Ok(value)
+/// What variables are looked up in besides the configuration.
+struct Scope<'a> {
+    arguments: &'a Arguments,
+    resolver: &'a mut Resolver,
 }
 
-fn resolve_pairs(
-    config: &RunConfig,
-    pairs: &[(String, String)],
-    left: &mut usize,
-) -> Result<Vec<(String, String)>> {
-    let mut resolve = |word| resolve(config, word, left);
-    pairs.iter().map(|(name, value)| Ok((resolve(name)?, resolve(value)?))).collect()
+impl Scope<'_> {
+    fn resolve(&mut self, config: &RunConfig, word: &str) -> Result<String> {
+        self.resolver.resolve(word, &config.env, self.arguments)
+    }
+
+    fn resolve_pairs(
+        &mut self,
+        config: &RunConfig,
+        pairs: &[(String, String)],
+    ) -> Result<Vec<(String, String)>> {
+        pairs
+            .iter()
+            .map(|(name, value)| Ok((self.resolve(config, name)?, self.resolve(config, value)?)))
+            .collect()
+    }
 }
 
-fn variable(env: &[String], name: &str) -> Option<String> {
-    let mut entries = env.iter().rev().filter_map(|entry| entry.split_once('='));
-    entries.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
-}
-
-fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
+pub(crate) fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
     let entry = format!("{name}={value}");
     match env.iter_mut().find(|entry| entry.split('=').next() == Some(name)) {
         Some(found) => *found = entry,
@@ -109,12 +119,12 @@ fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
     }
 }
 
-fn expose(config: &mut RunConfig, texts: &[String], left: &mut usize) -> Result<()> {
+fn expose(config: &mut RunConfig, texts: &[String], scope: &mut Scope<'_>) -> Result<()> {
     let mut ports_left = limits::PORTS;
     for text in texts {
         // A variable may hold several.
-        let resolved = resolve(config, text, left)?;
-        for port in lex::words(&resolved, lex::ESCAPE) {
+        let resolved = scope.resolve(config, text)?;
+        for port in lex::words(&resolved, scope.resolver.escape()) {
             let (first, last, protocol) = ports(port)?;
             let count = usize::from(last - first) + 1;
             ports_left = ports_left
@@ -142,18 +152,23 @@ fn ports(text: &str) -> Result<(u16, u16, &'static str)> {
     if first > last { Err(invalid()) } else { Ok((first, last, protocol)) }
 }
 
-fn stop_signal(config: &RunConfig, text: &str, left: &mut usize) -> Result<String> {
-    let signal = resolve(config, text, left)?;
+fn stop_signal(config: &RunConfig, text: &str, scope: &mut Scope<'_>) -> Result<String> {
+    let signal = scope.resolve(config, text)?;
     if signal::is_signal(&signal) { Ok(signal) } else { Err(Error::value("invalid signal", &signal)) }
 }
 
 /// Relative to the one before.
-fn working_directory(config: &RunConfig, text: &str, left: &mut usize) -> Result<String> {
-    let path = resolve(config, text, left)?;
+fn working_directory(config: &RunConfig, text: &str, scope: &mut Scope<'_>) -> Result<String> {
+    let path = scope.resolve(config, text)?;
     if path.is_empty() {
         return Err(Error::syntax("cannot normalize nothing"));
     }
-    let whole = if path.starts_with('/') { path } else { format!("{}/{path}", config.working_dir) };
+    Ok(absolute(&config.working_dir, &path))
+}
+
+/// A path from the root, without empty components, `.` and `..`, for one that may be relative to a directory.
+pub(crate) fn absolute(directory: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{directory}/{path}") };
     let mut parts = Vec::new();
     for part in whole.split('/') {
         match part {
@@ -164,7 +179,7 @@ fn working_directory(config: &RunConfig, text: &str, left: &mut usize) -> Result
             part => parts.push(part),
         }
     }
-    Ok(format!("/{}", parts.join("/")))
+    format!("/{}", parts.join("/"))
 }
 
 fn nothing() -> Value {

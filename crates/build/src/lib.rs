@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! statement.rs  directives, continued lines, here-documents ─► lex.rs  name, options, words
-//!   ─► instruction/  what each takes ─► dockerfile.rs  stages ─► apply.rs  what changes a configuration
+//!   ─► instruction/  what each takes ─► dockerfile.rs  stages
+//!   ─► outline.rs  which stages and images are needed ─► plan.rs  what a stage does ─► apply.rs  to the configuration
 //! ```
 //!
-//! `expand.rs` resolves variables and quotes, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
+//! `scope.rs` knows which variables there are, `expand.rs` resolves them and quotes, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
 //! both. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,10 @@ mod ignore;
 mod instruction;
 mod lex;
 pub mod limits;
+mod outline;
 mod pattern;
+mod plan;
+mod scope;
 mod signal;
 mod statement;
 
@@ -30,4 +34,7 @@ pub use instruction::{
     Add, ArgDeclaration, Change, CommandLine, Copy, From, Instruction, Mount, MountKind, Run, RunCommand,
     RunNetwork, Sharing, Transfer, parse_change, parse_changes,
 };
+pub use outline::{Base, Origin, Outline, outline};
+pub use plan::{Command, FileRules, Files, Operation, Plan, Planned, Program, plan};
+pub use scope::{Arguments, Wanted};
 pub use statement::{Directives, Heredoc, Lines};

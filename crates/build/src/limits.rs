@@ -25,3 +25,6 @@ pub const INSTRUCTIONS: usize = 10_000;
 
 /// Patterns of one ignore file.
 pub const PATTERNS: usize = 10_000;
+
+/// Stages that need each other, one after the other.
+pub const STAGES: usize = 256;

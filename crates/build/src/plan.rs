@@ -1,0 +1,342 @@
+//! What a stage does, once it is known what it begins with: every variable resolved, every path absolute.
+
+use crate::apply::{absolute, apply_with, words};
+use crate::dockerfile::{Dockerfile, Step};
+use crate::error::{Error, Result};
+use crate::instruction::{
+    self, Add, ArgDeclaration, Change, Copy, Instruction, Mount, Run, RunCommand, RunNetwork, Transfer,
+};
+use crate::outline::{Origin, Outline, origin};
+use crate::scope::{Arguments, Resolver, Wanted};
+use crate::statement::{self, Lines};
+use coracle_spec::image::RunConfig;
+
+/// A stage, ready to be built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What is done, in order.
+    pub steps: Vec<Planned>,
+    /// The configuration at the end.
+    pub config: RunConfig,
+    /// Who made it, where it says so.
+    pub author: Option<String>,
+    /// The arguments at the end, for the stages that begin with this one.
+    pub arguments: Arguments,
+}
+
+/// A step of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// As written.
+    pub text: String,
+    /// Where it stands.
+    pub lines: Lines,
+    /// What the image's history says of it.
+    pub history: String,
+    /// What it does to the files; `None` where it only changes the configuration.
+    pub operation: Option<Operation>,
+}
+
+/// What changes files, and so makes a layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// A command runs.
+    Run(Command),
+    /// Files are brought in.
+    Files(Files),
+    /// A directory is made, if it is not there.
+    Directory(String),
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// Program and arguments, or the text of a script that names its interpreter.
+    pub program: Program,
+    /// The whole environment.
+    pub env: Vec<String>,
+    /// Variables that it has too, and that are no reason to run it again: the client's proxies.
+    pub uncached_env: Vec<String>,
+    /// Who it runs as.
+    pub user: String,
+    /// Where it starts.
+    pub directory: String,
+    /// What is mounted, and from where where it is not the context.
+    pub mounts: Vec<(Mount, Option<Origin>)>,
+    /// What it can reach.
+    pub network: RunNetwork,
+    /// Whether it runs without confinement.
+    pub insecure: bool,
+    /// Devices.
+    pub devices: Vec<String>,
+}
+
+/// See [`Command::program`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Program and arguments.
+    Words(Vec<String>),
+    /// A script.
+    Script(String),
+}
+
+/// Files that are brought in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// What, with the destination as an absolute path; a slash at its end says that it is a directory.
+    pub transfer: Transfer,
+    /// Where from; the context if absent.
+    pub from: Option<Origin>,
+    /// By which rules.
+    pub rules: FileRules,
+}
+
+/// By which rules files are brought in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileRules {
+    /// `COPY`; `parents` as in [`Copy::parents`].
+    Copy {
+        /// Whether directories above a source come along.
+        parents: bool,
+    },
+    /// `ADD`.
+    Add {
+        /// As in [`Add::keep_git_dir`].
+        keep_git_dir: bool,
+        /// As in [`Add::checksum`].
+        checksum: Option<String>,
+        /// As in [`Add::unpack`].
+        unpack: Option<bool>,
+    },
+}
+
+/// Plans a stage. `base` is the configuration that it begins with, and `inherited` the arguments of the stage it begins
+/// with, if it is one. Triggers of the base come first.
+///
+/// # Errors
+/// [`Error::At`] with the place of the step at fault.
+pub fn plan(
+    file: &Dockerfile,
+    outline: &Outline,
+    wanted: &Wanted,
+    stage: usize,
+    base: &RunConfig,
+    inherited: Arguments,
+) -> Result<Plan> {
+    let mut config = base.clone();
+    let triggers = std::mem::take(&mut config.on_build);
+    let stage = &file.stages[stage];
+    let mut planner = Planner {
+        file,
+        outline,
+        wanted,
+        resolver: Resolver::new(file.directives.escape),
+        plan: Plan { steps: Vec::new(), config, author: None, arguments: inherited },
+        has_cmd: false,
+    };
+    for text in &triggers {
+        for step in trigger(text, stage.lines)? {
+            planner.step(&step).map_err(|error| error.at(stage.lines.first, 1))?;
+        }
+    }
+    for step in &stage.steps {
+        planner.step(step).map_err(|error| error.at(step.lines.first, 1))?;
+    }
+    Ok(planner.plan)
+}
+
+/// A trigger of a base image as steps of the stage. It was written elsewhere, where a backslash escaped.
+fn trigger(text: &str, lines: Lines) -> Result<Vec<Step>> {
+    let statements = statement::statements(text, crate::lex::ESCAPE)?;
+    let step = |statement: &statement::Statement| {
+        let line = crate::lex::split(&statement.text, crate::lex::ESCAPE);
+        let instruction = instruction::parse(&line, &statement.heredocs, crate::lex::ESCAPE);
+        let instruction = instruction.map_err(|error| error.at(lines.first, 1))?;
+        Ok(Step { text: statement.text.clone(), lines, instruction })
+    };
+    statements.iter().map(step).collect()
+}
+
+struct Planner<'a> {
+    file: &'a Dockerfile,
+    outline: &'a Outline,
+    wanted: &'a Wanted,
+    resolver: Resolver,
+    plan: Plan,
+    /// Whether this stage has said what runs, so that an entry point does not drop it.
+    has_cmd: bool,
+}
+
+impl Planner<'_> {
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let (operation, history) = match &step.instruction {
+            Instruction::Arg(declared) => (None, self.declare(declared)?),
+            Instruction::Maintainer(author) => {
+                self.plan.author = Some(author.clone());
+                (None, step.text.clone())
+            }
+            Instruction::Change(change) => (self.change(change)?, step.text.clone()),
+            Instruction::Run(run) => {
+                let command = self.command(run)?;
+                let history = self.history_of(&command);
+                (Some(Operation::Run(command)), history)
+            }
+            Instruction::Copy(copy) => (Some(self.copy(copy)?), format!("{} # buildkit", step.text)),
+            Instruction::Add(add) => (Some(self.add(add)?), format!("{} # buildkit", step.text)),
+        };
+        self.plan.steps.push(Planned { text: step.text.clone(), lines: step.lines, history, operation });
+        Ok(())
+    }
+
+    fn resolve(&mut self, word: &str) -> Result<String> {
+        self.resolver.resolve(word, &self.plan.config.env, &self.plan.arguments)
+    }
+
+    fn declare(&mut self, declared: &[ArgDeclaration]) -> Result<String> {
+        let mut history = "ARG".to_owned();
+        for one in declared {
+            let (env, arguments) = (&self.plan.config.env, &mut self.plan.arguments);
+            self.resolver.declare(one, env, arguments, &self.outline.arguments, &self.wanted.arguments)?;
+            history.push_str(&format!(" {}", one.name));
+            if let Some(Some(value)) = self.plan.arguments.get(&one.name) {
+                history.push_str(&format!("={value}"));
+            }
+        }
+        Ok(history)
+    }
+
+    fn change(&mut self, change: &Change) -> Result<Option<Operation>> {
+        match change {
+            Change::Entrypoint(_) if !self.has_cmd => self.plan.config.cmd = None,
+            Change::Cmd(_) => self.has_cmd = true,
+            _ => {}
+        }
+        apply_with(&mut self.plan.config, change, &self.plan.arguments, &mut self.resolver)?;
+        let directory = || Operation::Directory(self.plan.config.working_dir.clone());
+        Ok(matches!(change, Change::Workdir(_)).then(directory))
+    }
+
+    fn command(&mut self, run: &Run) -> Result<Command> {
+        let mut mounts = Vec::new();
+        for mount in &run.mounts {
+            mounts.push(self.mount(mount)?);
+        }
+        let program = match &run.command {
+            RunCommand::Script(text) => Program::Script(text.clone()),
+            RunCommand::Line(line) => Program::Words(words(&self.plan.config, line)),
+        };
+        let config = &self.plan.config;
+        let mut env = config.env.clone();
+        let has = |env: &[String], name: &str| crate::scope::variable(env, name).is_some();
+        for (name, value) in &self.plan.arguments {
+            if let Some(value) = value
+                && !has(&env, name)
+            {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        let proxies = self.wanted.predefined().filter(|(name, _)| !has(&env, name));
+        let uncached_env = proxies.map(|(name, value)| format!("{name}={value}")).collect();
+        let directory =
+            if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() };
+        Ok(Command {
+            program,
+            env,
+            uncached_env,
+            user: config.user.clone(),
+            directory,
+            mounts,
+            network: run.network,
+            insecure: run.insecure,
+            devices: run.devices.clone(),
+        })
+    }
+
+    /// As `docker history` shows it: the arguments of the build in front, as they are part of what was run.
+    fn history_of(&self, command: &Command) -> String {
+        let given: Vec<String> = self
+            .plan
+            .arguments
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+            .collect();
+        let words = match &command.program {
+            Program::Words(words) => words.join(" "),
+            Program::Script(text) => text.clone(),
+        };
+        let arguments =
+            if given.is_empty() { String::new() } else { format!("|{} {} ", given.len(), given.join(" ")) };
+        format!("RUN {arguments}{words} # buildkit")
+    }
+
+    fn mount(&mut self, mount: &Mount) -> Result<(Mount, Option<Origin>)> {
+        let mut resolved = mount.clone();
+        let texts = [&mut resolved.target, &mut resolved.source, &mut resolved.id, &mut resolved.from];
+        for text in texts.into_iter().chain([&mut resolved.env]).flatten() {
+            *text = self.resolve(text)?;
+        }
+        if let Some(target) = &mut resolved.target {
+            *target = absolute(&self.plan.config.working_dir, target);
+        }
+        let from = resolved.from.as_deref().map(|name| origin(self.file, name)).transpose()?;
+        Ok((resolved, from))
+    }
+
+    fn copy(&mut self, copy: &Copy) -> Result<Operation> {
+        let from = copy.from.as_deref().map(|name| origin(self.file, name)).transpose()?;
+        let rules = FileRules::Copy { parents: copy.parents };
+        Ok(Operation::Files(Files { transfer: self.transfer(&copy.files)?, from, rules }))
+    }
+
+    fn add(&mut self, add: &Add) -> Result<Operation> {
+        let checksum = add.checksum.as_deref().map(|text| self.resolve(text)).transpose()?;
+        let rules = FileRules::Add { keep_git_dir: add.keep_git_dir, checksum, unpack: add.unpack };
+        Ok(Operation::Files(Files { transfer: self.transfer(&add.files)?, from: None, rules }))
+    }
+
+    fn transfer(&mut self, files: &Transfer) -> Result<Transfer> {
+        let mut resolved = files.clone();
+        let texts = resolved.sources.iter_mut().chain(&mut resolved.exclude);
+        for text in texts.chain(&mut resolved.owner).chain(&mut resolved.mode) {
+            *text = self.resolve(text)?;
+        }
+        for inline in &mut resolved.inline {
+            if inline.expands {
+                inline.content = self.expand_document(&inline.content)?;
+            }
+        }
+        let destination = self.resolve(&files.destination)?;
+        if destination.is_empty() {
+            return Err(Error::value("the destination is empty", &files.destination));
+        }
+        let is_directory = destination.ends_with('/') || destination == "." || destination.ends_with("/.");
+        resolved.destination = absolute(&self.plan.config.working_dir, &destination);
+        if is_directory && resolved.destination != "/" {
+            resolved.destination.push('/');
+        }
+        if resolved.sources.len() + resolved.inline.len() > 1 && !is_directory {
+            return Err(Error::syntax(format!(
+                "when using COPY with more than one source file, the destination must be a directory and end with a /, \
+                 not {destination}"
+            )));
+        }
+        Ok(resolved)
+    }
+
+    /// Quotes mean nothing in a document; a variable does, and an escape in front of one.
+    fn expand_document(&mut self, content: &str) -> Result<String> {
+        let escape = self.resolver.escape();
+        let mut quoted = String::with_capacity(content.len());
+        for character in content.chars() {
+            if matches!(character, '"' | '\'') {
+                quoted.push(escape);
+            }
+            quoted.push(character);
+        }
+        self.resolve(&quoted)
+    }
+}
+
+#[cfg(test)]
+#[path = "plan/tests.rs"]
+mod tests;

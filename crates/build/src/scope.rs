@@ -1,0 +1,115 @@
+//! Which variables an instruction sees: the environment of the image, then the arguments of the build.
+
+use crate::error::{Error, Result};
+use crate::expand::expand;
+use crate::instruction::ArgDeclaration;
+use crate::limits;
+use coracle_spec::Platform;
+use std::collections::BTreeMap;
+
+/// Arguments that need no declaration, and are no reason to run a step again.
+const PREDEFINED: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// Arguments by name; `None` for one that is declared and has no value.
+pub type Arguments = BTreeMap<String, Option<String>>;
+
+/// What a build is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stage that is the result, by name or number; the last one if absent.
+    pub target: Option<String>,
+    /// Arguments that the client gives.
+    pub arguments: BTreeMap<String, String>,
+    /// What the result runs on.
+    pub platform: Platform,
+    /// What the build runs on.
+    pub build_platform: Platform,
+}
+
+impl Wanted {
+    /// Arguments of the global scope before anything is declared.
+    pub(crate) fn platform_arguments(&self) -> Arguments {
+        let mut arguments = Arguments::new();
+        for (prefix, platform) in [("TARGET", &self.platform), ("BUILD", &self.build_platform)] {
+            for (name, value) in [
+                ("PLATFORM", platform.to_string()),
+                ("OS", platform.os.clone()),
+                ("ARCH", platform.architecture.clone()),
+                ("VARIANT", platform.variant.clone()),
+            ] {
+                arguments.insert(format!("{prefix}{name}"), Some(value));
+            }
+        }
+        arguments
+    }
+
+    /// Arguments that commands get although nothing declares them.
+    pub(crate) fn predefined(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = self.arguments.iter().filter(|(name, _)| PREDEFINED.contains(&name.as_str()));
+        given.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// Resolves words, up to a bound for all of them together.
+pub(crate) struct Resolver {
+    escape: char,
+    /// Bytes that values may still have.
+    left: usize,
+}
+
+impl Resolver {
+    pub(crate) fn new(escape: char) -> Self {
+        Self { escape, left: limits::VALUES }
+    }
+
+    pub(crate) fn escape(&self) -> char {
+        self.escape
+    }
+
+    /// What a word stands for.
+    pub(crate) fn resolve(&mut self, word: &str, env: &[String], arguments: &Arguments) -> Result<String> {
+        let lookup = |name: &str| variable(env, name).or_else(|| arguments.get(name).cloned().flatten());
+        let value = expand(word, self.escape, &lookup)?;
+        let too_large = Error::TooLarge { what: "sum of all values, in bytes,", limit: limits::VALUES };
+        self.left = self.left.checked_sub(value.len()).ok_or(too_large)?;
+        Ok(value)
+    }
+
+    /// Declares an argument: what the client gives, or else the default, or else the value of the scope around.
+    pub(crate) fn declare(
+        &mut self,
+        declared: &ArgDeclaration,
+        env: &[String],
+        arguments: &mut Arguments,
+        around: &Arguments,
+        given: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let value = match (given.get(&declared.name), &declared.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(self.resolve(default, env, arguments)?),
+            (None, None) => {
+                let inherited = around.get(&declared.name).cloned().flatten();
+                inherited.or_else(|| arguments.get(&declared.name).cloned().flatten())
+            }
+        };
+        arguments.insert(declared.name.clone(), value);
+        Ok(())
+    }
+}
+
+/// A variable of an environment.
+pub(crate) fn variable(env: &[String], name: &str) -> Option<String> {
+    let mut entries = env.iter().rev().filter_map(|entry| entry.split_once('='));
+    entries.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+}
