@@ -29,6 +29,12 @@ pub enum Error {
         /// Digest of the uncompressed layer.
         diff_id: Digest,
     },
+    /// A path leads nowhere in a tree.
+    #[error("{path}: not found")]
+    NotThere {
+        /// The path, as it was given.
+        path: String,
+    },
     /// Content is not what its name says.
     #[error("{what} does not match its digest: expected {expected}, computed {computed}")]
     DigestMismatch {
@@ -130,6 +136,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Document { .. }
             | Self::ImageArchive { .. }
+            | Self::NotThere { .. }
             | Self::Stream { .. } => true,
             Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
             Self::Locked { .. }
