@@ -77,7 +77,10 @@ impl Tree {
         let missing = || Error::NotThere { path: chosen.path.display().to_string() };
         // A link that is chosen itself stands for what it leads to.
         let path = self.root().evaluate(&chosen.path).map_err(|error| of_missing(error, missing))?;
-        let found = self.find(&path)?.ok_or_else(missing)?;
+        let found = match self.find(&path) {
+            Err(Error::Kernel(error)) => return Err(of_missing(error, missing)),
+            result => result?.ok_or_else(missing)?,
+        };
         let base = relative(&path);
         match found.directory() {
             Some(directory) => {
