@@ -18,6 +18,7 @@ pub mod net;
 pub mod output;
 pub mod registry;
 pub mod shelf;
+pub mod ssh;
 
 pub use engine::Engine;
 pub use output::Output;

@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod lifecycle;
 mod logs;
+mod moving;
 mod networks;
 mod prune;
 mod ps;

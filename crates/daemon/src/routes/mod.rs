@@ -6,6 +6,7 @@ mod check;
 mod containers;
 mod exec;
 mod images;
+mod moving;
 pub(crate) mod networks;
 mod registries;
 mod stats;
@@ -30,6 +31,8 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
+        ("POST", ["coracle", "images", "send"]) => moving::send(call),
+        ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["build" | "session" | "grpc"]) => {
             crate::input::discard(call.request);
