@@ -16,6 +16,7 @@ pub mod image;
 pub mod leftovers;
 pub mod net;
 pub mod output;
+pub mod pipe;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
