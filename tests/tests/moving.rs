@@ -95,7 +95,8 @@ fn a_connection_cut_at_the_end_goes_on_where_it_was() {
     assert_ne!(there.docker(&["image", "inspect", &name]).code, 0);
     // The other engine hears of it a moment later, and keeps what came.
     let partial = there.directory().join("data/partial");
-    let kept = || fs::read_dir(&partial).unwrap().flatten().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    let kept =
+        || fs::read_dir(&partial).unwrap().flatten().map(|file| file.metadata().unwrap().len()).sum::<u64>();
     wait_until("what came is kept", || kept() > 0);
     assert!(kept() > (64 << 20) / 100 * 95, "{} bytes", kept());
 

@@ -108,6 +108,9 @@ pub(crate) struct SaveArgs {
     /// Write to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<String>,
+    /// Leave out the layers of this image: the archive is loaded where it is
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) since: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,

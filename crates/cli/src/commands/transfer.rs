@@ -68,7 +68,7 @@ async fn show(mut lines: JsonLines<ProgressMessage>, quiet: bool) -> Result<()> 
 
 pub(super) async fn save(app: &App, args: SaveArgs) -> Result<()> {
     let destination = Destination::choose(args.output.as_deref(), "image")?;
-    let body = app.client().await?.save_images(&args.names).await?;
+    let body = app.client().await?.save_images(&args.names, &args.since).await?;
     destination.receive(body).await
 }
 
