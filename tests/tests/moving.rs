@@ -242,6 +242,9 @@ fn layers(engine: &Engine) -> usize {
 /// A sender says this behind a right greeting.
 type Script = Box<dyn Fn(&mut Peer, &Made)>;
 
+/// A receiver says this to an offer.
+type Answer = Box<dyn Fn(&mut Peer)>;
+
 /// What hostile senders say, and what the engine answers.
 fn hostile_senders() -> Vec<(&'static str, Script, &'static str)> {
     fn offered(change: impl Fn(&mut Value) + 'static) -> Script {
@@ -497,7 +500,7 @@ fn hostile_receivers_get_only_what_was_offered() {
     image(&engine, &name, 1);
     let path = format!("send?images={name}");
     let wants = |wanted: Value| move |peer: &mut Peer| peer.say(pipe::WANTED, wanted.to_string().as_bytes());
-    let scripts: Vec<(&str, Box<dyn Fn(&mut Peer)>, &str)> = vec![
+    let scripts: Vec<(&str, Answer, &str)> = vec![
         ("a layer more", Box::new(wants(json!([{"layer": 2, "offset": 0}]))), "what was not offered"),
         (
             "behind the end",
@@ -564,5 +567,54 @@ fn a_connection_that_is_not_given_up_is_no_way() {
     for path in ["receive", "send", "send?images=nobody", "send?images=x&name=UPPER"] {
         let (status, answer) = engine.request("POST", &format!("/coracle/images/{path}"), None);
         assert!((400..500).contains(&status), "{path}: {status}: {answer}");
+    }
+}
+
+#[test]
+fn what_is_saved_since_an_image_is_small_and_loads_where_that_is() {
+    if is_original() {
+        return;
+    }
+    let (here, there) = (Engine::start(), Engine::start());
+    let (base, next, last) = (here.name("base"), here.name("next"), here.name("last"));
+    let made = image(&here, &base, 2);
+    for (from, to) in [(&base, &next), (&next, &last)] {
+        let container = here.name("made");
+        here.docker(&[
+            "run",
+            "--name",
+            &container,
+            "--network",
+            "none",
+            from,
+            "sh",
+            "-c",
+            "echo more > /more",
+        ])
+        .ok();
+        here.docker(&["commit", "-c", "CMD [\"cat\",\"/more\"]", &container, to]).ok();
+        here.docker(&["rm", &container]).ok();
+    }
+    let path = |name: &str| here.directory().join(name).display().to_string();
+    here.coracle(&["save", "-o", &path("base.tar"), &base]).ok();
+    here.coracle(&["save", "--since", &base, "-o", &path("update.tar"), &next, &last]).ok();
+    let size = fs::metadata(path("update.tar")).unwrap().len();
+    assert!(size < 50_000, "{size} bytes");
+    here.coracle(&["save", "--since", "nobody", &next]).refused(1, "No such image: nobody");
+
+    let images = there.docker(&["images", "-aq"]).ok();
+    let refused = there.docker(&["load", "-i", &path("update.tar")]).fails_with(1);
+    assert!(refused.contains(&format!("saved since {base} ({made})")), "{refused}");
+    assert!(refused.contains(&format!("load or pull {base}")), "{refused}");
+    assert_eq!(there.docker(&["images", "-aq"]).ok(), images);
+    there.docker(&["load", "-i", &path("base.tar")]).ok();
+    let loaded = there.coracle(&["load", "-i", &path("update.tar")]).ok();
+    assert_eq!(loaded.matches("Loaded image: ").count(), 2, "{loaded}");
+    for name in [&next, &last] {
+        assert_eq!(id(&there, name), id(&here, name));
+        assert_eq!(there.docker(&["run", "--rm", "--network", "none", name]).ok(), "more");
+    }
+    for engine in [&here, &there] {
+        engine.docker(&["rmi", &base, &next, &last]).ok();
     }
 }

@@ -148,6 +148,6 @@ impl Client {
     }
 }
 
-fn registry_auth() -> HeaderName {
+pub(crate) fn registry_auth() -> HeaderName {
     REGISTRY_AUTH_HEADER.parse().expect("the constant is a header name")
 }

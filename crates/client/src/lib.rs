@@ -17,6 +17,7 @@ mod error;
 mod exec;
 mod images;
 mod limits;
+mod manifests;
 mod moving;
 mod networks;
 mod stream;

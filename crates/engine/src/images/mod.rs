@@ -17,6 +17,7 @@ mod history;
 mod import;
 mod list;
 mod lookup;
+mod manifests;
 mod moving;
 mod prune;
 mod record;
@@ -36,6 +37,7 @@ pub use garbage::{ContainerUse, Hold, InUse};
 pub use history::HistoryStep;
 pub use import::ImportRequest;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use manifests::{ManifestRequest, NewManifest, RegistryManifest, Security};
 pub use moving::SendRequest;
 pub use prune::{ImagesPruned, PruneRequest};
 pub use registries::{Distribution, Login, SearchRequest};
@@ -91,6 +93,8 @@ struct Inner {
     changing: Mutex<()>,
     holds: Arc<garbage::Holds>,
     registries: coracle_registry::Client,
+    /// For requests that want another client.
+    settings: RegistrySettings,
     downloads: transfer::Downloads,
     /// Most layers of one push that go at once.
     uploads: usize,
@@ -122,6 +126,7 @@ impl Images {
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,
+            settings: registries,
             left: AtomicBool::new(true),
         })))
     }
