@@ -7,9 +7,11 @@
 //!
 //! The sender names an image and what it consists of; the receiver asks for the layers that it lacks, each from where an
 //! earlier attempt broke off; what comes is unpacked while it comes. Neither trusts the other: `receive.rs` believes
-//! nothing that its digest does not prove, and `send.rs` gives nothing but what it has offered. `wire.rs` has the frames.
+//! nothing that its digest does not prove, and `send.rs` gives nothing but what it has offered (`offer.rs`, `parcel.rs`).
+//! `wire.rs` has the frames.
 
 mod offer;
+mod parcel;
 mod receive;
 mod send;
 mod wire;
