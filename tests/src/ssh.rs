@@ -33,6 +33,11 @@ struct Wire {
 impl Sshd {
     /// A server whose sessions find our programs, and `engine` as the machine's.
     pub fn before(engine: &Engine) -> Self {
+        Self::with_programs_in(&programs(), engine)
+    }
+
+    /// A server whose sessions look for our programs there.
+    pub fn with_programs_in(programs: &Path, engine: &Engine) -> Self {
         let place = tempfile::Builder::new().prefix("coracle-test-ssh-").tempdir().unwrap();
         let path = |name: &str| place.path().join(name);
         for name in ["host", "user"] {
@@ -49,7 +54,7 @@ impl Sshd {
              PidFile none\nSetEnv PATH={programs}:/usr/bin:/bin CORACLE_HOST={engine}\n",
             host = path("host").display(),
             authorized = path("authorized").display(),
-            programs = programs().display(),
+            programs = programs.display(),
             engine = engine.host(),
         );
         fs::write(path("sshd_config"), config).unwrap();

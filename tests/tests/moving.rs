@@ -195,6 +195,10 @@ fn what_cannot_be_sent_is_said_before_anything_goes() {
         sshd.coracle(&here, &all).refused(1, words);
     }
     assert_eq!(there.docker(&["images", "-q"]).ok().lines().count(), 1);
+    let bare = Sshd::with_programs_in(Path::new("/nowhere"), &there);
+    let send = ["image", "send", "ssh://peer", SMALL];
+    bare.coracle(&here, &send)
+        .refused(1, "`coracle` is not in the path of logins without a terminal on peer");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn hostile_senders() -> Vec<(&'static str, Script, &'static str)> {
         ),
         ("no document", raw(pipe::OFFER, b"{".to_vec()), "does not keep to the protocol"),
         ("a depth", raw(pipe::OFFER, b"[".repeat(100_000)), "does not keep to the protocol"),
-        ("a layer first", raw(pipe::DATA, b"x".to_vec()), "is no offer"),
+        ("a layer first", raw(pipe::DATA, b"x".repeat(200_000)), "is no offer"),
         ("another id", offered(move |offer| offer["id"] = id.clone().into()), "does not match its digest"),
         (
             "another layer",
@@ -353,11 +353,20 @@ fn hostile_receivers_get_only_what_was_offered() {
             Box::new(|peer: &mut Peer| peer.say(pipe::DONE, b"{\"moved\":[]}")),
             "no answer to an offer",
         ),
-        ("a layer that is not", Box::new(|peer: &mut Peer| peer.say(pipe::HERE, b"7")), "was not offered"),
+        ("a layer that is not", Box::new(|peer: &mut Peer| peer.say(pipe::HERE, b"7")), "did not want"),
         (
             "a complaint",
             Box::new(|peer: &mut Peer| peer.say(pipe::FAILURE, b"disk\x1b full")),
             "the other side: disk  full",
+        ),
+        (
+            "no names",
+            Box::new(|peer: &mut Peer| {
+                peer.say(pipe::WANTED, b"[]");
+                let id = digest(b"x");
+                peer.say(pipe::DONE, json!({"moved": [["\u{1b}[2J", id]]}).to_string().as_bytes());
+            }),
+            "names that are none",
         ),
         ("nothing", Box::new(Peer::close), "ended early"),
         (

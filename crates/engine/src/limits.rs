@@ -65,6 +65,9 @@ pub(crate) const SAID: usize = 4 << 10;
 /// How long the engine on the other side may do nothing. Its disk may take that long to write a layer.
 pub(crate) const MOVING_STALL: Duration = Duration::from_secs(600);
 
+/// How long is waited for another engine's reason to take no more.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Layers from another engine that are unpacked at once while the next ones come.
 pub(crate) const MOVED_AT_ONCE: usize = 3;
 

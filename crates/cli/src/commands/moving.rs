@@ -126,6 +126,11 @@ fn verdict(destination: &Destination, delivered: Result<()>, ended: Option<ExitS
         (Ok(()), Some(status)) => {
             Err(Error::Progress(format!("ssh to {} ended with {status}", destination.host)))
         }
+        // The shell there says so with this code.
+        (Err(_), Some(status)) if status.code() == Some(127) => Err(Error::Progress(format!(
+            "`coracle` is not in the path of logins without a terminal on {}",
+            destination.host
+        ))),
         (Err(error), Some(status)) => {
             let text = coracle_spec::full_text(&error);
             Err(Error::Progress(format!("{text} (ssh to {} ended with {status})", destination.host)))

@@ -48,6 +48,20 @@ pub(super) struct Done {
     pub(super) moved: Vec<(String, Digest)>,
 }
 
+impl Done {
+    /// Refuses what is no list of names: it is shown to people.
+    ///
+    /// # Errors
+    /// For what is no name, and for more names than were offered could be.
+    pub(super) fn check(&self) -> Result<()> {
+        let is_name = |name: &str| name.parse::<Reference>().is_ok();
+        if self.moved.len() <= OFFERED_NAMES && self.moved.iter().all(|(name, _)| is_name(name)) {
+            return Ok(());
+        }
+        Err(super::broken("it tells of names that are none"))
+    }
+}
+
 impl Offer {
     /// How many documents follow: the configuration, then the manifests.
     ///

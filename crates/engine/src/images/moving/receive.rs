@@ -62,7 +62,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
             match self.wire.incoming.next().await? {
                 Frame::Offer(offer) => self.image(offer).await?,
                 Frame::End => return Ok(()),
-                other => return Err(broken(format!("{other:?} is no offer"))),
+                other => return Err(broken(format!("{} is no offer", other.name()))),
             }
         }
     }
@@ -180,7 +180,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
                 Frame::Data(_) => return Err(broken("a layer is longer than was offered")),
                 Frame::Whole if left == 0 => return Ok(Taken::All),
                 Frame::Whole => return Err(broken("a layer is shorter than was offered")),
-                other => return Err(broken(format!("{other:?} in the middle of a layer"))),
+                other => return Err(broken(format!("{} in the middle of a layer", other.name()))),
             }
         }
     }

@@ -7,9 +7,10 @@ use super::parcel::Parcel;
 use super::wire::{Frame, Incoming, Outgoing, Wire, silent};
 use super::{broken, other_side};
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::limits::{MOVED_CHUNK, MOVING_STALL, STEPS, TOLD_EVERY, WANTED_ROUNDS};
+use crate::limits::{LAST_WORDS, MOVED_CHUNK, MOVING_STALL, STEPS, TOLD_EVERY, WANTED_ROUNDS};
 use bytes::{Bytes, BytesMut};
 use coracle_spec::Reference;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -58,15 +59,22 @@ impl Images {
             return Err(Error::Invalid("one name cannot be that of several images".to_owned()));
         }
         let Wire { incoming, mut outgoing } = Wire::open(reader, writer).await?;
-        let mut sender =
-            Sender { inner: &self.0, answers: Answers::listen(incoming), told, last: Instant::now() };
+        let mut sender = Sender {
+            inner: &self.0,
+            answers: Answers::listen(incoming),
+            told,
+            last: Instant::now(),
+            awaited: BTreeSet::new(),
+        };
         for image in &request.images {
             let (inner, image, name) = (Arc::clone(&self.0), image.clone(), request.name.clone());
             let parcel = blocking(move || inner.parcel(&image, name)).await??;
             sender.image(&parcel, &mut outgoing).await?;
             self.0.tell_by_id(&parcel.offer.id, "save");
         }
-        outgoing.say(Frame::End).await
+        // All of it is there: whoever is gone by now need not be told.
+        let _ = outgoing.say(Frame::End).await;
+        Ok(())
     }
 }
 
@@ -94,13 +102,16 @@ impl Answers {
 
     /// Why a write failed: the other side may have said so before it went.
     async fn reason(&mut self, error: Error) -> Error {
-        loop {
-            match self.frames.recv().await {
-                Some(Ok(_)) => {}
-                Some(Err(reason)) => return reason,
-                None => return error,
+        let last = async {
+            loop {
+                match self.frames.recv().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(reason)) => return Some(reason),
+                    None => return None,
+                }
             }
-        }
+        };
+        tokio::time::timeout(LAST_WORDS, last).await.ok().flatten().unwrap_or(error)
     }
 }
 
@@ -110,6 +121,8 @@ struct Sender<'a> {
     answers: Answers,
     told: &'a Teller,
     last: Instant,
+    /// Layers that the other side has asked for and does not have yet.
+    awaited: BTreeSet<usize>,
 }
 
 impl Sender<'_> {
@@ -120,6 +133,7 @@ impl Sender<'_> {
         }
         let offered = offer(parcel, out).await;
         self.or_reason(offered).await?;
+        self.awaited.clear();
         let mut bytes = 0;
         for round in 0..WANTED_ROUNDS {
             let wanted = self.wanted(&parcel.offer).await?;
@@ -131,6 +145,7 @@ impl Sender<'_> {
                 self.told.tell(delivered(parcel, bytes, done)).await;
                 return Ok(());
             }
+            self.awaited.extend(wanted.iter().map(|wanted| wanted.layer));
             for wanted in &wanted {
                 let layer = parcel.offer.layers[wanted.layer];
                 bytes += layer.size - wanted.offset;
@@ -149,7 +164,7 @@ impl Sender<'_> {
                     offer.check_wanted(&wanted)?;
                     return Ok(wanted);
                 }
-                other => return Err(broken(format!("{other:?} is no answer to an offer"))),
+                other => return Err(broken(format!("{} is no answer to an offer", other.name()))),
             }
         }
     }
@@ -158,14 +173,20 @@ impl Sender<'_> {
         loop {
             match self.answers.next().await? {
                 Frame::Here(layer) => self.here(offer, layer).await?,
-                Frame::Done(done) => return Ok(done),
-                other => return Err(broken(format!("{other:?} is no end of an image"))),
+                Frame::Done(done) => {
+                    done.check()?;
+                    return Ok(done);
+                }
+                other => return Err(broken(format!("{} is no end of an image", other.name()))),
             }
         }
     }
 
-    async fn here(&self, offer: &Offer, layer: usize) -> Result<()> {
-        let layer = offer.layers.get(layer).ok_or_else(|| broken("it has a layer that was not offered"))?;
+    async fn here(&mut self, offer: &Offer, layer: usize) -> Result<()> {
+        if !self.awaited.remove(&layer) {
+            return Err(broken("it has a layer that it did not want"));
+        }
+        let layer = offer.layers[layer];
         self.told.layer(&layer.diff_id.short(), LayerStep::Sent).await;
         Ok(())
     }
@@ -195,9 +216,7 @@ impl Sender<'_> {
         let mut done = offset;
         while let Some(piece) = next_piece(&mut content).await? {
             done += piece.len() as u64;
-            let sent = out.send(Frame::Data(piece)).await;
-            self.or_reason(sent).await?;
-            self.listen(offer).await?;
+            self.piece(offer, piece, out).await?;
             if self.last.elapsed() >= TOLD_EVERY {
                 self.last = Instant::now();
                 self.told.layer(&id, LayerStep::Sending { done, total: layer.size }).await;
@@ -211,15 +230,29 @@ impl Sender<'_> {
         self.or_reason(sent).await
     }
 
-    /// Takes note of what the other side has said meanwhile.
-    async fn listen(&mut self, offer: &Offer) -> Result<()> {
-        while let Ok(answer) = self.answers.frames.try_recv() {
-            match answer? {
-                Frame::Here(layer) => self.here(offer, layer).await?,
-                other => return Err(broken(format!("{other:?} in the middle of a layer"))),
+    /// Sends a piece of a layer, and takes note of what the other side says meanwhile.
+    async fn piece(
+        &mut self,
+        offer: &Offer,
+        piece: Bytes,
+        out: &mut Outgoing<impl AsyncWrite + Unpin>,
+    ) -> Result<()> {
+        let sending = out.send(Frame::Data(piece));
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                biased;
+                answer = self.answers.frames.recv() => match answer {
+                    Some(Ok(Frame::Here(layer))) => self.here(offer, layer).await?,
+                    Some(Ok(other)) => {
+                        return Err(broken(format!("{} in the middle of a layer", other.name())));
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(other_side("it ended")),
+                },
+                sent = &mut sending => return self.or_reason(sent).await,
             }
         }
-        Ok(())
     }
 
     async fn or_reason<T>(&mut self, result: Result<T>) -> Result<T> {

@@ -52,6 +52,21 @@ impl Frame {
         }
     }
 
+    /// What it is, without what is in it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Offer(_) => "an offer",
+            Self::Document(_) => "a document",
+            Self::Wanted(_) => "a wish",
+            Self::Data(_) => "a piece of a layer",
+            Self::Whole => "the end of a layer",
+            Self::Here(_) => "a layer's arrival",
+            Self::Done(_) => "an image's arrival",
+            Self::Failure(_) => "a failure",
+            Self::End => "the end of everything",
+        }
+    }
+
     fn content(self) -> Bytes {
         match self {
             Self::Offer(offer) => json(&offer),
