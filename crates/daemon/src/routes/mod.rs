@@ -6,7 +6,7 @@ mod check;
 mod containers;
 mod exec;
 mod images;
-mod manifests;
+mod lists;
 mod moving;
 pub(crate) mod networks;
 mod registries;
@@ -32,8 +32,8 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
-        ("GET", ["coracle", "registry", "manifest"]) => manifests::get(&call).await,
-        ("POST", ["coracle", "registry", "manifest"]) => manifests::put(call).await,
+        ("GET", ["coracle", "registry", "manifest"]) => lists::get(&call).await,
+        ("POST", ["coracle", "registry", "manifest"]) => lists::put(call).await,
         ("POST", ["coracle", "images", "send"]) => moving::send(call),
         ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
         ("POST", ["auth"]) => registries::login(call).await,

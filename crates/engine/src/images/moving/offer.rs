@@ -82,6 +82,10 @@ impl Offer {
         let (config, manifests) =
             documents.split_first().ok_or_else(|| refused(&self.id, "no configuration"))?;
         let config = ImageConfig::parse(config).map_err(|error| refused(&self.id, error))?;
+        // Both have few fields that must be there, and some content is known by its manifest.
+        if config.other.contains_key("schemaVersion") {
+            return Err(refused(&self.id, "its configuration is a manifest"));
+        }
         if !matches!(config.platform.os.as_str(), "" | "linux") {
             let text = format!("its operating system is {:?}", config.platform.os);
             return Err(refused(&self.id, text));
@@ -213,6 +217,8 @@ mod tests {
         }
         let windows = config.replace("linux", "windows").into_bytes();
         assert!(right.check(&[windows]).is_err());
+        let artifact = format!("{{\"schemaVersion\":2,{}", &config[1..]).into_bytes();
+        assert!(right.check(&[artifact]).is_err());
         assert!(right.check(&[b"{".to_vec()]).is_err());
         assert!(right.check(&[]).is_err());
     }

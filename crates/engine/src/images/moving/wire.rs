@@ -347,6 +347,25 @@ mod tests {
         assert!(error.to_string().contains("did nothing"), "{error}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_a_frame_or_a_short_complaint(
+            kind in 0_u8..12,
+            length in proptest::prelude::prop_oneof![0_u32..64, proptest::prelude::any::<u32>()],
+            content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let bytes = [&[kind][..], &length.to_be_bytes(), &content].concat();
+            match runtime.block_on(heard(&bytes)) {
+                Ok(frame) => proptest::prop_assert_eq!(frame.kind(), kind),
+                Err(error) => {
+                    let text = error.to_string();
+                    proptest::prop_assert!(text.len() < 300 && !text.contains(char::is_control), "{}", text);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_long_complaint_is_cut_between_letters() {
         let text = shortened("é".repeat(SAID));
