@@ -93,6 +93,16 @@ pub enum Error {
         /// Where.
         subject: String,
     },
+    /// A `docker load` archive was saved without what another image has, and that image is not here.
+    #[error(
+        "the archive was saved since {images} and leaves out layer {diff_id}, which is not here: load or pull {images} first"
+    )]
+    LayerLeftOut {
+        /// Digest of the uncompressed layer.
+        diff_id: Digest,
+        /// The images, shortened and without control characters.
+        images: String,
+    },
     /// A record of the store cannot be read.
     #[error("cannot read record {path}: {reason}")]
     Record {
@@ -137,6 +147,7 @@ impl Error {
             | Self::Document { .. }
             | Self::ImageArchive { .. }
             | Self::NotThere { .. }
+            | Self::LayerLeftOut { .. }
             | Self::Stream { .. } => true,
             Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
             Self::Locked { .. }

@@ -29,6 +29,7 @@ mod pack;
 mod partial;
 mod save;
 mod select;
+mod since;
 mod snapshot;
 mod walk;
 
@@ -45,6 +46,7 @@ pub use pack::Altered;
 pub use partial::Partial;
 pub use save::SavedImage;
 pub use select::Chosen;
+pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ use crate::archive::writer::Writer;
 use crate::archive::{Entry, Kind, Time};
 use crate::error::{Error, Result};
 use crate::layout::blob_name;
-use crate::{Layer, Store, limits};
+use crate::{Layer, LeftOut, Store, limits};
 
 /// An image to be saved.
 #[derive(Clone, Debug)]
@@ -45,7 +45,15 @@ impl Store {
     /// # Errors
     /// [`Error::BlobMissing`], [`Error::LayerMissing`], [`Error::Write`], and the kernel's.
     pub fn save(&self, images: &[SavedImage], output: impl Write) -> Result<()> {
-        let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new() };
+        self.save_without(images, LeftOut::default(), output)
+    }
+
+    /// As [`Store::save`], without the layers that `left_out` has. [`Store::load`] loads it where these are.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_without(&self, images: &[SavedImage], left_out: LeftOut, output: impl Write) -> Result<()> {
+        let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new(), left_out };
         for image in images {
             self.plan(image, &mut plan)?;
         }
@@ -70,6 +78,7 @@ impl Store {
         for diff_id in &config.rootfs.diff_ids {
             layers.push(plan.layer(&self.layer(diff_id)?));
         }
+        plan.leave_out(&config.rootfs.diff_ids, &layers);
         let descriptor = Descriptor::new(media_type::CONFIG, image.config, content.len() as u64);
         plan.listed.push(Listed {
             config: blob_name(&image.config),
@@ -119,9 +128,19 @@ struct Plan {
     blobs: BTreeMap<Digest, (u64, Source)>,
     listed: Vec<Listed>,
     manifests: Vec<Descriptor>,
+    left_out: LeftOut,
 }
 
 impl Plan {
+    /// Takes away the layers that are left out.
+    fn leave_out(&mut self, diff_ids: &[Digest], layers: &[Descriptor]) {
+        for (diff_id, layer) in diff_ids.iter().zip(layers) {
+            if self.left_out.has(diff_id) {
+                self.blobs.remove(&layer.digest);
+            }
+        }
+    }
+
     /// Notes a layer, as the blob that came or as a tar that is packed on the way.
     fn layer(&mut self, layer: &Layer) -> Descriptor {
         let (descriptor, source) = match &layer.blob {
@@ -149,13 +168,14 @@ impl Plan {
     }
 
     fn documents(self) -> [(&'static str, Vec<u8>); 3] {
-        let index = Index {
+        let mut index = Index {
             schema_version: 2,
             media_type: media_type::INDEX.to_owned(),
             manifests: self.manifests,
             annotations: BTreeMap::new(),
             other: serde_json::Map::new(),
         };
+        self.left_out.annotate(&mut index);
         [
             ("index.json", json(&index)),
             ("manifest.json", json(&self.listed)),

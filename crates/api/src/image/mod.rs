@@ -6,4 +6,6 @@ mod registry;
 
 pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
-pub use registry::{DistributionInspect, PushResult, SearchResult};
+pub use registry::{
+    DistributionInspect, ManifestPut, NewManifest, PushResult, RegistryManifest, SearchResult,
+};

@@ -52,6 +52,10 @@ pub(crate) enum ImageCommand {
     Pull(PullArgs),
     /// Upload an image to a registry
     Push(PushArgs),
+    /// Send images to the engine of another machine, over ssh
+    Send(SendArgs),
+    /// Receive the images that `image send` sends, on stdin and stdout
+    Receive,
     /// Show everything about images
     Inspect(InspectArgs),
     /// Remove unused images
@@ -104,6 +108,9 @@ pub(crate) struct SaveArgs {
     /// Write to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<String>,
+    /// Leave out the layers of this image: the archive is loaded where it is
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) since: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
@@ -160,6 +167,19 @@ pub(crate) struct PushArgs {
     /// NAME[:TAG]
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Suppress the output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// ssh://[USER@]HOST[:PORT][/NAME[:TAG]]; with a name, the image is called that there
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -186,7 +186,9 @@ async fn load(call: Call) -> Answer {
 }
 
 fn save(call: &Call, names: &[String]) -> Answer {
-    let saving = call.engine().images().save(names)?;
+    // Ours: what these images have is left out.
+    let since: Vec<String> = call.query.all("since").map(str::to_owned).collect();
+    let saving = call.engine().images().save_since(names, &since)?;
     let (writer, receiver) = BodyWriter::channel();
     tokio::spawn(async move {
         // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.

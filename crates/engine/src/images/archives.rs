@@ -3,7 +3,7 @@
 use super::{Hold, Images, Inner, NewImage, lookup, of_store};
 use crate::error::{Result, blocking};
 use coracle_spec::{Digest, Reference};
-use coracle_store::{Progress, SavedImage};
+use coracle_store::{LeftOut, Progress, SavedImage};
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub struct Loaded {
 pub struct Saving {
     inner: Arc<Inner>,
     images: Vec<SavedImage>,
+    left_out: LeftOut,
     _hold: Hold,
 }
 
@@ -56,7 +57,22 @@ impl Images {
                 references.extend(reference.filter(|reference| !references.contains(reference)));
             }
         }
-        Ok(Saving { inner: Arc::clone(&self.0), images: chosen, _hold: hold })
+        let left_out = LeftOut::default();
+        Ok(Saving { inner: Arc::clone(&self.0), images: chosen, left_out, _hold: hold })
+    }
+
+    /// As [`Images::save`], without the layers that the images `since` have. Such an archive is loaded where these are.
+    ///
+    /// # Errors
+    /// As [`Images::save`].
+    pub fn save_since(&self, names: &[String], since: &[String]) -> Result<Saving> {
+        let mut saving = self.save(names)?;
+        for name in since {
+            let known = self.0.find(name)?;
+            let layers = known.layers.iter().map(|layer| layer.diff_id);
+            saving.left_out.add(&format!("{name} ({})", known.id), layers);
+        }
+        Ok(saving)
     }
 }
 
@@ -68,7 +84,8 @@ impl Saving {
     pub async fn write(self, mut output: impl Write + Send + 'static) -> Result<()> {
         blocking(move || {
             let saving = || "save images".to_owned();
-            self.inner.store.save(&self.images, &mut output).map_err(|error| of_store(error, saving))?;
+            let saved = self.inner.store.save_without(&self.images, self.left_out, &mut output);
+            saved.map_err(|error| of_store(error, saving))?;
             output
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;

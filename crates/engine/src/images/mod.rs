@@ -16,7 +16,9 @@ mod garbage;
 mod history;
 mod import;
 mod list;
+mod lists;
 mod lookup;
+mod moving;
 mod prune;
 mod record;
 mod registries;
@@ -35,6 +37,8 @@ pub use garbage::{ContainerUse, Hold, InUse};
 pub use history::HistoryStep;
 pub use import::ImportRequest;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
+pub use moving::SendRequest;
 pub use prune::{ImagesPruned, PruneRequest};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
@@ -89,6 +93,8 @@ struct Inner {
     changing: Mutex<()>,
     holds: Arc<garbage::Holds>,
     registries: coracle_registry::Client,
+    /// For requests that want another client.
+    settings: RegistrySettings,
     downloads: transfer::Downloads,
     /// Most layers of one push that go at once.
     uploads: usize,
@@ -120,6 +126,7 @@ impl Images {
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,
+            settings: registries,
             left: AtomicBool::new(true),
         })))
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Contents, Item, LoadedImage, digest_of_name, invalid, place};
 use crate::error::{Error, Result, shown};
 use crate::layout::blob_name;
-use crate::limits;
+use crate::{Layer, limits, since};
 
 const MANIFEST: &str = "manifest.json";
 const INDEX: &str = "index.json";
@@ -51,9 +51,8 @@ impl Contents<'_> {
         let config = ImageConfig::parse(document)
             .map_err(|source| Error::Document { what: shown(listed.config.as_bytes()), source })?;
         let mut layers = Vec::new();
-        for name in listed.layers.iter().flatten() {
-            let Item::Layer(layer) = self.find(name)? else { return Err(invalid("it is no layer", name)) };
-            layers.push(layer.clone());
+        for (number, name) in listed.layers.iter().flatten().enumerate() {
+            layers.push(self.layer(name, config.rootfs.diff_ids.get(number))?);
         }
         let found: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
         if found != config.rootfs.diff_ids {
@@ -65,6 +64,27 @@ impl Contents<'_> {
             return Err(invalid("the configuration is not what its name says", &listed.config));
         }
         Ok(LoadedImage { config: digest, references, layers })
+    }
+
+    /// A layer of the archive, or one that it leaves out because it was saved since an image that has it.
+    fn layer(&self, name: &str, diff_id: Option<&Digest>) -> Result<Layer> {
+        if !self.items.contains_key(&place(name)?)
+            && let (Some(images), Some(diff_id)) = (self.since(), diff_id)
+        {
+            return self.store.layer_left_out(diff_id, &images);
+        }
+        match self.find(name)? {
+            Item::Layer(layer) => Ok(layer.clone()),
+            _ => Err(invalid("it is no layer", name)),
+        }
+    }
+
+    /// The images since which the archive was saved.
+    fn since(&self) -> Option<String> {
+        match self.find(INDEX) {
+            Ok(Item::Document(content)) => since::images(content),
+            _ => None,
+        }
     }
 
     fn find(&self, name: &str) -> Result<&Item> {
