@@ -44,7 +44,7 @@ pub use load::{LoadedImage, Progress};
 pub use pack::Altered;
 pub use partial::Partial;
 pub use save::SavedImage;
-pub use select::Chosen;
+pub use select::{Chosen, Workspace, pack_texts};
 pub use snapshot::{Change, ChangeKind, Snapshot};
 
 use std::collections::HashMap;

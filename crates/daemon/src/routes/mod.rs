@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod build;
 mod check;
 mod containers;
 mod exec;
@@ -31,9 +32,10 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
         ("POST", ["auth"]) => registries::login(call).await,
-        ("POST", ["build" | "session" | "grpc"]) => {
+        ("POST", ["build"]) => build::build(call).await,
+        ("POST", ["session" | "grpc"]) => {
             crate::input::discard(call.request);
-            Err(later("building images"))
+            Err(later("BuildKit's protocol"))
         }
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,
