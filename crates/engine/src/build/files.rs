@@ -1,9 +1,8 @@
 //! `COPY`, `ADD` and `WORKDIR`: files of the context, a stage or an image under new names.
 
-use super::stage::Workshop;
+use super::stage::{Workshop, unstarted};
 use super::{Build, BuildResult};
 use crate::containers::View;
-use crate::containers::settings::Settings;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_build::{FileRules, Files, Ignored, Origin, PathPattern, Transfer};
 use coracle_store::{Altered, Chosen, Copying, Tree};
@@ -39,7 +38,7 @@ pub(super) async fn bring(workshop: &Workshop<'_>, wanted: &Files, build: &Build
         }
         Origin::Image(name) => build.image(name, &build.request.wanted.platform).await?.layers,
     };
-    let source = Workshop::open(&layers, Settings::default(), build).await?;
+    let source = Workshop::open(&layers, unstarted(), build).await?;
     let view = build.engine.view(source.id.as_str()).await;
     let brought = match view {
         Ok(view) => blocking(move || job.run(&view.tree, &|_| false)).await,

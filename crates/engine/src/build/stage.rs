@@ -31,7 +31,7 @@ impl Site<'_, '_> {
     pub(super) async fn carry_out(&self, operation: &Operation) -> BuildResult<Option<Digest>> {
         let settings = match operation {
             Operation::Run(command) => run::settings(command, self.build.request)?,
-            Operation::Files(_) | Operation::Directory(_) => Settings::default(),
+            Operation::Files(_) | Operation::Directory(_) => unstarted(),
         };
         let workshop = Workshop::open(&self.layers, settings, self.build).await?;
         let done = match operation {
@@ -46,6 +46,11 @@ impl Site<'_, '_> {
         workshop.close().await;
         layer
     }
+}
+
+/// The settings of a container that is never started.
+pub(super) fn unstarted() -> Settings {
+    Settings { cmd: Some(vec!["/".to_owned()]), ..Settings::default() }
 }
 
 /// A container in which files are changed.
