@@ -133,6 +133,15 @@ impl<W: Write> Packer<W> {
         self.top(top)
     }
 
+    /// Packs a file of root's with this content.
+    pub(crate) fn text(&mut self, name: &[u8], content: &[u8]) -> Result<()> {
+        let size = content.len() as u64;
+        let kind = Kind::File { size, segments: None };
+        let (path, mtime, xattrs) = (name.to_vec(), Time::default(), Vec::new());
+        self.entry(&Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs })?;
+        self.writer.content(&mut io::Cursor::new(content), size).map_err(write)
+    }
+
     pub(crate) fn finish(self) -> Result<u64> {
         self.writer.finish().map_err(write)
     }

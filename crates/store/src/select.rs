@@ -3,18 +3,23 @@
 //! The tree is foreign: every path is resolved inside its root, a link at the end of a chosen path too.
 
 use std::ffi::OsStr;
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use coracle_sys::error::Context;
 use coracle_sys::rooted::reopen;
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
+use crate::archive::{BLOCK, is_header};
+use crate::compression::decoder;
 use crate::error::{Error, Result};
 use crate::pack::{Altered, Packer};
 use crate::walk::{Node, walk};
-use crate::{Tree, limits};
+use crate::{Store, Tree, limits};
 
 /// What is chosen, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,47 @@ impl Tree {
             }
             Ok(())
         })
+    }
+
+    /// Whether a path leads to a directory.
+    ///
+    /// # Errors
+    /// The kernel's, other than that nothing is there.
+    pub fn is_directory(&self, path: &Path) -> Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match self.root().open_file(path, flags, rustix::fs::Mode::empty()) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a regular file to be read.
+    ///
+    /// # Errors
+    /// [`Error::NotThere`] where there is none, and the kernel's.
+    pub fn open(&self, path: &Path) -> Result<File> {
+        let missing = || Error::NotThere { path: path.display().to_string() };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let opened = self.root().open_file(path, flags, rustix::fs::Mode::empty());
+        let file = File::from(opened.map_err(|error| of_missing(error, missing))?);
+        let stat = rustix::fs::fstat(&file).context("fstat", path.display())?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok(file) } else { Err(missing()) }
+    }
+
+    /// Whether a path leads to a tar archive, compressed or not.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_archive(&self, path: &Path) -> Result<bool> {
+        let file = match self.open(path) {
+            Err(Error::NotThere { .. }) => return Ok(false),
+            file => file?,
+        };
+        let mut start = Vec::new();
+        // What cannot be decompressed is no archive.
+        let read = decoder(file).and_then(|(_, decoded)| decoded.take(BLOCK as u64).read_to_end(&mut start));
+        Ok(read.is_ok() && <&[u8; BLOCK]>::try_from(&start[..]).is_ok_and(is_header))
     }
 
     /// Writes an archive of what was chosen, in that order. `left_out` says of paths of the tree, relative to its root, that
@@ -118,6 +164,51 @@ fn pack_content<W: Write>(
     })
 }
 
+/// Writes an archive of files of root's with these names and contents.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn pack_texts(files: &[(Vec<u8>, &[u8])], altered: Altered, output: impl Write) -> Result<()> {
+    let mut packer = Packer::altering(output, altered);
+    for (name, content) in files {
+        packer.text(name, content)?;
+    }
+    packer.finish().map(drop)
+}
+
+/// A directory for work that is no content yet. It goes into the trash with the value.
+#[derive(Debug)]
+pub struct Workspace {
+    path: PathBuf,
+    trash: PathBuf,
+}
+
+impl Workspace {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What stays behind is found when the store is opened next.
+        let _ = coracle_sys::atomic::discard(&self.path, &self.trash);
+    }
+}
+
+impl Store {
+    /// An empty directory for work.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn workspace(&self) -> Result<Workspace> {
+        let path = self.layout.temporary()?;
+        coracle_sys::atomic::create_dir(&path, crate::layout::PRIVATE)?;
+        Ok(Workspace { path, trash: self.layout.trash() })
+    }
+}
+
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
@@ -130,7 +221,6 @@ fn relative(path: &Path) -> Vec<u8> {
 }
 
 fn of_missing(error: coracle_sys::Error, missing: impl FnOnce() -> Error) -> Error {
-    use rustix::io::Errno;
     match error.errno() {
         Some(Errno::NOENT | Errno::NOTDIR) => missing(),
         _ => error.into(),

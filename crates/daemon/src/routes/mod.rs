@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod build;
 mod check;
 mod containers;
 mod exec;
@@ -37,9 +38,10 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["coracle", "images", "send"]) => moving::send(call),
         ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
         ("POST", ["auth"]) => registries::login(call).await,
-        ("POST", ["build" | "session" | "grpc"]) => {
+        ("POST", ["build"]) => build::build(call).await,
+        ("POST", ["session" | "grpc"]) => {
             crate::input::discard(call.request);
-            Err(later("building images"))
+            Err(later("BuildKit's protocol"))
         }
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,

@@ -33,9 +33,11 @@ pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
+pub(crate) use commit::is_empty_layer;
 pub use garbage::{ContainerUse, Hold, InUse};
 pub use history::HistoryStep;
 pub use import::ImportRequest;
+pub(crate) use import::now;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
 pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
 pub use moving::SendRequest;
@@ -76,6 +78,22 @@ pub struct Image {
     pub last_tagged: Option<OffsetDateTime>,
     /// The image here that it was made of.
     pub parent: Option<Digest>,
+}
+
+impl Image {
+    /// Layers on which a container can be made, of an image that has no record.
+    pub(crate) fn of_layers(layers: Vec<Digest>) -> Self {
+        Self {
+            id: Digest::of(b""),
+            config: Arc::default(),
+            references: Vec::new(),
+            layers,
+            size: 0,
+            created: None,
+            last_tagged: None,
+            parent: None,
+        }
+    }
 }
 
 /// The images of an engine.
