@@ -45,7 +45,7 @@ pub use load::{LoadedImage, Progress};
 pub use pack::Altered;
 pub use partial::Partial;
 pub use save::SavedImage;
-pub use select::{Chosen, Workspace, pack_texts};
+pub use select::{Chosen, Filter, Workspace, pack_texts};
 pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 

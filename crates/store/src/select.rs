@@ -33,6 +33,9 @@ pub struct Chosen {
     pub with_directory: bool,
 }
 
+/// See [`Tree::pack_chosen`].
+pub type Filter<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
+
 impl Tree {
     /// Visits every path of the tree, relative to its root, without following links. Says whether something is a directory;
     /// one for which `false` is returned is not looked into.
@@ -95,15 +98,15 @@ impl Tree {
         Ok(read.is_ok() && <&[u8; BLOCK]>::try_from(&start[..]).is_ok_and(is_header))
     }
 
-    /// Writes an archive of what was chosen, in that order. `left_out` says of paths of the tree, relative to its root, that
-    /// they stay out.
+    /// Writes an archive of what was chosen, in that order. `left_out` says of paths that they stay out: it is given the
+    /// path relative to the tree's root, and relative to the chosen directory or, of a file, its name.
     ///
     /// # Errors
     /// [`Error::NotThere`] for a path that leads nowhere, [`Error::Write`], and the kernel's.
     pub fn pack_chosen(
         &self,
         chosen: &[Chosen],
-        left_out: &dyn Fn(&[u8]) -> bool,
+        left_out: Filter<'_>,
         altered: Altered,
         output: impl Write,
     ) -> Result<()> {
@@ -117,7 +120,7 @@ impl Tree {
     fn pack_one<W: Write>(
         &self,
         chosen: &Chosen,
-        left_out: &dyn Fn(&[u8]) -> bool,
+        left_out: Filter<'_>,
         packer: &mut Packer<W>,
     ) -> Result<()> {
         let missing = || Error::NotThere { path: chosen.path.display().to_string() };
@@ -133,6 +136,7 @@ impl Tree {
                 let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
                 pack_content(&directory, &base, chosen, left_out, packer)
             }
+            None if left_out(&base, name_of(&base)) => Ok(()),
             None => {
                 let (parent, name) = found.place();
                 let Some(stat) = crate::walk::stat(parent, name)? else { return Err(missing()) };
@@ -147,7 +151,7 @@ fn pack_content<W: Write>(
     directory: &OwnedFd,
     base: &[u8],
     chosen: &Chosen,
-    left_out: &dyn Fn(&[u8]) -> bool,
+    left_out: Filter<'_>,
     packer: &mut Packer<W>,
 ) -> Result<()> {
     let mut prefix = chosen.name.clone();
@@ -160,7 +164,7 @@ fn pack_content<W: Write>(
     }
     walk(directory.as_fd(), &mut |node: &Node<'_>| {
         let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
-        if left_out(&whole) { Ok(()) } else { packer.node(node) }
+        if left_out(&whole, node.path) { Ok(()) } else { packer.node(node) }
     })
 }
 
@@ -207,6 +211,11 @@ impl Store {
         coracle_sys::atomic::create_dir(&path, crate::layout::PRIVATE)?;
         Ok(Workspace { path, trash: self.layout.trash() })
     }
+}
+
+/// The last component.
+fn name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 fn is_below(path: &[u8], directory: &[u8]) -> bool {

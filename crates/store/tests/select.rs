@@ -23,7 +23,9 @@ impl Field {
         for path in ["a/b/c", "a/skipped", "empty"] {
             fs::create_dir_all(top.join(path)).unwrap();
         }
-        for (path, content) in [("f", "file"), ("a/x", "ax"), ("a/b/c/y", "abcy"), ("a/skipped/z", "z")] {
+        for (path, content) in
+            [("f", "file"), ("a/x", "ax"), ("a/b/c/y", "abcy"), ("a/skipped/z", "z"), ("a/unwanted", "u")]
+        {
             fs::write(top.join(path), content).unwrap();
         }
         fs::set_permissions(top.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -35,7 +37,7 @@ impl Field {
     }
 
     fn pack(&self, chosen: &[Chosen], altered: Altered) -> Result<Vec<u8>, Error> {
-        let left_out = |path: &[u8]| path.starts_with(b"a/skipped");
+        let left_out = |path: &[u8], below: &[u8]| path.starts_with(b"a/skipped") || below == b"unwanted";
         let mut archive = Vec::new();
         self.tree.pack_chosen(chosen, &left_out, altered, &mut archive).map(|()| archive)
     }
@@ -78,6 +80,8 @@ fn content_gets_the_names_that_were_chosen() {
     assert_eq!(field.listing(&[chosen("a/", "w/", true)]), expected(&with_top));
     assert_eq!(field.listing(&[chosen("f", "w/g", false)]), expected(&[("w/g", "file")]));
     assert_eq!(field.listing(&[chosen("a/b/c", "", true)]), expected(&[("y", "abcy")]));
+    assert_eq!(field.listing(&[chosen("a/unwanted", "n", false)]), expected(&[]));
+    assert_eq!(field.listing(&[chosen("/", "", false)]).get("a/unwanted").map(String::as_str), Some("u"));
     let several = [chosen("f", "one", false), chosen("a/b/c/y", "two", false)];
     assert_eq!(field.listing(&several), expected(&[("one", "file"), ("two", "abcy")]));
 }
@@ -124,5 +128,8 @@ fn every_path_is_visited_but_those_below_a_closed_directory() {
         path != Path::new("a/b")
     });
     visited.unwrap();
-    assert_eq!(paths, ["a/", "a/b/", "a/skipped/", "a/skipped/z", "a/x", "empty/", "f", "link", "out"]);
+    assert_eq!(
+        paths,
+        ["a/", "a/b/", "a/skipped/", "a/skipped/z", "a/unwanted", "a/x", "empty/", "f", "link", "out"]
+    );
 }

@@ -5,7 +5,7 @@ use super::{Build, BuildResult};
 use crate::containers::View;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_build::{FileRules, Files, Ignored, Origin, PathPattern, Transfer};
-use coracle_store::{Altered, Chosen, Copying, Tree};
+use coracle_store::{Altered, Chosen, Copying, Filter, Tree};
 use rustix::fs::Mode;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -79,8 +79,8 @@ impl Job {
     fn run(&self, source: &Tree, left_out: &dyn Fn(&[u8]) -> bool) -> Result<()> {
         let excluded =
             Ignored::of_patterns(self.transfer.exclude.iter().map(String::as_str)).map_err(super::invalid)?;
-        let out = |path: &[u8]| left_out(path) || is_left_out(&excluded, path);
-        let sources = self.expand(source, &out)?;
+        let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
+        let sources = self.expand(source, left_out)?;
         let altered = Altered { owner: self.owner()?, mode: self.mode()?, timeless: false };
         let mut chosen = Vec::new();
         for path in &sources {
@@ -152,13 +152,7 @@ impl Job {
     }
 
     /// Packs what was chosen and unpacks it at once.
-    fn transport(
-        &self,
-        source: &Tree,
-        chosen: &[Chosen],
-        out: &dyn Fn(&[u8]) -> bool,
-        altered: Altered,
-    ) -> Result<()> {
+    fn transport(&self, source: &Tree, chosen: &[Chosen], out: Filter<'_>, altered: Altered) -> Result<()> {
         if chosen.is_empty() {
             return Ok(());
         }
@@ -216,7 +210,9 @@ impl Job {
         let root = self.target.tree.root();
         let resolved = coracle_runtime::sandbox::users::resolve(root, owner, &[])
             .map_err(|error| Error::Invalid(error.chain()))?;
-        Ok(Some((resolved.user.uid, resolved.user.gid)))
+        // As Docker: without a group, that of the user's number.
+        let gid = if owner.contains(':') { resolved.user.gid } else { resolved.user.uid };
+        Ok(Some((resolved.user.uid, gid)))
     }
 
     fn mode(&self) -> Result<Option<u32>> {
