@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! pull:  choose.rs  name → manifest for a platform ─► downloads.rs  layers, each once for all who wait for it ─► adopt
+//!                                                   └► artifact.rs   the blobs of what is no image, as they are ─┘
 //! push:  push.rs    manifest as it came, or a new one ─► what the registry lacks ─► manifest
 //! ```
 //!
 //! The registry crate speaks to registries and the store keeps bytes; here is what to fetch, in which order, for whom.
 
+mod artifact;
 mod choose;
 mod downloads;
 mod pull;
