@@ -2,8 +2,12 @@
 
 mod inspect;
 mod list;
+mod manifest;
 mod registry;
 
 pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
-pub use registry::{DistributionInspect, PushResult, SearchResult};
+pub use manifest::{
+    AttestationData, ContentSize, ImageData, ManifestKind, ManifestSummary, UnpackedSize,
+};
+pub use registry::{ContentMissing, DistributionInspect, PushResult, PushedInsteadOfIndex, SearchResult};

@@ -98,7 +98,7 @@ async fn an_imported_archive_is_an_image_with_the_instructions_applied() {
     );
     assert_eq!((config.platform.to_string(), config.comment.as_str()), ("linux/arm64".to_owned(), "note"));
     assert!(image.created.is_some() && image.last_tagged >= image.created);
-    let history = field.images.history("foo:v1").await.unwrap();
+    let history = field.images.history("foo:v1", None).await.unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].id, history[0].size, history[0].comment.as_str()), (Some(id), 7, "note"));
     assert_eq!(history[0].tags, [reference("foo:v1")]);
@@ -429,7 +429,7 @@ async fn a_commit_is_an_image_on_top_of_the_containers() {
     assert_eq!(made.layers[..1], image.layers[..]);
     let config = &made.config.config;
     assert_eq!((config.user.as_str(), config.cmd.as_ref(), made.config.author.as_str()), ("you", None, "me"));
-    let history = field.images.history("made:1").await.unwrap();
+    let history = field.images.history("made:1", None).await.unwrap();
     let steps: Vec<_> = history
         .iter()
         .map(|step| (step.id, step.size, step.created_by.as_str(), step.comment.as_str()))

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 /// What an image is in an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
+pub(super) struct Membership {
     /// Its manifest there.
-    pub manifest: Digest,
+    pub(super) manifest: Digest,
     /// What it runs on, by the index's account or else by its own.
-    pub platform: Platform,
+    pub(super) platform: Platform,
 }
 
 /// What a name leads to.
