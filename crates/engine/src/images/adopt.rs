@@ -149,9 +149,9 @@ impl Inner {
             }
         }
         let holding = self.read().get(&holder).cloned();
-        let holding = changed.entry(holder).or_insert_with(|| {
-            holding.expect("a holder is the image or one that is known").as_ref().clone()
-        });
+        let holding = changed
+            .entry(holder)
+            .or_insert_with(|| holding.expect("a holder is the image or one that is known").as_ref().clone());
         if names.iter().any(|name| name.tag().is_some()) {
             holding.last_tagged = Some(OffsetDateTime::now_utc());
         }
@@ -196,7 +196,8 @@ impl Inner {
         if lookup::is_beginning_of(&known.id, wanted) {
             return Ok((known, None));
         }
-        let target = lookup::parse(wanted).ok().and_then(|name| known.targets.get(&lookup::key(name)).copied());
+        let target =
+            lookup::parse(wanted).ok().and_then(|name| known.targets.get(&lookup::key(name)).copied());
         Ok((known, target))
     }
 }

@@ -96,7 +96,10 @@ impl Inner {
         let manifests = match &document {
             Document::Index(index) => self.entries(index, &digest, &group.images)?,
             Document::Manifest(manifest) => {
-                let known = group.images.iter().find(|image| image.id == digest || image.id == manifest.config.digest);
+                let known = group
+                    .images
+                    .iter()
+                    .find(|image| image.id == digest || image.id == manifest.config.digest);
                 vec![self.summary(descriptor.clone(), known, None)?]
             }
         };
@@ -116,10 +119,8 @@ impl Inner {
     }
 
     fn entries(&self, index: &Index, digest: &Digest, here: &[Arc<Known>]) -> Result<Vec<ManifestSummary>> {
-        let by_manifest: BTreeMap<Digest, &Arc<Known>> = here
-            .iter()
-            .filter_map(|image| Some((image.indexes.get(digest)?.manifest, image)))
-            .collect();
+        let by_manifest: BTreeMap<Digest, &Arc<Known>> =
+            here.iter().filter_map(|image| Some((image.indexes.get(digest)?.manifest, image))).collect();
         index
             .manifests
             .iter()
@@ -139,7 +140,8 @@ impl Inner {
             Document::Manifest(manifest) => Some(manifest),
             Document::Index(_) => None,
         });
-        let content = manifest.map_or(0, |manifest| descriptor.size.saturating_add(self.content_size(&manifest)));
+        let content =
+            manifest.map_or(0, |manifest| descriptor.size.saturating_add(self.content_size(&manifest)));
         let kind = match image {
             Some(image) if image.artifact.is_some() => ManifestKind::Unknown,
             Some(image) => ManifestKind::Image {

@@ -129,7 +129,10 @@ fn membership(member: &Membership) -> MembershipRecord {
 }
 
 /// Names that the image does not have any more stand for nothing.
-fn targets(references: &BTreeSet<Reference>, recorded: &BTreeMap<String, Digest>) -> BTreeMap<Reference, Digest> {
+fn targets(
+    references: &BTreeSet<Reference>,
+    recorded: &BTreeMap<String, Digest>,
+) -> BTreeMap<Reference, Digest> {
     let target = |name: &Reference| Some((name.clone(), *recorded.get(&name.canonical())?));
     references.iter().filter_map(target).collect()
 }

@@ -233,7 +233,8 @@ impl<'a> Removal<'a> {
     /// Gives the names of an image to another one that they lead to and that does not go; the image as it is then.
     fn pass_on(&mut self, image: &Known, going: &BTreeMap<Digest, Arc<Known>>) -> Result<Known> {
         // It may have got names from one that went before.
-        let mut rest = self.inner.read().get(&image.id).map_or_else(|| image.clone(), |now| now.as_ref().clone());
+        let mut rest =
+            self.inner.read().get(&image.id).map_or_else(|| image.clone(), |now| now.as_ref().clone());
         let mut heirs: BTreeMap<Digest, Known> = BTreeMap::new();
         for (name, target) in rest.targets.clone() {
             let mut others = self.inner.read().of_target(&target);

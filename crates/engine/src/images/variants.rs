@@ -55,7 +55,8 @@ impl Images {
     pub async fn resolve_for(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
         let Some(platform) = platform.cloned() else { return self.resolve(name).await };
         let name = name.to_owned();
-        self.run(move |inner| inner.find_for(&name, Some(&platform)).and_then(|known| inner.image(&known))).await
+        self.run(move |inner| inner.find_for(&name, Some(&platform)).and_then(|known| inner.image(&known)))
+            .await
     }
 }
 

@@ -22,7 +22,8 @@ use std::time::Instant;
 /// layers that are none is an artifact all the same.
 pub(in super::super) fn kind(manifest: &Manifest) -> Option<String> {
     let config = manifest.config.media_type.as_str();
-    let own = manifest.other.get("artifactType").and_then(|kind| kind.as_str()).filter(|kind| !kind.is_empty());
+    let own =
+        manifest.other.get("artifactType").and_then(|kind| kind.as_str()).filter(|kind| !kind.is_empty());
     let is_config = matches!(config, media_type::CONFIG | media_type::DOCKER_CONFIG);
     if is_config && (own.is_none() || manifest.layers.iter().all(|layer| check_layer(layer).is_ok())) {
         return None;
@@ -45,7 +46,8 @@ impl Pull<'_> {
         }
         let blobs: Vec<Descriptor> = blobs(&chosen.manifest).into_iter().cloned().collect();
         if let Some(blob) = blobs.iter().find(|blob| !blob.urls.is_empty()) {
-            let text = format!("blob {} is kept elsewhere than in the registry, which is not fetched", blob.digest);
+            let text =
+                format!("blob {} is kept elsewhere than in the registry, which is not fetched", blob.digest);
             return Err(refused(&self.reference, text));
         }
         for blob in &blobs {
@@ -178,10 +180,19 @@ mod tests {
             (media_type::CONFIG, Some("a/b"), media_type::LAYER_GZIP, None),
             (media_type::CONFIG, Some("a/b"), "application/vnd.in-toto+json", Some("a/b")),
             ("application/vnd.oci.empty.v1+json", Some("a/b"), "text/plain", Some("a/b")),
-            ("application/vnd.cncf.helm.config.v1+json", None, "x/y", Some("application/vnd.cncf.helm.config.v1+json")),
+            (
+                "application/vnd.cncf.helm.config.v1+json",
+                None,
+                "x/y",
+                Some("application/vnd.cncf.helm.config.v1+json"),
+            ),
             ("", None, media_type::LAYER_GZIP, Some("")),
         ] {
-            assert_eq!(kind(&manifest(config, artifact, layer)).as_deref(), expected, "{config} {artifact:?} {layer}");
+            assert_eq!(
+                kind(&manifest(config, artifact, layer)).as_deref(),
+                expected,
+                "{config} {artifact:?} {layer}"
+            );
         }
         assert_eq!(blobs(&manifest("a", None, "b")).len(), 1, "the same blob twice comes once");
     }

@@ -231,10 +231,10 @@ impl Pull<'_> {
 
 /// Where what was chosen comes from. What an index does not say of a platform, the configuration does.
 pub(super) fn origin(chosen: &Chosen, own: Platform) -> Origin {
-    let member = chosen.entry.as_ref().map(|entry| Membership {
-        manifest: entry.digest,
-        platform: entry.platform.clone().unwrap_or(own),
-    });
+    let member = chosen
+        .entry
+        .as_ref()
+        .map(|entry| Membership { manifest: entry.digest, platform: entry.platform.clone().unwrap_or(own) });
     Origin { target: Some(chosen.named), member }
 }
 

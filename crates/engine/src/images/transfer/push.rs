@@ -12,11 +12,11 @@ use super::{LayerStep, Step, Teller, of_registry};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::{MOUNT_SOURCES, TOLD_EVERY};
 use bytes::Bytes;
-use index::What;
 use coracle_registry::{Access, Body, BodyFuture, Credentials, Pick, Repository};
 use coracle_spec::image::{Descriptor, Document, Manifest, media_type};
 use coracle_spec::{Digest, Platform, Reference, Tag};
 use futures_util::{FutureExt, StreamExt};
+use index::What;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -364,7 +364,11 @@ impl Inner {
         let change = self.change();
         // Otherwise it was removed while it went, or is one platform of several: it is in the registry, and called by their
         // name here.
-        let known = self.read().get(&id).filter(|image| image.references.contains(&lookup::key(reference.clone()))).cloned();
+        let known = self
+            .read()
+            .get(&id)
+            .filter(|image| image.references.contains(&lookup::key(reference.clone())))
+            .cloned();
         if let Some(known) = known {
             self.note_pushed(&known, reference, pushed.digest)?;
         }

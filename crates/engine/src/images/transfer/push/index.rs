@@ -34,11 +34,7 @@ pub(super) enum What {
 
 impl Inner {
     /// What a name stands for, as a push sees it. Blocks.
-    pub(super) fn what_to_push(
-        &self,
-        reference: &Reference,
-        platform: Option<&Platform>,
-    ) -> Result<What> {
+    pub(super) fn what_to_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<What> {
         let group = self.read().group(&reference.canonical())?;
         if let Some(platform) = platform {
             let image = self.pick(&group, platform)?;
@@ -53,7 +49,8 @@ impl Inner {
         let limit = coracle_spec::limits::MANIFEST as u64;
         let content = self.store.read_small_blob(&descriptor.digest, limit);
         let content = content.map_err(|error| of_store(error, reading))?;
-        let manifest_of = |image: &Arc<Known>| Some((image.indexes.get(&descriptor.digest)?.manifest, Arc::clone(image)));
+        let manifest_of =
+            |image: &Arc<Known>| Some((image.indexes.get(&descriptor.digest)?.manifest, Arc::clone(image)));
         let here = group.images.iter().filter_map(manifest_of).collect();
         Ok(What::Index { descriptor, content, entries: manifests, here, first: group.first })
     }
@@ -151,7 +148,8 @@ impl Push {
         }
         let pushed = self.one(first).await?;
         let (digest, size) = (pushed.digest, pushed.size);
-        let kind = self.blocking(move |inner, _| Ok(inner.described(digest).map(|(found, _)| found.media_type)));
+        let kind =
+            self.blocking(move |inner, _| Ok(inner.described(digest).map(|(found, _)| found.media_type)));
         let kind = kind.await?.unwrap_or_default();
         let manifest = Descriptor::new(&kind, digest, size);
         self.told.tell(Step::Reduced { index, manifest }).await;
