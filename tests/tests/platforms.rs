@@ -282,6 +282,50 @@ fn an_index_is_pushed_whole_if_all_of_it_is_here_and_one_platform_alone_otherwis
     assert_eq!(several.listed(), Vec::<String>::new());
 }
 
+#[test]
+fn an_archive_holds_all_platforms_or_those_that_are_asked_for() {
+    let several = Several::new(&[HOST, OTHERS[0], OTHERS[1]]);
+    let (engine, name) = (&several.engine, several.name());
+    for architecture in [HOST, OTHERS[0]] {
+        several.pull(architecture);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (all, one) = (file("all.tar"), file("one.tar"));
+    engine.docker(&["save", "-o", &all, &name]).ok();
+    engine.docker(&["save", "--platform", "linux/riscv64", "-o", &one, &name]).ok();
+    refused(
+        &engine.docker(&["save", "--platform", "linux/s390x", "-o", &file("none.tar"), &name]),
+        "no suitable export target found for platform linux/s390x",
+    );
+    let digest = |name: &str| engine.docker(&["inspect", "-f", "{{.Descriptor.Digest}}", name]).ok();
+    let index = digest(&name);
+    engine.docker(&["rmi", &name]).ok();
+
+    let loaded = engine.docker(&["load", "-i", &all]).ok();
+    assert_eq!(loaded, format!("Loaded image: {name}"));
+    assert_eq!((several.says(&[]), digest(&name)), (HOST.to_owned(), index.clone()));
+    assert_eq!(several.says(&["--platform", "linux/riscv64"]), OTHERS[0]);
+    // The third one still comes from the registry and joins them.
+    several.pull(OTHERS[1]);
+    assert_eq!(several.listed(), [several.ids[0].clone()]);
+    engine.docker(&["rmi", &name]).ok();
+    assert_eq!(several.listed(), Vec::<String>::new());
+
+    engine.docker(&["load", "-i", &one]).ok();
+    assert_eq!(several.says(&[]), OTHERS[0]);
+    assert_eq!(digest(&name), several.entries[1]["digest"].as_str().unwrap(), "as it came");
+    engine.docker(&["rmi", &name]).ok();
+    engine.docker(&["load", "--platform", "linux/riscv64", "-i", &all]).ok();
+    assert_eq!((several.says(&[]), digest(&name)), (OTHERS[0].to_owned(), index));
+    engine.docker(&["rmi", &name]).ok();
+    refused(
+        &engine.docker(&["load", "--platform", "linux/386", "-i", &all]),
+        "requested platform (linux/386) not found",
+    );
+    assert_eq!(several.listed(), Vec::<String>::new());
+}
+
 /// An artifact on a shelf; its manifest.
 fn artifact(shelf: &Shelf, repository: &str, config: &str, artifact_type: Option<&str>) -> String {
     let blobs: [&[u8]; 3] = [b"{}", b"no archive at all", b"\x1f\x8b\x08 nor is this"];
@@ -332,8 +376,18 @@ fn what_is_no_image_is_pulled_kept_and_pushed_as_it_is() {
         // It comes back from where it went.
         engine.docker(&["pull", &other]).ok();
         assert_eq!(engine.docker(&["inspect", "-f", "{{.Id}}", &id[7..19]]).ok(), id);
+        let archive = engine.directory().join("artifact.tar").display().to_string();
+        engine.docker(&["save", "-o", &archive, &other]).ok();
         engine.docker(&["rmi", &id]).ok();
+        assert_eq!(engine.docker(&["load", "-i", &archive]).ok(), format!("Loaded image: {other}"));
+        let again = registry.name(&format!("kept/{number}:v3"));
+        engine.docker(&["tag", &other, &again]).ok();
+        engine.docker(&["push", &again]).ok();
+        assert_eq!(raw_manifest(&again), manifest);
+        engine.docker(&["rmi", "-f", &id]).ok();
     }
+    let check = engine.coracle(&["system", "check"]);
+    assert!(check.code == 0, "{check:?}");
 }
 
 #[test]

@@ -38,9 +38,9 @@ pub use error::{Error, Result};
 pub use import::Expected;
 pub use layer::apply::{Copying, Replace};
 pub use layer::{Layer, LayerBlob};
-pub use load::{LoadedImage, Progress};
+pub use load::{Loaded, LoadedArtifact, LoadedImage, LoadedOrigin, Progress};
 pub use partial::Partial;
-pub use save::SavedImage;
+pub use save::{Saved, SavedImage, SavedVariant};
 pub use snapshot::{Change, ChangeKind, Snapshot};
 
 use std::collections::HashMap;

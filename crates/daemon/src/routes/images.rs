@@ -25,7 +25,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::GET, ["json"]) => list(&call).await,
         (&Method::GET, ["get"]) => {
             let names: Vec<String> = call.query.all("names").map(str::to_owned).collect();
-            save(&call, &names)
+            save(&call, names).await
         }
         (&Method::GET, ["search"]) => registries::search(&call).await,
         (&Method::POST, ["create"]) => create(call).await,
@@ -37,7 +37,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
             let steps = call.engine().images().history(&name.join("/"), platform).await?;
             answer::ok(&steps.iter().map(image::history).collect::<Vec<_>>())
         }
-        (&Method::GET, [name @ .., "get"]) => save(&call, &[name.join("/")]),
+        (&Method::GET, [name @ .., "get"]) => save(&call, vec![name.join("/")]).await,
         (&Method::POST, [name @ .., "tag"]) => tag(&call, &name.join("/")).await,
         (&Method::POST, [name @ .., "push"]) => registries::push(&call, &name.join("/")).await,
         (&Method::DELETE, [_, ..]) => remove(&call, &rest.join("/")).await,
@@ -188,6 +188,15 @@ async fn create(call: Call) -> Answer {
     ))
 }
 
+/// The platforms that an archive is to hold: one since API 1.48, several since 1.52.
+fn archive_platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+    let platforms = platform::all(call, "platform", ApiVersion::new(1, 48))?;
+    if platforms.len() > 1 && call.version < ApiVersion::new(1, 52) {
+        return Err(Failure::invalid("multiple platform parameters are supported since API version 1.52"));
+    }
+    Ok(platforms)
+}
+
 /// Nothing is told of the way, only of the end.
 struct Quiet;
 
@@ -196,8 +205,9 @@ impl Progress for Quiet {
 }
 
 async fn load(call: Call) -> Answer {
+    let platforms = archive_platforms(&call)?;
     let context = call.context;
-    let loaded = context.engine.images().load(input::reader(call.request), Quiet).await;
+    let loaded = context.engine.images().load(input::reader(call.request), platforms, Quiet).await;
     context.engine.tidy_soon();
     let loaded = loaded?;
     let mut lines = Vec::new();
@@ -220,8 +230,9 @@ async fn load(call: Call) -> Answer {
     Ok(answer::stream("application/json", futures_util::stream::iter(lines)))
 }
 
-fn save(call: &Call, names: &[String]) -> Answer {
-    let saving = call.engine().images().save(names)?;
+async fn save(call: &Call, names: Vec<String>) -> Answer {
+    let platforms = archive_platforms(call)?;
+    let saving = call.engine().images().save(names, platforms).await?;
     let (writer, receiver) = BodyWriter::channel();
     tokio::spawn(async move {
         // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.

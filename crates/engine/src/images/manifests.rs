@@ -1,7 +1,6 @@
 //! What stands behind a name: its manifest, or its index with each manifest in it, and what of them is here.
 
 use super::catalogue::Known;
-use super::transfer::artifact;
 use super::{Images, Inner};
 use crate::error::Result;
 use crate::limits::MANIFESTS;
@@ -157,7 +156,7 @@ impl Inner {
     /// Bytes of the blobs here that a manifest describes.
     fn content_size(&self, manifest: &Manifest) -> u64 {
         let here = |blob: &&Descriptor| matches!(self.store.has_blob(&blob.digest), Ok(Some(_)));
-        let blobs = artifact::blobs(manifest).into_iter().filter(here);
+        let blobs = manifest.blobs().into_iter().filter(here);
         blobs.fold(0, |sum, blob| sum.saturating_add(blob.size))
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! The registry crate speaks to registries and the store keeps bytes; here is what to fetch, in which order, for whom.
 
-pub(super) mod artifact;
+mod artifact;
 mod choose;
 mod downloads;
 mod pull;

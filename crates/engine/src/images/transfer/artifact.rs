@@ -5,38 +5,15 @@ use super::super::adopt::NewArtifact;
 use super::super::body::BodyReader;
 use super::super::{Inner, of_store};
 use super::choose::Chosen;
-use super::pull::{Pull, Pulled, check_layer, names, origin};
+use super::pull::{Pull, Pulled, names, origin};
 use super::{LayerStep, Step, of_registry, refused};
 use crate::error::{Result, blocking};
 use crate::limits::TOLD_EVERY;
-use coracle_spec::image::{Descriptor, Manifest, media_type};
+use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Platform};
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The type of a manifest that describes no image; `None` if it describes one.
-///
-/// An image has an image's configuration (OCI image spec, "guidelines for artifact usage"). What gives its own type and has
-/// layers that are none is an artifact all the same.
-pub(in super::super) fn kind(manifest: &Manifest) -> Option<String> {
-    let config = manifest.config.media_type.as_str();
-    let own =
-        manifest.other.get("artifactType").and_then(|kind| kind.as_str()).filter(|kind| !kind.is_empty());
-    let is_config = matches!(config, media_type::CONFIG | media_type::DOCKER_CONFIG);
-    if is_config && (own.is_none() || manifest.layers.iter().all(|layer| check_layer(layer).is_ok())) {
-        return None;
-    }
-    Some(own.unwrap_or(config).to_owned())
-}
-
-/// What a manifest describes, each blob once.
-pub(in super::super) fn blobs(manifest: &Manifest) -> Vec<&Descriptor> {
-    let mut seen = BTreeSet::new();
-    let all = std::iter::once(&manifest.config).chain(&manifest.layers);
-    all.filter(|blob| seen.insert(blob.digest)).collect()
-}
 
 impl Pull<'_> {
     /// Pulls what is no image.
@@ -44,7 +21,7 @@ impl Pull<'_> {
         if kind.is_empty() {
             return Err(refused(&self.reference, "its configuration has no type"));
         }
-        let blobs: Vec<Descriptor> = blobs(&chosen.manifest).into_iter().cloned().collect();
+        let blobs: Vec<Descriptor> = chosen.manifest.blobs().into_iter().cloned().collect();
         if let Some(blob) = blobs.iter().find(|blob| !blob.urls.is_empty()) {
             let text =
                 format!("blob {} is kept elsewhere than in the registry, which is not fetched", blob.digest);
@@ -152,48 +129,4 @@ fn store(inner: &Inner, digest: Digest, mut content: BodyReader) -> coracle_stor
         .and_then(|_| writer.flush())
         .map_err(|source| coracle_store::Error::Write { what: "blob", source })?;
     writer.finish().map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn what_has_another_configuration_than_images_is_an_artifact() {
-        let manifest = |config: &str, artifact: Option<&str>, layer: &str| -> Manifest {
-            let digest = Digest::of(b"x");
-            let mut value = json!({
-                "schemaVersion": 2, "config": {"mediaType": config, "digest": digest, "size": 2},
-                "layers": [{"mediaType": layer, "digest": digest, "size": 2}],
-            });
-            if let Some(kind) = artifact {
-                value["artifactType"] = kind.into();
-            }
-            serde_json::from_value(value).unwrap()
-        };
-        for (config, artifact, layer, expected) in [
-            (media_type::CONFIG, None, media_type::LAYER_GZIP, None),
-            (media_type::DOCKER_CONFIG, None, media_type::DOCKER_LAYER_GZIP, None),
-            // A layer that cannot be unpacked makes no artifact of an image.
-            (media_type::CONFIG, None, "application/vnd.in-toto+json", None),
-            (media_type::CONFIG, Some("a/b"), media_type::LAYER_GZIP, None),
-            (media_type::CONFIG, Some("a/b"), "application/vnd.in-toto+json", Some("a/b")),
-            ("application/vnd.oci.empty.v1+json", Some("a/b"), "text/plain", Some("a/b")),
-            (
-                "application/vnd.cncf.helm.config.v1+json",
-                None,
-                "x/y",
-                Some("application/vnd.cncf.helm.config.v1+json"),
-            ),
-            ("", None, media_type::LAYER_GZIP, Some("")),
-        ] {
-            assert_eq!(
-                kind(&manifest(config, artifact, layer)).as_deref(),
-                expected,
-                "{config} {artifact:?} {layer}"
-            );
-        }
-        assert_eq!(blobs(&manifest("a", None, "b")).len(), 1, "the same blob twice comes once");
-    }
 }

@@ -5,7 +5,7 @@ use super::super::{Inner, of_store};
 use super::{of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Pick, Repository};
-use coracle_spec::image::{Descriptor, Document, Index, Manifest, media_type};
+use coracle_spec::image::{Descriptor, Document, Index, Manifest};
 use coracle_spec::{Digest, Platform, Reference};
 use std::sync::Arc;
 
@@ -95,21 +95,17 @@ impl Question<'_> {
 
     /// The entry of an index that runs best on the platform; of several that run as well, the first.
     fn entry<'a>(&self, index: &'a Index) -> Result<&'a Descriptor> {
-        let candidates = index.manifests.iter().filter(|entry| is_manifest(entry));
+        let candidates = index.manifests.iter().filter(|entry| entry.is_manifest());
         let ranked = candidates.filter_map(|entry| {
             let rank = entry.platform.as_ref()?.rank_on(self.platform)?;
             Some((rank, entry))
         });
         let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
         // An entry need not say what it runs on.
-        let unsaid = || index.manifests.iter().find(|entry| is_manifest(entry) && entry.platform.is_none());
+        let unsaid = || index.manifests.iter().find(|entry| entry.is_manifest() && entry.platform.is_none());
         best.or_else(unsaid).ok_or_else(|| {
             let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
             crate::Error::Missing(format!("{text} of {}", self.reference.familiar()))
         })
     }
-}
-
-fn is_manifest(entry: &Descriptor) -> bool {
-    matches!(entry.media_type.as_str(), media_type::MANIFEST | media_type::DOCKER_MANIFEST | "")
 }

@@ -6,13 +6,12 @@
 use super::super::adopt::Origin;
 use super::super::variants::Membership;
 use super::super::{Images, Inner, NewImage, lookup, of_store, registries};
-use super::artifact;
 use super::choose::{Chosen, Question};
 use super::downloads::{Begun, Source};
 use super::{LayerStep, Step, Teller, of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Access, Credentials, Repository};
-use coracle_spec::image::{Descriptor, ImageConfig, media_type};
+use coracle_spec::image::{Descriptor, ImageConfig};
 use coracle_spec::{Digest, Platform, Reference};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -67,7 +66,7 @@ impl Images {
         let (repository_name, what) = (reference.familiar_name(), said(&reference));
         told.tell(Step::Pulling { repository: repository_name, what }).await;
         let pull = Pull { inner, repository, reference, told };
-        let pulled = match artifact::kind(&chosen.manifest) {
+        let pulled = match chosen.manifest.artifact_kind().map(str::to_owned) {
             Some(kind) => pull.artifact(chosen, kind).await?,
             None => pull.image(chosen).await?,
         };
@@ -284,7 +283,7 @@ async fn layer(inner: Arc<Inner>, begun: Begun, source: Source, diff_id: Digest,
 }
 
 /// What may be unpacked, by what the manifest says of it. What it really is shows when it comes.
-pub(super) fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
+fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
     let kind = layer.media_type.as_str();
     if !layer.urls.is_empty() || kind.contains("nondistributable") || kind.contains(".foreign.") {
         return Err(format!(
@@ -292,17 +291,13 @@ pub(super) fn check_layer(layer: &Descriptor) -> std::result::Result<(), String>
             layer.digest
         ));
     }
-    match kind {
-        media_type::LAYER
-        | media_type::LAYER_GZIP
-        | media_type::LAYER_ZSTD
-        | media_type::DOCKER_LAYER
-        | media_type::DOCKER_LAYER_GZIP => Ok(()),
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(()),
-        other => {
-            Err(format!("layer {} has the type {other:?}, which is none that can be unpacked", layer.digest))
-        }
+    if !layer.is_layer() {
+        return Err(format!(
+            "layer {} has the type {kind:?}, which is none that can be unpacked",
+            layer.digest
+        ));
     }
+    Ok(())
 }
 
 impl Inner {
@@ -318,6 +313,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_spec::image::media_type;
 
     #[test]
     fn layers_that_are_kept_elsewhere_or_are_none_are_refused() {
