@@ -3,6 +3,9 @@
 //! A name belongs to one image, the one that runs best on this machine; what it stands for says which other images it leads
 //! to. They need no names of their own, and go with the last name that leads to them.
 
+#[cfg(test)]
+mod tests;
+
 use super::catalogue::{Catalogue, Known};
 use super::{Image, Images, Inner, lookup};
 use crate::error::{Error, Result};
