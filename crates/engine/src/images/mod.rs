@@ -42,7 +42,7 @@ pub use manifests::{ManifestKind, ManifestSummary, Target};
 pub use prune::{ImagesPruned, PruneRequest};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
-pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Step, Teller};
+pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Reduced, Step, Teller};
 
 use crate::config::RegistrySettings;
 use crate::error::{Attempt, Error, Result, blocking};
