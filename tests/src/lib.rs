@@ -16,8 +16,10 @@ pub mod image;
 pub mod leftovers;
 pub mod net;
 pub mod output;
+pub mod pipe;
 pub mod registry;
 pub mod shelf;
+pub mod ssh;
 
 pub use engine::Engine;
 pub use output::Output;

@@ -147,7 +147,12 @@ struct State {
 impl Wire {
     /// A wire to `registry` that breaks after `bytes`.
     pub fn new(registry: &Registry, bytes: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1", registry, bytes)
+    }
+
+    /// The same at another address of this machine.
+    pub fn at(address: &str, registry: &Registry, bytes: u64) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let target = registry.host().to_owned();
         let state = Arc::new(State { target, left: AtomicU64::new(bytes), passed: AtomicU64::new(0) });

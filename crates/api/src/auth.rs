@@ -1,5 +1,6 @@
 //! Credentials for registries: the body of `/auth` and the content of `X-Registry-Auth`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,12 @@ pub struct AuthConfig {
 impl AuthConfig {
     /// Reads the content of `X-Registry-Auth`. What cannot be read stands for nobody, as in Docker.
     pub fn from_header(text: &str) -> Self {
+        let decoded = crate::base64::decode(text.trim());
+        decoded.and_then(|json| crate::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    /// Reads the content of `X-Registry-Config`: several, each under the address of its registry.
+    pub fn all_from_header(text: &str) -> BTreeMap<String, Self> {
         let decoded = crate::base64::decode(text.trim());
         decoded.and_then(|json| crate::from_slice(&json).ok()).unwrap_or_default()
     }

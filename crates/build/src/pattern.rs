@@ -7,6 +7,40 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern(Vec<Piece>);
 
+/// A pattern of paths, as `COPY` takes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern {
+    pattern: Pattern,
+    literal: Option<String>,
+}
+
+impl PathPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a malformed one.
+    pub fn parse(text: &str) -> Result<Self> {
+        let pattern =
+            Pattern::of_path(text).ok_or_else(|| Error::value("malformed pattern of files", text))?;
+        let letters = pattern.0.iter().map(|piece| match piece {
+            Piece::Exactly(letter) => Some(*letter),
+            _ => None,
+        });
+        let literal = letters.collect();
+        Ok(Self { pattern, literal })
+    }
+
+    /// The only path that it matches, if there is only one.
+    pub fn literal(&self) -> Option<&str> {
+        self.literal.as_deref()
+    }
+
+    /// Whether it matches all of a path.
+    pub fn matches(&self, path: &str) -> bool {
+        self.pattern.matches(path)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     /// Any number of any characters.

@@ -34,6 +34,9 @@ pub enum Error {
     /// Credentials cannot be read or kept; the text says where.
     #[error("{0}")]
     Credentials(String),
+    /// A manifest is missing, or is none that can be used; the text says which.
+    #[error("{0}")]
+    Manifest(String),
     /// Starting the engine failed.
     #[error(transparent)]
     EngineStart(#[from] crate::engine_start::StartError),

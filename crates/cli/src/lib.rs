@@ -9,6 +9,7 @@
 //! | `render` | tables, sizes, times, progress |
 //! | `template` | the Go templates of `--format` |
 //! | `terminal` | raw mode, stdin, signals, sessions |
+//! | `manifests` | lists of manifests that are not pushed yet |
 //! | `engine_start` | starting an engine when none runs |
 //!
 //! What is not here: HTTP (`client`), the engine (`daemon`).
@@ -20,6 +21,7 @@ mod commands;
 mod credentials;
 pub mod engine_start;
 mod error;
+mod manifests;
 mod render;
 mod resolve;
 mod template;

@@ -159,10 +159,17 @@ impl Client {
         self.stream(Call::post("/images/load").query(query).upload(archive)).await.map(JsonLines::new)
     }
 
-    /// Images as one tar archive, with all that is there of them or only some `platforms`, since API 1.48.
-    pub async fn save_images(&self, names: &[String], platforms: &[String]) -> Result<Body> {
+    /// Images as one tar archive, with all that is there of them or only some `platforms`, since API 1.48; without the layers
+    /// that the images `since` have, which only Coracle leaves out.
+    pub async fn save_images(
+        &self,
+        names: &[String],
+        platforms: &[String],
+        since: &[String],
+    ) -> Result<Body> {
         let query = names.iter().fold(Query::new(), |query, name| query.with("names", name));
         let query = platforms.iter().fold(query, |query, platform| query.with("platform", platform));
+        let query = since.iter().fold(query, |query, image| query.with("since", image));
         self.stream(Call::get("/images/get").query(query)).await
     }
 
@@ -172,6 +179,6 @@ impl Client {
     }
 }
 
-fn registry_auth() -> HeaderName {
+pub(crate) fn registry_auth() -> HeaderName {
     REGISTRY_AUTH_HEADER.parse().expect("the constant is a header name")
 }

@@ -17,6 +17,8 @@ mod error;
 mod exec;
 mod images;
 mod limits;
+mod manifests;
+mod moving;
 mod networks;
 mod stream;
 mod system;

@@ -1,6 +1,6 @@
 //! How an engine is set up; the daemon fills it from flags and files.
 
-use crate::error::{Attempt, Result};
+use crate::error::{Attempt, Error, Result};
 use coracle_network::Ipv4Net;
 use coracle_spec::Digest;
 use std::net::IpAddr;
@@ -81,12 +81,23 @@ impl Default for RegistrySettings {
 
 impl RegistrySettings {
     pub(crate) fn client(&self) -> Result<coracle_registry::Client> {
+        self.client_of(self.hosts.clone())
+    }
+
+    /// A client that needs no TLS that can be trusted for one registry, and remembers nothing of earlier ones.
+    pub(crate) fn insecure_client(&self, registry: &str) -> Result<coracle_registry::Client> {
+        let with_it = [self.hosts.insecure(), &[registry.to_owned()]].concat();
+        let hosts = coracle_registry::Hosts::new(&[], &with_it);
+        self.client_of(hosts.map_err(|error| Error::Invalid(coracle_spec::full_text(&error)))?)
+    }
+
+    fn client_of(&self, hosts: coracle_registry::Hosts) -> Result<coracle_registry::Client> {
         let options = coracle_registry::Options {
             user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")).to_owned(),
             certificates: self.certificates.clone(),
             proxy: self.proxies.clone(),
         };
-        let client = coracle_registry::Client::new(self.hosts.clone(), options);
+        let client = coracle_registry::Client::new(hosts, options);
         client.attempt(|| "prepare for speaking to registries".to_owned())
     }
 }

@@ -4,6 +4,7 @@
 //! in its own task (`containers/task.rs`); everybody else sees it through immutable descriptions.
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod config;
 pub mod containers;
 mod engine;

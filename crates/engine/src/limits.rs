@@ -51,3 +51,31 @@ pub(crate) const MANIFESTS: usize = 1000;
 
 /// Manifests of one index that a registry is asked for before the index is pushed.
 pub(crate) const MANIFESTS_ASKED: usize = 200;
+
+/// Largest description of an image that another engine offers, in bytes: room for [`coracle_spec::limits::LAYERS`] layers
+/// and [`OFFERED_NAMES`] names.
+pub(crate) const OFFER: usize = 512 << 10;
+
+/// Names of one image that another engine offers.
+pub(crate) const OFFERED_NAMES: usize = 64;
+
+/// Documents of one image that another engine offers: the configuration, manifests and indexes.
+pub(crate) const OFFERED_DOCUMENTS: usize = 16;
+
+/// Bytes of a layer that go from engine to engine in one frame.
+pub(crate) const MOVED_CHUNK: usize = 256 << 10;
+
+/// Bytes of another engine's complaint.
+pub(crate) const SAID: usize = 4 << 10;
+
+/// How long the engine on the other side may do nothing. Its disk may take that long to write a layer.
+pub(crate) const MOVING_STALL: Duration = Duration::from_secs(600);
+
+/// How long is waited for another engine's reason to take no more.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Layers from another engine that are unpacked at once while the next ones come.
+pub(crate) const MOVED_AT_ONCE: usize = 3;
+
+/// How often another engine may say what it lacks of one image: once, once more for what it had wrong, and that nothing is.
+pub(crate) const WANTED_ROUNDS: usize = 3;

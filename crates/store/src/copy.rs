@@ -3,7 +3,7 @@
 //! The container may run, and change its files meanwhile: a path is resolved once, inside the container's root, and what
 //! is found is used by its descriptor. How the root comes to be is the engine's.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +51,18 @@ pub enum Protection {
     Root,
     /// What is mounted there is read-only, or the kernel's.
     Mount,
+}
+
+impl Found {
+    /// The directory itself, where it is one.
+    pub(crate) fn directory(&self) -> Option<&OwnedFd> {
+        self.directory.as_ref()
+    }
+
+    /// The directory that holds it, and its name there.
+    pub(crate) fn place(&self) -> (BorrowedFd<'_>, &CStr) {
+        (self.parent.as_fd(), &self.name)
+    }
 }
 
 impl Tree {

@@ -29,6 +29,12 @@ pub enum Error {
         /// Digest of the uncompressed layer.
         diff_id: Digest,
     },
+    /// A path leads nowhere in a tree.
+    #[error("{path}: not found")]
+    NotThere {
+        /// The path, as it was given.
+        path: String,
+    },
     /// Content is not what its name says.
     #[error("{what} does not match its digest: expected {expected}, computed {computed}")]
     DigestMismatch {
@@ -93,6 +99,16 @@ pub enum Error {
         /// The platform.
         platform: coracle_spec::Platform,
     },
+    /// A `docker load` archive was saved without what another image has, and that image is not here.
+    #[error(
+        "the archive was saved since {images} and leaves out layer {diff_id}, which is not here: load or pull {images} first"
+    )]
+    LayerLeftOut {
+        /// Digest of the uncompressed layer.
+        diff_id: Digest,
+        /// The images, shortened and without control characters.
+        images: String,
+    },
     /// A record of the store cannot be read.
     #[error("cannot read record {path}: {reason}")]
     Record {
@@ -137,6 +153,8 @@ impl Error {
             | Self::Document { .. }
             | Self::ImageArchive { .. }
             | Self::PlatformMissing { .. }
+            | Self::NotThere { .. }
+            | Self::LayerLeftOut { .. }
             | Self::Stream { .. } => true,
             Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
             Self::Locked { .. }

@@ -5,7 +5,8 @@
 //!
 //! - [`Store::import`] makes a layer of a tar stream; [`Store::load`] and [`Store::save`] handle `docker save` archives.
 //! - [`Store::prepare`] gives a container its directories; [`Store::commit`] makes a layer of what it wrote.
-//! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it.
+//! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it. A build takes
+//!   files of one under other names.
 //! - [`Store::check`] proves everything against its name; [`Store::quarantine`] sets aside what is damaged.
 //! - Removal renames into the trash; [`Store::empty_trash`] deletes, in the background.
 #![forbid(unsafe_code)]
@@ -27,6 +28,8 @@ mod load;
 mod pack;
 mod partial;
 mod save;
+mod select;
+mod since;
 mod snapshot;
 mod walk;
 
@@ -39,8 +42,11 @@ pub use import::Expected;
 pub use layer::apply::{Copying, Replace};
 pub use layer::{Layer, LayerBlob};
 pub use load::{Loaded, LoadedArtifact, LoadedImage, LoadedOrigin, Progress};
+pub use pack::Altered;
 pub use partial::Partial;
 pub use save::{Saved, SavedImage, SavedVariant};
+pub use select::{Chosen, Workspace, pack_texts};
+pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 
 use std::collections::HashMap;

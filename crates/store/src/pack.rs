@@ -78,9 +78,35 @@ pub(crate) fn pack_file(parent: BorrowedFd<'_>, name: &CStr, output: impl Write)
     packer.writer.finish().map_err(write).map(drop)
 }
 
-struct Packer<W> {
+/// How what is packed differs from what is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Altered {
+    /// Whose everything becomes.
+    pub owner: Option<(u32, u32)>,
+    /// The mode that everything gets but symbolic links, which have none.
+    pub mode: Option<u32>,
+    /// Whether all times are left out: what is the same but for its times gives the same archive then.
+    pub timeless: bool,
+}
+
+impl Altered {
+    fn apply(self, entry: &mut Entry) {
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(mode) = self.mode.filter(|_| !matches!(entry.kind, Kind::Symlink { .. })) {
+            entry.mode = mode;
+        }
+        if self.timeless {
+            entry.mtime = Time::default();
+        }
+    }
+}
+
+pub(crate) struct Packer<W> {
     writer: Writer<W>,
     form: Form,
+    altered: Altered,
     /// Stands before every name.
     prefix: Vec<u8>,
     /// Where each file with several names was packed first, by device and inode.
@@ -89,7 +115,35 @@ struct Packer<W> {
 
 impl<W: Write> Packer<W> {
     fn new(writer: Writer<W>, form: Form, prefix: Vec<u8>) -> Self {
-        Self { writer, form, prefix, links: HashMap::new() }
+        Self { writer, form, altered: Altered::default(), prefix, links: HashMap::new() }
+    }
+
+    /// Packs whole trees and single files one after the other.
+    pub(crate) fn altering(output: W, altered: Altered) -> Self {
+        Self { altered, ..Self::new(Writer::new(output), Form::Root, Vec::new()) }
+    }
+
+    /// Packs what comes next under names that begin so.
+    pub(crate) fn under(&mut self, prefix: &[u8]) {
+        self.prefix = prefix.to_vec();
+    }
+
+    /// Packs the directory that everything below has its prefix from.
+    pub(crate) fn directory_itself(&mut self, top: BorrowedFd<'_>) -> Result<()> {
+        self.top(top)
+    }
+
+    /// Packs a file of root's with this content.
+    pub(crate) fn text(&mut self, name: &[u8], content: &[u8]) -> Result<()> {
+        let size = content.len() as u64;
+        let kind = Kind::File { size, segments: None };
+        let (path, mtime, xattrs) = (name.to_vec(), Time::default(), Vec::new());
+        self.entry(&Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs })?;
+        self.writer.content(&mut io::Cursor::new(content), size).map_err(write)
+    }
+
+    pub(crate) fn finish(self) -> Result<u64> {
+        self.writer.finish().map_err(write)
     }
 
     /// The root itself is an entry only where it is not what a root is by default.
@@ -115,7 +169,7 @@ impl<W: Write> Packer<W> {
         self.entry(&entry)
     }
 
-    fn node(&mut self, node: &Node<'_>) -> Result<()> {
+    pub(crate) fn node(&mut self, node: &Node<'_>) -> Result<()> {
         if self.form.is_layer() {
             if is_whiteout(&node.stat) {
                 return self.marker(parent_of(node.path), &[WHITEOUT, node.name.to_bytes()].concat());
@@ -233,7 +287,12 @@ impl<W: Write> Packer<W> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<()> {
-        self.writer.entry(entry).map_err(write)
+        if self.altered == Altered::default() {
+            return self.writer.entry(entry).map_err(write);
+        }
+        let mut entry = entry.clone();
+        self.altered.apply(&mut entry);
+        self.writer.entry(&entry).map_err(write)
     }
 }
 

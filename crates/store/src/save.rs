@@ -12,7 +12,7 @@ use crate::archive::writer::Writer;
 use crate::archive::{Entry, Kind, Time};
 use crate::error::{Error, Result};
 use crate::layout::blob_name;
-use crate::{Layer, Store, limits};
+use crate::{Layer, LeftOut, Store, limits};
 
 /// An image to be saved.
 #[derive(Clone, Debug)]
@@ -73,19 +73,32 @@ impl Store {
     /// # Errors
     /// [`Error::BlobMissing`], [`Error::LayerMissing`], [`Error::Write`], and the kernel's.
     pub fn save(&self, images: &[SavedImage], output: impl Write) -> Result<()> {
+        self.save_without(images, LeftOut::default(), output)
+    }
+
+    /// As [`Store::save`], without the layers that `left_out` has. [`Store::load`] loads it where these are.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_without(&self, images: &[SavedImage], left_out: LeftOut, output: impl Write) -> Result<()> {
         let named = |image: &SavedImage| {
             let variant = SavedVariant { config: image.config, manifest: None };
             (Saved::Image(variant), image.references.clone())
         };
-        self.save_all(&images.iter().map(named).collect::<Vec<_>>(), output)
+        self.save_all(&images.iter().map(named).collect::<Vec<_>>(), left_out, output)
     }
 
     /// The same of indexes and artifacts too. What came with a manifest is saved with it, byte for byte.
     ///
     /// # Errors
     /// As [`Store::save`].
-    pub fn save_all(&self, saved: &[(Saved, Vec<Reference>)], output: impl Write) -> Result<()> {
-        let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new() };
+    pub fn save_all(
+        &self,
+        saved: &[(Saved, Vec<Reference>)],
+        left_out: LeftOut,
+        output: impl Write,
+    ) -> Result<()> {
+        let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new(), left_out };
         for (saved, references) in saved {
             let descriptor = match saved {
                 Saved::Image(image) => {
@@ -140,6 +153,7 @@ impl Store {
             }
             None => self.new_manifest(image.config, size, &config, plan)?,
         };
+        plan.leave_out(&config.rootfs.diff_ids, &manifest.layers);
         let kind = if manifest.media_type.is_empty() { media_type::MANIFEST } else { &manifest.media_type };
         let mut descriptor = Descriptor::of(kind, &content);
         if let Some(digest) = image.manifest.filter(|_| as_it_came) {
@@ -161,6 +175,7 @@ impl Store {
         for diff_id in &config.rootfs.diff_ids {
             layers.push(plan.layer(&self.layer(diff_id)?));
         }
+
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
@@ -265,6 +280,7 @@ struct Plan {
     blobs: BTreeMap<Digest, (u64, Source)>,
     listed: Vec<Listed>,
     manifests: Vec<Descriptor>,
+    left_out: LeftOut,
 }
 
 /// An image of which everything is noted.
@@ -287,6 +303,15 @@ impl Planned {
 }
 
 impl Plan {
+    /// Takes away the layers that are left out.
+    fn leave_out(&mut self, diff_ids: &[Digest], layers: &[Descriptor]) {
+        for (diff_id, layer) in diff_ids.iter().zip(layers) {
+            if self.left_out.has(diff_id) {
+                self.blobs.remove(&layer.digest);
+            }
+        }
+    }
+
     /// Notes everything that a manifest describes, as it is here.
     fn blobs_of(&mut self, manifest: &Manifest) {
         for blob in manifest.blobs() {
@@ -321,13 +346,14 @@ impl Plan {
     }
 
     fn documents(self) -> [(&'static str, Vec<u8>); 3] {
-        let index = Index {
+        let mut index = Index {
             schema_version: 2,
             media_type: media_type::INDEX.to_owned(),
             manifests: self.manifests,
             annotations: BTreeMap::new(),
             other: serde_json::Map::new(),
         };
+        self.left_out.annotate(&mut index);
         [
             ("index.json", json(&index)),
             ("manifest.json", json(&self.listed)),

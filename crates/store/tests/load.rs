@@ -8,7 +8,7 @@ use std::io::Write;
 use coracle_spec::image::ImageConfig;
 use coracle_spec::image::media_type;
 use coracle_spec::{ContainerId, Digest};
-use coracle_store::{Error, Loaded, LoadedImage, Progress, Result, Saved, SavedImage, SavedVariant};
+use coracle_store::{Error, LeftOut, Loaded, LoadedImage, Progress, Result, Saved, SavedImage, SavedVariant};
 use support::{Field, Tar};
 
 #[derive(Default)]
@@ -238,7 +238,7 @@ fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
     let saved =
         [(whole, images[0].references.clone()), (Saved::Artifact { manifest: found.manifest }, vec![])];
     let mut out = Vec::new();
-    field.store.save_all(&saved, &mut out).unwrap();
+    field.store.save_all(&saved, LeftOut::default(), &mut out).unwrap();
     let other = Field::new();
     let again = other.store.load_all(out.as_slice(), &[], &mut Seen::default()).unwrap();
     assert_eq!(again.len(), 3);
@@ -251,7 +251,7 @@ fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
     let mut images: Vec<SavedVariant> = images.iter().map(variant).collect();
     images[1].manifest = Some(Digest::of(b"gone"));
     let mut out = Vec::new();
-    field.store.save_all(&[(Saved::Index { index, images }, vec![])], &mut out).unwrap();
+    field.store.save_all(&[(Saved::Index { index, images }, vec![])], LeftOut::default(), &mut out).unwrap();
     let again = Field::new().store.load_all(out.as_slice(), &[], &mut Seen::default()).unwrap();
     let index_of = |loaded: &Loaded| match loaded {
         Loaded::Image(image) => image.origin.index.clone(),
@@ -423,4 +423,55 @@ fn saving_what_is_not_there_fails() {
     let config = field.store.put_config(&config).unwrap();
     let image = SavedImage { config, references: vec![] };
     assert!(matches!(field.store.save(&[image], std::io::sink()), Err(Error::LayerMissing { .. })));
+}
+
+#[test]
+fn what_was_saved_since_an_image_loads_only_where_that_is() {
+    let field = Field::new();
+    let (one, two) = ([layer(1)], [layer(1), layer(2)]);
+    let base = load(&field, &new_form(&one, &config(&one), "[\"base:1\"]").end()).unwrap().remove(0);
+    let more = load(&field, &new_form(&two, &config(&two), "[\"more:1\"]").end()).unwrap().remove(0);
+    let saved = |config| SavedImage { config, references: vec!["app:1".parse().unwrap()] };
+    let since = |images: &[SavedImage]| {
+        let (mut left_out, mut archive) = (LeftOut::default(), Vec::new());
+        left_out.add("base:1", ids(&base));
+        field.store.save_without(images, left_out, &mut archive).unwrap();
+        archive
+    };
+    let mut whole = Vec::new();
+    field.store.save(&[saved(more.config)], &mut whole).unwrap();
+    let archive = since(&[saved(more.config)]);
+    assert!(archive.len() < whole.len());
+
+    let elsewhere = Field::new();
+    let refused = load(&elsewhere, &archive).unwrap_err();
+    assert!(
+        matches!(&refused, Error::LayerLeftOut { diff_id, .. } if *diff_id == ids(&base)[0]),
+        "{refused}"
+    );
+    assert!(refused.is_input() && refused.to_string().contains("load or pull base:1 first"), "{refused}");
+    load(&elsewhere, &new_form(&one, &config(&one), "[\"base:1\"]").end()).unwrap();
+    let loaded = load(&elsewhere, &archive).unwrap();
+    assert_eq!((loaded[0].config, ids(&loaded[0])), (more.config, ids(&more)));
+    // Several, of which one is all left out.
+    let both = load(&elsewhere, &since(&[saved(more.config), saved(base.config)])).unwrap();
+    assert_eq!(both.iter().map(|image| image.config).collect::<Vec<_>>(), [more.config, base.config]);
+    // An archive that merely lacks a file is damaged, also where the layer is.
+    let mut lacking = tar::Builder::new(Vec::new());
+    for entry in tar::Archive::new(whole.as_slice()).entries().unwrap() {
+        let entry = entry.unwrap();
+        let header = entry.header().clone();
+        let path = entry.path().unwrap().into_owned();
+        let hex = blob_hex(&field, &ids(&base)[0]);
+        if !path.to_string_lossy().ends_with(&hex) {
+            lacking.append(&header, entry).unwrap();
+        }
+    }
+    let refused = load(&elsewhere, &lacking.into_inner().unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("a file is missing"), "{refused}");
+}
+
+/// The name of the blob of a layer.
+fn blob_hex(field: &Field, diff_id: &Digest) -> String {
+    field.store.layer(diff_id).unwrap().blob.map_or_else(|| diff_id.hex(), |kept| kept.blob.digest.hex())
 }

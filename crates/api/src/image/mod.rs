@@ -8,4 +8,7 @@ mod registry;
 pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
 pub use manifest::{AttestationData, ContentSize, ImageData, ManifestKind, ManifestSummary, UnpackedSize};
-pub use registry::{ContentMissing, DistributionInspect, PushResult, PushedInsteadOfIndex, SearchResult};
+pub use registry::{
+    ContentMissing, DistributionInspect, ManifestPut, NewManifest, PushResult, PushedInsteadOfIndex,
+    RegistryManifest, SearchResult,
+};

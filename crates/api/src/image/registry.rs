@@ -62,3 +62,37 @@ pub struct ContentMissing {
     /// What is missing, as OCI describes content.
     pub desc: Value,
 }
+
+/// `GET /coracle/registry/manifest`: a manifest or an index as a registry has it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RegistryManifest {
+    /// Its type, digest and size, and what the image runs on, as OCI describes content.
+    pub descriptor: Value,
+    /// Its bytes in base64.
+    pub content: String,
+}
+
+/// `POST /coracle/registry/manifest`: a manifest or an index for a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NewManifest {
+    /// Under which name: with a tag or with its digest.
+    pub name: String,
+    /// Whether the registry may be spoken to without TLS that can be trusted.
+    pub insecure: bool,
+    /// Its type.
+    pub media_type: String,
+    /// Its bytes in base64.
+    pub content: String,
+    /// The repository in the same registry that has its blobs; empty where that is the name's own.
+    pub from: String,
+}
+
+/// The answer to [`NewManifest`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestPut {
+    /// Its digest.
+    pub digest: String,
+}

@@ -53,6 +53,10 @@ pub(crate) enum ImageCommand {
     Pull(PullArgs),
     /// Upload an image to a registry
     Push(PushArgs),
+    /// Send images to the engine of another machine, over ssh
+    Send(SendArgs),
+    /// Receive the images that `image send` sends, on stdin and stdout
+    Receive,
     /// Show everything about images
     Inspect(ImageInspectArgs),
     /// Remove unused images
@@ -114,6 +118,9 @@ pub(crate) struct SaveArgs {
     /// Save only these platforms
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     pub(crate) platform: Vec<Platform>,
+    /// Leave out the layers of this image: the archive is loaded where it is
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) since: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
@@ -179,6 +186,19 @@ pub(crate) struct PushArgs {
     /// NAME[:TAG]
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Suppress the output
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// ssh://[USER@]HOST[:PORT][/NAME[:TAG]]; with a name, the image is called that there
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
 }
 
 #[derive(Debug, Args)]

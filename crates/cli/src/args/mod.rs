@@ -4,6 +4,7 @@
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod image;
+pub(crate) mod manifest;
 pub(crate) mod network;
 pub(crate) mod registry;
 pub(crate) mod system;
@@ -36,6 +37,9 @@ pub(crate) enum Commands {
     /// Manage images
     #[command(name = "image", subcommand)]
     Images(image::ImageCommand),
+    /// Manage lists of manifests in registries
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// Manage volumes
     #[command(subcommand)]
     Volume(volume::VolumeCommand),

@@ -4,7 +4,9 @@ use coracle_api::image::{HistoryItem, ImageSummary};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{App, Code, done, for_each_that_exists, inspect, print, prune, pull, registries, transfer, tree};
+use super::{
+    App, Code, done, for_each_that_exists, inspect, moving, print, prune, pull, registries, transfer, tree,
+};
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row, ellipsis, short_id};
@@ -81,6 +83,8 @@ pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
         ImageCommand::History(args) => history(app, args).await.map(done),
         ImageCommand::Pull(args) => pull::pull(app, args).await.map(done),
         ImageCommand::Push(args) => registries::push(app, args).await.map(done),
+        ImageCommand::Send(args) => moving::send(app, args).await.map(done),
+        ImageCommand::Receive => moving::receive(app).await.map(done),
         ImageCommand::Inspect(args) => inspect::images(app, args).await.map(done),
         ImageCommand::Prune(args) => prune::images(app, args).await.map(done),
     }

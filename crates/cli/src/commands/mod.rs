@@ -10,6 +10,8 @@ mod info;
 mod inspect;
 mod lifecycle;
 mod logs;
+mod manifest;
+mod moving;
 mod networks;
 mod prune;
 mod ps;
@@ -74,6 +76,7 @@ pub(crate) async fn dispatch(arguments: Arguments) -> Result<u8> {
         Commands::Registry(TopLevelCommand::Login(args)) => registries::login(&app, args).await.map(done),
         Commands::Registry(TopLevelCommand::Logout(args)) => registries::logout(args).map(done),
         Commands::Registry(TopLevelCommand::Search(args)) => registries::search(&app, args).await.map(done),
+        Commands::Manifest(command) => manifest::dispatch(&app, command).await,
         Commands::Volume(command) => volumes::dispatch(&app, command).await,
         Commands::Network(command) => networks::dispatch(&app, command).await,
         Commands::System(command) => system::dispatch(&app, command).await,

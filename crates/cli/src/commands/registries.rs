@@ -36,10 +36,14 @@ const DESCRIPTION: usize = 45;
 /// Longest password that is read, in bytes.
 const PASSWORD: u64 = 64 << 10;
 
-fn credentials() -> Result<Credentials> {
+/// The directory of the client's configuration.
+pub(super) fn configuration() -> PathBuf {
     let configured = variable("DOCKER_CONFIG").filter(|text| !text.is_empty()).map(PathBuf::from);
-    let home = || PathBuf::from(variable("HOME").unwrap_or_default()).join(".docker");
-    Credentials::read(&configured.unwrap_or_else(home))
+    configured.unwrap_or_else(|| PathBuf::from(variable("HOME").unwrap_or_default()).join(".docker"))
+}
+
+fn credentials() -> Result<Credentials> {
+    Credentials::read(&configuration())
 }
 
 /// The header that says who asks for an image; nothing where nothing is known.

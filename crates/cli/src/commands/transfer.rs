@@ -69,7 +69,13 @@ async fn show(mut lines: JsonLines<ProgressMessage>, quiet: bool) -> Result<()> 
 
 pub(super) async fn save(app: &App, args: SaveArgs) -> Result<()> {
     let destination = Destination::choose(args.output.as_deref(), "image")?;
-    let body = app.client().await?.save_images(&args.names, &platform::documents(&args.platform)).await?;
+    let client = app.client().await?;
+    if !args.since.is_empty() && client.server_version().await?.platform.name != "Coracle" {
+        // It would give everything, and whoever carries it away would not know.
+        return Err(Invalid("this engine saves whole images alone: --since is for Coracle".to_owned()).into());
+    }
+    let platforms = platform::documents(&args.platform);
+    let body = client.save_images(&args.names, &platforms, &args.since).await?;
     destination.receive(body).await
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod platform;
 pub(crate) mod port;
 pub(crate) mod resources;
 pub(crate) mod size;
+pub(crate) mod ssh;
 pub(crate) mod volume;
 
 /// Why an argument does not mean anything: the text after `invalid argument "…" for "--…" flag`.

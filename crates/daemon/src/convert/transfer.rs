@@ -63,6 +63,14 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             let desc = serde_json::to_value(*descriptor).unwrap_or_default();
             vec![for_programs(serde_json::to_value(ContentMissing { content_missing: true, desc }).ok())]
         }
+        Step::Sending { image } => plain(format!("Sending {image}")),
+        Step::Delivered { image, id, bytes, total, moved } => {
+            let moved = moved.iter().flat_map(|(name, before)| {
+                plain(format!("The image {name} there already was {before}, which has lost that name"))
+            });
+            let arrived = plain(format!("{image}: {id}, sent {bytes} of {total} bytes"));
+            moved.chain(arrived).collect()
+        }
         Step::Done { reference, newer: true } => {
             plain(format!("Status: Downloaded newer image for {reference}"))
         }

@@ -232,7 +232,9 @@ async fn load(call: Call) -> Answer {
 
 async fn save(call: &Call, names: Vec<String>) -> Answer {
     let platforms = archive_platforms(call)?;
-    let saving = call.engine().images().save(names, platforms).await?;
+    // Ours: what these images have is left out.
+    let since: Vec<String> = call.query.all("since").map(str::to_owned).collect();
+    let saving = call.engine().images().save_since(names, platforms, since).await?;
     let (writer, receiver) = BodyWriter::channel();
     tokio::spawn(async move {
         // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.

@@ -2,10 +2,13 @@
 
 mod archive;
 mod attach;
+mod build;
 mod check;
 mod containers;
 mod exec;
 mod images;
+mod lists;
+mod moving;
 pub(crate) mod networks;
 mod registries;
 mod stats;
@@ -30,10 +33,15 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
+        ("GET", ["coracle", "registry", "manifest"]) => lists::get(&call).await,
+        ("POST", ["coracle", "registry", "manifest"]) => lists::put(call).await,
+        ("POST", ["coracle", "images", "send"]) => moving::send(call),
+        ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
         ("POST", ["auth"]) => registries::login(call).await,
-        ("POST", ["build" | "session" | "grpc"]) => {
+        ("POST", ["build"]) => build::build(call).await,
+        ("POST", ["session" | "grpc"]) => {
             crate::input::discard(call.request);
-            Err(later("building images"))
+            Err(later("BuildKit's protocol"))
         }
         ("POST", ["build", "prune"]) => system::prune_build_cache(),
         ("POST", ["commit"]) => images::commit(call).await,

@@ -50,13 +50,33 @@ impl Engine {
         // Until the container is known, nothing else keeps the image's layers.
         let _hold = shared.images.hold();
         let image = shared.images.resolve_for(&settings.image, platform).await?;
-        refuse_artifact(&image, &settings.image)?;
+        let mut created = self.create_on(id, name, settings, &image).await?;
+        created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
+        Ok(created)
+    }
+
+    /// Makes a container on an image that need not have a record.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]. Whoever calls holds on to the image's layers.
+    pub(crate) async fn create_of(&self, settings: Settings, image: &Image) -> Result<Created> {
+        self.create_on(ContainerId::random(), None, settings, image).await
+    }
+
+    async fn create_on(
+        &self,
+        id: ContainerId,
+        name: Option<&str>,
+        settings: Settings,
+        image: &Image,
+    ) -> Result<Created> {
+        let shared = &self.shared;
+        refuse_artifact(image, &settings.image)?;
         let settings = merge::merge(settings, &image.config.config);
-        let mut warnings = check(shared, &id, &settings)?;
-        warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
+        let warnings = check(shared, &id, &settings)?;
         let wanted = mounts::wanted(&settings)?;
         let name = reserve_name(shared, &id, name)?;
-        let made = make(shared, id.clone(), name.clone(), &image, settings, wanted).await;
+        let made = make(shared, id.clone(), name.clone(), image, settings, wanted).await;
         if made.is_err() {
             shared.containers.release(&name, &id);
         }

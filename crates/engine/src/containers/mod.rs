@@ -45,8 +45,10 @@ pub use logs::{LogStream, log_limits};
 pub(crate) use merge::inherit_health;
 pub use network::parse_port;
 pub use paths::Paths;
+pub(crate) use remove::remove_unasked;
 pub use top::Top;
 pub(crate) use usage::image_users;
+pub(crate) use view::View;
 
 use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};

@@ -1,8 +1,11 @@
 //! The removal of a container that has no processes.
 
 use super::state::Status;
-use super::task::Task;
+use super::task::{Command, Task};
+use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
+use coracle_spec::ContainerId;
+use std::sync::Arc;
 
 /// Removes everything of the container. What fails is reported at the end; a container that could not be removed is
 /// dead, and can be removed again.
@@ -21,10 +24,22 @@ pub(crate) async fn remove(task: &mut Task, volumes: bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes a container that nobody has asked to remove: it was made for a step of something else. What stays behind is an
+/// ordinary container, which anybody can remove.
+pub(crate) async fn remove_unasked(shared: Arc<Shared>, id: ContainerId) {
+    let removed = match shared.containers.find(id.as_str()) {
+        Ok(container) => container.ask(|reply| Command::Remove { force: true, volumes: true, reply }).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(container = %id, error = error.chain(), "it could not be removed");
+    }
+}
+
 async fn take_down(task: &Task, volumes: bool) -> Vec<Error> {
     let mut failures = Vec::new();
     let id = task.now.id.clone();
-    let (store, state) = (std::sync::Arc::clone(&task.shared.store), task.shared.state_directory(&id));
+    let (store, state) = (Arc::clone(&task.shared.store), task.shared.state_directory(&id));
     let removed = blocking(move || {
         // Renamed away; the deleting happens later.
         store.remove_snapshot(&id).attempt(|| format!("remove the layers of container {id}"))?;

@@ -7,7 +7,7 @@ use super::{Hold, Images, Inner, NewImage, lookup, of_store};
 use crate::error::{Error, Result, blocking};
 use coracle_spec::image::Document;
 use coracle_spec::{Digest, Platform, Reference, limits};
-use coracle_store::{LoadedArtifact, LoadedImage, Progress, Saved, SavedVariant};
+use coracle_store::{LeftOut, LoadedArtifact, LoadedImage, Progress, Saved, SavedVariant};
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ pub struct Saving {
     inner: Arc<Inner>,
     saved: Vec<(Saved, Vec<Reference>)>,
     ids: Vec<Digest>,
+    left_out: LeftOut,
     _hold: Hold,
 }
 
@@ -67,9 +68,29 @@ impl Images {
             }
             let ids = chosen.iter().map(|choice| choice.images[0].id).collect();
             let saved = chosen.into_iter().map(|choice| known.saved(choice)).collect::<Result<_>>()?;
-            Ok(Saving { inner, saved, ids, _hold: hold })
+            Ok(Saving { inner, saved, ids, left_out: LeftOut::default(), _hold: hold })
         })
         .await
+    }
+
+    /// As [`Images::save`], without the layers that the images `since` have, on all their platforms. Such an archive is loaded
+    /// where these are.
+    ///
+    /// # Errors
+    /// As [`Images::save`].
+    pub async fn save_since(
+        &self,
+        names: Vec<String>,
+        platforms: Vec<Platform>,
+        since: Vec<String>,
+    ) -> Result<Saving> {
+        let mut saving = self.save(names, platforms).await?;
+        for name in since {
+            let group = self.0.read().group(&name)?;
+            let layers = group.images.iter().flat_map(|image| image.layers.iter().map(|layer| layer.diff_id));
+            saving.left_out.add(&format!("{name} ({})", group.first.id), layers);
+        }
+        Ok(saving)
     }
 }
 
@@ -102,7 +123,8 @@ impl Saving {
     pub async fn write(self, mut output: impl Write + Send + 'static) -> Result<()> {
         blocking(move || {
             let saving = || "save images".to_owned();
-            self.inner.store.save_all(&self.saved, &mut output).map_err(|error| of_store(error, saving))?;
+            let saved = self.inner.store.save_all(&self.saved, self.left_out, &mut output);
+            saved.map_err(|error| of_store(error, saving))?;
             output
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;

@@ -48,7 +48,7 @@ impl Inner {
         let layer = self.store.commit(&container.id).map_err(|error| of_store(error, committing))?;
         let mut config = self.base(container)?;
         let now = now();
-        let is_empty = layer.diff_id == empty_layer();
+        let is_empty = is_empty_layer(&layer.diff_id);
         if !is_empty {
             config.rootfs.diff_ids.push(layer.diff_id);
         }
@@ -97,6 +97,11 @@ impl Inner {
         }
         self.events.tell("container", "commit", container.id.as_str(), attributes);
     }
+}
+
+/// Whether a layer is of a container that wrote nothing.
+pub(crate) fn is_empty_layer(diff_id: &Digest) -> bool {
+    *diff_id == empty_layer()
 }
 
 /// The layer of a container that wrote nothing: the two zero blocks that end an archive.

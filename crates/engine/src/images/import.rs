@@ -41,6 +41,23 @@ impl Images {
     }
 }
 
+impl Images {
+    /// Makes an image of a configuration whose layers are in the store. Durable on return; the id.
+    ///
+    /// # Errors
+    /// For a name that no image can have.
+    pub(crate) async fn adopt_built(
+        &self,
+        config: ImageConfig,
+        references: Vec<Reference>,
+    ) -> Result<Digest> {
+        for reference in &references {
+            check_name(Some(reference))?;
+        }
+        self.run(move |inner| inner.adopt_built(&config, references)).await
+    }
+}
+
 impl Inner {
     fn import(&self, archive: impl Read + Send, request: ImportRequest, run: RunConfig) -> Result<Digest> {
         let _hold = self.arriving();
@@ -82,6 +99,19 @@ impl Inner {
         Ok((id, name))
     }
 
+    fn adopt_built(&self, config: &ImageConfig, references: Vec<Reference>) -> Result<Digest> {
+        let storing = || "store the configuration of the image".to_owned();
+        let id = self.store.put_config(config).map_err(|error| of_store(error, storing))?;
+        let references: Vec<Reference> = references.into_iter().map(super::lookup::key).collect();
+        self.adopt(NewImage { id, references: references.clone(), parent: None, manifests: Vec::new() })?;
+        for name in &references {
+            if let Some(image) = self.read().get(&id) {
+                self.tell(image, "tag", &name.familiar());
+            }
+        }
+        Ok(id)
+    }
+
     /// Tells of something that happened to an image, whatever its names are.
     pub(super) fn tell_by_id(&self, id: &Digest, action: &str) {
         if let Some(image) = self.read().get(id) {
@@ -108,6 +138,6 @@ pub(super) fn check_name(reference: Option<&Reference>) -> Result<()> {
 }
 
 /// As image configurations have it.
-pub(super) fn now() -> String {
+pub(crate) fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).expect("the present has four digits of a year")
 }

@@ -17,8 +17,10 @@ mod garbage;
 mod history;
 mod import;
 mod list;
+mod lists;
 mod lookup;
 mod manifests;
+mod moving;
 mod prune;
 mod record;
 mod registries;
@@ -34,11 +36,15 @@ pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
+pub(crate) use commit::is_empty_layer;
 pub use garbage::{ContainerUse, Hold, InUse};
 pub use history::HistoryStep;
 pub use import::ImportRequest;
+pub(crate) use import::now;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
 pub use manifests::{ManifestKind, ManifestSummary, Target};
+pub use moving::SendRequest;
 pub use prune::{ImagesPruned, PruneRequest};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
@@ -80,6 +86,23 @@ pub struct Image {
     pub artifact: Option<String>,
 }
 
+impl Image {
+    /// Layers on which a container can be made, of an image that has no record.
+    pub(crate) fn of_layers(layers: Vec<Digest>) -> Self {
+        Self {
+            id: Digest::of(b""),
+            config: Arc::default(),
+            references: Vec::new(),
+            layers,
+            size: 0,
+            created: None,
+            last_tagged: None,
+            parent: None,
+            artifact: None,
+        }
+    }
+}
+
 /// The images of an engine.
 #[derive(Debug)]
 pub struct Images(Arc<Inner>);
@@ -95,6 +118,8 @@ struct Inner {
     changing: Mutex<()>,
     holds: Arc<garbage::Holds>,
     registries: coracle_registry::Client,
+    /// For requests that want another client.
+    settings: RegistrySettings,
     downloads: transfer::Downloads,
     /// Most layers of one push that go at once.
     uploads: usize,
@@ -126,6 +151,7 @@ impl Images {
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,
+            settings: registries,
             left: AtomicBool::new(true),
         })))
     }

@@ -93,7 +93,7 @@ impl Images {
     }
 }
 
-fn is_config(descriptor: &Descriptor) -> bool {
+pub(super) fn is_config(descriptor: &Descriptor) -> bool {
     let kind = descriptor.media_type.as_str();
     let size = descriptor.size <= coracle_spec::limits::CONFIG as u64;
     matches!(kind, media_type::CONFIG | media_type::DOCKER_CONFIG) && size
@@ -125,7 +125,7 @@ pub(super) async fn small(
     Ok(content)
 }
 
-fn verify(reference: &Reference, blob: &Descriptor, content: &[u8]) -> Result<()> {
+pub(super) fn verify(reference: &Reference, blob: &Descriptor, content: &[u8]) -> Result<()> {
     let mut hasher = coracle_spec::digest::Hasher::new(blob.digest.algorithm());
     hasher.update(content);
     let computed: Digest = hasher.finish();

@@ -55,6 +55,24 @@ pub enum Step {
     Reduced(Box<Reduced>),
     /// A manifest of an index is neither here nor in the registry.
     ContentMissing(Box<Descriptor>),
+    /// An image is about to go to another engine.
+    Sending {
+        /// What it was called by whoever sends it.
+        image: String,
+    },
+    /// An image is at another engine.
+    Delivered {
+        /// What it was called by whoever sent it.
+        image: String,
+        /// What it is.
+        id: Digest,
+        /// Bytes of layers that went.
+        bytes: u64,
+        /// Bytes of all its layers.
+        total: u64,
+        /// Names that another image had there, and its id.
+        moved: Vec<(String, Digest)>,
+    },
     /// The end of a pull: whether the name stands for something that it did not stand for before.
     Done {
         /// The name.
@@ -162,7 +180,7 @@ fn refused(reference: &Reference, reason: impl std::fmt::Display) -> Error {
 }
 
 /// The result of a join, whose task panicked if there is none.
-fn joined<T>(result: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+pub(super) fn joined<T>(result: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     use crate::error::Attempt;
     result.attempt(|| "move image content".to_owned())?
 }

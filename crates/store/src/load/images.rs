@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{Error, Result, shown};
 use crate::layout::blob_name;
-use crate::{Blob, limits};
+use crate::{Blob, Layer, limits, since};
 
 const MANIFEST: &str = "manifest.json";
 const INDEX: &str = "index.json";
@@ -109,9 +109,8 @@ impl Contents<'_> {
         let config = ImageConfig::parse(document)
             .map_err(|source| Error::Document { what: shown(listed.config.as_bytes()), source })?;
         let mut layers = Vec::new();
-        for name in listed.layers.iter().flatten() {
-            let Item::Layer(layer) = self.find(name)? else { return Err(invalid("it is no layer", name)) };
-            layers.push(layer.clone());
+        for (number, name) in listed.layers.iter().flatten().enumerate() {
+            layers.push(self.layer(name, config.rootfs.diff_ids.get(number))?);
         }
         let found: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
         if found != config.rootfs.diff_ids {
@@ -123,6 +122,27 @@ impl Contents<'_> {
             return Err(invalid("the configuration is not what its name says", &listed.config));
         }
         Ok(LoadedImage { config: digest, references, layers, origin: LoadedOrigin::default() })
+    }
+
+    /// A layer of the archive, or one that it leaves out because it was saved since an image that has it.
+    fn layer(&self, name: &str, diff_id: Option<&Digest>) -> Result<Layer> {
+        if !self.items.contains_key(&place(name)?)
+            && let (Some(images), Some(diff_id)) = (self.since(), diff_id)
+        {
+            return self.store.layer_left_out(diff_id, &images);
+        }
+        match self.find(name)? {
+            Item::Layer(layer) => Ok(layer.clone()),
+            _ => Err(invalid("it is no layer", name)),
+        }
+    }
+
+    /// The images since which the archive was saved.
+    fn since(&self) -> Option<String> {
+        match self.find(INDEX) {
+            Ok(Item::Document(content)) => since::images(content),
+            _ => None,
+        }
     }
 
     fn find(&self, name: &str) -> Result<&Item> {
@@ -295,7 +315,9 @@ impl Contents<'_> {
     }
 
     fn is_whole(&self, manifest: &Manifest) -> bool {
-        manifest.blobs().into_iter().all(|blob| self.find(&blob_name(&blob.digest)).is_ok())
+        let has = |blob: &Descriptor| self.find(&blob_name(&blob.digest)).is_ok();
+        // What was left out is looked for when the image is made.
+        has(&manifest.config) && (self.since().is_some() || manifest.layers.iter().all(has))
     }
 }
 

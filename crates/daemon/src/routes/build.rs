@@ -1,0 +1,290 @@
+//! `POST /build`: the classic door, a context as an archive and answers as lines.
+
+use super::images::reference;
+use super::json_line;
+use crate::answer::{self, Answer};
+use crate::convert::{host_config, transfer};
+use crate::error::Failure;
+use crate::input;
+use crate::server::{Call, Context};
+use coracle_api::ProgressMessage;
+use coracle_api::auth::AuthConfig;
+use coracle_api::container::{HostConfig, Ulimit};
+use coracle_api::progress::ErrorDetail;
+use coracle_engine::Credentials;
+use coracle_engine::build::{BuildError, BuildRequest, Listener, Told, Wanted};
+use coracle_spec::Platform;
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Credentials by registry, as a document in base64.
+const CREDENTIALS: &str = "X-Registry-Config";
+
+pub(super) async fn build(call: Call) -> Answer {
+    let request = match request(&call) {
+        Ok(request) => request,
+        Err(failure) => {
+            input::discard(call.request);
+            return Err(failure);
+        }
+    };
+    let quiet = call.query.is_on("q");
+    let context = Arc::clone(&call.context);
+    let body = input::reader(call.request);
+    let (listener, told) = Listener::channel();
+    let task = tokio::spawn({
+        let context = Arc::clone(&context);
+        async move { context.engine.build(body, request, &listener).await.map(drop) }
+    });
+    let mut lines = Lines {
+        running: Some(Running { task, context }),
+        told,
+        quiet,
+        cut: Vec::new(),
+        ready: VecDeque::new(),
+    };
+    // What fails before anything is told is an answer of its own.
+    let first = lines.next().await.map_err(failed)?;
+    lines.ready.extend(first);
+    let parts = futures_util::stream::unfold(lines, |mut lines| async {
+        let line = match lines.next().await {
+            Ok(line) => line?,
+            Err(error) => failure_line(&error),
+        };
+        Some((Ok::<_, io::Error>(json_line(&line)), lines))
+    });
+    Ok(answer::stream("application/json", parts))
+}
+
+/// What the parameters ask for. What is not supported is refused, for a result that is not what was asked for is worse
+/// than none.
+fn request(call: &Call) -> Result<BuildRequest, Failure> {
+    refuse_unsupported(call)?;
+    let text = |name: &str| call.query.get(name).filter(|text| !text.is_empty());
+    let platform = text("platform").map(str::parse::<Platform>).transpose();
+    let platform = platform.map_err(|error| Failure::invalid(error.to_string()))?;
+    let arguments: BTreeMap<String, Option<String>> = document(call, "buildargs")?;
+    let mut references = Vec::new();
+    for name in call.query.all("t") {
+        references.extend(reference(Some(name), None)?.filter(|name| !references.contains(name)));
+    }
+    Ok(BuildRequest {
+        dockerfile: text("dockerfile").unwrap_or_default().to_owned(),
+        wanted: Wanted {
+            target: text("target").map(str::to_owned),
+            // One without a value is not given.
+            arguments: arguments.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            platform: platform.unwrap_or_else(Platform::host),
+            build_platform: Platform::host(),
+        },
+        references,
+        labels: document(call, "labels")?,
+        pull: call.query.is_on("pull"),
+        host: host_config::host_settings(host(call)?)?,
+        credentials: credentials(call),
+    })
+}
+
+/// Limits and network of commands, as a container's creation has them.
+fn host(call: &Call) -> Result<HostConfig, Failure> {
+    let ulimits: Option<Vec<Ulimit>> = document(call, "ulimits")?;
+    let text = |name: &str| call.query.get(name).unwrap_or_default().to_owned();
+    Ok(HostConfig {
+        memory: number(call, "memory")?,
+        memory_swap: number(call, "memswap")?,
+        cpu_shares: number(call, "cpushares")?,
+        cpu_period: number(call, "cpuperiod")?,
+        cpu_quota: number(call, "cpuquota")?,
+        shm_size: number(call, "shmsize")?,
+        cpuset_cpus: text("cpusetcpus"),
+        cpuset_mems: text("cpusetmems"),
+        network_mode: text("networkmode"),
+        cgroup_parent: text("cgroupparent"),
+        extra_hosts: Some(call.query.all("extrahosts").map(str::to_owned).collect()),
+        ulimits,
+        ..HostConfig::default()
+    })
+}
+
+fn number(call: &Call, name: &str) -> Result<i64, Failure> {
+    let text = call.query.get(name).filter(|text| !text.is_empty());
+    let number = text.map(str::parse::<i64>).transpose();
+    Ok(number
+        .map_err(|_| Failure::invalid(format!("invalid value of {name}: it is no number")))?
+        .unwrap_or(0))
+}
+
+/// A parameter that is a document.
+fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T, Failure> {
+    let text = call.query.get(name).filter(|text| !text.is_empty());
+    let parsed = text.map(serde_json::from_str::<Option<T>>).transpose();
+    let parsed = parsed.map_err(|error| Failure::invalid(format!("invalid {name}: {error}")))?;
+    Ok(parsed.flatten().unwrap_or_default())
+}
+
+fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
+    let given =
+        |name: &str| call.query.get(name).is_some_and(|text| !matches!(text, "" | "null" | "[]" | "{}"));
+    let refuse = |what: &str| Err(Failure::new(StatusCode::NOT_IMPLEMENTED, what.to_owned()));
+    if call.query.get("version") == Some("2") {
+        return refuse("BuildKit's protocol is not supported yet by this engine: set DOCKER_BUILDKIT=0");
+    }
+    for (name, what) in [
+        ("remote", "a context at an address is not supported yet by this engine: send it as an archive"),
+        ("outputs", "other outputs than an image are not supported yet by this engine"),
+        ("cachefrom", "--cache-from is not supported yet by this engine"),
+        ("securityopt", "--security-opt is not supported yet for builds by this engine"),
+    ] {
+        if given(name) {
+            return refuse(what);
+        }
+    }
+    if call.query.is_on("squash") {
+        return refuse("--squash is not supported yet by this engine");
+    }
+    if call.query.get("rm").is_some_and(|text| matches!(text, "0" | "false")) {
+        return refuse("--rm=false is not supported: containers of steps do not stay");
+    }
+    match call.query.get("isolation") {
+        None | Some("" | "default") => Ok(()),
+        Some(other) => {
+            Err(Failure::invalid(format!("invalid isolation {other:?}: only default exists on Linux")))
+        }
+    }
+}
+
+/// What cannot be read stands for nobody, as in Docker.
+fn credentials(call: &Call) -> HashMap<String, Credentials> {
+    let header = call.request.headers().get(CREDENTIALS).and_then(|value| value.to_str().ok());
+    let known = header.map(AuthConfig::all_from_header).unwrap_or_default();
+    let domain = |address: &str| match address {
+        // Docker Hub's address from before registries had names.
+        "https://index.docker.io/v1/" => "docker.io".to_owned(),
+        address => address
+            .trim_start_matches("https://")
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned(),
+    };
+    known.iter().map(|(address, auth)| (domain(address), transfer::of_auth(auth))).collect()
+}
+
+/// A build that ends with whoever waits for it.
+struct Running {
+    task: JoinHandle<Result<(), BuildError>>,
+    context: Arc<Context>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Also of a build that failed or was given up, something may be left to delete.
+        self.context.engine.tidy_soon();
+    }
+}
+
+/// What a build tells, as lines.
+struct Lines {
+    running: Option<Running>,
+    told: mpsc::Receiver<Told>,
+    /// Whether only the image is told.
+    quiet: bool,
+    /// The beginning of a character whose end has not come.
+    cut: Vec<u8>,
+    ready: VecDeque<ProgressMessage>,
+}
+
+impl Lines {
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Result<Option<ProgressMessage>, BuildError> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Ok(Some(line));
+            }
+            match self.told.recv().await {
+                Some(told) => self.take(told),
+                None => {
+                    let Some(mut running) = self.running.take() else { return Ok(None) };
+                    return match (&mut running.task).await {
+                        Ok(result) => result.map(|()| None),
+                        Err(error) => Err(BuildError::Command { text: error.to_string(), code: 1 }),
+                    };
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        let stream = |stream: String| ProgressMessage { stream, ..ProgressMessage::default() };
+        match told {
+            Told::Built(id) => {
+                let aux = Some(serde_json::json!({ "ID": id.to_string() }));
+                self.ready.push_back(ProgressMessage { aux, ..ProgressMessage::default() });
+                if self.quiet {
+                    self.ready.push_back(stream(format!("{id}\n")));
+                }
+            }
+            _ if self.quiet => {}
+            Told::Text(text) => self.ready.push_back(stream(text)),
+            Told::Output(bytes) => {
+                self.cut.extend_from_slice(&bytes);
+                let text = take_text(&mut self.cut);
+                if !text.is_empty() {
+                    self.ready.push_back(stream(text));
+                }
+            }
+        }
+    }
+}
+
+/// All whole characters; what is none is replaced.
+fn take_text(bytes: &mut Vec<u8>) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        // A character that has only begun is at most three bytes of its four.
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    let rest = bytes.split_off(whole);
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    *bytes = rest;
+    text
+}
+
+fn failed(error: BuildError) -> Failure {
+    match error {
+        BuildError::Engine(error) => error.into(),
+        BuildError::Command { text, .. } => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, text),
+    }
+}
+
+fn failure_line(error: &BuildError) -> ProgressMessage {
+    match error {
+        BuildError::Command { text, code } => ProgressMessage {
+            error_detail: Some(ErrorDetail { code: *code, message: text.clone() }),
+            error: text.clone(),
+            ..ProgressMessage::default()
+        },
+        BuildError::Engine(error) => ProgressMessage::failure(error.chain()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_cut_in_two() {
+        let mut pending = Vec::new();
+        let mut texts = Vec::new();
+        for part in [&b"a\xc3"[..], b"\xa4b\xff", b"\xf0\x9f", b"\xa6\x80"] {
+            pending.extend_from_slice(part);
+            texts.push(take_text(&mut pending));
+        }
+        assert_eq!(texts, ["a", "äb\u{fffd}", "", "🦀"]);
+    }
+}

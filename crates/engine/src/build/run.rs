@@ -1,0 +1,108 @@
+//! `RUN`: a command in a container, its output to whoever listens.
+
+use super::stage::Workshop;
+use super::{BuildError, BuildRequest, BuildResult, Listener, Told};
+use crate::containers::modes::NetworkMode;
+use crate::containers::settings::{HostSettings, Settings};
+use crate::containers::{AttachSettings, WaitCondition};
+use crate::error::{Attempt, Error, Result};
+use coracle_build::{Command, MountKind, Operation, Program, RunNetwork};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+/// Bytes of a frame's head: the stream's number, three zeros, the length.
+const HEAD: usize = 8;
+
+/// What a container of this command is.
+pub(super) fn settings(command: &Command, request: &BuildRequest) -> Result<Settings> {
+    if command.insecure {
+        return Err(not_allowed("security.insecure"));
+    }
+    if !command.devices.is_empty() {
+        return Err(not_allowed("device"));
+    }
+    let network = match command.network {
+        RunNetwork::Default => request.host.network.clone(),
+        RunNetwork::None => NetworkMode::None,
+        RunNetwork::Host => return Err(not_allowed("network.host")),
+    };
+    let Program::Words(words) = &command.program else {
+        return Err(later("RUN with a here-document that names its interpreter"));
+    };
+    let mut host = HostSettings { network, ..request.host.clone() };
+    for (mount, _) in &command.mounts {
+        match (mount.kind, &mount.target) {
+            (MountKind::Tmpfs, Some(target)) => {
+                let size = mount.size.as_ref().map(|size| format!("size={size}"));
+                host.tmpfs.insert(target.clone(), size.unwrap_or_default());
+            }
+            (kind, _) => return Err(later(&format!("RUN --mount of type {kind:?}"))),
+        }
+    }
+    let mut env = command.env.clone();
+    env.extend(command.uncached_env.iter().cloned());
+    Ok(Settings {
+        user: command.user.clone(),
+        working_dir: command.directory.clone(),
+        cmd: Some(words.clone()),
+        env,
+        host,
+        ..Settings::default()
+    })
+}
+
+fn not_allowed(entitlement: &str) -> Error {
+    Error::Invalid(format!("granting entitlement {entitlement} is not allowed by this build"))
+}
+
+fn later(what: &str) -> Error {
+    Error::Unsupported(format!("{what} is not supported yet by this engine"))
+}
+
+/// Runs the command of a container that was made for it.
+pub(super) async fn run(
+    workshop: &Workshop<'_>,
+    operation: &Operation,
+    listener: &Listener,
+) -> BuildResult<()> {
+    let (engine, id) = (workshop.build.engine, workshop.id.as_str());
+    let wanted = AttachSettings { stdin: false, stdout: true, stderr: true };
+    let attached = engine.attach(id, wanted).await?;
+    let waiting = engine.wait(id, WaitCondition::NextExit)?;
+    engine.start(id).await?;
+    forward(attached.stream, listener).await?;
+    let ended = waiting.done().await;
+    let code = ended.state.exit_code;
+    if code == 0 {
+        return Ok(());
+    }
+    let Operation::Run(Command { program: Program::Words(words), .. }) = operation else { return Ok(()) };
+    let text = format!("The command '{}' returned a non-zero code: {code}", words.join(" "));
+    Err(BuildError::Command { text, code: code.into() })
+}
+
+/// Takes the frames of an output apart, to its end.
+async fn forward(mut stream: UnixStream, listener: &Listener) -> Result<()> {
+    let reading = || "read the output of a step".to_owned();
+    let mut head = [0; HEAD];
+    loop {
+        match stream.read_exact(&mut head).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error).attempt(reading),
+        }
+        let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+        let mut left = u64::from(length);
+        while left > 0 {
+            let mut bytes =
+                bytes::BytesMut::zeroed(usize::try_from(left).unwrap_or(usize::MAX).min(64 << 10));
+            let count = stream.read(&mut bytes).await.attempt(reading)?;
+            if count == 0 {
+                return Ok(());
+            }
+            bytes.truncate(count);
+            left -= count as u64;
+            listener.tell(Told::Output(bytes.freeze())).await;
+        }
+    }
+}

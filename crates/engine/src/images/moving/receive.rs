@@ -1,0 +1,277 @@
+//! The receiving side: asks for what is missing and unpacks it while it comes. An image is there once all of it is; what
+//! came of one that did not arrive waits for the next attempt, as that of a pull does.
+
+use super::super::{BodyReader, BodySender, Hold, Images, Inner, NewImage, of_store};
+use super::broken;
+use super::offer::{Done, Offer, OfferedLayer, Wanted};
+use super::wire::{Frame, Wire};
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::limits::MOVED_AT_ONCE;
+use coracle_spec::Digest;
+use coracle_spec::digest::Hasher;
+use coracle_store::Expected;
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{JoinHandle, JoinSet};
+
+impl Images {
+    /// Receives the images that the engine at the other end of a pipe sends. Each is durable when the sender hears of it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is not what it should be, [`Error::Missing`] when the connection breaks. The image
+    /// under way is not added then; those before it stay.
+    pub async fn receive(
+        &self,
+        reader: impl AsyncRead + Unpin + Send,
+        writer: impl AsyncWrite + Unpin + Send,
+    ) -> Result<()> {
+        // From before the first piece is stored.
+        let _hold: Hold = self.0.arriving();
+        let mut wire = Wire::open(reader, writer).await?;
+        let mut receiver = Receiver { inner: &self.0, wire: &mut wire };
+        let received = receiver.run().await;
+        if let Err(error) = &received {
+            // Whoever is gone cannot be told.
+            let _ = wire.outgoing.say(Frame::Failure(error.chain())).await;
+        }
+        received
+    }
+}
+
+struct Receiver<'a, R, W> {
+    inner: &'a Arc<Inner>,
+    wire: &'a mut Wire<R, W>,
+}
+
+/// What became of the pieces of a layer.
+enum Taken {
+    /// All of them came.
+    All,
+    /// They cannot be unpacked; the unpacker says why.
+    Refused,
+}
+
+/// A layer that was unpacked while it came, or not.
+type Unpacking = (Wanted, Result<()>);
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
+    async fn run(&mut self) -> Result<()> {
+        loop {
+            match self.wire.incoming.next().await? {
+                Frame::Offer(offer) => self.image(offer).await?,
+                Frame::End => return Ok(()),
+                other => return Err(broken(format!("{} is no offer", other.name()))),
+            }
+        }
+    }
+
+    async fn image(&mut self, offer: Offer) -> Result<()> {
+        let documents = self.documents(&offer).await?;
+        offer.check(&documents)?;
+        let names = offer.references()?;
+        let offer = Arc::new(offer);
+        let mut wanted =
+            on_thread(self.inner, &offer, move |inner, offer| inner.begin(offer, &documents)).await?;
+        loop {
+            self.wire.outgoing.say(Frame::Wanted(wanted.clone())).await?;
+            if wanted.is_empty() {
+                break;
+            }
+            let wrong = self.layers(&offer, &wanted).await?;
+            wanted = on_thread(self.inner, &offer, move |inner, offer| inner.missing(offer, &wrong)).await?;
+        }
+        let moved = on_thread(self.inner, &offer, |inner, offer| inner.arrived(offer, names)).await?;
+        self.wire.outgoing.say(Frame::Done(Done { moved })).await
+    }
+
+    /// The configuration and the manifests, each what its digest says.
+    async fn documents(&mut self, offer: &Offer) -> Result<Vec<Vec<u8>>> {
+        let mut documents = Vec::with_capacity(offer.documents()?);
+        for expected in std::iter::once(&offer.id).chain(&offer.manifests) {
+            let Frame::Document(content) = self.wire.incoming.next().await? else {
+                return Err(broken("a document is missing"));
+            };
+            let mut hasher = Hasher::new(expected.algorithm());
+            hasher.update(&content);
+            let computed: Digest = hasher.finish();
+            if computed != *expected {
+                let text =
+                    format!("a document does not match its digest: expected {expected}, computed {computed}");
+                return Err(Error::Invalid(text));
+            }
+            documents.push(content.into());
+        }
+        Ok(documents)
+    }
+
+    /// Takes the layers in the order in which they were asked for. Returns those whose kept beginning was wrong.
+    async fn layers(&mut self, offer: &Arc<Offer>, wanted: &[Wanted]) -> Result<BTreeSet<usize>> {
+        let mut unpacking: JoinSet<Unpacking> = JoinSet::new();
+        let mut wrong = BTreeSet::new();
+        for wanted in wanted {
+            while unpacking.len() >= MOVED_AT_ONCE {
+                self.one_unpacked(&mut unpacking, &mut wrong).await?;
+            }
+            let importing = self.layer(offer, *wanted).await?;
+            let wanted = *wanted;
+            unpacking.spawn(async move { (wanted, super::super::transfer::joined(importing.await)) });
+        }
+        while !unpacking.is_empty() {
+            self.one_unpacked(&mut unpacking, &mut wrong).await?;
+        }
+        Ok(wrong)
+    }
+
+    async fn one_unpacked(
+        &mut self,
+        unpacking: &mut JoinSet<Unpacking>,
+        wrong: &mut BTreeSet<usize>,
+    ) -> Result<()> {
+        let Some(ended) = unpacking.join_next().await else { return Ok(()) };
+        let (wanted, result) = ended.attempt(|| "unpack a layer".to_owned())?;
+        match result {
+            // What was kept may be to blame: the store has thrown it away.
+            Err(Error::Invalid(_)) if wanted.offset > 0 => drop(wrong.insert(wanted.layer)),
+            Err(error) => return Err(error),
+            Ok(()) => self.wire.outgoing.say(Frame::Here(wanted.layer)).await?,
+        }
+        Ok(())
+    }
+
+    /// Takes all of one layer; it may still be unpacked afterwards.
+    async fn layer(&mut self, offer: &Arc<Offer>, wanted: Wanted) -> Result<JoinHandle<Result<()>>> {
+        let layer = offer.layers[wanted.layer];
+        let (sender, reader) = BodyReader::channel();
+        let inner = Arc::clone(self.inner);
+        let importing =
+            tokio::task::spawn_blocking(move || inner.import_moved(&layer, wanted.offset, reader));
+        match self.pieces(&layer, wanted.offset, &sender).await {
+            Ok(Taken::All) => sender.finish().await,
+            Ok(Taken::Refused) => {
+                drop(sender);
+                super::super::transfer::joined(importing.await)?;
+                return Err(broken("a layer went on behind its end"));
+            }
+            Err(error) => {
+                sender.fail(io::ErrorKind::UnexpectedEof.into()).await;
+                // It ends for the same reason, after keeping what came.
+                let _ = importing.await;
+                return Err(error);
+            }
+        }
+        Ok(importing)
+    }
+
+    async fn pieces(&mut self, layer: &OfferedLayer, offset: u64, unpacker: &BodySender) -> Result<Taken> {
+        let mut left = layer.size - offset;
+        let mut taken = true;
+        loop {
+            match self.wire.incoming.next().await? {
+                Frame::Data(piece) if piece.len() as u64 <= left => {
+                    left -= piece.len() as u64;
+                    taken = taken && unpacker.send(piece).await.is_ok();
+                    // Where it began with what was kept, that may be to blame, and the next layer follows behind this.
+                    if !taken && offset == 0 {
+                        return Ok(Taken::Refused);
+                    }
+                }
+                Frame::Data(_) => return Err(broken("a layer is longer than was offered")),
+                Frame::Whole if left == 0 => return Ok(Taken::All),
+                Frame::Whole => return Err(broken("a layer is shorter than was offered")),
+                other => return Err(broken(format!("{} in the middle of a layer", other.name()))),
+            }
+        }
+    }
+}
+
+/// Does `work` on the offer on a blocking thread.
+async fn on_thread<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    offer: &Arc<Offer>,
+    work: impl FnOnce(&Inner, &Offer) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (inner, offer) = (Arc::clone(inner), Arc::clone(offer));
+    blocking(move || work(&inner, &offer)).await?
+}
+
+impl Inner {
+    /// Keeps the documents, and finds out which layers are missing, and from where. Blocks.
+    fn begin(&self, offer: &Offer, documents: &[Vec<u8>]) -> Result<Vec<Wanted>> {
+        let receiving = || format!("begin to receive image {}", offer.id.short());
+        let blobs: Vec<Digest> = offer.layers.iter().map(|layer| layer.blob).collect();
+        self.store.lease(&offer.id, &blobs).map_err(|error| of_store(error, receiving))?;
+        for (digest, content) in std::iter::once(&offer.id).chain(&offer.manifests).zip(documents) {
+            self.store.put_blob_as(*digest, content).map_err(|error| of_store(error, receiving))?;
+        }
+        self.missing(offer, &BTreeSet::new())
+    }
+
+    /// The layers that are not here, and from where they are needed: from their first byte if what was kept is wrong.
+    fn missing(&self, offer: &Offer, wrong: &BTreeSet<usize>) -> Result<Vec<Wanted>> {
+        let receiving = || format!("look for layers of image {}", offer.id.short());
+        let mut wanted = Vec::new();
+        for (number, layer) in offer.layers.iter().enumerate() {
+            let here =
+                self.store.has_whole_layer(&layer.diff_id).map_err(|error| of_store(error, receiving))?;
+            let again = offer.layers[..number].iter().any(|below| below.diff_id == layer.diff_id);
+            if here || again || self.unpack_kept(layer)? {
+                continue;
+            }
+            let kept = self.store.partial(&layer.blob).map_err(|error| of_store(error, receiving))?;
+            let kept = kept.filter(|_| !wrong.contains(&number));
+            let offset = kept.map_or(0, |partial| partial.size).min(layer.size);
+            wanted.push(Wanted { layer: number, offset });
+        }
+        Ok(wanted)
+    }
+
+    /// Unpacks a blob that is here whole, though its layer is not: the engine was killed between the two.
+    fn unpack_kept(&self, layer: &OfferedLayer) -> Result<bool> {
+        let blob = match self.store.read_blob(&layer.blob) {
+            Ok(blob) => blob,
+            Err(coracle_store::Error::BlobMissing { .. }) => return Ok(false),
+            Err(error) => return Err(unpacking(error, layer)),
+        };
+        let unpacked = self.store.import(blob, &expected(layer));
+        unpacked.map(|_| true).map_err(|error| unpacking(error, layer))
+    }
+
+    /// Makes a layer of what came before and what comes now. Blocks.
+    fn import_moved(&self, layer: &OfferedLayer, offset: u64, rest: BodyReader) -> Result<()> {
+        let _hold = self.arriving();
+        let partial = if offset > 0 {
+            self.store.partial(&layer.blob).map_err(|error| unpacking(error, layer))?
+        } else {
+            None
+        };
+        let imported = match partial {
+            Some(partial) => self.store.import(partial.content.take(offset).chain(rest), &expected(layer)),
+            None => self.store.import(rest, &expected(layer)),
+        };
+        imported.map(drop).map_err(|error| unpacking(error, layer))
+    }
+
+    /// All of an image is here. Names that other images had move; returns these. Blocks.
+    fn arrived(
+        &self,
+        offer: &Offer,
+        references: Vec<coracle_spec::Reference>,
+    ) -> Result<Vec<(String, Digest)>> {
+        let manifests = offer.manifests.clone();
+        let adopted = self.adopt(NewImage { id: offer.id, references, parent: None, manifests })?;
+        let ending = || format!("end the way of image {}", offer.id.short());
+        self.store.end_lease(&offer.id).map_err(|error| of_store(error, ending))?;
+        self.tell_by_id(&offer.id, "load");
+        Ok(adopted.moved.into_iter().map(|(name, id)| (name.familiar(), id)).collect())
+    }
+}
+
+fn expected(layer: &OfferedLayer) -> Expected {
+    Expected { blob: Some(layer.blob), diff_id: Some(layer.diff_id) }
+}
+
+fn unpacking(error: coracle_store::Error, layer: &OfferedLayer) -> Error {
+    of_store(error, || format!("unpack layer {}", layer.blob.short()))
+}

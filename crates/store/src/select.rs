@@ -1,0 +1,228 @@
+//! Files of a tree under other names: what a build copies from its context, from a stage or from an image.
+//!
+//! The tree is foreign: every path is resolved inside its root, a link at the end of a chosen path too.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::error::Context;
+use coracle_sys::rooted::reopen;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use crate::archive::{BLOCK, is_header};
+use crate::compression::decoder;
+use crate::error::{Error, Result};
+use crate::pack::{Altered, Packer};
+use crate::walk::{Node, walk};
+use crate::{Store, Tree, limits};
+
+/// What is chosen, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Where it is in the tree.
+    pub path: PathBuf,
+    /// What it is called in the archive; a directory's content is called so with its own names behind a slash. Empty for the
+    /// content of a directory that goes to the top.
+    pub name: Vec<u8>,
+    /// Whether a directory is packed itself, besides its content.
+    pub with_directory: bool,
+}
+
+impl Tree {
+    /// Visits every path of the tree, relative to its root, without following links. Says whether something is a directory;
+    /// one for which `false` is returned is not looked into.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn paths(&self, visit: &mut dyn FnMut(&Path, bool) -> bool) -> Result<()> {
+        let top = reopen(self.root().as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut closed: Option<Vec<u8>> = None;
+        walk(top.as_fd(), &mut |node| {
+            if closed.as_ref().is_some_and(|above| is_below(node.path, above)) {
+                return Ok(());
+            }
+            let is_directory = node.kind() == FileType::Directory;
+            if !visit(Path::new(OsStr::from_bytes(node.path)), is_directory) && is_directory {
+                closed = Some(node.path.to_vec());
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a path leads to a directory.
+    ///
+    /// # Errors
+    /// The kernel's, other than that nothing is there.
+    pub fn is_directory(&self, path: &Path) -> Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match self.root().open_file(path, flags, rustix::fs::Mode::empty()) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a regular file to be read.
+    ///
+    /// # Errors
+    /// [`Error::NotThere`] where there is none, and the kernel's.
+    pub fn open(&self, path: &Path) -> Result<File> {
+        let missing = || Error::NotThere { path: path.display().to_string() };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let opened = self.root().open_file(path, flags, rustix::fs::Mode::empty());
+        let file = File::from(opened.map_err(|error| of_missing(error, missing))?);
+        let stat = rustix::fs::fstat(&file).context("fstat", path.display())?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok(file) } else { Err(missing()) }
+    }
+
+    /// Whether a path leads to a tar archive, compressed or not.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_archive(&self, path: &Path) -> Result<bool> {
+        let file = match self.open(path) {
+            Err(Error::NotThere { .. }) => return Ok(false),
+            file => file?,
+        };
+        let mut start = Vec::new();
+        // What cannot be decompressed is no archive.
+        let read = decoder(file).and_then(|(_, decoded)| decoded.take(BLOCK as u64).read_to_end(&mut start));
+        Ok(read.is_ok() && <&[u8; BLOCK]>::try_from(&start[..]).is_ok_and(is_header))
+    }
+
+    /// Writes an archive of what was chosen, in that order. `left_out` says of paths of the tree, relative to its root, that
+    /// they stay out.
+    ///
+    /// # Errors
+    /// [`Error::NotThere`] for a path that leads nowhere, [`Error::Write`], and the kernel's.
+    pub fn pack_chosen(
+        &self,
+        chosen: &[Chosen],
+        left_out: &dyn Fn(&[u8]) -> bool,
+        altered: Altered,
+        output: impl Write,
+    ) -> Result<()> {
+        let mut packer = Packer::altering(BufWriter::with_capacity(limits::CHUNK, output), altered);
+        for one in chosen {
+            self.pack_one(one, left_out, &mut packer)?;
+        }
+        packer.finish().map(drop)
+    }
+
+    fn pack_one<W: Write>(
+        &self,
+        chosen: &Chosen,
+        left_out: &dyn Fn(&[u8]) -> bool,
+        packer: &mut Packer<W>,
+    ) -> Result<()> {
+        let missing = || Error::NotThere { path: chosen.path.display().to_string() };
+        // A link that is chosen itself stands for what it leads to.
+        let path = self.root().evaluate(&chosen.path).map_err(|error| of_missing(error, missing))?;
+        let found = match self.find(&path) {
+            Err(Error::Kernel(error)) => return Err(of_missing(error, missing)),
+            result => result?.ok_or_else(missing)?,
+        };
+        let base = relative(&path);
+        match found.directory() {
+            Some(directory) => {
+                let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                pack_content(&directory, &base, chosen, left_out, packer)
+            }
+            None => {
+                let (parent, name) = found.place();
+                let Some(stat) = crate::walk::stat(parent, name)? else { return Err(missing()) };
+                packer.under(b"");
+                packer.node(&Node { parent, name, path: &chosen.name, depth: 0, stat, directory: None })
+            }
+        }
+    }
+}
+
+fn pack_content<W: Write>(
+    directory: &OwnedFd,
+    base: &[u8],
+    chosen: &Chosen,
+    left_out: &dyn Fn(&[u8]) -> bool,
+    packer: &mut Packer<W>,
+) -> Result<()> {
+    let mut prefix = chosen.name.clone();
+    if !prefix.is_empty() && !prefix.ends_with(b"/") {
+        prefix.push(b'/');
+    }
+    packer.under(&prefix);
+    if chosen.with_directory && !prefix.is_empty() {
+        packer.directory_itself(directory.as_fd())?;
+    }
+    walk(directory.as_fd(), &mut |node: &Node<'_>| {
+        let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
+        if left_out(&whole) { Ok(()) } else { packer.node(node) }
+    })
+}
+
+/// Writes an archive of files of root's with these names and contents.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn pack_texts(files: &[(Vec<u8>, &[u8])], altered: Altered, output: impl Write) -> Result<()> {
+    let mut packer = Packer::altering(output, altered);
+    for (name, content) in files {
+        packer.text(name, content)?;
+    }
+    packer.finish().map(drop)
+}
+
+/// A directory for work that is no content yet. It goes into the trash with the value.
+#[derive(Debug)]
+pub struct Workspace {
+    path: PathBuf,
+    trash: PathBuf,
+}
+
+impl Workspace {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What stays behind is found when the store is opened next.
+        let _ = coracle_sys::atomic::discard(&self.path, &self.trash);
+    }
+}
+
+impl Store {
+    /// An empty directory for work.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn workspace(&self) -> Result<Workspace> {
+        let path = self.layout.temporary()?;
+        coracle_sys::atomic::create_dir(&path, crate::layout::PRIVATE)?;
+        Ok(Workspace { path, trash: self.layout.trash() })
+    }
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// A path of the tree without the slash at its beginning.
+fn relative(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(bytes.len());
+    bytes[start..].strip_suffix(b"/").unwrap_or(&bytes[start..]).to_vec()
+}
+
+fn of_missing(error: coracle_sys::Error, missing: impl FnOnce() -> Error) -> Error {
+    match error.errno() {
+        Some(Errno::NOENT | Errno::NOTDIR) => missing(),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,128 @@
+//! Files of a foreign tree under other names, as a build copies them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use coracle_store::{Altered, Chosen, Error, Tree};
+use coracle_sys::rooted::Root;
+
+struct Field {
+    directory: tempfile::TempDir,
+    tree: Tree,
+}
+
+impl Field {
+    /// A tree beside a file that is none of its business.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), "secret").unwrap();
+        let top = directory.path().join("top");
+        for path in ["a/b/c", "a/skipped", "empty"] {
+            fs::create_dir_all(top.join(path)).unwrap();
+        }
+        for (path, content) in [("f", "file"), ("a/x", "ax"), ("a/b/c/y", "abcy"), ("a/skipped/z", "z")] {
+            fs::write(top.join(path), content).unwrap();
+        }
+        fs::set_permissions(top.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("a/x", top.join("link")).unwrap();
+        symlink("../secret", top.join("out")).unwrap();
+        symlink("../x", top.join("a/b/inner")).unwrap();
+        let tree = Tree::new(Root::open(&top).unwrap(), &[]).unwrap();
+        Self { directory, tree }
+    }
+
+    fn pack(&self, chosen: &[Chosen], altered: Altered) -> Result<Vec<u8>, Error> {
+        let left_out = |path: &[u8]| path.starts_with(b"a/skipped");
+        let mut archive = Vec::new();
+        self.tree.pack_chosen(chosen, &left_out, altered, &mut archive).map(|()| archive)
+    }
+
+    fn listing(&self, chosen: &[Chosen]) -> BTreeMap<String, String> {
+        listing(&self.pack(chosen, Altered::default()).unwrap())
+    }
+}
+
+fn listing(archive: &[u8]) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(archive);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut content = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut content).unwrap();
+        if let Some(target) = entry.link_name().unwrap() {
+            content = format!("-> {}", target.display());
+        }
+        (path, content)
+    });
+    entries.collect()
+}
+
+fn chosen(path: &str, name: &str, with_directory: bool) -> Chosen {
+    Chosen { path: Path::new(path).to_owned(), name: name.into(), with_directory }
+}
+
+fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    entries.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect()
+}
+
+#[test]
+fn content_gets_the_names_that_were_chosen() {
+    let field = Field::new();
+    let content =
+        [("w/x", "ax"), ("w/b/", ""), ("w/b/c/", ""), ("w/b/c/y", "abcy"), ("w/b/inner", "-> ../x")];
+    assert_eq!(field.listing(&[chosen("/a", "w", false)]), expected(&content));
+    let with_top = [&content[..], &[("w/", "")]].concat();
+    assert_eq!(field.listing(&[chosen("a/", "w/", true)]), expected(&with_top));
+    assert_eq!(field.listing(&[chosen("f", "w/g", false)]), expected(&[("w/g", "file")]));
+    assert_eq!(field.listing(&[chosen("a/b/c", "", true)]), expected(&[("y", "abcy")]));
+    let several = [chosen("f", "one", false), chosen("a/b/c/y", "two", false)];
+    assert_eq!(field.listing(&several), expected(&[("one", "file"), ("two", "abcy")]));
+}
+
+#[test]
+fn links_lead_nowhere_but_inside() {
+    let field = Field::new();
+    assert_eq!(field.listing(&[chosen("link", "l", false)]), expected(&[("l", "ax")]));
+    assert!(field.directory.path().join("top/out").exists(), "outside of the tree it leads somewhere");
+    for path in ["out", "../secret", "nothing", "f/x"] {
+        let refused = field.pack(&[chosen(path, "l", false)], Altered::default());
+        assert!(matches!(refused, Err(Error::NotThere { .. })), "{path}: {refused:?}");
+    }
+}
+
+#[test]
+fn owners_modes_and_times_are_altered() {
+    let field = Field::new();
+    let altered = Altered { owner: Some((7, 8)), mode: Some(0o640), timeless: true };
+    let archive = field.pack(&[chosen("/", "all", true)], altered).unwrap();
+    for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+        let entry = entry.unwrap();
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()), (7, 8, 0));
+        if header.entry_type() != tar::EntryType::Symlink {
+            assert_eq!(header.mode().unwrap(), 0o640, "{:?}", entry.path());
+        }
+    }
+    let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    fs::File::open(field.directory.path().join("top/f")).unwrap().set_times(times).unwrap();
+    assert_eq!(
+        field.pack(&[chosen("/", "all", true)], altered).unwrap(),
+        archive,
+        "times make no difference"
+    );
+}
+
+#[test]
+fn every_path_is_visited_but_those_below_a_closed_directory() {
+    let field = Field::new();
+    let mut paths = Vec::new();
+    let visited = field.tree.paths(&mut |path, is_directory| {
+        paths.push(format!("{}{}", path.display(), if is_directory { "/" } else { "" }));
+        path != Path::new("a/b")
+    });
+    visited.unwrap();
+    assert_eq!(paths, ["a/", "a/b/", "a/skipped/", "a/skipped/z", "a/x", "empty/", "f", "link", "out"]);
+}
