@@ -93,6 +93,12 @@ pub enum Error {
         /// Where.
         subject: String,
     },
+    /// An archive holds no image for a platform that was asked for.
+    #[error("requested platform ({platform}) not found in the image archive")]
+    PlatformMissing {
+        /// The platform.
+        platform: coracle_spec::Platform,
+    },
     /// A `docker load` archive was saved without what another image has, and that image is not here.
     #[error(
         "the archive was saved since {images} and leaves out layer {diff_id}, which is not here: load or pull {images} first"
@@ -146,6 +152,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Document { .. }
             | Self::ImageArchive { .. }
+            | Self::PlatformMissing { .. }
             | Self::NotThere { .. }
             | Self::LayerLeftOut { .. }
             | Self::Stream { .. } => true,

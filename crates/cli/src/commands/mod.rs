@@ -20,6 +20,7 @@ mod registries;
 mod run;
 mod system;
 mod transfer;
+mod tree;
 mod volumes;
 
 use std::io::Write as _;

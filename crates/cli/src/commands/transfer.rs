@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::render::progress::Display;
 use crate::resolve::Invalid;
 use crate::resolve::image_name::ImageName;
+use crate::resolve::platform;
 use crate::terminal::raw;
 use crate::terminal::session::stdio;
 
@@ -48,7 +49,7 @@ pub(super) async fn load(app: &App, args: LoadArgs) -> Result<()> {
     };
     let client = app.client().await?;
     let quiet = args.quiet || !raw::stdout_is_terminal();
-    show(client.load_images(quiet, archive).await?, false).await
+    show(client.load_images(quiet, &platform::documents(&args.platform), archive).await?, false).await
 }
 
 async fn open(path: &str) -> Result<File> {
@@ -73,7 +74,8 @@ pub(super) async fn save(app: &App, args: SaveArgs) -> Result<()> {
         // It would give everything, and whoever carries it away would not know.
         return Err(Invalid("this engine saves whole images alone: --since is for Coracle".to_owned()).into());
     }
-    let body = client.save_images(&args.names, &args.since).await?;
+    let platforms = platform::documents(&args.platform);
+    let body = client.save_images(&args.names, &platforms, &args.since).await?;
     destination.receive(body).await
 }
 

@@ -1,11 +1,12 @@
 //! What pulls and pushes tell, in the words that Docker's clients look for.
 
 use coracle_api::auth::AuthConfig;
-use coracle_api::image::PushResult;
+use coracle_api::image::{ContentMissing, PushResult, PushedInsteadOfIndex};
 use coracle_api::progress::ProgressDetail;
 use coracle_api::{ProgressMessage, version};
 use coracle_engine::images::{LayerStep, Step};
 use coracle_engine::{Credentials, Secret};
+use coracle_spec::image::Descriptor;
 use hyper::HeaderMap;
 
 /// Who asks, by the request's headers.
@@ -45,14 +46,22 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             let digest = pushed.digest.to_string();
             let text = format!("{}: digest: {digest} size: {size}", pushed.tag);
             let aux = serde_json::to_value(PushResult { tag: pushed.tag, digest, size }).ok();
-            vec![
-                ProgressMessage { status: text, ..ProgressMessage::default() },
-                ProgressMessage {
-                    progress_detail: Some(ProgressDetail::default()),
-                    aux,
-                    ..ProgressMessage::default()
-                },
-            ]
+            vec![ProgressMessage { status: text, ..ProgressMessage::default() }, for_programs(aux)]
+        }
+        Step::Reduced(reduced) => {
+            let document = |found: Descriptor| serde_json::to_value(found).unwrap_or_default();
+            vec![for_programs(
+                serde_json::to_value(PushedInsteadOfIndex {
+                    manifest_pushed_instead_of_index: true,
+                    original_index: document(reduced.index),
+                    selected_manifest: document(reduced.manifest),
+                })
+                .ok(),
+            )]
+        }
+        Step::ContentMissing(descriptor) => {
+            let desc = serde_json::to_value(*descriptor).unwrap_or_default();
+            vec![for_programs(serde_json::to_value(ContentMissing { content_missing: true, desc }).ok())]
         }
         Step::Sending { image } => plain(format!("Sending {image}")),
         Step::Delivered { image, id, bytes, total, moved } => {
@@ -69,6 +78,11 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             plain(format!("Status: Image is up to date for {reference}"))
         }
     }
+}
+
+/// What a line of progress does not show.
+fn for_programs(aux: Option<serde_json::Value>) -> ProgressMessage {
+    ProgressMessage { progress_detail: Some(ProgressDetail::default()), aux, ..ProgressMessage::default() }
 }
 
 /// Docker leaves the registry out, and says `library` where people do not.

@@ -176,6 +176,11 @@ impl Inner {
     /// Frees what a removed image alone had; the positions of the layers that are gone, the topmost first. The caller has
     /// begun a change and taken the image out of the catalogue.
     pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
+        if image.artifact.is_some() {
+            // A blob of it may be one of an image's layers too: a collection knows.
+            self.left.store(true, Ordering::SeqCst);
+            return Ok(Vec::new());
+        }
         let freeing = || format!("free the content of image {}", image.id);
         let mut freed = Vec::new();
         for (position, layer) in image.layers.iter().enumerate().rev() {
@@ -191,7 +196,8 @@ impl Inner {
             if self.free_one(|store| store.remove_layer(&diff_id)).attempt(freeing)? == Some(true) {
                 freed.push(position);
             }
-            if let Some(blob) = blob {
+            // An artifact may have it too.
+            if let Some(blob) = blob.filter(|blob| self.read().users_of(&blob.blob.digest) == 0) {
                 self.free_one(|store| store.remove_blob(&blob.blob.digest)).attempt(freeing)?;
             }
         }

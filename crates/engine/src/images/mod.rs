@@ -1,7 +1,8 @@
 //! Images: which there are, what they are called, and how they come, go and change names.
 //!
 //! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
-//! configuration. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
+//! configuration. A name may lead to several, one for each platform (`variants.rs`). What a registry keeps that is no image
+//! is kept as it came, under the digest of its manifest. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
 //! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, and `check.rs` proves
 //! that all of them are what they should be. What the bytes
 //! of an archive mean is the store's business, and what a registry has the registry's.
@@ -18,6 +19,7 @@ mod import;
 mod list;
 mod lists;
 mod lookup;
+mod manifests;
 mod moving;
 mod prune;
 mod record;
@@ -26,6 +28,7 @@ mod remove;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod variants;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
@@ -40,11 +43,12 @@ pub use import::ImportRequest;
 pub(crate) use import::now;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
 pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
+pub use manifests::{ManifestKind, ManifestSummary, Target};
 pub use moving::SendRequest;
 pub use prune::{ImagesPruned, PruneRequest};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
-pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Step, Teller};
+pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Reduced, Step, Teller};
 
 use crate::config::RegistrySettings;
 use crate::error::{Attempt, Error, Result, blocking};
@@ -78,6 +82,8 @@ pub struct Image {
     pub last_tagged: Option<OffsetDateTime>,
     /// The image here that it was made of.
     pub parent: Option<Digest>,
+    /// The type of what it is if it is no image: no container can be made of it then.
+    pub artifact: Option<String>,
 }
 
 impl Image {
@@ -92,6 +98,7 @@ impl Image {
             created: None,
             last_tagged: None,
             parent: None,
+            artifact: None,
         }
     }
 }
@@ -193,6 +200,9 @@ impl Inner {
     /// The whole image, its configuration read if need be. Blocks.
     fn image(&self, known: &Known) -> Result<Image> {
         let config = known.config(|| {
+            if known.artifact.is_some() {
+                return Ok(Arc::default());
+            }
             self.store.config(&known.id).map(Arc::new).attempt(|| format!("read image {}", known.id))
         })?;
         Ok(known.image(config))

@@ -3,7 +3,7 @@
 use super::super::catalogue::Known;
 use super::super::{Inner, lookup, of_store};
 use super::offer::{Offer, OfferedLayer};
-use crate::error::{Attempt, Result};
+use crate::error::{Attempt, Error, Result};
 use crate::limits::OFFERED_DOCUMENTS;
 use coracle_spec::image::{Document, Manifest};
 use coracle_spec::{Digest, Reference};
@@ -23,6 +23,11 @@ impl Inner {
     /// Everything about an image that goes before its layers. Compresses layers that are not. Blocks.
     pub(super) fn parcel(&self, image: &str, name: Option<Reference>) -> Result<Parcel> {
         let known = self.find(image)?;
+        if known.artifact.is_some() {
+            return Err(Error::Unsupported(format!(
+                "{image} is no image: save and load it, or push it to a registry, instead of sending it"
+            )));
+        }
         let sending = || format!("prepare {image} to be sent");
         let manifests = self.manifests_here(&known)?;
         let layers = match self.as_it_came(&known, &manifests)? {
