@@ -78,6 +78,7 @@ impl Closed {
             Arc::clone(&index),
             Arc::clone(&events),
             crate::config::RegistrySettings::default(),
+            Arc::default(),
         )
         .await
         .unwrap();

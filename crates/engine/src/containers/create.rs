@@ -34,9 +34,10 @@ impl Engine {
     pub async fn create(&self, name: Option<&str>, settings: Settings) -> Result<Created> {
         let shared = &self.shared;
         let id = ContainerId::random();
-        // Until the container is known, nothing else keeps the image's layers.
-        let _hold = shared.images.hold();
+        // Until the container is known, nothing else keeps the image and its layers.
+        let _hold = shared.images.hold_image(&settings.image)?;
         let image = shared.images.resolve(&settings.image).await?;
+        shared.images.note_use(&image.id, OffsetDateTime::now_utc());
         let settings = merge::merge(settings, &image.config.config);
         let warnings = check(shared, &id, &settings)?;
         let wanted = mounts::wanted(&settings)?;

@@ -92,8 +92,10 @@ impl Inner {
         }
         image.references.extend(names);
         let mut images: Vec<Known> = losers.into_values().collect();
+        let id = image.id;
         images.push(image);
         self.put(images)?;
+        self.note_use_now(&id);
         Ok(adopted)
     }
 

@@ -1,6 +1,6 @@
 //! Archives of images: `docker load` and `docker save`.
 
-use super::{Hold, Images, Inner, NewImage, lookup, of_store};
+use super::{Hold, Images, Inner, NewImage, holds, lookup, of_store};
 use crate::error::{Result, blocking};
 use coracle_spec::{Digest, Reference};
 use coracle_store::{Progress, SavedImage};
@@ -56,6 +56,10 @@ impl Images {
                 references.extend(reference.filter(|reference| !references.contains(reference)));
             }
         }
+        let catalogue = self.0.read();
+        let known = chosen.iter().filter_map(|image| catalogue.get(&image.config));
+        hold.only(known.flat_map(|image| holds::content_of(image)));
+        drop(catalogue);
         Ok(Saving { inner: Arc::clone(&self.0), images: chosen, _hold: hold })
     }
 }
@@ -73,6 +77,7 @@ impl Saving {
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;
             for image in &self.images {
+                self.inner.note_use_now(&image.config);
                 self.inner.tell_by_id(&image.config, "save");
             }
             Ok(())

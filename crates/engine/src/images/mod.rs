@@ -2,8 +2,8 @@
 //!
 //! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
 //! configuration. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
-//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, and `check.rs` proves
-//! that all of them are what they should be. What the bytes
+//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, images that nobody
+//! uses by `reclaim.rs` when all take more room than they may, and `check.rs` proves that all of them are what they should be. What the bytes
 //! of an archive mean is the store's business, and what a registry has the registry's.
 
 mod adopt;
@@ -14,16 +14,20 @@ mod check;
 mod commit;
 mod garbage;
 mod history;
+mod holds;
 mod import;
 mod list;
 mod lookup;
+mod pins;
 mod prune;
+mod reclaim;
 mod record;
 mod registries;
 mod remove;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod uses;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
@@ -31,11 +35,14 @@ pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
-pub use garbage::{ContainerUse, Hold, InUse};
+pub use garbage::{ContainerUse, InUse};
 pub use history::HistoryStep;
+pub use holds::Hold;
 pub use import::ImportRequest;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use pins::{LABEL as PIN_LABEL, Pin};
 pub use prune::{ImagesPruned, PruneRequest};
+pub use reclaim::{Keep, Policy, Reclaimed, Verdict};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
 pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Step, Teller};
@@ -49,9 +56,9 @@ use coracle_spec::image::ImageConfig;
 use coracle_spec::{Digest, Reference};
 use coracle_store::Store;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 /// An image as it was at one moment.
 #[derive(Clone, Debug)]
@@ -87,17 +94,17 @@ struct Inner {
     catalogue: RwLock<Catalogue>,
     /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
     changing: Mutex<()>,
-    holds: Arc<garbage::Holds>,
+    holds: Arc<holds::Holds>,
     registries: coracle_registry::Client,
     downloads: transfer::Downloads,
     /// Most layers of one push that go at once.
     uploads: usize,
-    /// Whether there may be content that no image needs. At first there may: an earlier engine may have been killed.
-    left: AtomicBool,
+    uses: uses::Uses,
+    pins: pins::Pins,
 }
 
 impl Images {
-    /// The images that `index` has.
+    /// The images that `index` has. `collector` is told when there is something to collect.
     ///
     /// # Errors
     /// When the index cannot be read, or a newer engine wrote it.
@@ -106,9 +113,14 @@ impl Images {
         index: Arc<Index>,
         events: Arc<Bus>,
         registries: RegistrySettings,
+        collector: Arc<Notify>,
     ) -> Result<Self> {
         let rows = Arc::clone(&index);
-        let catalogue = blocking(move || rows.images().and_then(Catalogue::read)).await??;
+        let reading = move || {
+            let catalogue = rows.images().and_then(Catalogue::read)?;
+            Ok::<_, Error>((catalogue, uses::Uses::read(&rows)?, pins::Pins::read(&rows)?))
+        };
+        let (catalogue, uses, pins) = blocking(reading).await??;
         let catalogue = RwLock::new(catalogue);
         Ok(Self(Arc::new(Inner {
             store,
@@ -116,11 +128,12 @@ impl Images {
             events,
             catalogue,
             changing: Mutex::default(),
-            holds: Arc::default(),
+            holds: Arc::new(holds::Holds::new(collector)),
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,
-            left: AtomicBool::new(true),
+            uses,
+            pins,
         })))
     }
 
@@ -147,7 +160,17 @@ impl Images {
 
     /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.
     pub(crate) fn hold(&self) -> Hold {
-        self.0.holds.hold()
+        self.0.holds.everything()
+    }
+
+    /// As long as the value is kept, the image of this name is not reclaimed, and nothing of it is freed.
+    ///
+    /// # Errors
+    /// As [`Images::resolve`].
+    pub(crate) fn hold_image(&self, name: &str) -> Result<Hold> {
+        let hold = self.hold();
+        hold.only(holds::content_of(self.0.find(name)?.as_ref()));
+        Ok(hold)
     }
 
     /// Runs `work` on a blocking thread.

@@ -56,16 +56,18 @@ impl Images {
         let platform = request.platform.unwrap_or_else(Platform::host);
         let inner = &self.0;
         // From before the first piece is stored.
-        let _hold = inner.arriving();
+        let hold = inner.arriving();
         let repository = inner.registries.repository(&reference, request.credentials, Access::Pull);
         let question =
             Question { inner, repository: &repository, reference: &reference, platform: &platform };
         let chosen = question.choose().await?;
+        hold.only(chosen.content());
         let (repository_name, what) = (reference.familiar_name(), said(&reference));
         told.tell(Step::Pulling { repository: repository_name, what }).await;
         let pull = Pull { inner, repository, reference, told };
         pull.check(&chosen)?;
         let config = pull.config(&chosen).await?;
+        hold.and(config.rootfs.diff_ids.iter().copied());
         pull.check_config(&chosen, &config)?;
         pull.layers(&chosen, &config).await?;
         told.tell(Step::Pulled(chosen.named)).await;
@@ -267,6 +269,7 @@ fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
 impl Inner {
     /// Tells of a pull or a push, as Docker does: about the name.
     pub(super) fn tell_transfer(&self, id: &Digest, action: &str, reference: &Reference) {
+        self.note_use_now(id);
         let labels = self.read().get(id).map(|image| image.labels.clone());
         let mut attributes = labels.unwrap_or_default();
         attributes.insert("name".to_owned(), reference.familiar_name());

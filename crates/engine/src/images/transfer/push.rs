@@ -4,7 +4,7 @@
 //! parallel, each only if the registry lacks it; then the configuration; then the manifest, which makes it an image there.
 
 use super::super::catalogue::Known;
-use super::super::{Hold, Images, Inner, NewImage, lookup, of_store};
+use super::super::{Images, Inner, NewImage, holds, lookup, of_store};
 use super::{LayerStep, Step, Teller, of_registry};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::{MOUNT_SOURCES, TOLD_EVERY};
@@ -76,8 +76,9 @@ impl Images {
     /// [`Error::Missing`] where no image here has the name or the registry does not let this client, [`Error::Failed`] when it cannot be reached. Content that is there stays there; no tag changes then.
     pub async fn push(&self, request: PushRequest, told: &Teller) -> Result<Vec<Pushed>> {
         let inner = &self.0;
-        let _hold: Hold = inner.arriving();
+        let hold = inner.holds.everything();
         let names = inner.names_to_push(&request.reference)?;
+        hold.only(inner.content_named(&names));
         told.tell(Step::Pushing { repository: request.reference.name() }).await;
         let mut all = Vec::new();
         for reference in names {
@@ -122,6 +123,13 @@ impl Inner {
         Ok(names)
     }
 
+    /// What the images of these names consist of.
+    fn content_named(&self, names: &[Reference]) -> Vec<Digest> {
+        let catalogue = self.read();
+        let images = names.iter().filter_map(|name| catalogue.named(name));
+        images.flat_map(|image| holds::content_of(image)).collect()
+    }
+
     /// Names of other repositories of the same registry that may have a layer.
     fn mount_sources(&self, reference: &Reference, diff_id: &Digest) -> Vec<Reference> {
         let catalogue = self.read();
@@ -142,6 +150,8 @@ impl Inner {
     /// What is pushed of an image that has no manifest yet. Compresses layers that are not. Blocks.
     fn new_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
         let pushing = || format!("prepare {} for a registry", reference.familiar());
+        // What is compressed now belongs to its layer at the end.
+        let _hold = self.arriving();
         let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
         let mut layers = Vec::new();
         for diff_id in &diff_ids {
@@ -321,6 +331,7 @@ impl Inner {
         (pushed, content): (Pushed, Vec<u8>),
     ) -> Result<Pushed> {
         let storing = || format!("store the manifest of {}", reference.familiar());
+        let _hold = self.arriving();
         self.store.put_blob_as(pushed.digest, &content).map_err(|error| of_store(error, storing))?;
         let by_digest = lookup::key(reference.clone().with_digest(pushed.digest));
         let Some(known) = self.read().get(&id).cloned() else {
