@@ -1,6 +1,6 @@
 //! What the daemon is told, as one whole: what is not told is filled in, what makes no sense is refused.
 
-mod quantity;
+pub(crate) mod quantity;
 mod sources;
 
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};

@@ -56,6 +56,17 @@ pub struct ImageInspect {
     pub root_fs: RootFs,
     /// What this engine knows about it.
     pub metadata: ImageMetadata,
+    /// The same, of which Docker knows nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coracle: Option<OwnMetadata>,
+}
+
+/// What this engine knows about an image and Docker does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct OwnMetadata {
+    /// When it was last used, RFC 3339.
+    pub last_used: String,
 }
 
 /// Layers of an image.

@@ -4,6 +4,6 @@ mod inspect;
 mod list;
 mod registry;
 
-pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
+pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, OwnMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
 pub use registry::{DistributionInspect, PushResult, SearchResult};

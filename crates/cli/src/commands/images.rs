@@ -4,7 +4,9 @@ use coracle_api::image::{HistoryItem, ImageSummary};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{App, Code, done, for_each_that_exists, inspect, print, prune, pull, registries, transfer};
+use super::{
+    App, Code, done, for_each_that_exists, inspect, print, prune, pull, reclaim, registries, transfer,
+};
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row, ellipsis, short_id};
@@ -82,7 +84,9 @@ pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
         ImageCommand::Pull(args) => pull::pull(app, args).await.map(done),
         ImageCommand::Push(args) => registries::push(app, args).await.map(done),
         ImageCommand::Inspect(args) => inspect::of_kind(app, args, inspect::Kind::Image).await.map(done),
+        ImageCommand::Pin(args) => reclaim::pin(app, args).await.map(done),
         ImageCommand::Prune(args) => prune::images(app, args).await.map(done),
+        ImageCommand::Unpin(args) => reclaim::unpin(app, args).await.map(done),
     }
 }
 

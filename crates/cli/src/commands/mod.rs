@@ -14,6 +14,7 @@ mod networks;
 mod prune;
 mod ps;
 mod pull;
+mod reclaim;
 mod registries;
 mod run;
 mod system;

@@ -10,7 +10,11 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
     let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
     let bytes = number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(exponent).ok()?);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "neither negative nor above 2^63")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither negative nor above 2^63"
+    )]
     (bytes < 9.2e18).then_some(bytes as u64)
 }
 

@@ -40,7 +40,9 @@ fn reason(keep: &Keep, verdict: &Verdict, keep_recent: Duration, now: OffsetDate
         Keep::Container(ContainerUse { container, running: true }) => {
             format!("used by container {container}, which runs")
         }
-        Keep::Container(ContainerUse { container, running: false }) => format!("used by container {container}"),
+        Keep::Container(ContainerUse { container, running: false }) => {
+            format!("used by container {container}")
+        }
         Keep::Pinned(Pin::Label) => format!("pinned by its label {PIN_LABEL}"),
         Keep::Pinned(Pin::Name(name)) => format!("pinned by name: {}", name.familiar()),
         Keep::Pinned(Pin::Id) => "pinned by id".to_owned(),
@@ -59,7 +61,12 @@ fn reason(keep: &Keep, verdict: &Verdict, keep_recent: Duration, now: OffsetDate
 /// A span in its two largest units: `3 days 4 hours`.
 fn span(span: ::time::Duration) -> String {
     let seconds = span.whole_seconds().max(0);
-    let parts = [(seconds / 86400, "day"), (seconds / 3600 % 24, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
+    let parts = [
+        (seconds / 86400, "day"),
+        (seconds / 3600 % 24, "hour"),
+        (seconds / 60 % 60, "minute"),
+        (seconds % 60, "second"),
+    ];
     let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
     let said = parts[first..].iter().take(2).filter(|(count, _)| *count > 0 || seconds == 0);
     let words: Vec<String> =

@@ -7,6 +7,7 @@ mod containers;
 mod exec;
 mod images;
 pub(crate) mod networks;
+mod reclaim;
 mod registries;
 mod stats;
 mod streams;
@@ -30,6 +31,9 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
+        ("GET" | "POST", ["coracle", "system", "reclaim"]) => reclaim::reclaim(&call).await,
+        ("POST", ["coracle", "images", name @ .., "pin"]) => reclaim::pin(&call, &name.join("/")).await,
+        ("DELETE", ["coracle", "images", name @ .., "pin"]) => reclaim::unpin(&call, &name.join("/")).await,
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["build" | "session" | "grpc"]) => {
             crate::input::discard(call.request);

@@ -38,9 +38,8 @@ fn policy(call: &Call) -> Result<Policy, Failure> {
     })?;
     let keep_recent = match given("keep-recent") {
         None => told.keep_recent,
-        Some(text) => {
-            quantity::duration(text).ok_or_else(|| Failure::invalid(format!("invalid keep-recent {text:?}")))?
-        }
+        Some(text) => quantity::duration(text)
+            .ok_or_else(|| Failure::invalid(format!("invalid keep-recent {text:?}")))?,
     };
     Ok(Policy { budget, keep_recent })
 }

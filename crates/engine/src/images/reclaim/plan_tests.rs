@@ -116,38 +116,32 @@ fn a_circle_of_parents_ends() {
     assert_eq!(going(&[one, other], 0), []);
 }
 
+/// Layers, days since the last use, why it is kept, and which image it was made of.
+type Drawn = (Vec<usize>, Option<u32>, Option<Keep>, Option<usize>);
+
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let kept = prop_oneof![Just(container()), Just(Keep::Pinned(Pin::Id)), Just(Keep::Held)];
     let one = (
         prop::collection::vec(0_usize..12, 0..5),
         prop::option::of(0_u32..10),
-        prop::option::weighted(
-            0.2,
-            prop_oneof![Just(container()), Just(Keep::Pinned(Pin::Id)), Just(Keep::Held),],
-        ),
+        prop::option::weighted(0.2, kept),
         prop::option::weighted(0.3, 0_usize..20),
     );
-    prop::collection::vec(one, 0..20).prop_map(|all| {
-        let named = |number: usize| format!("image {number}");
-        let build = |(number, (layers, days, kept, parent)): (
-            usize,
-            (Vec<usize>, Option<u32>, Option<Keep>, Option<usize>),
-        )| {
-            let layers: Vec<Part> = layers
-                .into_iter()
-                .map(|layer| Part { digest: digest(&layer.to_string()), size: 1 << layer })
-                .collect();
-            Candidate {
-                id: digest(&named(number)),
-                layers,
-                documents: vec![Part { digest: digest(&named(number)), size: 3 }],
-                // Only of one that was there before.
-                parent: parent.filter(|parent| *parent < number).map(|parent| digest(&named(parent))),
-                last_used: days.map(|days| NOW - DAY * days),
-                kept,
-            }
-        };
-        all.into_iter().enumerate().map(build).collect()
-    })
+    prop::collection::vec(one, 0..20).prop_map(|all| all.into_iter().enumerate().map(built).collect())
+}
+
+fn built((number, (layers, days, kept, parent)): (usize, Drawn)) -> Candidate {
+    let named = |number: usize| digest(&format!("image {number}"));
+    let layer = |layer: usize| Part { digest: digest(&layer.to_string()), size: 1 << layer };
+    Candidate {
+        id: named(number),
+        layers: layers.into_iter().map(layer).collect(),
+        documents: vec![Part { digest: named(number), size: 3 }],
+        // Only of one that was there before.
+        parent: parent.filter(|parent| *parent < number).map(named),
+        last_used: days.map(|days| NOW - DAY * days),
+        kept,
+    }
 }
 
 /// Bytes of the images that `stays` chooses, each piece once.
