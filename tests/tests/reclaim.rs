@@ -294,6 +294,39 @@ fn stalled(engine: &Engine) -> (Shelf, UnixStream, PathBuf) {
     (shelf, client, config)
 }
 
+#[test]
+fn a_load_whose_client_stops_sending_keeps_nothing_but_what_came() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let engine = Engine::start();
+    import_of(&engine, "other:1", 1000, &[]);
+    import_of(&engine, "loaded:1", 2000, &[]);
+    let archive = engine.directory().join("saved.tar");
+    engine.docker(&["save", "-o", &archive.display().to_string(), "loaded:1"]).ok();
+    let place = |name: &str| {
+        let layer = engine.docker(&["inspect", "-f", "{{index .RootFS.Layers 0}}", name]).ok();
+        engine.directory().join("data/layers/sha256").join(&layer["sha256:".len()..])
+    };
+    let (other, loaded) = (place("other:1"), place("loaded:1"));
+    engine.docker(&["rmi", "loaded:1"]).ok();
+    assert!(!loaded.exists());
+    let archive = std::fs::read(archive).unwrap();
+    let mut client = UnixStream::connect(engine.socket()).unwrap();
+    let head = "POST /v1.44/images/load HTTP/1.1\r\nHost: d\r\nContent-Type: application/x-tar\r\n";
+    write!(client, "{head}Content-Length: {}\r\n\r\n", archive.len()).unwrap();
+    // All but the end, which says what is an image.
+    let end = archive.windows(14).rposition(|bytes| bytes == b"manifest.json\0").unwrap();
+    client.write_all(&archive[..end]).unwrap();
+    soon("the layer has come", || loaded.exists());
+    engine.docker(&["rmi", "other:1"]).ok();
+    soon("the layer of another image is gone", || !other.exists());
+    engine.docker(&["image", "prune", "-f"]).ok();
+    assert!(loaded.exists(), "what has come stays");
+    client.write_all(&archive[end..]).unwrap();
+    soon("it is an image", || has(&engine, "loaded:1"));
+}
+
 /// Waits less long than any time limit of the engine's own.
 #[track_caller]
 fn soon(what: &str, condition: impl Fn() -> bool) {

@@ -88,7 +88,7 @@ impl Saving {
 
 impl Inner {
     fn load(&self, archive: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<Loaded>> {
-        let _hold = self.arriving();
+        let _hold = self.holds.arrivals();
         let loading = || "load the image archive".to_owned();
         let images = self.store.load(archive, progress).map_err(|error| of_store(error, loading))?;
         let mut loaded = Vec::new();

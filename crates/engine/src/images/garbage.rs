@@ -31,6 +31,9 @@ pub trait InUse: Send + Sync {
 
     /// Whether the root of a container has this layer.
     fn layer(&self, diff_id: &Digest) -> bool;
+
+    /// All layers that roots of containers have.
+    fn layers(&self) -> HashSet<Digest>;
 }
 
 impl Images {
@@ -182,6 +185,10 @@ mod tests {
             *self.hold.lock().unwrap() = Some(self.images.hold());
             self.images.0.store.put_blob(b"arrives").unwrap();
             false
+        }
+
+        fn layers(&self) -> HashSet<Digest> {
+            HashSet::new()
         }
     }
 

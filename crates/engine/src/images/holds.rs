@@ -1,8 +1,8 @@
 //! Who holds on to which content, so that nobody frees it.
 //!
 //! Whoever brings content, or makes something of what is there, holds on: to everything as long as it is not known what
-//! that will be, to the digests alone from then on. A client that stops reading thus keeps what its pull needs, and
-//! nothing else. Whoever lets go has the collector look again if it was kept from anything, or if content has arrived.
+//! that will be, to the digests alone from then on; whoever brings what a client sends, to what has arrived since. A client
+//! that stops reading or sending thus keeps what its own operation needs, and nothing else. Whoever lets go has the collector look again if it was kept from anything, or if content has arrived.
 
 use super::catalogue::Known;
 use coracle_spec::Digest;
@@ -36,6 +36,8 @@ struct State {
 enum Scope {
     Everything,
     Only(HashSet<Digest>),
+    /// What has arrived since it began.
+    Arrived(HashSet<Digest>),
 }
 
 /// What becomes of content that somebody holds on to.
@@ -76,6 +78,20 @@ impl Holds {
         self.hold(Scope::Everything, Purpose::Arrival)
     }
 
+    /// Holds on to whatever arrives from now on, of which [`Holds::arrived`] is told.
+    pub(super) fn arrivals(self: &Arc<Self>) -> Hold {
+        self.hold(Scope::Arrived(HashSet::new()), Purpose::Arrival)
+    }
+
+    /// Something arrives: it is looked next whether it is there already.
+    pub(super) fn arrived(&self, digest: &Digest) {
+        for scope in self.lock().held.values_mut() {
+            if let Scope::Arrived(held) = scope {
+                held.insert(*digest);
+            }
+        }
+    }
+
     /// Holds on to a blob that arrives, and to the layer that is made of it.
     pub(super) fn arriving_blob(self: &Arc<Self>, blob: Digest) -> Hold {
         self.hold(Scope::Only(HashSet::from([blob])), Purpose::Arrival)
@@ -96,7 +112,10 @@ impl Holds {
 
     /// Whether somebody holds on to this, and knows that it is this.
     pub(super) fn names(&self, digest: &Digest) -> bool {
-        self.lock().held.values().any(|scope| matches!(scope, Scope::Only(held) if held.contains(digest)))
+        self.lock().held.values().any(|scope| match scope {
+            Scope::Everything => false,
+            Scope::Only(held) | Scope::Arrived(held) => held.contains(digest),
+        })
     }
 
     /// Frees what these digests stand for, unless somebody holds on to one of them.
@@ -141,7 +160,7 @@ impl State {
     fn covers(&self, digests: &[Digest]) -> bool {
         self.held.values().any(|scope| match scope {
             Scope::Everything => true,
-            Scope::Only(held) => digests.iter().any(|digest| held.contains(digest)),
+            Scope::Only(held) | Scope::Arrived(held) => digests.iter().any(|digest| held.contains(digest)),
         })
     }
 }
@@ -218,6 +237,20 @@ mod tests {
         assert!(!freed(&[b]));
         drop(hold);
         assert!(freed(&[a, b]));
+    }
+
+    #[test]
+    fn what_arrives_is_held_by_those_who_began_before() {
+        let (holds, _) = holds();
+        let [before, after] = ["before", "after"].map(|text| Digest::of(text.as_bytes()));
+        holds.arrived(&before);
+        let first = holds.arrivals();
+        holds.arrived(&after);
+        let second = holds.arrivals();
+        assert!(!holds.covers(&before) && holds.covers(&after) && holds.names(&after));
+        drop(first);
+        assert!(!holds.covers(&after));
+        drop(second);
     }
 
     #[test]

@@ -122,13 +122,16 @@ impl Images {
         };
         let (catalogue, uses, pins) = blocking(reading).await??;
         let catalogue = RwLock::new(catalogue);
+        let holds = Arc::new(holds::Holds::new(collector));
+        let told = Arc::clone(&holds);
+        store.listen_to_arrivals(move |digest| told.arrived(digest));
         Ok(Self(Arc::new(Inner {
             store,
             index,
             events,
             catalogue,
             changing: Mutex::default(),
-            holds: Arc::new(holds::Holds::new(collector)),
+            holds,
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,

@@ -180,9 +180,7 @@ impl Inner {
             candidates.push(candidate.clone());
             all.insert(image.id, (image, candidate));
         }
-        let in_containers: HashSet<Digest> =
-            sizes.layers.keys().filter(|diff_id| in_use.layer(diff_id)).copied().collect();
-        let plan = plan::plan(&candidates, &in_containers, policy, OffsetDateTime::now_utc());
+        let plan = plan::plan(&candidates, &in_use.layers(), policy, OffsetDateTime::now_utc());
         Ok(Survey { policy, images: all, plan })
     }
 
