@@ -288,7 +288,13 @@ async fn empty_trash(shared: Arc<Shared>) {
     loop {
         wait_for_trash(&shared, again).await;
         let users: Arc<dyn crate::images::InUse> = crate::containers::image_users(&shared);
-        again = stay_within_budget(&shared, &users).await;
+        if again.is_some_and(|again| again <= OffsetDateTime::now_utc()) {
+            again = None;
+            shared.images.look_again();
+        }
+        if let Some(done) = stay_within_budget(&shared, &users).await {
+            again = done.again;
+        }
         if let Err(error) = shared.images.collect_garbage(users).await {
             tracing::warn!(error = error.chain(), "layers that nobody needs could not be removed");
         }
@@ -313,21 +319,17 @@ async fn wait_for_trash(shared: &Shared, again: Option<OffsetDateTime>) {
     let _ = tokio::time::timeout(rest.try_into().unwrap_or(Duration::ZERO), told).await;
 }
 
-/// Removes images where all take more than they may. Returns when more may go.
+/// Removes images where all take more than they may, if something has arrived.
 async fn stay_within_budget(
     shared: &Shared,
     users: &Arc<dyn crate::images::InUse>,
-) -> Option<OffsetDateTime> {
+) -> Option<crate::images::Reclaimed> {
     let StorageSettings { budget, keep_recent } = shared.config.storage;
     let policy = Policy { budget: budget?, keep_recent };
-    match shared.images.reclaim_if_grown(policy, Arc::clone(users)).await {
-        Ok(done) => done.and_then(|done| done.again),
-        Err(error) => {
-            tracing::warn!(
-                error = error.chain(),
-                "images take more room than they may, and could not be removed"
-            );
-            None
-        }
-    }
+    let done = shared.images.reclaim_if_grown(policy, Arc::clone(users)).await;
+    done.unwrap_or_else(|error| {
+        let error = error.chain();
+        tracing::warn!(error, "images take more room than they may, and could not be removed");
+        None
+    })
 }

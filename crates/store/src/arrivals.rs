@@ -8,9 +8,11 @@ use coracle_spec::Digest;
 
 use crate::Store;
 
+type Listener = Box<dyn Fn(&Digest) + Send + Sync>;
+
 /// Who is told.
 #[derive(Default)]
-pub(crate) struct Arrivals(OnceLock<Box<dyn Fn(&Digest) + Send + Sync>>);
+pub(crate) struct Arrivals(OnceLock<Listener>);
 
 impl Arrivals {
     pub(crate) fn tell(&self, digest: &Digest) {

@@ -51,5 +51,7 @@ pub(super) async fn pin(call: &Call, name: &str) -> Answer {
 
 pub(super) async fn unpin(call: &Call, name: &str) -> Answer {
     call.engine().images().unpin(name).await?;
+    // It may be what images take too much room with.
+    call.engine().tidy_soon();
     answer::empty(StatusCode::NO_CONTENT)
 }

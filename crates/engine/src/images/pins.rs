@@ -80,7 +80,9 @@ impl Inner {
         };
         let is_pinned = self.pins.0.read().unwrap_or_else(PoisonError::into_inner).contains(&target);
         if is_pinned {
-            return self.change_pins(|pins| pins.remove(&target));
+            self.change_pins(|pins| pins.remove(&target))?;
+            self.holds.may_have_grown();
+            return Ok(());
         }
         match image.ok().and_then(|image| self.pins.of(&image)) {
             None => Err(Error::NotFound { kind: "pin", name: wanted.to_owned() }),

@@ -4,7 +4,8 @@
 //! sizes as they were recorded, last uses, pins, containers ─► plan.rs ─► one removal after the other
 //! ```
 //!
-//! It runs after content has arrived and after containers went, and only if something may have grown since it last ran.
+//! It runs after content has arrived, and when an image that was recent may have ceased to be. A container that goes leaves
+//! its image recent, so that this is no reason to look; but for those who keep no recent ones.
 
 mod plan;
 
@@ -32,7 +33,7 @@ pub struct Reclaimed {
     pub verdicts: Vec<Verdict>,
     /// What was removed, one thing after the other.
     pub deleted: Vec<Deleted>,
-    /// When more may go, if images take more than they may and some stay only because they are recent.
+    /// When more may go, if images take more than they may still.
     pub again: Option<OffsetDateTime>,
 }
 
@@ -77,7 +78,7 @@ impl Images {
         self.run(move |inner| inner.reclaim(policy, in_use.as_ref())).await
     }
 
-    /// The same, unless nothing can have grown since everything fitted; `None` then.
+    /// The same, unless nothing has arrived since it was looked last; `None` then.
     ///
     /// # Errors
     /// As [`Images::reclaim`].
@@ -87,6 +88,13 @@ impl Images {
         in_use: Arc<dyn InUse>,
     ) -> Result<Option<Reclaimed>> {
         self.run(move |inner| inner.reclaim_if_grown(policy, in_use.as_ref())).await
+    }
+}
+
+impl Images {
+    /// Has [`Images::reclaim_if_grown`] look whether or not anything has arrived.
+    pub(crate) fn look_again(&self) {
+        self.0.holds.may_have_grown();
     }
 }
 
@@ -126,13 +134,20 @@ impl Inner {
         if !self.holds.take_grown() {
             return Ok(None);
         }
-        let result = self.reclaim(policy, in_use);
-        let fits = result.as_ref().is_ok_and(|done| done.used.saturating_sub(done.freed()) <= policy.budget);
-        if !fits {
-            // What is in use now is not for ever.
-            self.holds.may_have_grown();
+        // What failed is tried again whenever there is something to do.
+        let mut done = self.reclaim(policy, in_use).inspect_err(|_| self.holds.may_have_grown())?;
+        if done.used.saturating_sub(done.freed()) > policy.budget {
+            if policy.keep_recent.is_zero() {
+                // What is in use now may go as soon as it is not.
+                self.holds.may_have_grown();
+            } else {
+                // And here it is recent then: nothing can go earlier than this.
+                let latest = policy.keep_recent.try_into().ok();
+                let latest = latest.and_then(|span| OffsetDateTime::now_utc().checked_add(span));
+                done.again = done.again.or(latest);
+            }
         }
-        result.map(Some)
+        Ok(Some(done))
     }
 
     fn reclaim(&self, policy: Policy, in_use: &dyn InUse) -> Result<Reclaimed> {

@@ -88,6 +88,29 @@ async fn it_looks_again_only_after_something_has_arrived_or_while_it_does_not_fi
 }
 
 #[tokio::test]
+async fn where_recent_images_stay_it_looks_again_when_one_may_have_ceased_to_be() {
+    let field = Field::new().await;
+    let id = import(&field, "a:1", &[]).await;
+    let policy = Policy { budget: 0, keep_recent: Duration::from_secs(60) };
+    let by = ContainerUse { container: "0123456789ab".to_owned(), running: true };
+    let used: Arc<dyn InUse> =
+        Arc::new(Containers { images: BTreeMap::from([(id, by)]), ..Containers::default() });
+    let done = field.images.reclaim_if_grown(policy, used).await.unwrap().unwrap();
+    let rest = done.again.unwrap() - OffsetDateTime::now_utc();
+    assert!(rest > Duration::from_secs(50) && rest <= Duration::from_secs(60), "{rest}");
+    assert!(
+        field.images.reclaim_if_grown(policy, nothing()).await.unwrap().is_none(),
+        "it would be recent anyway"
+    );
+    field.images.look_again();
+    let done = field.images.reclaim_if_grown(policy, nothing()).await.unwrap().unwrap();
+    assert_eq!(keep_of(&done, id), Some(Keep::Recent));
+    field.images.pin("a:1").await.unwrap();
+    field.images.unpin("a:1").await.unwrap();
+    assert!(field.images.reclaim_if_grown(policy, nothing()).await.unwrap().is_some(), "it was pinned");
+}
+
+#[tokio::test]
 async fn recent_and_held_images_stay() {
     let field = Field::new().await;
     let id = import(&field, "a:1", &[]).await;
