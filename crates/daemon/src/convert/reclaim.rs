@@ -51,7 +51,9 @@ fn reason(keep: &Keep, verdict: &Verdict, keep_recent: Duration, now: OffsetDate
             let ago = verdict.last_used.map(|at| span(now - at)).unwrap_or_default();
             format!("used {ago} ago, within {}", span(keep_recent.try_into().unwrap_or_default()))
         }
-        Keep::Child(id) => format!("image {} was made of it", id.short()),
+        Keep::Needed(id) => {
+            format!("image {} stays, which was made of it", id.short())
+        }
         Keep::Shared => "all its layers are those of images that stay".to_owned(),
         Keep::Fits => "everything fits without its removal".to_owned(),
         Keep::Busy(why) => format!("it could not be removed: {why}"),

@@ -35,8 +35,9 @@ impl Engine {
         let shared = &self.shared;
         let id = ContainerId::random();
         // Until the container is known, nothing else keeps the image and its layers.
-        let _hold = shared.images.hold_image(&settings.image)?;
+        let hold = shared.images.hold();
         let image = shared.images.resolve(&settings.image).await?;
+        shared.images.hold_only(&hold, &image)?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
         let settings = merge::merge(settings, &image.config.config);
         let warnings = check(shared, &id, &settings)?;

@@ -118,7 +118,7 @@ impl Images {
         let rows = Arc::clone(&index);
         let reading = move || {
             let catalogue = rows.images().and_then(Catalogue::read)?;
-            Ok::<_, Error>((catalogue, uses::Uses::read(&rows)?, pins::Pins::read(&rows)?))
+            Ok::<_, Error>((catalogue, uses::Uses::read(&rows)?, pins::Pins::open(&rows)?))
         };
         let (catalogue, uses, pins) = blocking(reading).await??;
         let catalogue = RwLock::new(catalogue);
@@ -166,14 +166,14 @@ impl Images {
         self.0.holds.everything()
     }
 
-    /// As long as the value is kept, the image of this name is not reclaimed, and nothing of it is freed.
+    /// From now on only this image is held on to, which is not reclaimed either.
     ///
     /// # Errors
-    /// As [`Images::resolve`].
-    pub(crate) fn hold_image(&self, name: &str) -> Result<Hold> {
-        let hold = self.hold();
-        hold.only(holds::content_of(self.0.find(name)?.as_ref()));
-        Ok(hold)
+    /// [`Error::NotFound`] when it is gone already.
+    pub(crate) fn hold_only(&self, hold: &Hold, image: &Image) -> Result<()> {
+        let known = self.0.find(&image.id.to_string())?;
+        hold.only(holds::content_of(&known));
+        self.0.find(&image.id.to_string()).map(drop)
     }
 
     /// Runs `work` on a blocking thread.

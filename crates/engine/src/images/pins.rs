@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use coracle_spec::Reference;
 use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// The label that pins an image, with the value `true`.
 pub const LABEL: &str = "coracle.pin";
@@ -28,7 +28,7 @@ pub enum Pin {
 }
 
 impl Pins {
-    pub(super) fn read(index: &Index) -> Result<Self> {
+    pub(super) fn open(index: &Index) -> Result<Self> {
         Ok(Self(RwLock::new(index.pins()?)))
     }
 
@@ -37,10 +37,14 @@ impl Pins {
         if image.labels.get(LABEL).is_some_and(|value| value == "true") {
             return Some(Pin::Label);
         }
-        let pins = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pins = self.read();
         let name = image.references.iter().find(|name| pins.contains(&name.canonical()));
         let id = || pins.contains(&image.id.to_string()).then_some(Pin::Id);
         name.cloned().map(Pin::Name).or_else(id)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeSet<String>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,7 +82,7 @@ impl Inner {
             Ok(image) => target(wanted, image),
             Err(_) => lookup::key(lookup::parse(wanted)?).canonical(),
         };
-        let is_pinned = self.pins.0.read().unwrap_or_else(PoisonError::into_inner).contains(&target);
+        let is_pinned = self.pins.read().contains(&target);
         if is_pinned {
             self.change_pins(|pins| pins.remove(&target))?;
             self.holds.may_have_grown();
@@ -99,7 +103,7 @@ impl Inner {
 
     /// The index first: what is answered is durable.
     fn change_pins(&self, change: impl FnOnce(&mut BTreeSet<String>) -> bool) -> Result<()> {
-        let mut pins = self.pins.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut pins = self.pins.read().clone();
         if change(&mut pins) {
             self.index.put_pins(&pins)?;
             *self.pins.0.write().unwrap_or_else(PoisonError::into_inner) = pins;

@@ -215,8 +215,8 @@ impl Inner {
             .map(Keep::Container)
             .or_else(|| self.pins.of(image).map(Keep::Pinned))
             .or_else(|| self.holds.names(&image.id).then_some(Keep::Held));
-        let (parent, last_used) = (image.parent, self.last_used(image));
-        Ok(Candidate { id: image.id, layers, documents, parent, last_used, kept })
+        let needs = image.parent.into_iter().collect();
+        Ok(Candidate { id: image.id, layers, documents, needs, last_used: self.last_used(image), kept })
     }
 }
 

@@ -320,7 +320,8 @@ async fn whoever_holds_on_to_one_thing_keeps_nothing_else() {
     let [kept, other] = ["1", "2"].map(|content| field.layer(&archive(&[("file", content)])));
     adopt(&field, &[kept], "kept", None).await;
     adopt(&field, &[other], "other", None).await;
-    let hold = field.images.hold_image("kept").unwrap();
+    let hold = field.images.hold();
+    field.images.hold_only(&hold, &field.images.resolve("kept").await.unwrap()).unwrap();
     for name in ["kept", "other"] {
         field.images.remove(name, RemoveOptions::default(), nothing()).await.unwrap();
     }

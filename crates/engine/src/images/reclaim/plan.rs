@@ -27,7 +27,8 @@ pub(super) struct Candidate {
     pub(super) layers: Vec<Part>,
     /// Documents: the configuration, manifests.
     pub(super) documents: Vec<Part>,
-    pub(super) parent: Option<Digest>,
+    /// Images that stay as long as this one: what it was made of.
+    pub(super) needs: Vec<Digest>,
     pub(super) last_used: Option<OffsetDateTime>,
     /// What keeps it whatever its age is.
     pub(super) kept: Option<Keep>,
@@ -52,8 +53,8 @@ pub enum Keep {
     Held,
     /// It was used within the time in which images stay.
     Recent,
-    /// This image was made of it, and stays.
-    Child(Digest),
+    /// This image stays, which was made of it.
+    Needed(Digest),
     /// All its layers belong to images that stay, too: nothing would be freed.
     Shared,
     /// Everything fits without its removal.
@@ -113,21 +114,21 @@ pub(super) fn plan(
         .flat_map(|image| image.layers.iter().map(|layer| layer.digest))
         .chain(in_containers.iter().copied())
         .collect();
-    let mut children = Children::new(images);
+    let mut dependents = Dependents::new(images);
     let (mut going, mut kept) = (Vec::new(), Vec::new());
     for image in in_order(images) {
         let keep = protected
             .get(&image.id)
             .cloned()
             .or_else(|| (room.used <= policy.budget).then_some(Keep::Fits))
-            .or_else(|| children.one_of(&image.id).map(Keep::Child))
+            .or_else(|| dependents.one_of(&image.id).map(Keep::Needed))
             .or_else(|| {
                 image.layers.iter().all(|layer| staying.contains(&layer.digest)).then_some(Keep::Shared)
             });
         match keep {
             Some(keep) => kept.push(Decision { id: image.id, keep: Some(keep), freed: 0 }),
             None => {
-                children.gone(image);
+                dependents.gone(image);
                 going.push(Decision { id: image.id, keep: None, freed: room.remove(image) });
             }
         }
@@ -147,18 +148,24 @@ fn is_recent(last_used: Option<OffsetDateTime>, keep_recent: Duration, now: Offs
     !keep_recent.is_zero() && last_used.is_some_and(|used| now - used < keep_recent)
 }
 
-/// The longest unused first; an image is used whenever one is that was made of it, which comes before it.
+/// The longest unused first; an image is used whenever one is that needs it, which comes before it.
 fn in_order(images: &[Candidate]) -> Vec<&Candidate> {
     let known: HashMap<Digest, &Candidate> = images.iter().map(|image| (image.id, image)).collect();
     let mut used: HashMap<Digest, (Option<OffsetDateTime>, usize)> = HashMap::new();
     for image in images {
-        let (mut next, mut distance) = (Some(image), 0);
+        let (mut distance, mut reached) = (0, vec![image]);
         // Chains are as long as there are images at most, also where a damaged record makes a circle of them.
-        while let Some(ancestor) = next.filter(|_| distance <= images.len()) {
-            let entry = used.entry(ancestor.id).or_default();
-            entry.0 = entry.0.max(image.last_used);
-            entry.1 = entry.1.max(distance);
-            next = ancestor.parent.and_then(|parent| known.get(&parent).copied());
+        while !reached.is_empty() && distance <= images.len() {
+            for needed in &reached {
+                let entry = used.entry(needed.id).or_default();
+                *entry = (entry.0.max(image.last_used), entry.1.max(distance));
+            }
+            let next: BTreeMap<Digest, &Candidate> = reached
+                .iter()
+                .flat_map(|needing| &needing.needs)
+                .filter_map(|id| known.get(id).map(|image| (*id, *image)))
+                .collect();
+            reached = next.into_values().collect();
             distance += 1;
         }
     }
@@ -210,18 +217,18 @@ fn distinct(image: &Candidate) -> impl Iterator<Item = Part> {
     parts.into_values()
 }
 
-/// Which images were made of which, of those that have not gone.
-struct Children(HashMap<Digest, Vec<Digest>>);
+/// Which images need which, of those that have not gone.
+struct Dependents(HashMap<Digest, Vec<Digest>>);
 
-impl Children {
+impl Dependents {
     fn new(images: &[Candidate]) -> Self {
-        let mut children: HashMap<Digest, Vec<Digest>> = HashMap::new();
+        let mut dependents: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for image in images {
-            if let Some(parent) = image.parent {
-                children.entry(parent).or_default().push(image.id);
+            for needed in &image.needs {
+                dependents.entry(*needed).or_default().push(image.id);
             }
         }
-        Self(children)
+        Self(dependents)
     }
 
     fn one_of(&self, id: &Digest) -> Option<Digest> {
@@ -229,8 +236,10 @@ impl Children {
     }
 
     fn gone(&mut self, image: &Candidate) {
-        if let Some(siblings) = image.parent.and_then(|parent| self.0.get_mut(&parent)) {
-            siblings.retain(|id| *id != image.id);
+        for needed in &image.needs {
+            if let Some(others) = self.0.get_mut(needed) {
+                others.retain(|id| *id != image.id);
+            }
         }
     }
 }

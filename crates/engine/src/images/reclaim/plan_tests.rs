@@ -17,7 +17,7 @@ fn image(name: &str, layers: &[(&str, u64)], days: u32) -> Candidate {
         id: digest(name),
         layers: layers.iter().map(|(name, size)| Part { digest: digest(name), size: *size }).collect(),
         documents: vec![Part { digest: digest(name), size: 1 }],
-        parent: None,
+        needs: Vec::new(),
         last_used: Some(NOW - DAY * days),
         kept: None,
     }
@@ -99,25 +99,25 @@ fn a_layer_that_a_container_keeps_is_not_counted_as_freed() {
 #[test]
 fn an_image_goes_after_those_that_were_made_of_it() {
     let parent = image("a", &[("1", 10)], 90);
-    let child = Candidate { parent: Some(parent.id), ..image("b", &[("1", 10), ("2", 5)], 9) };
+    let child = Candidate { needs: vec![parent.id], ..image("b", &[("1", 10), ("2", 5)], 9) };
     let pair = [parent, child];
     assert_eq!(going(&pair, 0), [("b".to_owned(), 6), ("a".to_owned(), 11)]);
     assert_eq!(going(&pair, 12), [("b".to_owned(), 6)]);
     let held =
         [pair[0].clone(), Candidate { kept: Some(container()), layers: Vec::new(), ..pair[1].clone() }];
     let plan = plan(&held, &HashSet::new(), Policy { budget: 0, keep_recent: DAY }, NOW);
-    assert_eq!(keep_of(&plan, "a"), Some(Keep::Child(digest("b"))));
+    assert_eq!(keep_of(&plan, "a"), Some(Keep::Needed(digest("b"))));
 }
 
 #[test]
 fn a_circle_of_parents_ends() {
-    let one = Candidate { parent: Some(digest("b")), ..image("a", &[("1", 10)], 9) };
-    let other = Candidate { parent: Some(digest("a")), ..image("b", &[("2", 10)], 9) };
+    let one = Candidate { needs: vec![digest("b")], ..image("a", &[("1", 10)], 9) };
+    let other = Candidate { needs: vec![digest("a")], ..image("b", &[("2", 10)], 9) };
     assert_eq!(going(&[one, other], 0), []);
 }
 
-/// Layers, days since the last use, why it is kept, and which image it was made of.
-type Drawn = (Vec<usize>, Option<u32>, Option<Keep>, Option<usize>);
+/// Layers, days since the last use, why it is kept, and which images it needs.
+type Drawn = (Vec<usize>, Option<u32>, Option<Keep>, Vec<usize>);
 
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let kept = prop_oneof![Just(container()), Just(Keep::Pinned(Pin::Id)), Just(Keep::Held)];
@@ -125,20 +125,20 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
         prop::collection::vec(0_usize..12, 0..5),
         prop::option::of(0_u32..10),
         prop::option::weighted(0.2, kept),
-        prop::option::weighted(0.3, 0_usize..20),
+        prop::collection::vec(0_usize..20, 0..3),
     );
     prop::collection::vec(one, 0..20).prop_map(|all| all.into_iter().enumerate().map(built).collect())
 }
 
-fn built((number, (layers, days, kept, parent)): (usize, Drawn)) -> Candidate {
+fn built((number, (layers, days, kept, needs)): (usize, Drawn)) -> Candidate {
     let named = |number: usize| digest(&format!("image {number}"));
     let layer = |layer: usize| Part { digest: digest(&layer.to_string()), size: 1 << layer };
     Candidate {
         id: named(number),
         layers: layers.into_iter().map(layer).collect(),
         documents: vec![Part { digest: named(number), size: 3 }],
-        // Only of one that was there before.
-        parent: parent.filter(|parent| *parent < number).map(named),
+        // Only those that were there before.
+        needs: needs.into_iter().filter(|needed| *needed < number).map(named).collect(),
         last_used: days.map(|days| NOW - DAY * days),
         kept,
     }
@@ -176,7 +176,7 @@ proptest! {
             // Nothing goes that is used, pinned, on its way or recent, that others were made of, or without need.
             prop_assert!(image.kept.is_none());
             prop_assert!(days == 0 || image.last_used.is_none_or(|used| NOW - used >= DAY * days));
-            prop_assert!(images.iter().all(|child| child.parent != Some(image.id) || gone.contains(&child.id)));
+            prop_assert!(images.iter().all(|child| !child.needs.contains(&image.id) || gone.contains(&child.id)));
             let before = room(&images, |image| !gone.contains(&image.id));
             prop_assert!(before > budget);
             // What is counted as freed is what nobody has any more.

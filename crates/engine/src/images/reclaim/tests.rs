@@ -118,7 +118,8 @@ async fn recent_and_held_images_stay() {
     let done = field.images.reclaim(recent, nothing()).await.unwrap();
     assert_eq!(keep_of(&done, id), Some(Keep::Recent));
     assert!(done.again.is_some_and(|again| again > OffsetDateTime::now_utc()));
-    let hold = field.images.hold_image("a:1").unwrap();
+    let hold = field.images.hold();
+    field.images.hold_only(&hold, &field.images.resolve("a:1").await.unwrap()).unwrap();
     let done = field.images.reclaim(EVERYTHING, nothing()).await.unwrap();
     assert_eq!(keep_of(&done, id), Some(Keep::Held));
     drop(hold);
