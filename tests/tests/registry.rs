@@ -187,14 +187,18 @@ fn an_index_gives_the_image_for_the_platform() {
     assert_eq!(registry.request("PUT", "/v2/multi/manifests/latest", kind, index.as_bytes()).0, 201);
 
     let name = registry.name("multi");
-    let label = |name: &str| engine.docker(&["inspect", "-f", "{{.Config.Labels.for}}", name]).ok();
+    let label = |platform: &str| {
+        let platform = format!("linux/{platform}");
+        let format = "{{.Config.Labels.for}}";
+        engine.docker(&["image", "inspect", "--platform", &platform, "-f", format, &name]).ok()
+    };
     engine.docker(&["pull", &name]).ok();
-    assert_eq!(label(&name), arch);
+    assert_eq!(label(arch), arch);
     let inspected = engine.docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok();
     engine.docker(&["pull", "--platform", &format!("linux/{other}"), &name]).ok();
-    assert_eq!(label(&name), other);
+    assert_eq!(label(other), other);
     engine.docker(&["pull", &name]).ok();
-    assert_eq!(label(&name), arch);
+    assert_eq!(label(arch), arch);
     engine
         .docker(&["pull", "--platform", "linux/s390x", &name])
         .refused(1, "no matching manifest for linux/s390x");

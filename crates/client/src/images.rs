@@ -30,19 +30,31 @@ impl Client {
         self.json(Call::get("/images/json").query(query)).await
     }
 
+    /// Lists images with every manifest that their names stand for; since API 1.47.
+    pub async fn images_with_manifests(&self, all: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
+        let query = Query::new()
+            .with_flag("all", all)
+            .with_flag("manifests", true)
+            .with_some("filters", filter_parameter(filters));
+        self.json(Call::get("/images/json").query(query)).await
+    }
+
     /// Everything about an image.
     pub async fn inspect_image(&self, name: &str) -> Result<ImageInspect> {
         self.json(Call::get(image(name, "/json"))).await
     }
 
-    /// The daemon's own JSON about an image, with fields this client does not know.
-    pub async fn inspect_image_raw(&self, name: &str) -> Result<Box<RawValue>> {
-        self.raw(Call::get(image(name, "/json"))).await
+    /// The daemon's own JSON about an image, with fields this client does not know. `platform` is a JSON document of OCI,
+    /// as everywhere here; since API 1.49.
+    pub async fn inspect_image_raw(&self, name: &str, platform: Option<&str>) -> Result<Box<RawValue>> {
+        let query = Query::new().with_some("platform", platform);
+        self.raw(Call::get(image(name, "/json")).query(query)).await
     }
 
-    /// The steps an image was made in, newest first.
-    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        self.json(Call::get(image(name, "/history"))).await
+    /// The steps an image was made in, newest first; `platform` since API 1.48.
+    pub async fn image_history(&self, name: &str, platform: Option<&str>) -> Result<Vec<HistoryItem>> {
+        let query = Query::new().with_some("platform", platform);
+        self.json(Call::get(image(name, "/history")).query(query)).await
     }
 
     /// Gives an image another name.
@@ -51,9 +63,16 @@ impl Client {
         self.done(Call::post(image(name, "/tag")).query(query)).await
     }
 
-    /// Takes a name away, and the image with its last one.
-    pub async fn remove_image(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<DeletedImage>> {
+    /// Takes a name away, and the image with its last one; or removes only some `platforms` of it, since API 1.50.
+    pub async fn remove_image(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+        platforms: &[String],
+    ) -> Result<Vec<DeletedImage>> {
         let query = Query::new().with_flag("force", force).with_flag("noprune", no_prune);
+        let query = platforms.iter().fold(query, |query, platform| query.with("platforms", platform));
         self.json(Call::delete(image(name, "")).query(query)).await
     }
 
@@ -76,14 +95,17 @@ impl Client {
         self.stream(call).await.map(JsonLines::new)
     }
 
-    /// Pushes `repository:tag`, or all its tags if `tag` is empty. `auth` is the content of `X-Registry-Auth`.
+    /// Pushes `repository:tag`, or all its tags if `tag` is empty; only one `platform` of it since API 1.46. `auth` is the
+    /// content of `X-Registry-Auth`.
     pub async fn push_image(
         &self,
         repository: &str,
         tag: &str,
+        platform: Option<&str>,
         auth: Option<&str>,
     ) -> Result<JsonLines<ProgressMessage>> {
         let query = Query::new().with_some("tag", (!tag.is_empty()).then_some(tag));
+        let query = query.with_some("platform", platform);
         // Older daemons want the header even of who has none.
         let auth = auth.and_then(|text| HeaderValue::from_str(text).ok());
         let auth = auth.unwrap_or_else(|| HeaderValue::from_static("e30="));
@@ -125,19 +147,22 @@ impl Client {
         self.stream(Call::post("/images/create").query(query)).await.map(JsonLines::new)
     }
 
-    /// Loads the images of an archive that [`Self::save_images`] made.
+    /// Loads the images of an archive that [`Self::save_images`] made; only for some `platforms` since API 1.48.
     pub async fn load_images(
         &self,
         quiet: bool,
+        platforms: &[String],
         archive: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<JsonLines<ProgressMessage>> {
         let query = Query::new().with("quiet", if quiet { "1" } else { "0" });
+        let query = platforms.iter().fold(query, |query, platform| query.with("platform", platform));
         self.stream(Call::post("/images/load").query(query).upload(archive)).await.map(JsonLines::new)
     }
 
-    /// Images as one tar archive.
-    pub async fn save_images(&self, names: &[String]) -> Result<Body> {
+    /// Images as one tar archive, with all that is there of them or only some `platforms`, since API 1.48.
+    pub async fn save_images(&self, names: &[String], platforms: &[String]) -> Result<Body> {
         let query = names.iter().fold(Query::new(), |query, name| query.with("names", name));
+        let query = platforms.iter().fold(query, |query, platform| query.with("platform", platform));
         self.stream(Call::get("/images/get").query(query)).await
     }
 

@@ -45,3 +45,9 @@ pub(crate) const UPLOAD_CHUNK: usize = 256 << 10;
 
 /// How long content of a pull that failed is kept for the next attempt.
 pub(crate) const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Manifests of one index that are shown. An index may name more than fifty thousand.
+pub(crate) const MANIFESTS: usize = 1000;
+
+/// Manifests of one index that a registry is asked for before the index is pushed.
+pub(crate) const MANIFESTS_ASKED: usize = 200;

@@ -3,6 +3,7 @@
 //! The types are lenient where real images are (absent, `null`) and strict where leniency was an attack: digests are
 //! checked, and a document that is both manifest and index is refused (CVE-2021-41190). Unknown fields are kept.
 
+mod artifact;
 mod config;
 mod manifest;
 

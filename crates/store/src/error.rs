@@ -93,6 +93,12 @@ pub enum Error {
         /// Where.
         subject: String,
     },
+    /// An archive holds no image for a platform that was asked for.
+    #[error("requested platform ({platform}) not found in the image archive")]
+    PlatformMissing {
+        /// The platform.
+        platform: coracle_spec::Platform,
+    },
     /// A record of the store cannot be read.
     #[error("cannot read record {path}: {reason}")]
     Record {
@@ -137,6 +143,7 @@ impl Error {
             | Self::Document { .. }
             | Self::ImageArchive { .. }
             | Self::NotThere { .. }
+            | Self::PlatformMissing { .. }
             | Self::Stream { .. } => true,
             Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
             Self::Locked { .. }

@@ -41,10 +41,10 @@ pub use error::{Error, Result};
 pub use import::Expected;
 pub use layer::apply::{Copying, Replace};
 pub use layer::{Layer, LayerBlob};
-pub use load::{LoadedImage, Progress};
+pub use load::{Loaded, LoadedArtifact, LoadedImage, LoadedOrigin, Progress};
 pub use pack::Altered;
 pub use partial::Partial;
-pub use save::SavedImage;
+pub use save::{Saved, SavedImage, SavedVariant};
 pub use select::Chosen;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 

@@ -52,6 +52,13 @@ pub const ARCHIVE_LINKS: usize = 8;
 /// Indexes inside each other in a `docker load` archive.
 pub const ARCHIVE_INDEXES: usize = 3;
 
+/// Bytes of a compressed file in a `docker load` archive that are looked at to know whether it holds an archive: what the
+/// largest block of Zstandard takes, and some more.
+pub const ARCHIVE_PEEK: u64 = 160 << 10;
+
+/// Images that a `docker load` archive lists, and manifests of one index in it that are looked at.
+pub const ARCHIVE_IMAGES: usize = 10_000;
+
 /// One of the store's own records, in bytes.
 pub const RECORD: u64 = 64 << 10;
 

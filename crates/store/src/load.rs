@@ -8,16 +8,16 @@
 mod images;
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::atomic::AtomicU64;
 
-use coracle_spec::{Digest, Reference};
+use coracle_spec::{Digest, Platform, Reference};
 
 use crate::archive::name::Place;
 use crate::archive::{BLOCK, Entry, Kind, Reader, is_header};
 use crate::compression::{Bounded, decoder};
 use crate::error::{Error, Result, shown};
-use crate::{Compression, Expected, Layer, Store, limits};
+use crate::{Blob, Compression, Expected, Layer, Store, limits};
 
 /// Told how far a load has come.
 pub trait Progress: Send {
@@ -34,6 +34,39 @@ pub struct LoadedImage {
     pub references: Vec<Reference>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
+    /// What it came with, in the store too: its manifest, and the index that names it.
+    pub origin: LoadedOrigin,
+}
+
+/// What an image came with.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedOrigin {
+    /// Its manifest.
+    pub manifest: Option<Digest>,
+    /// The index that its names stand for, and what it runs on by that index's account.
+    pub index: Option<(Digest, Option<Platform>)>,
+}
+
+/// Something that is no image, with all its blobs in the store.
+#[derive(Clone, Debug)]
+pub struct LoadedArtifact {
+    /// Its manifest.
+    pub manifest: Digest,
+    /// The type that its manifest gives.
+    pub kind: String,
+    /// What the archive calls it.
+    pub references: Vec<Reference>,
+    /// What its manifest describes.
+    pub blobs: Vec<Blob>,
+}
+
+/// What an archive held.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// An image.
+    Image(LoadedImage),
+    /// Something else.
+    Artifact(LoadedArtifact),
 }
 
 /// What the archive has under a name.
@@ -41,7 +74,9 @@ enum Item {
     Layer(Layer),
     Document(Vec<u8>),
     Link(Place),
-    /// Too large for a document, and no layer.
+    /// In the store under the digest that is its name, and no layer.
+    Blob(Blob),
+    /// Too large for a document, and nothing that has a digest for a name.
     Other,
 }
 
@@ -51,6 +86,23 @@ impl Store {
     /// # Errors
     /// [`Error::ImageArchive`] when it does not say what its images are, or contradicts itself, and as [`Store::import`].
     pub fn load(&self, input: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<LoadedImage>> {
+        let image = |loaded| match loaded {
+            Loaded::Image(image) => Some(image),
+            Loaded::Artifact(_) => None,
+        };
+        Ok(self.load_all(input, &[], progress)?.into_iter().filter_map(image).collect())
+    }
+
+    /// The same with everything that is no image; of images for several platforms only those for `platforms`, if any are given.
+    ///
+    /// # Errors
+    /// As [`Store::load`]; [`Error::PlatformMissing`] when an image is not there for one of them.
+    pub fn load_all(
+        &self,
+        input: impl Read + Send,
+        platforms: &[Platform],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Loaded>> {
         let count = AtomicU64::new(0);
         let counted = Counted { input, count: &count };
         let (_, decoded) =
@@ -60,7 +112,7 @@ impl Store {
         while let Some(entry) = reader.next_entry()? {
             contents.take(&entry, &mut reader, progress)?;
         }
-        contents.images()
+        contents.loaded(platforms)
     }
 }
 
@@ -109,11 +161,21 @@ impl Contents<'_> {
         let mut start = Vec::new();
         let stream = |source| Error::Stream { what: "the image archive", source };
         content.by_ref().take(BLOCK as u64).read_to_end(&mut start).map_err(stream)?;
-        if looks_like_layer(&start) {
+        let named = digest_of_name(place);
+        if named.is_some() && Compression::detect(&start) != Compression::None {
+            content.by_ref().take(limits::ARCHIVE_PEEK).read_to_end(&mut start).map_err(stream)?;
+        }
+        if looks_like_layer(&start, named.is_some()) {
             // A file under its digest must have it; any other name says nothing.
-            let expected = Expected { blob: digest_of_name(place), diff_id: None };
+            let expected = Expected { blob: named, diff_id: None };
             let layer = self.store.import(io::Cursor::new(start).chain(content), &expected)?;
             return Ok(Item::Layer(layer));
+        }
+        // Documents of an image begin with a brace.
+        let text = start.iter().find(|byte| !byte.is_ascii_whitespace());
+        let document = size <= limits::ARCHIVE_DOCUMENT && matches!(text, Some(b'{' | b'['));
+        if let Some(digest) = named.filter(|_| !document) {
+            return self.blob(digest, io::Cursor::new(start).chain(content)).map(Item::Blob);
         }
         if size > limits::ARCHIVE_DOCUMENT {
             return Ok(Item::Other);
@@ -125,6 +187,21 @@ impl Contents<'_> {
         }
         content.read_to_end(&mut start).map_err(stream)?;
         Ok(Item::Document(start))
+    }
+
+    /// Keeps what is neither layer nor document: part of an artifact.
+    fn blob(&self, digest: Digest, mut content: impl Read) -> Result<Blob> {
+        let mut writer = self.store.blob_writer(Some(digest))?;
+        let mut chunk = vec![0; limits::CHUNK];
+        loop {
+            let count = content.read(&mut chunk);
+            let count = count.map_err(|source| Error::Stream { what: "the image archive", source })?;
+            if count == 0 {
+                break;
+            }
+            writer.write_all(&chunk[..count]).map_err(|source| Error::Write { what: "blob", source })?;
+        }
+        writer.finish()
     }
 }
 
@@ -159,9 +236,37 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-fn looks_like_layer(start: &[u8]) -> bool {
-    let header = <&[u8; BLOCK]>::try_from(start).is_ok_and(is_header);
-    header || Compression::detect(start) != Compression::None
+/// Whether a file that begins so is an archive. What is compressed is one by its name in old archives; behind the name of
+/// its digest anything may stand, so it is looked at, as far as the beginning goes.
+fn looks_like_layer(start: &[u8], named_by_digest: bool) -> bool {
+    let is_header = |start: &[u8]| {
+        let block = start.get(..BLOCK).and_then(|block| <&[u8; BLOCK]>::try_from(block).ok());
+        block.is_some_and(|block| is_header(block) || *block == [0; BLOCK])
+    };
+    if Compression::detect(start) == Compression::None {
+        return start.get(..BLOCK).is_some_and(|block| !block.iter().all(|byte| *byte == 0))
+            && is_header(start);
+    }
+    if !named_by_digest {
+        return true;
+    }
+    let Ok((_, mut decoded)) = decoder(start) else { return false };
+    let (mut block, mut filled) = ([0; BLOCK], 0);
+    loop {
+        match decoded.read(&mut block[filled..]) {
+            Ok(0) => return filled == BLOCK && is_header(&block),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // It goes on behind what was looked at.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return filled == 0 || is_header(&block);
+            }
+            Err(_) => return false,
+        }
+        if filled == BLOCK {
+            return is_header(&block);
+        }
+    }
 }
 
 /// The digest that `blobs/<algorithm>/<hex>` stands for.

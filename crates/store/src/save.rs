@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Cursor, Write};
 
-use coracle_spec::image::{Descriptor, Index, Manifest, media_type};
+use coracle_spec::image::{Descriptor, Document, ImageConfig, Index, Manifest, media_type};
 use coracle_spec::{Digest, Reference};
 use serde::Serialize;
 
@@ -21,6 +21,34 @@ pub struct SavedImage {
     pub config: Digest,
     /// What it is to be called.
     pub references: Vec<Reference>,
+}
+
+/// What is to be saved under some names.
+#[derive(Clone, Debug)]
+pub enum Saved {
+    /// One image.
+    Image(SavedVariant),
+    /// Several platforms of one index, the one first that a reader without indexes is to load.
+    Index {
+        /// The index that they came with.
+        index: Digest,
+        /// The images.
+        images: Vec<SavedVariant>,
+    },
+    /// Something else that a registry had.
+    Artifact {
+        /// Its manifest.
+        manifest: Digest,
+    },
+}
+
+/// An image, and the manifest that it came with.
+#[derive(Clone, Debug)]
+pub struct SavedVariant {
+    /// Digest of its configuration.
+    pub config: Digest,
+    /// Saved with it if all of what it describes is there; otherwise it gets a new one.
+    pub manifest: Option<Digest>,
 }
 
 /// Content of the archive, under its digest.
@@ -45,13 +73,41 @@ impl Store {
     /// # Errors
     /// [`Error::BlobMissing`], [`Error::LayerMissing`], [`Error::Write`], and the kernel's.
     pub fn save(&self, images: &[SavedImage], output: impl Write) -> Result<()> {
+        let named = |image: &SavedImage| {
+            let variant = SavedVariant { config: image.config, manifest: None };
+            (Saved::Image(variant), image.references.clone())
+        };
+        self.save_all(&images.iter().map(named).collect::<Vec<_>>(), output)
+    }
+
+    /// The same of indexes and artifacts too. What came with a manifest is saved with it, byte for byte.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_all(&self, saved: &[(Saved, Vec<Reference>)], output: impl Write) -> Result<()> {
         let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new() };
-        for image in images {
-            self.plan(image, &mut plan)?;
+        for (saved, references) in saved {
+            let descriptor = match saved {
+                Saved::Image(image) => {
+                    let planned = self.plan(image, &mut plan)?;
+                    plan.listed.push(planned.listed(references));
+                    planned.descriptor
+                }
+                Saved::Index { index, images } => self.plan_index(index, images, references, &mut plan)?,
+                Saved::Artifact { manifest } => self.plan_artifact(manifest, &mut plan)?,
+            };
+            plan.name(&descriptor, references);
         }
+        self.write_archive(plan, output)
+    }
+
+    fn write_archive(&self, plan: Plan, output: impl Write) -> Result<()> {
         let mut writer = Writer::new(BufWriter::with_capacity(limits::CHUNK, output));
-        for directory in ["blobs/", "blobs/sha256/"] {
-            writer.entry(&entry(directory, Kind::Directory, 0o755)).map_err(write)?;
+        writer.entry(&entry("blobs/", Kind::Directory, 0o755)).map_err(write)?;
+        let mut directories: Vec<_> = plan.blobs.keys().map(|digest| digest.algorithm().name()).collect();
+        directories.dedup();
+        for algorithm in directories {
+            writer.entry(&entry(&format!("blobs/{algorithm}/"), Kind::Directory, 0o755)).map_err(write)?;
         }
         for (digest, (size, source)) in &plan.blobs {
             self.write_source(&mut writer, digest, *size, source)?;
@@ -63,35 +119,125 @@ impl Store {
     }
 
     /// Notes everything that an image consists of.
-    fn plan(&self, image: &SavedImage, plan: &mut Plan) -> Result<()> {
+    fn plan(&self, image: &SavedVariant, plan: &mut Plan) -> Result<Planned> {
         let content = self.read_small_blob(&image.config, coracle_spec::limits::CONFIG as u64)?;
         let config = self.config(&image.config)?;
+        let size = content.len() as u64;
+        plan.blobs.insert(image.config, (size, Source::Bytes(content)));
+        let came = match &image.manifest {
+            Some(manifest) => self.whole(manifest)?,
+            None => None,
+        };
+        let layers = config.rootfs.diff_ids.len();
+        let is_of_it =
+            |manifest: &Manifest| manifest.config.digest == image.config && manifest.layers.len() == layers;
+        let came = came.filter(|(manifest, _)| is_of_it(manifest));
+        let as_it_came = came.is_some();
+        let (manifest, content) = match came {
+            Some((manifest, content)) => {
+                plan.blobs_of(&manifest);
+                (manifest, content)
+            }
+            None => self.new_manifest(image.config, size, &config, plan)?,
+        };
+        let kind = if manifest.media_type.is_empty() { media_type::MANIFEST } else { &manifest.media_type };
+        let mut descriptor = Descriptor::of(kind, &content);
+        if let Some(digest) = image.manifest.filter(|_| as_it_came) {
+            descriptor.digest = digest;
+        }
+        descriptor.platform = Some(config.platform);
+        plan.blobs.insert(descriptor.digest, (descriptor.size, Source::Bytes(content)));
+        Ok(Planned { descriptor, manifest, as_it_came })
+    }
+
+    fn new_manifest(
+        &self,
+        digest: Digest,
+        size: u64,
+        config: &ImageConfig,
+        plan: &mut Plan,
+    ) -> Result<(Manifest, Vec<u8>)> {
         let mut layers = Vec::new();
         for diff_id in &config.rootfs.diff_ids {
             layers.push(plan.layer(&self.layer(diff_id)?));
         }
-        let descriptor = Descriptor::new(media_type::CONFIG, image.config, content.len() as u64);
-        plan.listed.push(Listed {
-            config: blob_name(&image.config),
-            repo_tags: Some(image.references.iter().map(Reference::familiar).collect::<Vec<_>>())
-                .filter(|tags| !tags.is_empty()),
-            layers: layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
-        });
-        plan.blobs.insert(image.config, (content.len() as u64, Source::Bytes(content)));
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
-            config: descriptor,
+            config: Descriptor::new(media_type::CONFIG, digest, size),
             layers,
             annotations: BTreeMap::new(),
             other: serde_json::Map::new(),
         };
-        let manifest = json(&manifest);
-        let mut descriptor = Descriptor::of(media_type::MANIFEST, &manifest);
-        descriptor.platform = Some(config.platform);
-        plan.blobs.insert(descriptor.digest, (descriptor.size, Source::Bytes(manifest)));
-        plan.name(&descriptor, &image.references);
-        Ok(())
+        let content = json(&manifest);
+        Ok((manifest, content))
+    }
+
+    /// A manifest all of whose blobs are here.
+    fn whole(&self, digest: &Digest) -> Result<Option<(Manifest, Vec<u8>)>> {
+        let content = match self.read_small_blob(digest, coracle_spec::limits::MANIFEST as u64) {
+            Err(Error::BlobMissing { .. }) => return Ok(None),
+            content => content?,
+        };
+        let Ok(Document::Manifest(manifest)) = Document::parse(&content, None) else { return Ok(None) };
+        for blob in manifest.blobs() {
+            if self.has_blob(&blob.digest)?.is_none_or(|here| here.size != blob.size) {
+                return Ok(None);
+            }
+        }
+        Ok(Some((*manifest, content)))
+    }
+
+    /// The index as it came if all its images do; otherwise a new one of these images.
+    fn plan_index(
+        &self,
+        index: &Digest,
+        images: &[SavedVariant],
+        references: &[Reference],
+        plan: &mut Plan,
+    ) -> Result<Descriptor> {
+        let mut planned = Vec::new();
+        for image in images {
+            planned.push(self.plan(image, plan)?);
+        }
+        if let Some(first) = planned.first() {
+            plan.listed.push(first.listed(references));
+        }
+        let came = self.read_small_blob(index, coracle_spec::limits::MANIFEST as u64);
+        let (digest, content) = match came {
+            Ok(content) if planned.iter().all(|image| image.as_it_came) => (*index, content),
+            Ok(_) | Err(Error::BlobMissing { .. }) => {
+                let content = json(&Index {
+                    schema_version: 2,
+                    media_type: media_type::INDEX.to_owned(),
+                    manifests: planned.into_iter().map(|image| image.descriptor).collect(),
+                    annotations: BTreeMap::new(),
+                    other: serde_json::Map::new(),
+                });
+                (Digest::of(&content), content)
+            }
+            Err(error) => return Err(error),
+        };
+        let own = Document::parse(&content, None);
+        let kind = match &own {
+            Ok(Document::Index(index)) if !index.media_type.is_empty() => index.media_type.as_str(),
+            _ => media_type::INDEX,
+        };
+        let descriptor = Descriptor::new(kind, digest, content.len() as u64);
+        plan.blobs.insert(digest, (descriptor.size, Source::Bytes(content)));
+        Ok(descriptor)
+    }
+
+    fn plan_artifact(&self, digest: &Digest, plan: &mut Plan) -> Result<Descriptor> {
+        let (manifest, content) = self.whole(digest)?.ok_or(Error::BlobMissing { digest: *digest })?;
+        plan.blobs_of(&manifest);
+        let kind = if manifest.media_type.is_empty() { media_type::MANIFEST } else { &manifest.media_type };
+        let mut descriptor = Descriptor::new(kind, *digest, content.len() as u64);
+        if let Some(kind) = manifest.other.get("artifactType") {
+            descriptor.other.insert("artifactType".to_owned(), kind.clone());
+        }
+        plan.blobs.insert(*digest, (descriptor.size, Source::Bytes(content)));
+        Ok(descriptor)
     }
 
     fn write_source<W: Write>(
@@ -121,7 +267,33 @@ struct Plan {
     manifests: Vec<Descriptor>,
 }
 
+/// An image of which everything is noted.
+struct Planned {
+    descriptor: Descriptor,
+    manifest: Manifest,
+    /// Whether its manifest is the one that it came with.
+    as_it_came: bool,
+}
+
+impl Planned {
+    fn listed(&self, references: &[Reference]) -> Listed {
+        let tags: Vec<String> = references.iter().map(Reference::familiar).collect();
+        Listed {
+            config: blob_name(&self.manifest.config.digest),
+            repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
+            layers: self.manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+        }
+    }
+}
+
 impl Plan {
+    /// Notes everything that a manifest describes, as it is here.
+    fn blobs_of(&mut self, manifest: &Manifest) {
+        for blob in manifest.blobs() {
+            self.blobs.entry(blob.digest).or_insert((blob.size, Source::Blob));
+        }
+    }
+
     /// Notes a layer, as the blob that came or as a tar that is packed on the way.
     fn layer(&mut self, layer: &Layer) -> Descriptor {
         let (descriptor, source) = match &layer.blob {

@@ -6,8 +6,9 @@ mod support;
 use std::io::Write;
 
 use coracle_spec::image::ImageConfig;
+use coracle_spec::image::media_type;
 use coracle_spec::{ContainerId, Digest};
-use coracle_store::{Error, LoadedImage, Progress, Result, SavedImage};
+use coracle_store::{Error, Loaded, LoadedImage, Progress, Result, Saved, SavedImage, SavedVariant};
 use support::{Field, Tar};
 
 #[derive(Default)]
@@ -106,7 +107,7 @@ fn the_new_form_loads_compressed_or_not_and_without_names() {
 }
 
 /// An OCI layout as buildx writes it: an index of an index that holds images for two platforms and an attestation.
-fn layout(layers: &[Vec<u8>], config: &[u8], media_type: &str) -> Tar {
+fn layout(layers: &[Vec<u8>], config: &[u8], own_type: &str) -> Tar {
     let describe = |media_type: &str, content: &[u8], more: &str| {
         format!(
             r#"{{"mediaType":"{media_type}","digest":"{}","size":{}{more}}}"#,
@@ -114,22 +115,25 @@ fn layout(layers: &[Vec<u8>], config: &[u8], media_type: &str) -> Tar {
             content.len()
         )
     };
-    let all: Vec<_> = layers.iter().map(|layer| describe("l", layer, "")).collect();
+    let all: Vec<_> = layers.iter().map(|layer| describe(media_type::LAYER, layer, "")).collect();
     let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
-        describe("c", config, ""),
+        r#"{{"schemaVersion":2,"mediaType":"{own_type}","config":{},"layers":[{}]}}"#,
+        describe(media_type::CONFIG, config, ""),
         all.join(",")
     );
     let platform = |os: &str, cpu: &str| format!(r#","platform":{{"os":"{os}","architecture":"{cpu}"}}"#);
     let host = coracle_spec::Platform::host();
     let choice = [
-        describe("m", b"for another machine", &platform("linux", "s390x")),
-        describe("m", manifest.as_bytes(), &platform(&host.os, &host.architecture)),
-        describe("m", b"an attestation", &platform("unknown", "unknown")),
+        describe(media_type::MANIFEST, b"for another machine", &platform("linux", "s390x")),
+        describe(media_type::MANIFEST, manifest.as_bytes(), &platform(&host.os, &host.architecture)),
+        describe(media_type::MANIFEST, b"an attestation", &platform("unknown", "unknown")),
     ];
     let inner = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, choice.join(","));
     let name = r#","annotations":{"io.containerd.image.name":"docker.io/library/app:3","org.opencontainers.image.ref.name":"3"}"#;
-    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, describe("i", inner.as_bytes(), name));
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+        describe(media_type::INDEX, inner.as_bytes(), name)
+    );
     let tar = layers.iter().fold(Tar::new(), |tar, layer| tar.file(&blob_path(layer), layer));
     tar.file(&blob_path(config), config)
         .file(&blob_path(manifest.as_bytes()), manifest.as_bytes())
@@ -139,7 +143,7 @@ fn layout(layers: &[Vec<u8>], config: &[u8], media_type: &str) -> Tar {
 }
 
 #[test]
-fn an_oci_layout_loads_for_this_machine() {
+fn of_an_index_in_an_oci_layout_loads_what_is_there() {
     let field = Field::new();
     let layers = [layer(1), layer(2)];
     let config = config(&layers);
@@ -148,6 +152,138 @@ fn an_oci_layout_loads_for_this_machine() {
     assert_eq!((images.len(), images[0].config), (1, Digest::of(&config)));
     assert_eq!(images[0].references[0].familiar(), "app:3");
     assert_eq!(ids(&images[0]), [Digest::of(&layers[0]), Digest::of(&layers[1])]);
+    let origin = &images[0].origin;
+    let (index, platform) = origin.index.clone().unwrap();
+    assert_eq!(platform, Some(coracle_spec::Platform::host()));
+    for document in [index, origin.manifest.unwrap()] {
+        assert!(field.store.has_blob(&document).unwrap().is_some(), "it is kept as it came");
+    }
+    let wanted = |text: &str| {
+        let platforms: Vec<coracle_spec::Platform> =
+            text.split(' ').map(|text| text.parse().unwrap()).collect();
+        field.store.load_all(archive.as_slice(), &platforms, &mut Seen::default())
+    };
+    assert_eq!(wanted(&coracle_spec::Platform::host().to_string()).unwrap().len(), 1);
+    for missing in ["linux/s390x", &format!("{} linux/s390x", coracle_spec::Platform::host()), "linux/386"] {
+        assert!(matches!(wanted(missing), Err(Error::PlatformMissing { .. })), "{missing}");
+    }
+}
+
+/// An index of two images and an artifact, whose layer looks like a compressed archive and is none.
+fn several(others: &[(&str, Vec<u8>)]) -> (Tar, Digest) {
+    let describe = |kind: &str, content: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(content), "size": content.len()});
+    let (mut tar, mut entries) = (Tar::new(), Vec::new());
+    for cpu in ["amd64", "s390x"] {
+        let layer = layer(if cpu == "amd64" { 1 } else { 2 });
+        let config = serde_json::json!({
+            "os": "linux", "architecture": cpu, "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]},
+        });
+        let config = config.to_string().into_bytes();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "config": describe(media_type::CONFIG, &config),
+            "layers": [describe(media_type::LAYER, &layer)],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let mut entry = describe(media_type::MANIFEST, &manifest);
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": cpu});
+        entries.push(entry);
+        for content in [&layer, &config, &manifest] {
+            tar = tar.file(&blob_path(content), content);
+        }
+    }
+    let mut index = serde_json::json!({"schemaVersion": 2, "manifests": entries}).to_string().into_bytes();
+    // As nobody would print it again.
+    index.push(b'\n');
+    let mut top = describe(media_type::INDEX, &index);
+    top["annotations"] = serde_json::json!({"io.containerd.image.name": "docker.io/library/app:3"});
+    let mut tops = vec![top];
+    for (kind, content) in others {
+        tops.push(describe(kind, content));
+    }
+    let top = serde_json::json!({"schemaVersion": 2, "manifests": tops}).to_string();
+    let digest = Digest::of(&index);
+    let tar = others.iter().fold(tar, |tar, (_, content)| tar.file(&blob_path(content), content));
+    (tar.file(&blob_path(&index), &index).file("index.json", top.as_bytes()), digest)
+}
+
+#[test]
+fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
+    let blobs: [Vec<u8>; 4] =
+        [b"{}".to_vec(), b"\x1f\x8b\x08 no archive".to_vec(), vec![b'x'; 9 << 20], vec![0; 1024]];
+    let describe = |content: &Vec<u8>| serde_json::json!({"mediaType": "a/b", "digest": Digest::of(content), "size": content.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "artifactType": "x/y", "config": describe(&blobs[0]),
+        "layers": blobs[1..].iter().map(describe).collect::<Vec<_>>(),
+    });
+    let artifact = serde_json::to_vec_pretty(&manifest).unwrap();
+    let (archive, index) = several(&[(media_type::MANIFEST, artifact.clone())]);
+    let archive = blobs.iter().fold(archive, |tar, blob| tar.file(&blob_path(blob), blob)).end();
+    let field = Field::new();
+    let loaded = field.store.load_all(archive.as_slice(), &[], &mut Seen::default()).unwrap();
+    let images: Vec<&LoadedImage> = loaded
+        .iter()
+        .filter_map(|loaded| match loaded {
+            Loaded::Image(image) => Some(image),
+            Loaded::Artifact(_) => None,
+        })
+        .collect();
+    assert_eq!((loaded.len(), images.len()), (3, 2));
+    assert!(images.iter().all(|image| image.origin.index.as_ref().unwrap().0 == index));
+    let Some(Loaded::Artifact(found)) = loaded.last() else { panic!("{loaded:?}") };
+    assert_eq!((found.manifest, found.kind.as_str(), found.blobs.len()), (Digest::of(&artifact), "x/y", 4));
+
+    let variant =
+        |image: &&LoadedImage| SavedVariant { config: image.config, manifest: image.origin.manifest };
+    let whole = Saved::Index { index, images: images.iter().map(variant).collect() };
+    let saved =
+        [(whole, images[0].references.clone()), (Saved::Artifact { manifest: found.manifest }, vec![])];
+    let mut out = Vec::new();
+    field.store.save_all(&saved, &mut out).unwrap();
+    let other = Field::new();
+    let again = other.store.load_all(out.as_slice(), &[], &mut Seen::default()).unwrap();
+    assert_eq!(again.len(), 3);
+    for digest in [index, Digest::of(&artifact), images[1].origin.manifest.unwrap()] {
+        let read = |field: &Field| field.store.read_small_blob(&digest, 1 << 20).unwrap();
+        assert_eq!(read(&field), read(&other), "byte for byte");
+    }
+
+    // Where one is not there any more as it came, it gets a new manifest, and a new index names it.
+    let mut images: Vec<SavedVariant> = images.iter().map(variant).collect();
+    images[1].manifest = Some(Digest::of(b"gone"));
+    let mut out = Vec::new();
+    field.store.save_all(&[(Saved::Index { index, images }, vec![])], &mut out).unwrap();
+    let again = Field::new().store.load_all(out.as_slice(), &[], &mut Seen::default()).unwrap();
+    let index_of = |loaded: &Loaded| match loaded {
+        Loaded::Image(image) => image.origin.index.clone(),
+        Loaded::Artifact(_) => None,
+    };
+    let found: Vec<_> = again.iter().filter_map(index_of).collect();
+    assert!(found.len() == 2 && found[0].0 == found[1].0 && found[0].0 != index, "{found:?}");
+    assert_eq!(found[1].1.as_ref().unwrap().to_string(), "linux/s390x");
+}
+
+#[test]
+fn an_artifact_that_lies_is_refused() {
+    let blob = b"content".to_vec();
+    let manifest = |digest: Digest, size: usize| {
+        let blob = serde_json::json!({"mediaType": "a/b", "digest": digest, "size": size});
+        serde_json::json!({"schemaVersion": 2, "config": blob, "layers": []}).to_string().into_bytes()
+    };
+    let right = manifest(Digest::of(&blob), blob.len());
+    let cases = [
+        ("a wrong size", several(&[("m", manifest(Digest::of(&blob), 1))]).0.file(&blob_path(&blob), &blob)),
+        ("a missing blob", several(&[("m", right.clone())]).0),
+        ("another content", several(&[("m", right.clone())]).0.file(&blob_path(&blob), b"CONTENT")),
+    ];
+    let field = Field::new();
+    for (name, archive) in cases {
+        let result = field.store.load_all(archive.end().as_slice(), &[], &mut Seen::default());
+        let error = result.err().unwrap_or_else(|| panic!("{name}: was accepted"));
+        assert!(error.is_input(), "{name}: {error:?}");
+        assert_eq!(field.unfinished(), 0, "{name}");
+    }
+    let archive = several(&[("m", right)]).0.file(&blob_path(&blob), &blob).end();
+    field.store.load_all(archive.as_slice(), &[], &mut Seen::default()).unwrap();
 }
 
 #[test]

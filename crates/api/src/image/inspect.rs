@@ -1,6 +1,9 @@
 //! `GET /images/{name}/json` and `GET /images/{name}/history`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::manifest::ManifestSummary;
 
 use crate::container::{Config, GraphDriver};
 
@@ -59,6 +62,12 @@ pub struct ImageInspect {
     /// The same, of which Docker knows nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coracle: Option<OwnMetadata>,
+    /// Since API 1.48: what its name stands for, as OCI describes content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<Value>,
+    /// With `manifests=1`, since API 1.48: every manifest that its name stands for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 /// What this engine knows about an image and Docker does not.

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::manifest::ManifestSummary;
 
 /// One image of the list.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageSummary {
     /// Containers that use it, -1 when not counted.
@@ -29,6 +32,12 @@ pub struct ImageSummary {
     /// Before API 1.44: as `size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// With `manifests=1`, since API 1.47: every manifest that its name stands for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
+    /// With `manifests=1`, since API 1.48: what its name stands for, as OCI describes content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<Value>,
 }
 
 /// One thing that `DELETE /images/{name}` did; exactly one of the two is given.

@@ -2,8 +2,10 @@
 
 mod inspect;
 mod list;
+mod manifest;
 mod registry;
 
 pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, OwnMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
-pub use registry::{DistributionInspect, PushResult, SearchResult};
+pub use manifest::{AttestationData, ContentSize, ImageData, ManifestKind, ManifestSummary, UnpackedSize};
+pub use registry::{ContentMissing, DistributionInspect, PushResult, PushedInsteadOfIndex, SearchResult};

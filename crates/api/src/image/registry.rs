@@ -40,3 +40,25 @@ pub struct PushResult {
     /// The size of the manifest, in bytes.
     pub size: i64,
 }
+
+/// What `POST /images/{name}/push` tells programs when only one platform went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PushedInsteadOfIndex {
+    /// Always true: clients know it by that.
+    pub manifest_pushed_instead_of_index: bool,
+    /// What the name stands for here, as OCI describes content.
+    pub original_index: Value,
+    /// What went.
+    pub selected_manifest: Value,
+}
+
+/// What `POST /images/{name}/push` tells programs when something of an index is nowhere to be had.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContentMissing {
+    /// Always true: clients know it by that.
+    pub content_missing: bool,
+    /// What is missing, as OCI describes content.
+    pub desc: Value,
+}

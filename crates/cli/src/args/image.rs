@@ -1,6 +1,7 @@
 //! Commands on images.
 
 use clap::{Args, Subcommand};
+use coracle_spec::Platform;
 
 use super::{InspectArgs, ListArgs, PruneArgs};
 
@@ -53,7 +54,7 @@ pub(crate) enum ImageCommand {
     /// Upload an image to a registry
     Push(PushArgs),
     /// Show everything about images
-    Inspect(InspectArgs),
+    Inspect(ImageInspectArgs),
     /// Never remove images to reclaim room
     Pin(PinArgs),
     /// Remove unused images
@@ -77,6 +78,9 @@ pub(crate) struct ImagesArgs {
     /// Show digests
     #[arg(long)]
     pub(crate) digests: bool,
+    /// Show what each name stands for, platform by platform
+    #[arg(long)]
+    pub(crate) tree: bool,
     #[command(flatten)]
     pub(crate) list: ListArgs,
     /// REPOSITORY[:TAG]
@@ -105,6 +109,9 @@ pub(crate) struct LoadArgs {
     /// Read from a file instead of stdin
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<String>,
+    /// Load only these platforms
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
     /// Suppress the output
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -115,6 +122,9 @@ pub(crate) struct SaveArgs {
     /// Write to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<String>,
+    /// Save only these platforms
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
@@ -136,6 +146,9 @@ pub(crate) struct RemoveArgs {
     /// Keep unnamed parents
     #[arg(long)]
     pub(crate) no_prune: bool,
+    /// Remove only these platforms
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
@@ -155,6 +168,9 @@ pub(crate) struct HistoryArgs {
     /// Only show ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Show the history of this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
     /// Name or id
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
@@ -168,6 +184,9 @@ pub(crate) struct PushArgs {
     /// Suppress the output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Push only this platform, as an image of its own
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
     /// NAME[:TAG]
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
@@ -187,6 +206,15 @@ pub(crate) struct PullArgs {
     /// NAME[:TAG|@DIGEST]
     #[arg(value_name = "IMAGE")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageInspectArgs {
+    /// Show this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) inspect: InspectArgs,
 }
 
 #[derive(Debug, Args)]

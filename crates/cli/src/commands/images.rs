@@ -5,14 +5,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{
-    App, Code, done, for_each_that_exists, inspect, print, prune, pull, reclaim, registries, transfer,
+    App, Code, done, for_each_that_exists, inspect, print, prune, pull, reclaim, registries, transfer, tree,
 };
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row, ellipsis, short_id};
 use crate::render::units;
 use crate::resolve::image_name::ImageName;
-use crate::resolve::pairs;
+use crate::resolve::{pairs, platform};
 
 const NONE: &str = "<none>";
 
@@ -83,7 +83,7 @@ pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
         ImageCommand::History(args) => history(app, args).await.map(done),
         ImageCommand::Pull(args) => pull::pull(app, args).await.map(done),
         ImageCommand::Push(args) => registries::push(app, args).await.map(done),
-        ImageCommand::Inspect(args) => inspect::of_kind(app, args, inspect::Kind::Image).await.map(done),
+        ImageCommand::Inspect(args) => inspect::images(app, args).await.map(done),
         ImageCommand::Pin(args) => reclaim::pin(app, args).await.map(done),
         ImageCommand::Prune(args) => prune::images(app, args).await.map(done),
         ImageCommand::Unpin(args) => reclaim::unpin(app, args).await.map(done),
@@ -94,6 +94,9 @@ async fn list(app: &App, args: ImagesArgs) -> Result<()> {
     let mut filters = pairs::filters(&args.list.filter)?;
     if let Some(repository) = &args.repository {
         filters.add("reference", repository);
+    }
+    if args.tree {
+        return tree::list(app, &args, &filters).await;
     }
     let images = app.client().await?.images(args.all, args.digests, &filters).await?;
     let short = !args.list.no_trunc;
@@ -165,8 +168,9 @@ async fn tag(app: &App, args: TagArgs) -> Result<()> {
 
 async fn remove(app: &App, args: RemoveArgs) -> Result<()> {
     let client = &app.client().await?;
+    let platforms = &platform::documents(&args.platform);
     let remove = async |name: String| {
-        let removed = client.remove_image(&name, args.force, args.no_prune).await?;
+        let removed = client.remove_image(&name, args.force, args.no_prune, platforms).await?;
         let lines = removed.iter().map(|item| match item.deleted.as_str() {
             "" => format!("Untagged: {}", item.untagged),
             id => format!("Deleted: {id}"),
@@ -180,7 +184,8 @@ async fn remove(app: &App, args: RemoveArgs) -> Result<()> {
 }
 
 async fn history(app: &App, args: HistoryArgs) -> Result<()> {
-    let items = app.client().await?.image_history(&args.name).await?;
+    let wanted = args.platform.as_ref().map(platform::document);
+    let items = app.client().await?.image_history(&args.name, wanted.as_deref()).await?;
     let rows: Vec<Row> = items.iter().map(|item| history_row(item, &args)).collect();
     let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
     let layout = if args.human { &HISTORY } else { &HISTORY_FOR_PROGRAMS };

@@ -8,27 +8,27 @@ use super::ps::host_port;
 use super::{App, print, print_line, say};
 use crate::args::InspectArgs;
 use crate::args::container::{ContainerInspectArgs, NameArgs, PortArgs, TopArgs};
-use crate::args::image::AnyInspectArgs;
+use crate::args::image::{AnyInspectArgs, ImageInspectArgs};
 use crate::error::{Error, Result};
 use crate::render::{json, table};
-use crate::resolve::Invalid;
+use crate::resolve::{Invalid, platform};
 use crate::template::Template;
 use coracle_spec::full_text;
 
 /// What can be inspected, in the order in which a name is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Container { size: bool },
-    Image,
+    Image { platform: Option<String> },
     Network,
     Volume,
 }
 
 impl Kind {
-    async fn fetch(self, client: &Client, name: &str) -> Result<Box<RawValue>> {
+    async fn fetch(&self, client: &Client, name: &str) -> Result<Box<RawValue>> {
         Ok(match self {
-            Self::Container { size } => client.inspect_container_raw(name, size).await?,
-            Self::Image => client.inspect_image_raw(name).await?,
+            Self::Container { size } => client.inspect_container_raw(name, *size).await?,
+            Self::Image { platform } => client.inspect_image_raw(name, platform.as_deref()).await?,
             Self::Network => client.inspect_network_raw(name).await?,
             Self::Volume => client.inspect_volume_raw(name).await?,
         })
@@ -43,12 +43,18 @@ pub(super) async fn of_kind(app: &App, args: InspectArgs, kind: Kind) -> Result<
     show(app, &args, &[kind]).await
 }
 
+pub(super) async fn images(app: &App, args: ImageInspectArgs) -> Result<()> {
+    let platform = args.platform.as_ref().map(platform::document);
+    show(app, &args.inspect, &[Kind::Image { platform }]).await
+}
+
 pub(super) async fn any(app: &App, args: AnyInspectArgs) -> Result<()> {
     let container = Kind::Container { size: args.size };
+    let image = Kind::Image { platform: None };
     let kinds = match args.kind.as_deref() {
-        None | Some("") => vec![container, Kind::Image, Kind::Network, Kind::Volume],
+        None | Some("") => vec![container, image, Kind::Network, Kind::Volume],
         Some("container") => vec![container],
-        Some("image") => vec![Kind::Image],
+        Some("image") => vec![image],
         Some("network") => vec![Kind::Network],
         Some("volume") => vec![Kind::Volume],
         Some(other) => return Err(Invalid(format!("{other:?} is not a valid value for --type")).into()),

@@ -19,6 +19,7 @@ mod registries;
 mod run;
 mod system;
 mod transfer;
+mod tree;
 mod volumes;
 
 use std::io::Write as _;

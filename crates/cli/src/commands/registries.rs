@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use coracle_api::ProgressMessage;
 use coracle_api::auth::AuthConfig;
+use coracle_api::image::PushedInsteadOfIndex;
 use coracle_client::JsonLines;
 
 use super::{App, print, print_line, say, variable};
@@ -16,7 +17,7 @@ use crate::render::listing::{Layout, Row, ellipsis};
 use crate::render::progress::Display;
 use crate::resolve::Invalid;
 use crate::resolve::image_name::ImageName;
-use crate::resolve::pairs;
+use crate::resolve::{pairs, platform};
 use crate::terminal::raw;
 
 const SEARCH: Layout = Layout {
@@ -67,23 +68,39 @@ pub(super) async fn push(app: &App, args: PushArgs) -> Result<()> {
         (Some(tag), false) => tag.as_str(),
     };
     let auth = auth_header(&name.repository)?;
-    let lines = app.client().await?.push_image(&name.repository, tag, auth.as_deref()).await?;
-    show(lines, args.quiet).await?;
+    let wanted = args.platform.as_ref().map(platform::document);
+    let client = app.client().await?;
+    let lines = client.push_image(&name.repository, tag, wanted.as_deref(), auth.as_deref()).await?;
+    let reduced = show(lines, args.quiet).await?;
+    if let Some(reduced) = reduced.filter(|_| !args.quiet) {
+        let digest =
+            |descriptor: &serde_json::Value| descriptor["digest"].as_str().unwrap_or_default().to_owned();
+        let (index, manifest) = (digest(&reduced.original_index), digest(&reduced.selected_manifest));
+        say(format!(
+            "Only one platform of this image is here, and it was pushed alone: {manifest} instead of index {index}"
+        ));
+    }
     if args.quiet { print_line(&args.name) } else { Ok(()) }
 }
 
-async fn show(mut lines: JsonLines<ProgressMessage>, quiet: bool) -> Result<()> {
+/// Shows how a push goes; what it sent if that is less than the whole index.
+async fn show(mut lines: JsonLines<ProgressMessage>, quiet: bool) -> Result<Option<PushedInsteadOfIndex>> {
+    let mut reduced = None;
     let mut display = Display::new(std::io::stdout(), raw::stdout_is_terminal(), quiet);
     while let Some(line) = lines.next().await? {
         if let Some(failure) = line.failure_text() {
             return Err(Error::Progress(failure.to_owned()));
         }
-        // What is for programs has no text.
-        if line.aux.is_none() {
-            display.show(&line).map_err(Error::io("show progress"))?;
+        match line.aux {
+            // What is for programs has no text.
+            Some(aux) => {
+                let found = serde_json::from_value::<PushedInsteadOfIndex>(aux).ok();
+                reduced = found.filter(|found| found.manifest_pushed_instead_of_index).or(reduced);
+            }
+            None => display.show(&line).map_err(Error::io("show progress"))?,
         }
     }
-    Ok(())
+    Ok(reduced)
 }
 
 pub(super) async fn login(app: &App, args: LoginArgs) -> Result<()> {

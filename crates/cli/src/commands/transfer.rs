@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::render::progress::Display;
 use crate::resolve::Invalid;
 use crate::resolve::image_name::ImageName;
+use crate::resolve::platform;
 use crate::terminal::raw;
 use crate::terminal::session::stdio;
 
@@ -48,7 +49,7 @@ pub(super) async fn load(app: &App, args: LoadArgs) -> Result<()> {
     };
     let client = app.client().await?;
     let quiet = args.quiet || !raw::stdout_is_terminal();
-    show(client.load_images(quiet, archive).await?, false).await
+    show(client.load_images(quiet, &platform::documents(&args.platform), archive).await?, false).await
 }
 
 async fn open(path: &str) -> Result<File> {
@@ -68,7 +69,7 @@ async fn show(mut lines: JsonLines<ProgressMessage>, quiet: bool) -> Result<()> 
 
 pub(super) async fn save(app: &App, args: SaveArgs) -> Result<()> {
     let destination = Destination::choose(args.output.as_deref(), "image")?;
-    let body = app.client().await?.save_images(&args.names).await?;
+    let body = app.client().await?.save_images(&args.names, &platform::documents(&args.platform)).await?;
     destination.receive(body).await
 }
 

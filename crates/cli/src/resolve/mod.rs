@@ -11,6 +11,7 @@ pub(crate) mod image_name;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod pairs;
+pub(crate) mod platform;
 pub(crate) mod port;
 pub(crate) mod resources;
 pub(crate) mod size;

@@ -4,9 +4,14 @@ use super::time;
 use coracle_api::ApiVersion;
 use coracle_api::container::{Config, GraphDriver};
 use coracle_api::image as api;
-use coracle_engine::images::{Deleted, HistoryStep, Image, ImageSummary};
+use coracle_engine::containers::Description;
+use coracle_engine::images::{
+    Deleted, HistoryStep, Image, ImageSummary, ManifestKind, ManifestSummary, Target,
+};
 use coracle_spec::Reference;
 use coracle_spec::image::RunConfig;
+use serde_json::Value;
+use std::sync::Arc;
 
 /// A row of the list.
 pub(crate) fn summary(image: &ImageSummary, version: ApiVersion) -> api::ImageSummary {
@@ -23,7 +28,52 @@ pub(crate) fn summary(image: &ImageSummary, version: ApiVersion) -> api::ImageSu
         shared_size: -1,
         size,
         virtual_size: (version < ApiVersion::new(1, 44)).then_some(size),
+        ..api::ImageSummary::default()
     }
+}
+
+/// What a name stands for, as OCI describes content.
+pub(crate) fn descriptor(target: &Target) -> Option<Value> {
+    target.descriptor.as_ref().map(document)
+}
+
+/// The manifests that a name stands for, with the containers of each.
+pub(crate) fn manifests(target: &Target, containers: &[Arc<Description>]) -> Vec<api::ManifestSummary> {
+    target.manifests.iter().map(|manifest| manifest_of(manifest, containers)).collect()
+}
+
+fn manifest_of(manifest: &ManifestSummary, containers: &[Arc<Description>]) -> api::ManifestSummary {
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let mut found = api::ManifestSummary {
+        id: manifest.descriptor.digest.to_string(),
+        descriptor: document(&manifest.descriptor),
+        available: manifest.available,
+        size: api::ContentSize { total: number(manifest.content), content: number(manifest.content) },
+        ..api::ManifestSummary::default()
+    };
+    match &manifest.kind {
+        ManifestKind::Image { platform, id, unpacked } => {
+            let users = containers.iter().filter(|container| Some(container.image) == *id);
+            found.kind = api::ManifestKind::Image;
+            found.size.total = number(manifest.content.saturating_add(*unpacked));
+            found.image_data = Some(api::ImageData {
+                platform: document(platform),
+                containers: users.map(|container| container.id.to_string()).collect(),
+                size: api::UnpackedSize { unpacked: number(*unpacked) },
+            });
+        }
+        ManifestKind::Attestation { of } => {
+            found.kind = api::ManifestKind::Attestation;
+            let of = of.map(|digest| digest.to_string()).unwrap_or_default();
+            found.attestation_data = Some(api::AttestationData { of });
+        }
+        ManifestKind::Unknown => {}
+    }
+    found
+}
+
+fn document(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("plain data has a document")
 }
 
 /// Tags and digests among an image's names, as people write them.
@@ -47,7 +97,7 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect {
         comment: config.history.last().map(|step| step.comment.clone()).unwrap_or_default(),
         created: config.created.clone().or_else(|| Some(time::write(None))),
         author: config.author.clone(),
-        config: Some(run_config(&config.config)),
+        config: image.artifact.is_none().then(|| run_config(&config.config)),
         architecture: config.platform.architecture.clone(),
         variant: config.platform.variant.clone(),
         os: config.platform.os.clone(),

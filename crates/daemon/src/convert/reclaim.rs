@@ -52,7 +52,7 @@ fn reason(keep: &Keep, verdict: &Verdict, keep_recent: Duration, now: OffsetDate
             format!("used {ago} ago, within {}", span(keep_recent.try_into().unwrap_or_default()))
         }
         Keep::Needed(id) => {
-            format!("image {} stays, which was made of it", id.short())
+            format!("image {} stays, which was made of it or is another platform of it", id.short())
         }
         Keep::Shared => "all its layers are those of images that stay".to_owned(),
         Keep::Fits => "everything fits without its removal".to_owned(),

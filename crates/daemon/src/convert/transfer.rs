@@ -1,7 +1,7 @@
 //! What pulls and pushes tell, in the words that Docker's clients look for.
 
 use coracle_api::auth::AuthConfig;
-use coracle_api::image::PushResult;
+use coracle_api::image::{ContentMissing, PushResult, PushedInsteadOfIndex};
 use coracle_api::progress::ProgressDetail;
 use coracle_api::{ProgressMessage, version};
 use coracle_engine::images::{LayerStep, Step};
@@ -45,14 +45,22 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             let digest = pushed.digest.to_string();
             let text = format!("{}: digest: {digest} size: {size}", pushed.tag);
             let aux = serde_json::to_value(PushResult { tag: pushed.tag, digest, size }).ok();
-            vec![
-                ProgressMessage { status: text, ..ProgressMessage::default() },
-                ProgressMessage {
-                    progress_detail: Some(ProgressDetail::default()),
-                    aux,
-                    ..ProgressMessage::default()
-                },
-            ]
+            vec![ProgressMessage { status: text, ..ProgressMessage::default() }, for_programs(aux)]
+        }
+        Step::Reduced { index, manifest } => {
+            let document = |descriptor| serde_json::to_value(descriptor).unwrap_or_default();
+            vec![for_programs(
+                serde_json::to_value(PushedInsteadOfIndex {
+                    manifest_pushed_instead_of_index: true,
+                    original_index: document(index),
+                    selected_manifest: document(manifest),
+                })
+                .ok(),
+            )]
+        }
+        Step::ContentMissing(descriptor) => {
+            let desc = serde_json::to_value(descriptor).unwrap_or_default();
+            vec![for_programs(serde_json::to_value(ContentMissing { content_missing: true, desc }).ok())]
         }
         Step::Done { reference, newer: true } => {
             plain(format!("Status: Downloaded newer image for {reference}"))
@@ -61,6 +69,11 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             plain(format!("Status: Image is up to date for {reference}"))
         }
     }
+}
+
+/// What a line of progress does not show.
+fn for_programs(aux: Option<serde_json::Value>) -> ProgressMessage {
+    ProgressMessage { progress_detail: Some(ProgressDetail::default()), aux, ..ProgressMessage::default() }
 }
 
 /// Docker leaves the registry out, and says `library` where people do not.

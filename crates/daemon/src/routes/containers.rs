@@ -9,10 +9,10 @@ use crate::server::Call;
 use ::time::OffsetDateTime;
 use coracle_api::Filters;
 use coracle_api::container as api;
+use coracle_engine::ChangeKind;
 use coracle_engine::containers::WaitCondition;
 use coracle_engine::containers::settings::RestartPolicy;
 use coracle_engine::labels::LabelChoice;
-use coracle_engine::{ChangeKind, Engine};
 use coracle_spec::Platform;
 use coracle_spec::runtime::ConsoleSize;
 use hyper::{Method, StatusCode};
@@ -193,27 +193,15 @@ async fn create(call: Call) -> Answer {
     if request.config.image.is_empty() {
         return Err(Failure::invalid("no image was named"));
     }
-    if let Some(wanted) = query.get("platform").filter(|text| !text.is_empty()) {
-        check_platform(&context.engine, &request.config.image, wanted).await?;
-    }
+    let wanted = query.get("platform").filter(|text| !text.is_empty());
+    let wanted: Option<Platform> = wanted
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?;
     let settings = settings::settings(request)?;
-    let created = context.engine.create(query.get("name"), settings).await?;
+    let created = context.engine.create_for(query.get("name"), settings, wanted.as_ref()).await?;
     let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     answer::json(StatusCode::CREATED, &response)
-}
-
-/// Refuses an image of another platform than the client wants.
-async fn check_platform(engine: &Engine, image: &str, wanted: &str) -> Result<(), Failure> {
-    let parsed: Platform = wanted.parse().map_err(|error| Failure::invalid(format!("{error}")))?;
-    let found = engine.images().resolve(image).await?.config.platform.clone();
-    if found.rank_on(&parsed).is_some() {
-        return Ok(());
-    }
-    let text = format!(
-        "image with reference {image} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
-        found.os, found.architecture
-    );
-    Err(Failure::new(StatusCode::NOT_FOUND, text))
 }
 
 async fn remove(call: &Call, name: &str) -> Answer {

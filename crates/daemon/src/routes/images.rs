@@ -4,7 +4,7 @@ use super::containers::{filters, label_choice, until};
 use super::streams::received;
 use super::{json_line, registries};
 use crate::answer::{self, Answer};
-use crate::convert::{image, settings};
+use crate::convert::{image, platform, settings};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -15,33 +15,29 @@ use coracle_engine::images::{
     BodyWriter, CommitRequest, ImageFilter, ImportRequest, PruneRequest, RemoveOptions,
 };
 use coracle_engine::{Error, Progress};
-use coracle_spec::{Platform, Reference, Tag};
+use coracle_spec::{Digest, Platform, Reference, Tag};
 use hyper::{Method, StatusCode};
 use std::io;
 
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     let method = call.request.method().clone();
     match (&method, rest) {
-        (&Method::GET, ["json"]) => list(&call),
+        (&Method::GET, ["json"]) => list(&call).await,
         (&Method::GET, ["get"]) => {
             let names: Vec<String> = call.query.all("names").map(str::to_owned).collect();
-            save(&call, &names)
+            save(&call, names).await
         }
         (&Method::GET, ["search"]) => registries::search(&call).await,
         (&Method::POST, ["create"]) => create(call).await,
         (&Method::POST, ["load"]) => load(call).await,
         (&Method::POST, ["prune"]) => prune(&call).await,
-        (&Method::GET, [name @ .., "json"]) => {
-            let found = call.engine().images().resolve(&name.join("/")).await?;
-            let mut document = image::inspect(&found, call.version);
-            document.coracle = call.engine().images().last_used(&found.id).map(image::own);
-            answer::ok(&document)
-        }
+        (&Method::GET, [name @ .., "json"]) => inspect(&call, &name.join("/")).await,
         (&Method::GET, [name @ .., "history"]) => {
-            let steps = call.engine().images().history(&name.join("/")).await?;
+            let platform = platform::one(&call, ApiVersion::new(1, 48))?;
+            let steps = call.engine().images().history(&name.join("/"), platform).await?;
             answer::ok(&steps.iter().map(image::history).collect::<Vec<_>>())
         }
-        (&Method::GET, [name @ .., "get"]) => save(&call, &[name.join("/")]),
+        (&Method::GET, [name @ .., "get"]) => save(&call, vec![name.join("/")]).await,
         (&Method::POST, [name @ .., "tag"]) => tag(&call, &name.join("/")).await,
         (&Method::POST, [name @ .., "push"]) => registries::push(&call, &name.join("/")).await,
         (&Method::DELETE, [_, ..]) => remove(&call, &rest.join("/")).await,
@@ -49,7 +45,27 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     }
 }
 
-fn list(call: &Call) -> Answer {
+async fn inspect(call: &Call, name: &str) -> Answer {
+    let platform = platform::one(call, ApiVersion::new(1, 49))?;
+    let manifests = call.query.is_on("manifests") && call.version >= ApiVersion::new(1, 48);
+    if manifests && platform.is_some() {
+        return Err(Failure::invalid("conflicting options: manifests and platform cannot be used together"));
+    }
+    let images = call.engine().images();
+    let found = images.resolve_for(name, platform.as_ref()).await?;
+    let mut inspected = image::inspect(&found, call.version);
+    inspected.coracle = images.last_used(&found.id).map(image::own);
+    if call.version >= ApiVersion::new(1, 48) {
+        let target = images.target(name).await?;
+        inspected.descriptor = image::descriptor(&target);
+        if manifests {
+            inspected.manifests = image::manifests(&target, &call.engine().list());
+        }
+    }
+    answer::ok(&inspected)
+}
+
+async fn list(call: &Call) -> Answer {
     let filters = filters(call)?;
     if let Some(unknown) = filters.unknown(&["dangling", "label", "before", "since", "reference", "until"]) {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
@@ -75,8 +91,20 @@ fn list(call: &Call) -> Answer {
     if call.version >= ApiVersion::new(1, 51) {
         let containers = call.engine().list();
         for row in &mut rows {
-            let users = containers.iter().filter(|container| container.image.to_string() == row.id);
+            let variants = found.iter().find(|summary| summary.id.to_string() == row.id);
+            let is_meant = |id: &Digest| variants.is_some_and(|summary| summary.variants.contains(id));
+            let users = containers.iter().filter(|container| is_meant(&container.image));
             row.containers = i64::try_from(users.count()).unwrap_or(0);
+        }
+    }
+    if call.query.is_on("manifests") && call.version >= ApiVersion::new(1, 47) {
+        let ids = found.iter().map(|summary| summary.id).collect();
+        let targets = call.engine().images().targets(ids).await?;
+        let containers = call.engine().list();
+        for (row, summary) in rows.iter_mut().zip(&found) {
+            let Some(target) = targets.get(&summary.id) else { continue };
+            row.manifests = image::manifests(target, &containers);
+            row.descriptor = image::descriptor(target).filter(|_| call.version >= ApiVersion::new(1, 48));
         }
     }
     answer::ok(&rows)
@@ -105,7 +133,13 @@ async fn tag(call: &Call, name: &str) -> Answer {
 async fn remove(call: &Call, name: &str) -> Answer {
     let options =
         RemoveOptions { force: call.query.is_on("force"), keep_parents: call.query.is_on("noprune") };
-    let deleted = call.engine().images().remove(name, options, call.engine().image_users()).await?;
+    let platforms = platform::all(call, "platforms", ApiVersion::new(1, 50))?;
+    let (images, users) = (call.engine().images(), call.engine().image_users());
+    let deleted = if platforms.is_empty() {
+        images.remove(name, options, users).await?
+    } else {
+        images.remove_platforms(name, platforms, options, users).await?
+    };
     call.engine().tidy_soon();
     answer::ok(&deleted.iter().map(image::deleted).collect::<Vec<_>>())
 }
@@ -162,6 +196,15 @@ async fn create(call: Call) -> Answer {
     ))
 }
 
+/// The platforms that an archive is to hold: one since API 1.48, several since 1.52.
+fn archive_platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+    let platforms = platform::all(call, "platform", ApiVersion::new(1, 48))?;
+    if platforms.len() > 1 && call.version < ApiVersion::new(1, 52) {
+        return Err(Failure::invalid("multiple platform parameters are supported since API version 1.52"));
+    }
+    Ok(platforms)
+}
+
 /// Nothing is told of the way, only of the end.
 struct Quiet;
 
@@ -170,8 +213,9 @@ impl Progress for Quiet {
 }
 
 async fn load(call: Call) -> Answer {
+    let platforms = archive_platforms(&call)?;
     let context = call.context;
-    let loaded = context.engine.images().load(input::reader(call.request), Quiet).await?;
+    let loaded = context.engine.images().load(input::reader(call.request), platforms, Quiet).await?;
     let mut lines = Vec::new();
     for image in &loaded {
         for (reference, before) in &image.moved {
@@ -192,8 +236,9 @@ async fn load(call: Call) -> Answer {
     Ok(answer::stream("application/json", futures_util::stream::iter(lines)))
 }
 
-fn save(call: &Call, names: &[String]) -> Answer {
-    let saving = call.engine().images().save(names)?;
+async fn save(call: &Call, names: Vec<String>) -> Answer {
+    let platforms = archive_platforms(call)?;
+    let saving = call.engine().images().save(names, platforms).await?;
     let (writer, receiver) = BodyWriter::channel();
     tokio::spawn(async move {
         // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.

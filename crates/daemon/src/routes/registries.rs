@@ -3,15 +3,15 @@
 use super::images::reference;
 use super::json_line;
 use crate::answer::{self, Answer};
-use crate::convert::transfer;
+use crate::convert::{platform, transfer};
 use crate::error::Failure;
 use crate::input;
 use crate::peer::Watch;
 use crate::server::Call;
 use bytes::Bytes;
-use coracle_api::ProgressMessage;
 use coracle_api::auth::{AuthConfig, AuthResponse};
 use coracle_api::image as api;
+use coracle_api::{ApiVersion, ProgressMessage};
 use coracle_engine::Result;
 use coracle_engine::images::{PullRequest, PushRequest, SearchRequest, Step, Teller};
 use coracle_spec::{Platform, Reference};
@@ -83,11 +83,16 @@ pub(super) async fn push(call: &Call, name: &str) -> Answer {
     if let Some(tag) = call.query.get("tag").filter(|tag| !tag.is_empty()) {
         reference = reference.with_tag(tag.parse().map_err(invalid)?);
     }
-    let credentials = transfer::credentials(call.request.headers());
+    let request = PushRequest {
+        reference,
+        platform: platform::one(call, ApiVersion::new(1, 46))?,
+        credentials: transfer::credentials(call.request.headers()),
+    };
     let context = Arc::clone(&call.context);
-    streamed(&call.client, move |told| async move {
-        context.engine.images().push(PushRequest { reference, credentials }, &told).await.map(drop)
-    })
+    streamed(
+        &call.client,
+        move |told| async move { context.engine.images().push(request, &told).await.map(drop) },
+    )
     .await
 }
 

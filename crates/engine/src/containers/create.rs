@@ -12,7 +12,7 @@ use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
 use crate::index::Durability;
 use crate::volumes::Creation;
-use coracle_spec::{ContainerId, Name};
+use coracle_spec::{ContainerId, Name, Platform};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -32,15 +32,30 @@ impl Engine {
     /// [`Error::NotFound`] for the image, [`Error::Conflict`] for a taken name, [`Error::Invalid`] and
     /// [`Error::Unsupported`] for what cannot be. Nothing is left of it then.
     pub async fn create(&self, name: Option<&str>, settings: Settings) -> Result<Created> {
+        self.create_for(name, settings, None).await
+    }
+
+    /// Makes a container of an image for a platform; without one, of the image that runs best here.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]; [`Error::Missing`] when the image is not here for this platform.
+    pub async fn create_for(
+        &self,
+        name: Option<&str>,
+        settings: Settings,
+        platform: Option<&Platform>,
+    ) -> Result<Created> {
         let shared = &self.shared;
         let id = ContainerId::random();
         // Until the container is known, nothing else keeps the image and its layers.
         let hold = shared.images.hold();
-        let image = shared.images.resolve(&settings.image).await?;
+        let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_only(&hold, &image)?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
+        refuse_artifact(&image, &settings.image)?;
         let settings = merge::merge(settings, &image.config.config);
-        let warnings = check(shared, &id, &settings)?;
+        let mut warnings = check(shared, &id, &settings)?;
+        warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         let wanted = mounts::wanted(&settings)?;
         let name = reserve_name(shared, &id, name)?;
         let made = make(shared, id.clone(), name.clone(), &image, settings, wanted).await;
@@ -52,6 +67,26 @@ impl Engine {
         shared.containers.insert(spawn(shared, description, None));
         Ok(Created { id, warnings })
     }
+}
+
+/// Nothing runs in a chart or a signature.
+fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
+    let Some(kind) = &image.artifact else { return Ok(()) };
+    Err(Error::Invalid(format!(
+        "{name} is no image but an artifact of type {kind:?}: no container can be made of it"
+    )))
+}
+
+/// A warning that an image is for other machines, in Docker's words.
+fn foreign(platform: &Platform) -> Option<String> {
+    let host = Platform::host();
+    let said = !platform.os.is_empty() && !platform.architecture.is_empty();
+    (said && platform.rank_on(&host).is_none()).then(|| {
+        format!(
+            "The requested image's platform ({platform}) does not match the detected host platform ({host}) and no \
+             specific platform was requested"
+        )
+    })
 }
 
 /// Refuses what would fail at the start.

@@ -1,9 +1,13 @@
 //! Archives of images: `docker load` and `docker save`.
 
+use super::adopt::{NewArtifact, Origin};
+use super::catalogue::Known;
+use super::variants::{Group, Membership};
 use super::{Hold, Images, Inner, NewImage, holds, lookup, of_store};
-use crate::error::{Result, blocking};
-use coracle_spec::{Digest, Reference};
-use coracle_store::{Progress, SavedImage};
+use crate::error::{Error, Result, blocking};
+use coracle_spec::image::Document;
+use coracle_spec::{Digest, Platform, Reference, limits};
+use coracle_store::{LoadedArtifact, LoadedImage, Progress, Saved, SavedVariant};
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -22,45 +26,73 @@ pub struct Loaded {
 #[derive(Debug)]
 pub struct Saving {
     inner: Arc<Inner>,
-    images: Vec<SavedImage>,
+    saved: Vec<(Saved, Vec<Reference>)>,
+    ids: Vec<Digest>,
     _hold: Hold,
 }
 
 impl Images {
-    /// Loads every image of an archive. Durable on return.
+    /// Loads everything of an archive; of images for several platforms only those for `platforms`, if any are given. Durable
+    /// on return.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the archive is malformed, contradicts itself or breaks off; no image is added then.
+    /// [`Error::Invalid`] when the archive is malformed, contradicts itself, breaks off or lacks a platform; no image is added
+    /// then.
     pub async fn load(
         &self,
         archive: impl Read + Send + 'static,
+        platforms: Vec<Platform>,
         mut progress: impl Progress + 'static,
     ) -> Result<Vec<Loaded>> {
-        self.run(move |inner| inner.load(archive, &mut progress)).await
+        self.run(move |inner| inner.load(archive, &platforms, &mut progress)).await
     }
 
-    /// Chooses images to be saved: by a name with tag, by all tags of a name, or by an id and then without names.
+    /// Chooses images to be saved: by a name with tag, by all tags of a name, or by an id and then without names. A name that
+    /// leads to several platforms means all of them, or those that are given.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`] and [`crate::Error::Invalid`].
-    pub fn save(&self, names: &[String]) -> Result<Saving> {
+    /// [`Error::NotFound`], [`Error::Invalid`], and [`Error::Missing`] for a platform.
+    pub async fn save(&self, names: Vec<String>, platforms: Vec<Platform>) -> Result<Saving> {
+        let inner = Arc::clone(&self.0);
         let hold = self.hold();
-        let mut chosen: Vec<SavedImage> = Vec::new();
-        for name in names {
-            for (id, reference) in self.0.meant(name)? {
-                let at = chosen.iter().position(|image| image.config == id).unwrap_or_else(|| {
-                    chosen.push(SavedImage { config: id, references: Vec::new() });
-                    chosen.len() - 1
-                });
-                let references = &mut chosen[at].references;
-                references.extend(reference.filter(|reference| !references.contains(reference)));
+        self.run(move |known| {
+            let mut chosen: Vec<Choice> = Vec::new();
+            for name in &names {
+                for choice in known.meant(name, &platforms)? {
+                    match chosen.iter_mut().find(|other| other.is_same(&choice)) {
+                        Some(other) => other.also(choice.references),
+                        None => chosen.push(choice),
+                    }
+                }
             }
-        }
-        let catalogue = self.0.read();
-        let known = chosen.iter().filter_map(|image| catalogue.get(&image.config));
-        hold.only(known.flat_map(|image| holds::content_of(image)));
-        drop(catalogue);
-        Ok(Saving { inner: Arc::clone(&self.0), images: chosen, _hold: hold })
+            let images = chosen.iter().flat_map(|choice| &choice.images);
+            hold.only(images.flat_map(|image| holds::content_of(image)));
+            let ids = chosen.iter().map(|choice| choice.images[0].id).collect();
+            let saved = chosen.into_iter().map(|choice| known.saved(choice)).collect::<Result<_>>()?;
+            Ok(Saving { inner, saved, ids, _hold: hold })
+        })
+        .await
+    }
+}
+
+/// What is to be saved of one group, and under which names.
+struct Choice {
+    target: Option<Digest>,
+    /// The first is what a reader without indexes loads.
+    images: Vec<Arc<Known>>,
+    references: Vec<Reference>,
+}
+
+impl Choice {
+    fn is_same(&self, other: &Self) -> bool {
+        self.target == other.target
+            && self.images.iter().map(|image| image.id).eq(other.images.iter().map(|image| image.id))
+    }
+
+    fn also(&mut self, references: Vec<Reference>) {
+        let new: Vec<Reference> =
+            references.into_iter().filter(|reference| !self.references.contains(reference)).collect();
+        self.references.extend(new);
     }
 }
 
@@ -72,13 +104,13 @@ impl Saving {
     pub async fn write(self, mut output: impl Write + Send + 'static) -> Result<()> {
         blocking(move || {
             let saving = || "save images".to_owned();
-            self.inner.store.save(&self.images, &mut output).map_err(|error| of_store(error, saving))?;
+            self.inner.store.save_all(&self.saved, &mut output).map_err(|error| of_store(error, saving))?;
             output
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;
-            for image in &self.images {
-                self.inner.note_use_now(&image.config);
-                self.inner.tell_by_id(&image.config, "save");
+            for id in &self.ids {
+                self.inner.note_use_now(id);
+                self.inner.tell_by_id(id, "save");
             }
             Ok(())
         })
@@ -87,46 +119,142 @@ impl Saving {
 }
 
 impl Inner {
-    fn load(&self, archive: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<Loaded>> {
+    fn load(
+        &self,
+        archive: impl Read + Send,
+        platforms: &[Platform],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Loaded>> {
         let _hold = self.holds.arrivals();
         let loading = || "load the image archive".to_owned();
-        let images = self.store.load(archive, progress).map_err(|error| of_store(error, loading))?;
-        let mut loaded = Vec::new();
-        for image in images {
-            let new = NewImage {
-                id: image.config,
-                references: image.references.clone(),
-                parent: None,
-                manifests: Vec::new(),
+        let found =
+            self.store.load_all(archive, platforms, progress).map_err(|error| of_store(error, loading))?;
+        let mut loaded: Vec<Loaded> = Vec::new();
+        for found in found {
+            let one = match found {
+                coracle_store::Loaded::Image(image) => self.adopt_loaded(image)?,
+                coracle_store::Loaded::Artifact(artifact) => self.adopt_loaded_artifact(artifact)?,
             };
-            let adopted = self.adopt(new)?;
-            self.tell_by_id(&image.config, "load");
-            loaded.push(Loaded { id: image.config, references: image.references, moved: adopted.moved });
+            self.tell_by_id(&one.id, "load");
+            // Of several platforms under the same name, the name is told once.
+            match loaded
+                .iter_mut()
+                .find(|other| !one.references.is_empty() && other.references == one.references)
+            {
+                Some(other) => other.moved.extend(one.moved),
+                None => loaded.push(one),
+            }
         }
         Ok(loaded)
     }
 
+    fn adopt_loaded(&self, image: LoadedImage) -> Result<Loaded> {
+        let LoadedImage { config: id, references, origin, .. } = image;
+        let index = origin.index.as_ref().map(|(index, _)| *index);
+        let target = index.or(origin.manifest);
+        let mut manifests: Vec<Digest> = target.into_iter().chain(origin.manifest).collect();
+        manifests.dedup();
+        let member = match (origin.manifest, origin.index) {
+            (Some(manifest), Some((_, platform))) => {
+                let own = || self.store.config(&id).map(|config| config.platform);
+                let platform = platform.map_or_else(own, Ok);
+                let platform = platform.map_err(|error| of_store(error, || format!("add image {id}")))?;
+                Some(Membership { manifest, platform })
+            }
+            _ => None,
+        };
+        let new = NewImage { id, references: references.clone(), parent: None, manifests };
+        let adopted = self.adopt_from(new, Origin { target, member })?;
+        Ok(Loaded { id, references, moved: adopted.moved })
+    }
+
+    fn adopt_loaded_artifact(&self, artifact: LoadedArtifact) -> Result<Loaded> {
+        let LoadedArtifact { manifest: id, kind, references, blobs } = artifact;
+        let new = NewArtifact {
+            id,
+            references: references.clone(),
+            kind,
+            size: blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
+            blobs: std::iter::once(id).chain(blobs.iter().map(|blob| blob.digest)).collect(),
+        };
+        let adopted = self.adopt_artifact(new, Origin { target: Some(id), member: None })?;
+        Ok(Loaded { id, references, moved: adopted.moved })
+    }
+
     /// What a name stands for in `save`.
-    fn meant(&self, name: &str) -> Result<Vec<(Digest, Option<Reference>)>> {
+    fn meant(&self, name: &str, platforms: &[Platform]) -> Result<Vec<Choice>> {
         let bare =
             lookup::parse(name).ok().filter(|parsed| parsed.tag().is_none() && parsed.digest().is_none());
-        let catalogue = self.read();
         if let Some(bare) = bare {
             let repository = bare.name();
-            let tags = catalogue.all().flat_map(|image| {
+            let mut tags: Vec<Reference> = {
+                let catalogue = self.read();
                 let of_it =
                     |reference: &&Reference| reference.tag().is_some() && reference.name() == repository;
-                image.references.iter().filter(of_it).map(|reference| (image.id, Some(reference.clone())))
-            });
-            let mut tags: Vec<_> = tags.collect();
-            tags.sort_by(|(_, one), (_, other)| one.cmp(other));
+                catalogue.all().flat_map(|image| image.references.iter().filter(of_it).cloned()).collect()
+            };
+            tags.sort();
             if !tags.is_empty() {
-                return Ok(tags);
+                let choice = |tag: Reference| self.choice(&tag.canonical(), vec![tag], platforms);
+                return tags.into_iter().map(choice).collect();
             }
         }
-        let image = catalogue.find(name)?;
+        let image = self.find(name)?;
         let named = lookup::parse(name).ok().map(lookup::key);
         let named = named.filter(|name| name.digest().is_none() && image.references.contains(name));
-        Ok(vec![(image.id, named)])
+        Ok(vec![self.choice(name, named.into_iter().collect(), platforms)?])
+    }
+
+    fn choice(&self, name: &str, references: Vec<Reference>, platforms: &[Platform]) -> Result<Choice> {
+        let Group { first, target, images } = self.read().group(name)?;
+        if platforms.is_empty() {
+            let others = images.into_iter().filter(|image| image.id != first.id);
+            let images = std::iter::once(Arc::clone(&first)).chain(others).collect();
+            return Ok(Choice { target, images, references });
+        }
+        let group = Group { first, target, images };
+        let mut chosen: Vec<Arc<Known>> = Vec::new();
+        for platform in platforms {
+            let image = self.pick(&group, platform)?.ok_or_else(|| {
+                Error::Missing(format!("no suitable export target found for platform {platform} in {name}"))
+            })?;
+            if !chosen.iter().any(|other| other.id == image.id) {
+                chosen.push(image);
+            }
+        }
+        // One platform is an image of its own.
+        let target = target.filter(|_| chosen.len() > 1);
+        Ok(Choice { target, images: chosen, references })
+    }
+
+    fn saved(&self, choice: Choice) -> Result<(Saved, Vec<Reference>)> {
+        let Choice { target, images, references } = choice;
+        let first = &images[0];
+        if first.artifact.is_some() {
+            return Ok((Saved::Artifact { manifest: first.id }, references));
+        }
+        let index = target.filter(|target| first.indexes.contains_key(target));
+        let saved = match index {
+            Some(index) if images.iter().all(|image| image.artifact.is_none()) => {
+                let variant = |image: &Arc<Known>| SavedVariant {
+                    config: image.id,
+                    manifest: image.indexes.get(&index).map(|member| member.manifest),
+                };
+                Saved::Index { index, images: images.iter().map(variant).collect() }
+            }
+            _ => Saved::Image(SavedVariant { config: first.id, manifest: self.manifest_of(first, target) }),
+        };
+        Ok((saved, references))
+    }
+
+    /// The manifest that an image came with, or was pushed with: the one that its name stands for, or else the last.
+    fn manifest_of(&self, image: &Known, target: Option<Digest>) -> Option<Digest> {
+        let is_its = |digest: &Digest| {
+            let content = self.store.read_small_blob(digest, limits::MANIFEST as u64).ok();
+            let document = content.and_then(|content| Document::parse(&content, None).ok());
+            matches!(document, Some(Document::Manifest(manifest)) if manifest.config.digest == image.id)
+        };
+        let members = image.indexes.values().map(|member| member.manifest);
+        target.into_iter().chain(members).chain(image.manifests.iter().rev().copied()).find(is_its)
     }
 }

@@ -1,5 +1,6 @@
 //! All images in memory, found by name and by id. Nothing here waits or touches the disk.
 
+use super::variants::Membership;
 use super::{Image, record};
 use crate::error::Result;
 use crate::index::ImageRow;
@@ -22,6 +23,12 @@ pub(super) struct Known {
     /// Blobs that belong to it besides configuration and layers.
     pub(super) manifests: Vec<Digest>,
     pub(super) references: BTreeSet<Reference>,
+    /// What its names stand for where they came from: a manifest, or an index of several.
+    pub(super) targets: BTreeMap<Reference, Digest>,
+    /// What it is in the indexes that have it.
+    pub(super) indexes: BTreeMap<Digest, Membership>,
+    /// What it is if it is no image.
+    pub(super) artifact: Option<Artifact>,
     /// Its configuration, once it was read.
     pub(super) config: OnceLock<Arc<ImageConfig>>,
 }
@@ -34,9 +41,34 @@ pub(super) struct KnownLayer {
     pub(super) size: u64,
 }
 
+/// Content of another kind than an image's. Its id is the digest of its manifest, since many have the same configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Artifact {
+    /// The type that its manifest gives.
+    pub(super) kind: String,
+    /// Bytes of all its blobs.
+    pub(super) size: u64,
+}
+
 impl Known {
     pub(super) fn size(&self) -> u64 {
-        self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size))
+        let layers = self.layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+        self.artifact.as_ref().map_or(layers, |artifact| artifact.size)
+    }
+
+    /// Takes a name away.
+    pub(super) fn lose(&mut self, name: &Reference) {
+        self.references.remove(name);
+        self.targets.remove(name);
+    }
+
+    /// Gives it a name, and what that stands for.
+    pub(super) fn gain(&mut self, name: Reference, target: Option<Digest>) {
+        match target {
+            Some(target) => self.targets.insert(name.clone(), target),
+            None => self.targets.remove(&name),
+        };
+        self.references.insert(name);
     }
 
     pub(super) fn cached_config(&self) -> Option<Arc<ImageConfig>> {
@@ -64,6 +96,7 @@ impl Known {
             created: self.created,
             last_tagged: self.last_tagged,
             parent: self.parent,
+            artifact: self.artifact.as_ref().map(|artifact| artifact.kind.clone()),
         }
     }
 
@@ -83,6 +116,10 @@ pub(super) struct Catalogue {
     children: HashMap<Digest, usize>,
     /// How many images have each layer, and each blob of a manifest.
     content: HashMap<Digest, usize>,
+    /// The images of each index.
+    members: HashMap<Digest, BTreeSet<Digest>>,
+    /// The names that stand for each manifest or index.
+    targets: HashMap<Digest, BTreeSet<Reference>>,
 }
 
 impl Catalogue {
@@ -111,6 +148,12 @@ impl Catalogue {
         for content in distinct(&image) {
             *self.content.entry(content).or_default() += 1;
         }
+        for index in image.indexes.keys() {
+            self.members.entry(*index).or_default().insert(image.id);
+        }
+        for (name, target) in &image.targets {
+            self.targets.entry(*target).or_default().insert(name.clone());
+        }
         self.images.insert(image.id, Arc::new(image));
     }
 
@@ -128,7 +171,35 @@ impl Catalogue {
         for content in distinct(&image) {
             release(&mut self.content, &content);
         }
+        for index in image.indexes.keys() {
+            forget(&mut self.members, index, id);
+        }
+        for (name, target) in &image.targets {
+            // It may be another image's already, and stand for the same.
+            let holder = self.names.get(name).and_then(|id| self.images.get(id));
+            if !holder.is_some_and(|holder| holder.targets.get(name) == Some(target)) {
+                forget(&mut self.targets, target, name);
+            }
+        }
         Some(image)
+    }
+
+    /// The images here that an index has, and those that have a name that stands for it, in the order of their ids.
+    pub(super) fn of_target(&self, target: &Digest) -> Vec<Arc<Known>> {
+        let holders = self.names_of(target).filter_map(|name| self.names.get(name));
+        let ids: BTreeSet<Digest> =
+            self.members.get(target).into_iter().flatten().chain(holders).copied().collect();
+        ids.iter().filter_map(|id| self.images.get(id)).cloned().collect()
+    }
+
+    /// The names that stand for a manifest or an index.
+    pub(super) fn names_of(&self, target: &Digest) -> impl Iterator<Item = &Reference> {
+        self.targets.get(target).into_iter().flatten()
+    }
+
+    /// Whether an image has no name of its own and is reached by that of another: it is one platform of several.
+    pub(super) fn is_variant(&self, image: &Known) -> bool {
+        image.references.is_empty() && image.indexes.keys().any(|index| self.targets.contains_key(index))
     }
 
     pub(super) fn get(&self, id: &Digest) -> Option<&Arc<Known>> {
@@ -167,6 +238,15 @@ fn release(counts: &mut HashMap<Digest, usize>, of: &Digest) {
         *count -= 1;
         if *count == 0 {
             counts.remove(of);
+        }
+    }
+}
+
+fn forget<T: Ord>(sets: &mut HashMap<Digest, BTreeSet<T>>, of: &Digest, what: &T) {
+    if let Some(set) = sets.get_mut(of) {
+        set.remove(what);
+        if set.is_empty() {
+            sets.remove(of);
         }
     }
 }

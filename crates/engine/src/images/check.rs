@@ -4,6 +4,7 @@
 //! Nothing is freed while a check goes on, and images come and go as always. What is damaged is moved into the store's
 //! quarantine if that was asked for; the images that need it stay, and pulling or loading them again brings it anew.
 
+mod origins;
 #[cfg(test)]
 mod tests;
 
@@ -186,17 +187,8 @@ impl<'a> Check<'a> {
     fn problems_of(&self, image: &Known) -> Result<Vec<String>> {
         let store = &self.inner.store;
         let mut problems = Vec::new();
-        match store.config(&image.id) {
-            Err(error) => {
-                let text = coracle_spec::full_text(&error);
-                problems.push(format!("its configuration cannot be used: {text}"));
-            }
-            Ok(config) => {
-                let layers = image.layers.iter().map(|layer| layer.diff_id);
-                if !config.rootfs.diff_ids.iter().copied().eq(layers) {
-                    problems.push("its record has other layers than its configuration".to_owned());
-                }
-            }
+        if image.artifact.is_none() {
+            problems.extend(self.config_problem(image));
         }
         for layer in &image.layers {
             // One whose record cannot be read is there, and damaged.
@@ -209,7 +201,22 @@ impl<'a> Check<'a> {
                 problems.push(format!("its manifest {manifest} is missing"));
             }
         }
+        problems.extend(self.origin_problems(image));
         Ok(problems)
+    }
+
+    fn config_problem(&self, image: &Known) -> Option<String> {
+        match self.inner.store.config(&image.id) {
+            Err(error) => {
+                let text = coracle_spec::full_text(&error);
+                Some(format!("its configuration cannot be used: {text}"))
+            }
+            Ok(config) => {
+                let layers = image.layers.iter().map(|layer| layer.diff_id);
+                let same = config.rootfs.diff_ids.iter().copied().eq(layers);
+                (!same).then(|| "its record has other layers than its configuration".to_owned())
+            }
+        }
     }
 
     /// What lies beside the images.
@@ -245,8 +252,10 @@ impl<'a> Check<'a> {
             Inspected::Image(id) | Inspected::Record(id) => image.id == *id,
         };
         let mut names = BTreeSet::new();
-        for image in self.inner.read().all().filter(|image| needs(image)) {
-            let tags = image.references.iter().filter(|reference| reference.tag().is_some());
+        let catalogue = self.inner.read();
+        for image in catalogue.all().filter(|image| needs(image)) {
+            let leading = image.indexes.keys().flat_map(|index| catalogue.names_of(index));
+            let tags = image.references.iter().chain(leading).filter(|reference| reference.tag().is_some());
             let before = names.len();
             names.extend(tags.map(coracle_spec::Reference::familiar));
             if names.len() == before {

@@ -137,6 +137,11 @@ impl Inner {
     /// Frees what a removed image alone had; the positions of the layers that are gone, the topmost first. The caller has
     /// begun a change and taken the image out of the catalogue.
     pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
+        if image.artifact.is_some() {
+            // A blob of it may be one of an image's layers too: a collection knows.
+            self.holds.something_is_left();
+            return Ok(Vec::new());
+        }
         let freeing = || format!("free the content of image {}", image.id);
         let mut freed = Vec::new();
         for (position, layer) in image.layers.iter().enumerate().rev() {
@@ -152,7 +157,8 @@ impl Inner {
             let blob = layer.and_then(|layer| layer.blob).map(|blob| blob.blob.digest);
             let Some(gone) = self.free_layer(&diff_id, blob).attempt(freeing)? else { continue };
             freed.extend(gone.then_some(position));
-            if let Some(blob) = blob {
+            // An artifact may have it too.
+            if let Some(blob) = blob.filter(|blob| self.read().users_of(blob) == 0) {
                 self.free_one(&[blob], |store| store.remove_blob(&blob)).attempt(freeing)?;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Images, Inner};
 use crate::error::Result;
-use coracle_spec::{Digest, Reference};
+use coracle_spec::{Digest, Platform, Reference};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -24,19 +24,19 @@ pub struct HistoryStep {
 }
 
 impl Images {
-    /// The steps of an image's making, the last first.
+    /// The steps of an image's making, the last first; of several platforms, this one's.
     ///
     /// # Errors
-    /// As [`Images::resolve`].
-    pub async fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
+    /// As [`Images::resolve_for`].
+    pub async fn history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryStep>> {
         let name = name.to_owned();
-        self.run(move |inner| inner.history(&name)).await
+        self.run(move |inner| inner.history(&name, platform.as_ref())).await
     }
 }
 
 impl Inner {
-    fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
-        let known = self.find(name)?;
+    fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryStep>> {
+        let known = self.find_for(name, platform)?;
         let image = self.image(&known)?;
         // A history may claim more layers than there are.
         let mut layers = known.layers.iter();

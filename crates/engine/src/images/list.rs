@@ -8,6 +8,7 @@ use crate::labels::LabelFilter;
 use coracle_spec::{Digest, Reference};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// Which images are listed. What is empty or absent lets all pass.
@@ -40,12 +41,14 @@ pub struct ImageSummary {
     pub references: Vec<Reference>,
     /// When it was made.
     pub created: Option<OffsetDateTime>,
-    /// Bytes in the files of all its layers.
+    /// Bytes in the files of all layers of what its names lead to, each counted once.
     pub size: u64,
     /// Bytes of it that other images have too.
     pub shared_size: u64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Every image that its names lead to, itself included.
+    pub variants: Vec<Digest>,
 }
 
 /// How much room images take.
@@ -96,7 +99,10 @@ impl Images {
     }
 }
 
-fn summary(catalogue: &Catalogue, image: &Known, filter: &ImageFilter) -> Option<ImageSummary> {
+fn summary(catalogue: &Catalogue, image: &Arc<Known>, filter: &ImageFilter) -> Option<ImageSummary> {
+    if catalogue.is_variant(image) {
+        return None;
+    }
     if filter.until.is_some_and(|until| image.created.is_some_and(|created| created >= until))
         || !filter.labels.iter().all(|label| label.matches(&image.labels))
     {
@@ -112,15 +118,33 @@ fn summary(catalogue: &Catalogue, image: &Known, filter: &ImageFilter) -> Option
     } else {
         filter.dangling != Some(true)
     };
+    let variants = led_to(catalogue, image);
     listed.then(|| ImageSummary {
         id: image.id,
+        variants: variants.keys().copied().collect(),
         parent: image.parent,
         references,
         created: image.created,
-        size: image.size(),
+        size: size(&variants),
         shared_size: shared_size(catalogue, image),
         labels: image.labels.clone(),
     })
+}
+
+/// The images that the names of an image lead to, with itself.
+fn led_to(catalogue: &Catalogue, image: &Arc<Known>) -> BTreeMap<Digest, Arc<Known>> {
+    let targets = image.targets.values().flat_map(|target| catalogue.of_target(target));
+    targets.chain([Arc::clone(image)]).map(|image| (image.id, image)).collect()
+}
+
+/// Bytes in the files of all their layers, each counted once.
+fn size(images: &BTreeMap<Digest, Arc<Known>>) -> u64 {
+    let layers: HashMap<Digest, u64> = images
+        .values()
+        .flat_map(|image| image.layers.iter().map(|layer| (layer.diff_id, layer.size)))
+        .collect();
+    let artifacts = images.values().filter(|image| image.artifact.is_some()).map(|image| image.size());
+    layers.values().copied().chain(artifacts).fold(0, u64::saturating_add)
 }
 
 /// A pattern is compared with the name alone and with all of it.

@@ -81,6 +81,9 @@ mod tests {
             last_tagged: None,
             manifests: Vec::new(),
             references: names.iter().map(|name| key(name.parse().unwrap())).collect(),
+            targets: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            artifact: None,
             config: OnceLock::new(),
         }
     }

@@ -1,7 +1,8 @@
 //! Images: which there are, what they are called, and how they come, go and change names.
 //!
 //! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
-//! configuration. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
+//! configuration. A name may lead to several, one for each platform (`variants.rs`). What a registry keeps that is no image
+//! is kept as it came, under the digest of its manifest. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
 //! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, images that nobody
 //! uses by `reclaim.rs` when all take more room than they may, and `check.rs` proves that all of them are what they should be. What the bytes
 //! of an archive mean is the store's business, and what a registry has the registry's.
@@ -18,6 +19,7 @@ mod holds;
 mod import;
 mod list;
 mod lookup;
+mod manifests;
 mod pins;
 mod prune;
 mod reclaim;
@@ -28,6 +30,7 @@ mod remove;
 mod tests;
 mod transfer;
 mod uses;
+mod variants;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
@@ -40,6 +43,7 @@ pub use history::HistoryStep;
 pub use holds::Hold;
 pub use import::ImportRequest;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
+pub use manifests::{ManifestKind, ManifestSummary, Target};
 pub use pins::{LABEL as PIN_LABEL, Pin};
 pub use prune::{ImagesPruned, PruneRequest};
 pub use reclaim::{Keep, Policy, Reclaimed, Verdict};
@@ -79,6 +83,8 @@ pub struct Image {
     pub last_tagged: Option<OffsetDateTime>,
     /// The image here that it was made of.
     pub parent: Option<Digest>,
+    /// The type of what it is if it is no image: no container can be made of it then.
+    pub artifact: Option<String>,
 }
 
 /// The images of an engine.
@@ -194,6 +200,9 @@ impl Inner {
     /// The whole image, its configuration read if need be. Blocks.
     fn image(&self, known: &Known) -> Result<Image> {
         let config = known.config(|| {
+            if known.artifact.is_some() {
+                return Ok(Arc::default());
+            }
             self.store.config(&known.id).map(Arc::new).attempt(|| format!("read image {}", known.id))
         })?;
         Ok(known.image(config))

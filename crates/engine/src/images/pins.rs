@@ -37,10 +37,15 @@ impl Pins {
         if image.labels.get(LABEL).is_some_and(|value| value == "true") {
             return Some(Pin::Label);
         }
+        let id = || self.read().contains(&image.id.to_string()).then_some(Pin::Id);
+        self.of_names(&image.references).or_else(id)
+    }
+
+    /// What pins an image to which these names lead.
+    pub(super) fn of_names<'a>(&self, names: impl IntoIterator<Item = &'a Reference>) -> Option<Pin> {
         let pins = self.read();
-        let name = image.references.iter().find(|name| pins.contains(&name.canonical()));
-        let id = || pins.contains(&image.id.to_string()).then_some(Pin::Id);
-        name.cloned().map(Pin::Name).or_else(id)
+        let pinned = names.into_iter().find(|name| pins.contains(&name.canonical()));
+        pinned.cloned().map(Pin::Name)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeSet<String>> {

@@ -49,6 +49,8 @@ impl Inner {
                 let tagged = image.references.iter().any(|reference| reference.tag().is_some());
                 (request.all || !tagged)
                     && !inner
+                    // It goes with the names that lead to it.
+                    && !catalogue.is_variant(image)
                     && request.until.is_none_or(|until| image.created.is_none_or(|created| created < until))
                     && request.labels.matches(&image.labels)
                     && in_use.image(&image.id).is_none()

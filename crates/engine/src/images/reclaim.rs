@@ -210,13 +210,30 @@ impl Inner {
         for digest in content_of(image).filter(|digest| !is_layer.contains(digest)) {
             documents.push(Part { digest, size: sizes.document(self, &digest)? });
         }
+        if image.artifact.is_some() {
+            // It has nothing but blobs, and they are what takes room.
+            layers.append(&mut documents);
+        }
+        let (holders, names) = self.leading_to(image);
         let kept = in_use
             .image(&image.id)
             .map(Keep::Container)
-            .or_else(|| self.pins.of(image).map(Keep::Pinned))
+            .or_else(|| self.pins.of(image).or_else(|| self.pins.of_names(&names)).map(Keep::Pinned))
             .or_else(|| self.holds.names(&image.id).then_some(Keep::Held));
-        let needs = image.parent.into_iter().collect();
+        let needs = image.parent.into_iter().chain(holders).collect();
         Ok(Candidate { id: image.id, layers, documents, needs, last_used: self.last_used(image), kept })
+    }
+
+    /// The images whose names lead to one that has none of its own, and these names.
+    fn leading_to(&self, image: &Known) -> (Vec<Digest>, Vec<Reference>) {
+        let catalogue = self.read();
+        if !catalogue.is_variant(image) {
+            return (Vec::new(), Vec::new());
+        }
+        let names: Vec<Reference> =
+            image.indexes.keys().flat_map(|index| catalogue.names_of(index)).cloned().collect();
+        let holders = names.iter().filter_map(|name| catalogue.named(name)).map(|holder| holder.id);
+        (holders.filter(|holder| *holder != image.id).collect(), names)
     }
 }
 

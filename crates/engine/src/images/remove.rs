@@ -3,7 +3,7 @@
 use super::catalogue::Known;
 use super::{ContainerUse, Images, InUse, Inner, lookup};
 use crate::error::{Error, Result};
-use coracle_spec::{Digest, Reference};
+use coracle_spec::{Digest, Platform, Reference};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
@@ -65,6 +65,31 @@ struct Obstacle {
     text: String,
 }
 
+impl Images {
+    /// Removes some platforms of what a name leads to, whatever else leads to them. The name stays as long as it leads to one.
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for a platform that is not here, [`Error::Conflict`] without force and while a container that runs
+    /// or another image uses it; nothing is removed then.
+    pub async fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: Vec<Platform>,
+        options: RemoveOptions,
+        in_use: Arc<dyn InUse>,
+    ) -> Result<Vec<Deleted>> {
+        let name = name.to_owned();
+        self.run(move |inner| {
+            let _change = inner.change();
+            let mut removal = Removal::new(inner, in_use.as_ref());
+            removal.remove_platforms(&name, &platforms, options)?;
+            Ok(removal.deleted)
+        })
+        .await
+    }
+}
+
 impl<'a> Removal<'a> {
     pub(super) fn new(inner: &'a Inner, in_use: &'a dyn InUse) -> Self {
         Self { inner, in_use, deleted: Vec::new(), bytes: 0 }
@@ -76,23 +101,54 @@ impl<'a> Removal<'a> {
             return self.delete(&image, options);
         }
         let name = lookup::key(lookup::parse(wanted)?);
+        let variants = self.variants(&image);
         if !options.force && is_single(&image) {
-            self.refuse_used_name(&image, &name)?;
+            for image in std::iter::once(&image).chain(&variants) {
+                self.refuse_used_name(image, &name)?;
+            }
         }
         let rest = self.untag(&image, &name)?;
-        if !rest.references.is_empty() {
-            return Ok(());
-        }
         // Only the name was to go: where something needs the image, it stays.
-        if self.obstacle(&rest, options.force).is_some() {
-            return Ok(());
+        if rest.references.is_empty() && self.obstacle(&rest, options.force).is_none() {
+            self.delete_one(&rest, options)?;
         }
-        self.delete(&rest, options)
+        self.delete_stranded(&variants, options)
     }
 
-    /// Removes an image with all its names, and then the parents that nothing needs.
-    fn delete(&mut self, image: &Known, options: RemoveOptions) -> Result<()> {
+    /// Removes an image with all its names and what only they lead to, and then the parents that nothing needs.
+    pub(super) fn delete(&mut self, image: &Known, options: RemoveOptions) -> Result<()> {
+        let variants = self.variants(image);
         self.refuse(image, options.force)?;
+        for variant in &variants {
+            self.refuse(variant, options.force)?;
+        }
+        self.delete_one(image, options)?;
+        self.delete_stranded(&variants, options)
+    }
+
+    /// Images without a name of their own that the names of `image` lead to.
+    fn variants(&self, image: &Known) -> Vec<Arc<Known>> {
+        let catalogue = self.inner.read();
+        let all = image.targets.values().flat_map(|target| catalogue.of_target(target));
+        let mut variants: Vec<Arc<Known>> =
+            all.filter(|other| other.id != image.id && other.references.is_empty()).collect();
+        variants.sort_by_key(|variant| variant.id);
+        variants.dedup_by_key(|variant| variant.id);
+        variants
+    }
+
+    /// Removes those to which no name leads any more, unless something needs them.
+    fn delete_stranded(&mut self, variants: &[Arc<Known>], options: RemoveOptions) -> Result<()> {
+        for variant in variants {
+            let reached = self.inner.read().is_variant(variant);
+            if !reached && self.obstacle(variant, options.force).is_none() {
+                self.delete_one(variant, options)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_one(&mut self, image: &Known, options: RemoveOptions) -> Result<()> {
         self.delete_now(image)?;
         let mut parent = image.parent.filter(|_| !options.keep_parents);
         while let Some(known) = parent.and_then(|id| self.inner.read().get(&id).cloned()) {
@@ -107,7 +163,10 @@ impl<'a> Removal<'a> {
 
     /// Removes an image with all its names that nothing needs, and nothing else.
     pub(super) fn reclaim(&mut self, image: &Known) -> Result<()> {
-        if self.has_children(&image.id) || self.in_use.image(&image.id).is_some() {
+        if self.has_children(&image.id)
+            || self.in_use.image(&image.id).is_some()
+            || !self.variants(image).is_empty()
+        {
             return Err(Error::Conflict("it is used by now".to_owned()));
         }
         self.delete_now(image)
@@ -136,20 +195,73 @@ impl<'a> Removal<'a> {
     fn untag(&mut self, image: &Known, name: &Reference) -> Result<Known> {
         let mut rest = image.clone();
         let mut gone = vec![name.clone()];
-        rest.references.remove(name);
+        rest.lose(name);
         let repository = name.name();
         let of_it = |reference: &&Reference| reference.name() == repository;
         if name.digest().is_none()
             && !rest.references.iter().filter(of_it).any(|name| name.digest().is_none())
         {
             gone.extend(rest.references.iter().filter(of_it).cloned());
-            rest.references.retain(|reference| reference.name() != repository);
+        }
+        for name in &gone {
+            rest.lose(name);
         }
         self.inner.put(vec![rest.clone()])?;
         let id = image.id.to_string();
         for reference in gone {
             self.deleted.push(Deleted::Untagged(reference));
             self.inner.tell(image, "untag", &id);
+        }
+        Ok(rest)
+    }
+
+    fn remove_platforms(
+        &mut self,
+        wanted: &str,
+        platforms: &[Platform],
+        options: RemoveOptions,
+    ) -> Result<()> {
+        let group = self.inner.read().group(wanted)?;
+        let mut chosen: BTreeMap<Digest, Arc<Known>> = BTreeMap::new();
+        for platform in platforms {
+            let image = self.inner.pick(&group, platform)?;
+            let image = image.ok_or_else(|| super::variants::none_for(wanted, platform))?;
+            chosen.insert(image.id, image);
+        }
+        if !options.force {
+            let text = "the content goes from all images that have this platform: use --force to remove it";
+            return Err(Error::Conflict(text.to_owned()));
+        }
+        for image in chosen.values() {
+            self.refuse(image, true)?;
+        }
+        for image in chosen.values() {
+            let rest = self.pass_on(image, &chosen)?;
+            self.delete_one(&rest, options)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the names of an image to another one that they lead to and that does not go; the image as it is then.
+    fn pass_on(&mut self, image: &Known, going: &BTreeMap<Digest, Arc<Known>>) -> Result<Known> {
+        // It may have got names from one that went before.
+        let mut rest =
+            self.inner.read().get(&image.id).map_or_else(|| image.clone(), |now| now.as_ref().clone());
+        let mut heirs: BTreeMap<Digest, Known> = BTreeMap::new();
+        for (name, target) in rest.targets.clone() {
+            let mut others = self.inner.read().of_target(&target);
+            others.retain(|other| !going.contains_key(&other.id));
+            let Some(heir) = self.inner.first(&others, &target)? else { continue };
+            let found = self.inner.read().get(&heir).cloned();
+            let heir = heirs.entry(heir).or_insert_with(|| {
+                found.expect("it was just found, and nobody else changes anything").as_ref().clone()
+            });
+            heir.gain(name.clone(), Some(target));
+            rest.lose(&name);
+        }
+        if !heirs.is_empty() {
+            let changed = heirs.into_values().chain([rest.clone()]).collect();
+            self.inner.put(changed)?;
         }
         Ok(rest)
     }

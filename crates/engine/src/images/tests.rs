@@ -98,7 +98,7 @@ async fn an_imported_archive_is_an_image_with_the_instructions_applied() {
     );
     assert_eq!((config.platform.to_string(), config.comment.as_str()), ("linux/arm64".to_owned(), "note"));
     assert!(image.created.is_some() && image.last_tagged >= image.created);
-    let history = field.images.history("foo:v1").await.unwrap();
+    let history = field.images.history("foo:v1", None).await.unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].id, history[0].size, history[0].comment.as_str()), (Some(id), 7, "note"));
     assert_eq!(history[0].tags, [reference("foo:v1")]);
@@ -395,8 +395,15 @@ async fn a_saved_archive_loads_again_and_takes_its_names_back() {
     let (first, second) =
         (import(&field, "1", named("foo:1")).await, import(&field, "2", named("foo:2")).await);
     let third = import(&field, "3", named("bar")).await;
-    assert!(matches!(field.images.save(&["none".to_owned()]), Err(Error::NotFound { .. })));
-    let saving = field.images.save(&["foo".to_owned(), third.short(), "foo:1".to_owned()]).unwrap();
+    assert!(matches!(
+        field.images.save(vec!["none".to_owned()], Vec::new()).await,
+        Err(Error::NotFound { .. })
+    ));
+    let saving = field
+        .images
+        .save(vec!["foo".to_owned(), third.short(), "foo:1".to_owned()], Vec::new())
+        .await
+        .unwrap();
     let (writer, mut receiver) = BodyWriter::channel();
     let receiving = async {
         let mut archive = Vec::new();
@@ -410,7 +417,7 @@ async fn a_saved_archive_loads_again_and_takes_its_names_back() {
     assert_eq!(field.told().iter().filter(|(action, _)| action == "save").count(), 3);
 
     let fresh = Field::new().await;
-    let loaded = fresh.images.load(Cursor::new(archive.clone()), Silent).await.unwrap();
+    let loaded = fresh.images.load(Cursor::new(archive.clone()), Vec::new(), Silent).await.unwrap();
     let ids: Vec<_> = loaded.iter().map(|image| (image.id, image.references.clone())).collect();
     assert_eq!(ids, [(first, vec![reference("foo:1")]), (second, vec![reference("foo:2")]), (third, vec![])]);
     assert_eq!(fresh.images.resolve("foo:2").await.unwrap().id, second);
@@ -420,9 +427,9 @@ async fn a_saved_archive_loads_again_and_takes_its_names_back() {
     );
 
     fresh.images.tag("foo:2", reference("foo:1")).await.unwrap();
-    let again = fresh.images.load(Cursor::new(archive.clone()), Silent).await.unwrap();
+    let again = fresh.images.load(Cursor::new(archive.clone()), Vec::new(), Silent).await.unwrap();
     assert_eq!(again[0].moved, [(reference("foo:1"), second)]);
-    let broken = fresh.images.load(Cursor::new(archive).take(2000), Silent).await.unwrap_err();
+    let broken = fresh.images.load(Cursor::new(archive).take(2000), Vec::new(), Silent).await.unwrap_err();
     assert!(matches!(broken, Error::Invalid(_)), "{broken}");
 }
 
@@ -449,7 +456,7 @@ async fn a_commit_is_an_image_on_top_of_the_containers() {
     assert_eq!(made.layers[..1], image.layers[..]);
     let config = &made.config.config;
     assert_eq!((config.user.as_str(), config.cmd.as_ref(), made.config.author.as_str()), ("you", None, "me"));
-    let history = field.images.history("made:1").await.unwrap();
+    let history = field.images.history("made:1", None).await.unwrap();
     let steps: Vec<_> = history
         .iter()
         .map(|step| (step.id, step.size, step.created_by.as_str(), step.comment.as_str()))

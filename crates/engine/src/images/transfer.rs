@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! pull:  choose.rs  name → manifest for a platform ─► downloads.rs  layers, each once for all who wait for it ─► adopt
+//!                                                   └► artifact.rs   the blobs of what is no image, as they are ─┘
 //! push:  push.rs    manifest as it came, or a new one ─► what the registry lacks ─► manifest
 //! ```
 //!
 //! The registry crate speaks to registries and the store keeps bytes; here is what to fetch, in which order, for whom.
 
+mod artifact;
 mod choose;
 mod downloads;
 mod pull;
@@ -19,11 +21,12 @@ pub(super) use downloads::Downloads;
 
 use crate::error::{Error, Result};
 use coracle_registry::Error as RegistryError;
+use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Reference};
 use tokio::sync::mpsc;
 
 /// What a pull or a push tells of its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// A pull knows what the name stands for.
     Pulling {
@@ -48,6 +51,15 @@ pub enum Step {
     Pulled(Digest),
     /// One tag is in the registry.
     Pushed(Pushed),
+    /// Not the index went, of which one platform is here, but the manifest of that one.
+    Reduced {
+        /// What the name stands for here.
+        index: Descriptor,
+        /// What went.
+        manifest: Descriptor,
+    },
+    /// A manifest of an index is neither here nor in the registry.
+    ContentMissing(Descriptor),
     /// The end of a pull: whether the name stands for something that it did not stand for before.
     Done {
         /// The name.

@@ -1,15 +1,18 @@
 //! What the files of an image archive have to do with each other: `manifest.json`, or the index of an OCI layout.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use coracle_spec::digest::Hasher;
 use coracle_spec::image::{Descriptor, Document, ImageConfig, Index, Manifest};
 use coracle_spec::{Digest, Platform, Reference};
 use serde::Deserialize;
 
-use super::{Contents, Item, LoadedImage, digest_of_name, invalid, place};
+use super::{
+    Contents, Item, Loaded, LoadedArtifact, LoadedImage, LoadedOrigin, digest_of_name, invalid, place,
+};
 use crate::error::{Error, Result, shown};
 use crate::layout::blob_name;
-use crate::limits;
+use crate::{Blob, limits};
 
 const MANIFEST: &str = "manifest.json";
 const INDEX: &str = "index.json";
@@ -26,11 +29,38 @@ struct Listed {
 }
 
 impl Contents<'_> {
-    /// Every image of the archive. `manifest.json` counts where there is one, as for Docker.
-    pub(super) fn images(&self) -> Result<Vec<LoadedImage>> {
+    /// Everything in the archive, or what of it is for the platforms.
+    pub(super) fn loaded(&self, platforms: &[Platform]) -> Result<Vec<Loaded>> {
+        let loaded = self.all(platforms)?;
+        for wanted in platforms {
+            let mut found = false;
+            for image in &loaded {
+                found |= self.platform(image)?.is_some_and(|own| own.rank_on(wanted).is_some());
+            }
+            if !found {
+                return Err(Error::PlatformMissing { platform: wanted.clone() });
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// What an image runs on, by its index's account or else by its own.
+    fn platform(&self, loaded: &Loaded) -> Result<Option<Platform>> {
+        let Loaded::Image(image) = loaded else { return Ok(None) };
+        match &image.origin.index {
+            Some((_, Some(platform))) => Ok(Some(platform.clone())),
+            _ => Ok(Some(self.store.config(&image.config)?.platform)),
+        }
+    }
+
+    /// The index of an OCI layout counts where it says anything, since it says more than
+    /// `manifest.json`.
+    fn all(&self, platforms: &[Platform]) -> Result<Vec<Loaded>> {
         let has = |name: &str| place(name).is_ok_and(|place| self.items.contains_key(&place));
-        if !has(MANIFEST) && has(INDEX) {
-            return self.layout();
+        if has(INDEX)
+            && let Some(index) = self.index(has(MANIFEST))?
+        {
+            return self.layout(&index, platforms);
         }
         let Item::Document(manifest) = self.find(MANIFEST)? else {
             return Err(invalid("it is no document", MANIFEST));
@@ -41,7 +71,35 @@ impl Contents<'_> {
         if listed.is_empty() {
             return Err(invalid("it holds no image", MANIFEST));
         }
-        listed.iter().map(|listed| self.image(listed)).collect()
+        bounded(listed.len())?;
+        let images: Result<Vec<LoadedImage>> = listed.iter().map(|listed| self.image(listed)).collect();
+        self.chosen(images?, platforms)
+    }
+
+    /// The index of the layout; nothing if it is empty and there is something else.
+    fn index(&self, has_other: bool) -> Result<Option<Index>> {
+        let Item::Document(content) = self.find(INDEX)? else {
+            return Err(invalid("it is no document", INDEX));
+        };
+        let Document::Index(index) = document(INDEX, content)? else {
+            return Err(invalid("it is no index", INDEX));
+        };
+        Ok(Some(index).filter(|index| !has_other || !index.manifests.is_empty()))
+    }
+
+    /// Images that have no index: those for the platforms, where any are asked for.
+    fn chosen(&self, images: Vec<LoadedImage>, platforms: &[Platform]) -> Result<Vec<Loaded>> {
+        if platforms.is_empty() {
+            return Ok(images.into_iter().map(Loaded::Image).collect());
+        }
+        let mut chosen = Vec::new();
+        for image in images {
+            let own = self.store.config(&image.config)?.platform;
+            if platforms.iter().any(|wanted| own.rank_on(wanted).is_some()) {
+                chosen.push(Loaded::Image(image));
+            }
+        }
+        Ok(chosen)
     }
 
     fn image(&self, listed: &Listed) -> Result<LoadedImage> {
@@ -64,7 +122,7 @@ impl Contents<'_> {
         if digest_of_name(&place(&listed.config)?).is_some_and(|named| named != digest) {
             return Err(invalid("the configuration is not what its name says", &listed.config));
         }
-        Ok(LoadedImage { config: digest, references, layers })
+        Ok(LoadedImage { config: digest, references, layers, origin: LoadedOrigin::default() })
     }
 
     fn find(&self, name: &str) -> Result<&Item> {
@@ -79,59 +137,195 @@ impl Contents<'_> {
         Err(invalid("links lead in circles", name))
     }
 
-    /// The images of an OCI layout: for each entry of its index the manifest that runs here, or else the first.
-    fn layout(&self) -> Result<Vec<LoadedImage>> {
-        let Item::Document(content) = self.find(INDEX)? else {
-            return Err(invalid("it is no document", INDEX));
-        };
-        let Document::Index(index) = document(INDEX, content)? else {
-            return Err(invalid("it is no index", INDEX));
-        };
-        let mut images = Vec::new();
+    /// What an OCI layout holds: for each entry of its index an image, the images of an index, or something else.
+    fn layout(&self, index: &Index, platforms: &[Platform]) -> Result<Vec<Loaded>> {
+        bounded(index.manifests.len())?;
+        // An image with several names has an entry for each.
+        let mut entries: Vec<&Descriptor> = Vec::new();
+        let mut names: HashMap<Digest, Vec<String>> = HashMap::new();
         for descriptor in index.manifests.iter().filter(|descriptor| is_image(descriptor)) {
-            let manifest = self.manifest(descriptor, limits::ARCHIVE_INDEXES)?;
-            let path = |descriptor: &Descriptor| blob_name(&descriptor.digest);
-            images.push(self.image(&Listed {
-                config: path(&manifest.config),
-                repo_tags: name_of(descriptor).map(|name| vec![name]),
-                layers: Some(manifest.layers.iter().map(path).collect()),
-            })?);
+            let names = names.entry(descriptor.digest).or_insert_with(|| {
+                entries.push(descriptor);
+                Vec::new()
+            });
+            names.extend(name_of(descriptor));
         }
-        if images.is_empty() { Err(invalid("it holds no image", INDEX)) } else { Ok(images) }
+        let mut loaded = Vec::new();
+        for descriptor in entries {
+            let references = references(names.get(&descriptor.digest).map_or(&[], Vec::as_slice))?;
+            self.entry(descriptor, &references, platforms, limits::ARCHIVE_INDEXES, &mut loaded)?;
+        }
+        if loaded.is_empty() && platforms.is_empty() {
+            return Err(invalid("it holds no image", INDEX));
+        }
+        Ok(loaded)
     }
 
-    /// The manifest that `descriptor` stands for, choosing from at most `depth` indexes inside each other.
-    fn manifest(&self, descriptor: &Descriptor, depth: usize) -> Result<Manifest> {
+    /// What one entry stands for, looking into at most `depth` indexes inside each other.
+    fn entry(
+        &self,
+        descriptor: &Descriptor,
+        references: &[Reference],
+        platforms: &[Platform],
+        depth: usize,
+        loaded: &mut Vec<Loaded>,
+    ) -> Result<()> {
+        let path = blob_name(&descriptor.digest);
+        let (content, document) = self.document_of(descriptor)?;
+        match document {
+            Document::Manifest(manifest) => {
+                let found = self.manifest(descriptor, content, &manifest, references)?;
+                let images = match found {
+                    Loaded::Image(image) => self.chosen(vec![image], platforms)?,
+                    artifact @ Loaded::Artifact(_) => vec![artifact],
+                };
+                loaded.extend(images);
+                Ok(())
+            }
+            Document::Index(_) if depth == 0 => Err(invalid("indexes are nested too deep", &path)),
+            Document::Index(index) => {
+                bounded(index.manifests.len())?;
+                let nested = |entry: &&Descriptor| {
+                    matches!(self.document_of(entry), Ok((_, Document::Index(_)))) && is_image(entry)
+                };
+                let images = self.variants(descriptor, content, &index, references, platforms)?;
+                if !images.is_empty() {
+                    loaded.extend(images);
+                    return Ok(());
+                }
+                match index.manifests.iter().find(nested) {
+                    Some(inner) => self.entry(inner, references, platforms, depth - 1, loaded),
+                    None if platforms.is_empty() => Err(invalid("it holds no image", &path)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// A document of the archive with the digest that is its name.
+    fn document_of(&self, descriptor: &Descriptor) -> Result<(&[u8], Document)> {
         let path = blob_name(&descriptor.digest);
         let Item::Document(content) = self.find(&path)? else {
             return Err(invalid("it is no document", &path));
         };
-        if Digest::of(content) != descriptor.digest {
+        let mut hasher = Hasher::new(descriptor.digest.algorithm());
+        hasher.update(content);
+        if hasher.finish() != descriptor.digest {
             return Err(invalid("the content is not what its name says", &path));
         }
-        match document(&path, content)? {
-            Document::Manifest(manifest) => Ok(*manifest),
-            Document::Index(_) if depth == 0 => Err(invalid("indexes are nested too deep", &path)),
-            Document::Index(index) => {
-                let chosen = choose(&index).ok_or_else(|| invalid("it holds no image", &path))?;
-                self.manifest(chosen, depth - 1)
-            }
-        }
+        Ok((content, document(&path, content)?))
     }
+
+    /// The image or artifact of a manifest, which is kept as it came.
+    fn manifest(
+        &self,
+        descriptor: &Descriptor,
+        content: &[u8],
+        manifest: &Manifest,
+        references: &[Reference],
+    ) -> Result<Loaded> {
+        if let Some(kind) = manifest.artifact_kind() {
+            let mut blobs = Vec::new();
+            for blob in manifest.blobs() {
+                blobs.push(self.kept(blob)?);
+            }
+            self.store.put_blob_as(descriptor.digest, content)?;
+            return Ok(Loaded::Artifact(LoadedArtifact {
+                manifest: descriptor.digest,
+                kind: kind.to_owned(),
+                references: references.to_vec(),
+                blobs,
+            }));
+        }
+        let path = |descriptor: &Descriptor| blob_name(&descriptor.digest);
+        let mut image = self.image(&Listed {
+            config: path(&manifest.config),
+            repo_tags: None,
+            layers: Some(manifest.layers.iter().map(path).collect()),
+        })?;
+        image.references = references.to_vec();
+        self.store.put_blob_as(descriptor.digest, content)?;
+        image.origin.manifest = Some(descriptor.digest);
+        Ok(Loaded::Image(image))
+    }
+
+    /// A blob of an artifact, in the store.
+    fn kept(&self, descriptor: &Descriptor) -> Result<Blob> {
+        let path = blob_name(&descriptor.digest);
+        let blob = match self.find(&path)? {
+            Item::Blob(blob) => blob.clone(),
+            Item::Document(content) => self.store.put_blob_as(descriptor.digest, content)?,
+            // Unpacked as well, which is for nothing, and kept as it came.
+            Item::Layer(_) => {
+                self.store.has_blob(&descriptor.digest)?.ok_or_else(|| invalid("a file is missing", &path))?
+            }
+            Item::Link(_) | Item::Other => return Err(invalid("it has no digest for a name", &path)),
+        };
+        if blob.digest != descriptor.digest || blob.size != descriptor.size {
+            return Err(invalid("the content is not what its manifest says", &path));
+        }
+        Ok(blob)
+    }
+
+    /// The images of an index all of whose content is in the archive: all of them, or the best for each platform.
+    fn variants(
+        &self,
+        descriptor: &Descriptor,
+        content: &[u8],
+        index: &Index,
+        references: &[Reference],
+        platforms: &[Platform],
+    ) -> Result<Vec<Loaded>> {
+        let mut found: Vec<Loaded> = Vec::new();
+        for entry in wanted(index, platforms) {
+            let Ok((document, Document::Manifest(manifest))) = self.document_of(entry) else { continue };
+            if !self.is_whole(&manifest) {
+                continue;
+            }
+            let mut loaded = self.manifest(entry, document, &manifest, references)?;
+            if let Loaded::Image(image) = &mut loaded {
+                image.origin.index = Some((descriptor.digest, entry.platform.clone()));
+            }
+            found.push(loaded);
+        }
+        if !found.is_empty() {
+            self.store.put_blob_as(descriptor.digest, content)?;
+        }
+        Ok(found)
+    }
+
+    fn is_whole(&self, manifest: &Manifest) -> bool {
+        manifest.blobs().into_iter().all(|blob| self.find(&blob_name(&blob.digest)).is_ok())
+    }
+}
+
+/// The entries of an index that are looked at. An archive may hold a part of them.
+fn wanted<'a>(index: &'a Index, platforms: &[Platform]) -> Vec<&'a Descriptor> {
+    let images = || index.manifests.iter().filter(|entry| is_image(entry) && entry.is_manifest());
+    if platforms.is_empty() {
+        return images().collect();
+    }
+    let rank =
+        |entry: &&Descriptor, wanted: &Platform| entry.platform.as_ref().and_then(|own| own.rank_on(wanted));
+    let best = |wanted: &Platform| {
+        let ranked = images().filter_map(|entry| Some((rank(&entry, wanted)?, entry)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+    };
+    let mut chosen: Vec<&Descriptor> = platforms.iter().filter_map(best).collect();
+    chosen.dedup_by_key(|entry| entry.digest);
+    chosen
+}
+
+fn bounded(images: usize) -> Result<()> {
+    if images > limits::ARCHIVE_IMAGES {
+        let limit = limits::ARCHIVE_IMAGES as u64;
+        return Err(Error::TooLarge { what: "number of images in the image archive", limit });
+    }
+    Ok(())
 }
 
 fn document(name: &str, content: &[u8]) -> Result<Document> {
     Document::parse(content, None).map_err(|source| Error::Document { what: shown(name.as_bytes()), source })
-}
-
-/// The image that runs here best, or else the first.
-fn choose(index: &Index) -> Option<&Descriptor> {
-    let host = Platform::host();
-    let rank = |descriptor: &&Descriptor| {
-        let rank = descriptor.platform.as_ref().and_then(|platform| platform.rank_on(&host));
-        rank.unwrap_or(u32::MAX)
-    };
-    index.manifests.iter().filter(|descriptor| is_image(descriptor)).min_by_key(rank)
 }
 
 /// Attestations stand beside images, for a platform that does not exist.

@@ -27,7 +27,7 @@ pub(super) struct Candidate {
     pub(super) layers: Vec<Part>,
     /// Documents: the configuration, manifests.
     pub(super) documents: Vec<Part>,
-    /// Images that stay as long as this one: what it was made of.
+    /// Images that stay as long as this one: what it was made of, and the one whose name leads to it.
     pub(super) needs: Vec<Digest>,
     pub(super) last_used: Option<OffsetDateTime>,
     /// What keeps it whatever its age is.
@@ -53,7 +53,7 @@ pub enum Keep {
     Held,
     /// It was used within the time in which images stay.
     Recent,
-    /// This image stays, which was made of it.
+    /// This image stays, which was made of it, or is another platform to which its name leads.
     Needed(Digest),
     /// All its layers belong to images that stay, too: nothing would be freed.
     Shared,

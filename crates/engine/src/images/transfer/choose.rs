@@ -5,7 +5,7 @@ use super::super::{Inner, of_store};
 use super::{of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Pick, Repository};
-use coracle_spec::image::{Descriptor, Document, Index, Manifest, media_type};
+use coracle_spec::image::{Descriptor, Document, Index, Manifest};
 use coracle_spec::{Digest, Platform, Reference};
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(super) struct Chosen {
     /// The manifest for the platform.
     pub(super) digest: Digest,
     pub(super) manifest: Manifest,
+    /// What the index says that the manifest is for; nothing where the name stands for the manifest itself.
+    pub(super) entry: Option<Descriptor>,
 }
 
 impl Chosen {
@@ -43,11 +45,16 @@ impl Question<'_> {
             None => self.document_of_tag().await?,
         };
         match document {
-            Document::Manifest(manifest) => Ok(Chosen { named, digest: named, manifest: *manifest }),
+            Document::Manifest(manifest) => {
+                Ok(Chosen { named, digest: named, manifest: *manifest, entry: None })
+            }
             Document::Index(index) => {
-                let digest = self.entry(&index)?;
+                let entry = self.entry(&index)?.clone();
+                let digest = entry.digest;
                 match self.document(digest).await? {
-                    Document::Manifest(manifest) => Ok(Chosen { named, digest, manifest: *manifest }),
+                    Document::Manifest(manifest) => {
+                        Ok(Chosen { named, digest, manifest: *manifest, entry: Some(entry) })
+                    }
                     Document::Index(_) => Err(refused(self.reference, "its index names another index")),
                 }
             }
@@ -95,22 +102,18 @@ impl Question<'_> {
     }
 
     /// The entry of an index that runs best on the platform; of several that run as well, the first.
-    fn entry(&self, index: &Index) -> Result<Digest> {
-        let candidates = index.manifests.iter().filter(|entry| is_manifest(entry));
+    fn entry<'a>(&self, index: &'a Index) -> Result<&'a Descriptor> {
+        let candidates = index.manifests.iter().filter(|entry| entry.is_manifest());
         let ranked = candidates.filter_map(|entry| {
             let rank = entry.platform.as_ref()?.rank_on(self.platform)?;
-            Some((rank, entry.digest))
+            Some((rank, entry))
         });
-        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, digest)| digest);
+        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
         // An entry need not say what it runs on.
-        let unsaid = || index.manifests.iter().find(|entry| is_manifest(entry) && entry.platform.is_none());
-        best.or_else(|| unsaid().map(|entry| entry.digest)).ok_or_else(|| {
+        let unsaid = || index.manifests.iter().find(|entry| entry.is_manifest() && entry.platform.is_none());
+        best.or_else(unsaid).ok_or_else(|| {
             let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
             crate::Error::Missing(format!("{text} of {}", self.reference.familiar()))
         })
     }
-}
-
-fn is_manifest(entry: &Descriptor) -> bool {
-    matches!(entry.media_type.as_str(), media_type::MANIFEST | media_type::DOCKER_MANIFEST | "")
 }

@@ -3,13 +3,15 @@
 //! Layers come in parallel, each unpacked while it comes. The image is there once all of them are; a pull that fails adds
 //! none, and its finished layers and what came of the others wait for the next attempt.
 
-use super::super::{Images, Inner, NewImage, lookup, of_store, registries};
+use super::super::adopt::Origin;
+use super::super::variants::Membership;
+use super::super::{Hold, Images, Inner, NewImage, lookup, of_store, registries};
 use super::choose::{Chosen, Question};
 use super::downloads::{Begun, Source};
 use super::{LayerStep, Step, Teller, of_registry, refused};
 use crate::error::{Result, blocking};
 use coracle_registry::{Access, Credentials, Repository};
-use coracle_spec::image::{Descriptor, ImageConfig, media_type};
+use coracle_spec::image::{Descriptor, ImageConfig};
 use coracle_spec::{Digest, Platform, Reference};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -37,15 +39,16 @@ pub struct Pulled {
 }
 
 /// One pull under way.
-struct Pull<'a> {
-    inner: &'a Arc<Inner>,
-    repository: Repository,
-    reference: Reference,
-    told: &'a Teller,
+pub(super) struct Pull<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) repository: Repository,
+    pub(super) reference: Reference,
+    pub(super) told: &'a Teller,
+    hold: Hold,
 }
 
 impl Images {
-    /// Pulls an image. Durable on return.
+    /// Pulls an image, or an artifact. Durable on return. Another platform of what is here is added to it.
     ///
     /// # Errors
     /// [`crate::Error::Missing`] for what the registry does not have or does not give to this client, [`crate::Error::Invalid`] for
@@ -64,14 +67,11 @@ impl Images {
         hold.only(chosen.content());
         let (repository_name, what) = (reference.familiar_name(), said(&reference));
         told.tell(Step::Pulling { repository: repository_name, what }).await;
-        let pull = Pull { inner, repository, reference, told };
-        pull.check(&chosen)?;
-        let config = pull.config(&chosen).await?;
-        hold.and(config.rootfs.diff_ids.iter().copied());
-        pull.check_config(&chosen, &config)?;
-        pull.layers(&chosen, &config).await?;
-        told.tell(Step::Pulled(chosen.named)).await;
-        let pulled = pull.adopt(chosen).await?;
+        let pull = Pull { inner, repository, reference, told, hold };
+        let pulled = match chosen.manifest.artifact_kind().map(str::to_owned) {
+            Some(kind) => pull.artifact(chosen, kind).await?,
+            None => pull.image(chosen).await?,
+        };
         told.tell(Step::Done { reference: pull.reference.familiar(), newer: pulled.newer }).await;
         Ok(pulled)
     }
@@ -104,13 +104,18 @@ fn said(reference: &Reference) -> String {
 }
 
 impl Pull<'_> {
-    /// Refuses what is no image, before anything of it is fetched.
+    async fn image(&self, chosen: Chosen) -> Result<Pulled> {
+        self.check(&chosen)?;
+        let config = self.config(&chosen).await?;
+        self.hold.and(config.rootfs.diff_ids.iter().copied());
+        self.check_config(&chosen, &config)?;
+        self.layers(&chosen, &config).await?;
+        self.told.tell(Step::Pulled(chosen.named)).await;
+        self.adopt(chosen, config.platform).await
+    }
+
+    /// Refuses what cannot be unpacked, before anything of it is fetched.
     fn check(&self, chosen: &Chosen) -> Result<()> {
-        let config = chosen.manifest.config.media_type.as_str();
-        if !matches!(config, media_type::CONFIG | media_type::DOCKER_CONFIG) {
-            let text = format!("it is no image: the type of its configuration is {config:?}");
-            return Err(refused(&self.reference, text));
-        }
         for layer in &chosen.manifest.layers {
             check_layer(layer).map_err(|reason| refused(&self.reference, reason))?;
         }
@@ -205,21 +210,17 @@ impl Pull<'_> {
     }
 
     /// The image and its names, and the end of the lease.
-    async fn adopt(&self, chosen: Chosen) -> Result<Pulled> {
+    async fn adopt(&self, chosen: Chosen, platform: Platform) -> Result<Pulled> {
         let (inner, reference) = (Arc::clone(self.inner), self.reference.clone());
         blocking(move || {
             let id = chosen.manifest.config.digest;
-            let by_digest = lookup::key(reference.clone().with_digest(chosen.named));
-            let newer = inner.read().named(&reference).is_none_or(|image| image.id != id);
-            let complete = inner.read().get(&id).is_some_and(|image| {
-                let named = [&reference, &by_digest].iter().all(|name| image.references.contains(*name));
-                named && [chosen.named, chosen.digest].iter().all(|blob| image.manifests.contains(blob))
-            });
-            if !complete {
-                let references = vec![reference.clone(), by_digest];
-                let mut manifests = vec![chosen.named, chosen.digest];
-                manifests.dedup();
-                inner.adopt(NewImage { id, references, parent: None, manifests })?;
+            let origin = origin(&chosen, platform);
+            let references = names(&reference, chosen.named);
+            let newer = !inner.leads_to(&reference, &id, &origin);
+            let mut manifests = vec![chosen.named, chosen.digest];
+            manifests.dedup();
+            if !inner.is_known(&id, &references, &manifests, &origin) {
+                inner.adopt_from(NewImage { id, references, parent: None, manifests }, origin)?;
             }
             let ending = || format!("end the pull of {}", reference.familiar());
             inner.store.end_lease(&chosen.digest).map_err(|error| of_store(error, ending))?;
@@ -227,6 +228,46 @@ impl Pull<'_> {
             Ok(Pulled { id, digest: chosen.named, newer })
         })
         .await?
+    }
+}
+
+/// Where what was chosen comes from. What an index does not say of a platform, the configuration does.
+pub(super) fn origin(chosen: &Chosen, own: Platform) -> Origin {
+    let member = chosen
+        .entry
+        .as_ref()
+        .map(|entry| Membership { manifest: entry.digest, platform: entry.platform.clone().unwrap_or(own) });
+    Origin { target: Some(chosen.named), member }
+}
+
+/// What something is called that was pulled: as it was asked for, and by what that stands for.
+pub(super) fn names(reference: &Reference, named: Digest) -> Vec<Reference> {
+    vec![reference.clone(), lookup::key(reference.clone().with_digest(named))]
+}
+
+impl Inner {
+    /// Whether a name leads to an image already.
+    pub(super) fn leads_to(&self, reference: &Reference, id: &Digest, origin: &Origin) -> bool {
+        let catalogue = self.read();
+        let Some(holder) = catalogue.named(reference) else { return false };
+        let target = holder.targets.get(reference);
+        let member = || {
+            let of = catalogue.get(id).and_then(|image| image.indexes.get(target?));
+            of.is_some() && of == origin.member.as_ref() && target == origin.target.as_ref()
+        };
+        holder.id == *id || member()
+    }
+
+    /// Whether a pull has nothing to add to what is known.
+    fn is_known(&self, id: &Digest, names: &[Reference], manifests: &[Digest], origin: &Origin) -> bool {
+        let catalogue = self.read();
+        let Some(image) = catalogue.get(id) else { return false };
+        let target = |name: &Reference| catalogue.named(name)?.targets.get(name).copied();
+        let member = origin.target.and_then(|index| image.indexes.get(&index));
+        names.iter().all(|name| target(name) == origin.target)
+            && names.iter().all(|name| image.references.contains(name) || member.is_some())
+            && member == origin.member.as_ref()
+            && manifests.iter().all(|blob| image.manifests.contains(blob))
     }
 }
 
@@ -253,17 +294,13 @@ fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
             layer.digest
         ));
     }
-    match kind {
-        media_type::LAYER
-        | media_type::LAYER_GZIP
-        | media_type::LAYER_ZSTD
-        | media_type::DOCKER_LAYER
-        | media_type::DOCKER_LAYER_GZIP => Ok(()),
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(()),
-        other => {
-            Err(format!("layer {} has the type {other:?}, which is none that can be unpacked", layer.digest))
-        }
+    if !layer.is_layer() {
+        return Err(format!(
+            "layer {} has the type {kind:?}, which is none that can be unpacked",
+            layer.digest
+        ));
     }
+    Ok(())
 }
 
 impl Inner {
@@ -280,6 +317,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_spec::image::media_type;
 
     #[test]
     fn layers_that_are_kept_elsewhere_or_are_none_are_refused() {

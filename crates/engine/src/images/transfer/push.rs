@@ -1,18 +1,22 @@
 //! `docker push`: an image becomes content of a registry.
 //!
-//! An image that was pulled goes as it came, byte for byte; any other gets a manifest of its own. Layers go first, in
+//! An image that was pulled goes as it came, byte for byte; any other gets a manifest of its own. `push/index.rs` decides what
+//! goes of a name that stands for several platforms. Layers go first, in
 //! parallel, each only if the registry lacks it; then the configuration; then the manifest, which makes it an image there.
 
+mod index;
+
 use super::super::catalogue::Known;
-use super::super::{Images, Inner, NewImage, holds, lookup, of_store};
+use super::super::{Images, Inner, holds, lookup, of_store};
 use super::{LayerStep, Step, Teller, of_registry};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::{MOUNT_SOURCES, TOLD_EVERY};
 use bytes::Bytes;
 use coracle_registry::{Access, Body, BodyFuture, Credentials, Pick, Repository};
 use coracle_spec::image::{Descriptor, Document, Manifest, media_type};
-use coracle_spec::{Digest, Reference};
+use coracle_spec::{Digest, Platform, Reference, Tag};
 use futures_util::{FutureExt, StreamExt};
+use index::What;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -27,6 +31,8 @@ use tokio::task::JoinSet;
 pub struct PushRequest {
     /// The name. Without a tag, all tags of the repository.
     pub reference: Reference,
+    /// Only what is for this platform, as an image of its own.
+    pub platform: Option<Platform>,
     /// Who asks.
     pub credentials: Credentials,
 }
@@ -48,6 +54,7 @@ struct Push {
     inner: Arc<Inner>,
     repository: Repository,
     reference: Reference,
+    platform: Option<Platform>,
     told: Teller,
     slots: Arc<Semaphore>,
 }
@@ -56,8 +63,8 @@ struct Push {
 struct Plan {
     manifest: Manifest,
     content: Vec<u8>,
-    /// For each layer, its digest as the configuration has it.
-    diff_ids: Vec<Digest>,
+    /// What each layer is shown as: its digest as the configuration has it.
+    shown: Vec<Digest>,
 }
 
 /// Whether the registry has the layers of a manifest.
@@ -88,6 +95,7 @@ impl Images {
                 inner: Arc::clone(inner),
                 repository,
                 reference,
+                platform: request.platform.clone(),
                 told: told.clone(),
                 slots: Arc::new(Semaphore::new(inner.uploads)),
             };
@@ -126,8 +134,12 @@ impl Inner {
     /// What the images of these names consist of.
     fn content_named(&self, names: &[Reference]) -> Vec<Digest> {
         let catalogue = self.read();
-        let images = names.iter().filter_map(|name| catalogue.named(name));
-        images.flat_map(|image| holds::content_of(image)).collect()
+        let groups = names.iter().filter_map(|name| catalogue.group(&name.canonical()).ok());
+        groups
+            .flat_map(|group| {
+                group.images.iter().flat_map(|image| holds::content_of(image)).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// Names of other repositories of the same registry that may have a layer.
@@ -169,7 +181,7 @@ impl Inner {
             other: serde_json::Map::new(),
         };
         let content = serde_json::to_vec(&manifest).attempt(pushing)?;
-        Ok(Plan { manifest, content, diff_ids })
+        Ok(Plan { manifest, content, shown: diff_ids })
     }
 
     /// What the image was pulled or pushed with before: first what the same repository has, then that of which all is
@@ -184,7 +196,7 @@ impl Inner {
             if manifest.config.digest == known.id && manifest.layers.len() == diff_ids.len() {
                 let there = known.references.contains(&lookup::key(reference.clone().with_digest(*digest)));
                 let lacking = self.lacking(&manifest)?;
-                let plan = Plan { manifest: *manifest, content, diff_ids: diff_ids.clone() };
+                let plan = Plan { manifest: *manifest, content, shown: diff_ids.clone() };
                 plans.push(((!there, lacking), plan));
             }
         }
@@ -207,8 +219,26 @@ impl Inner {
 
 impl Push {
     async fn run(&self) -> Result<Pushed> {
-        let known = self.inner.find(&self.reference.canonical())?;
+        let platform = self.platform.clone();
+        let what = self.blocking(move |inner, name| inner.what_to_push(name, platform.as_ref())).await?;
+        match what {
+            What::One(known) => self.one(known).await,
+            What::Index { descriptor, content, entries, here, first } => {
+                self.index(descriptor, content, &entries, here, first).await
+            }
+        }
+    }
+
+    /// Pushes one image or artifact.
+    async fn one(&self, known: Arc<Known>) -> Result<Pushed> {
         let id = known.id;
+        if known.artifact.is_some() {
+            let plan = self.blocking(move |inner, reference| inner.artifact_plan(&known, reference)).await?;
+            return match self.layers(&plan).await? {
+                Layers::There => self.finish(id, plan).await,
+                Layers::NowhereToBeHad => Err(self.gone()),
+            };
+        }
         let plans = self.blocking({
             let known = Arc::clone(&known);
             move |inner, reference| inner.plans_as_it_came(&known, reference)
@@ -221,11 +251,13 @@ impl Push {
         let plan = self.blocking(move |inner, reference| inner.new_plan(&known, reference)).await?;
         match self.layers(&plan).await? {
             Layers::There => self.finish(id, plan).await,
-            Layers::NowhereToBeHad => {
-                let name = self.reference.familiar();
-                Err(Error::Conflict(format!("layers of {name} went while it was pushed: push it again")))
-            }
+            Layers::NowhereToBeHad => Err(self.gone()),
         }
+    }
+
+    fn gone(&self) -> Error {
+        let name = self.reference.familiar();
+        Error::Conflict(format!("layers of {name} went while it was pushed: push it again"))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -239,7 +271,7 @@ impl Push {
     /// Brings the layers into the registry.
     async fn layers(&self, plan: &Plan) -> Result<Layers> {
         let mut going = JoinSet::new();
-        for (layer, diff_id) in plan.manifest.layers.iter().zip(&plan.diff_ids).rev() {
+        for (layer, diff_id) in plan.manifest.layers.iter().zip(&plan.shown).rev() {
             self.told.layer(&diff_id.short(), LayerStep::Preparing).await;
             let (push, layer, diff_id) = (self.clone(), layer.clone(), *diff_id);
             going.spawn(async move { push.layer(&layer, diff_id).await });
@@ -289,11 +321,17 @@ impl Push {
 
     /// The configuration, and the manifest that makes an image of all.
     async fn finish(&self, id: Digest, plan: Plan) -> Result<Pushed> {
+        self.config(&plan).await?;
+        let pushed = self.put_manifest(&Pick::Tag(self.tag()), &plan).await?;
+        let content = plan.content;
+        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, content)).await
+    }
+
+    async fn config(&self, plan: &Plan) -> Result<()> {
         if self.there(&plan.manifest.config.digest).await?.is_none() {
             self.upload(&plan.manifest.config, |_| ()).await?;
         }
-        let pushed = self.manifest(plan).await?;
-        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed)).await
+        Ok(())
     }
 
     async fn there(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -307,45 +345,69 @@ impl Push {
         self.repository.upload(blob, &open).await.map_err(|error| of_registry(error, &self.reference))
     }
 
-    async fn manifest(&self, plan: Plan) -> Result<(Pushed, Vec<u8>)> {
-        let tag = self.reference.tag().cloned().unwrap_or_else(coracle_spec::Tag::latest);
-        let kind = if plan.manifest.media_type.is_empty() {
-            media_type::MANIFEST
-        } else {
-            plan.manifest.media_type.as_str()
-        };
-        let content = Bytes::from(plan.content.clone());
-        let digest = self.repository.put_manifest(&Pick::Tag(tag.clone()), kind, content).await;
+    fn tag(&self) -> Tag {
+        self.reference.tag().cloned().unwrap_or_else(Tag::latest)
+    }
+
+    async fn put_manifest(&self, pick: &Pick, plan: &Plan) -> Result<Pushed> {
+        let own = plan.manifest.media_type.as_str();
+        let kind = if own.is_empty() { media_type::MANIFEST } else { own };
+        self.put(pick, kind, plan.content.clone()).await
+    }
+
+    /// Sends a manifest or an index.
+    async fn put(&self, pick: &Pick, kind: &str, content: Vec<u8>) -> Result<Pushed> {
+        let size = content.len() as u64;
+        let digest = self.repository.put_manifest(pick, kind, Bytes::from(content)).await;
         let digest = digest.map_err(|error| of_registry(error, &self.reference))?;
-        let size = plan.content.len() as u64;
-        Ok((Pushed { tag: tag.to_string(), digest, size }, plan.content))
+        Ok(Pushed { tag: self.tag().to_string(), digest, size })
     }
 }
 
 impl Inner {
-    /// The image has a name with a digest now. Blocks.
+    /// The image has a name with a digest now, if the name that was pushed is its own. Blocks.
     fn remember_pushed(
         &self,
         id: Digest,
         reference: &Reference,
-        (pushed, content): (Pushed, Vec<u8>),
+        pushed: Pushed,
+        content: Vec<u8>,
     ) -> Result<Pushed> {
         let storing = || format!("store the manifest of {}", reference.familiar());
         let _hold = self.arriving();
         self.store.put_blob_as(pushed.digest, &content).map_err(|error| of_store(error, storing))?;
-        let by_digest = lookup::key(reference.clone().with_digest(pushed.digest));
-        let Some(known) = self.read().get(&id).cloned() else {
-            // It was removed while it went: it is in the registry, and not here.
-            self.tell_transfer(&id, "push", reference);
-            return Ok(pushed);
-        };
-        let has_manifest = known.manifests.contains(&pushed.digest);
-        if !has_manifest || !known.references.contains(&by_digest) {
-            let manifests = vec![pushed.digest];
-            self.adopt(NewImage { id, references: vec![by_digest], parent: None, manifests })?;
+        let change = self.change();
+        // Otherwise it was removed while it went, or is one platform of several: it is in the registry, and called by their
+        // name here.
+        let known = self
+            .read()
+            .get(&id)
+            .filter(|image| image.references.contains(&lookup::key(reference.clone())))
+            .cloned();
+        if let Some(known) = known {
+            self.note_pushed(&known, reference, pushed.digest)?;
         }
+        drop(change);
         self.tell_transfer(&id, "push", reference);
         Ok(pushed)
+    }
+
+    /// The caller has begun a change.
+    fn note_pushed(&self, known: &Known, reference: &Reference, digest: Digest) -> Result<()> {
+        let by_digest = lookup::key(reference.clone().with_digest(digest));
+        let has_target = known.targets.contains_key(&lookup::key(reference.clone()));
+        if has_target && known.manifests.contains(&digest) && known.references.contains(&by_digest) {
+            return Ok(());
+        }
+        let mut image = known.clone();
+        if !image.manifests.contains(&digest) {
+            image.manifests.push(digest);
+        }
+        image.gain(by_digest, Some(digest));
+        if !has_target {
+            image.gain(lookup::key(reference.clone()), Some(digest));
+        }
+        self.put(vec![image])
     }
 }
 

@@ -1,0 +1,167 @@
+//! Which manifest a push sends: an index goes as it came if all of it is here or there already; where only one platform
+//! is here and the registry lacks others, that one goes alone, and the client hears so.
+
+use super::super::super::catalogue::Known;
+use super::super::super::variants::none_for;
+use super::super::super::{Inner, of_store};
+use super::super::{Step, of_registry};
+use super::{Layers, Plan, Push, Pushed};
+use crate::error::{Error, Result};
+use crate::limits::MANIFESTS_ASKED;
+use coracle_registry::{Error as RegistryError, Pick};
+use coracle_spec::image::{Descriptor, Document, Index, Manifest};
+use coracle_spec::{Digest, Platform, Reference};
+use std::sync::Arc;
+
+/// What is to be pushed under a name.
+pub(super) enum What {
+    /// One image or artifact.
+    One(Arc<Known>),
+    /// An index, with what is here of it.
+    Index {
+        /// The index.
+        descriptor: Descriptor,
+        /// Its bytes.
+        content: Vec<u8>,
+        /// Every manifest in it.
+        entries: Vec<Descriptor>,
+        /// The images of it that are here, each with its manifest.
+        here: Vec<(Digest, Arc<Known>)>,
+        /// The one that the name belongs to.
+        first: Arc<Known>,
+    },
+}
+
+impl Inner {
+    /// What a name stands for, as a push sees it. Blocks.
+    pub(super) fn what_to_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<What> {
+        let group = self.read().group(&reference.canonical())?;
+        if let Some(platform) = platform {
+            let image = self.pick(&group, platform)?;
+            return image.map(What::One).ok_or_else(|| none_for(&reference.familiar(), platform));
+        }
+        let index = group.target.and_then(|target| match self.described(target)? {
+            (descriptor, Document::Index(index)) => Some((descriptor, index)),
+            (_, Document::Manifest(_)) => None,
+        });
+        let Some((descriptor, Index { manifests, .. })) = index else { return Ok(What::One(group.first)) };
+        let reading = || format!("read the index of {}", reference.familiar());
+        let limit = coracle_spec::limits::MANIFEST as u64;
+        let content = self.store.read_small_blob(&descriptor.digest, limit);
+        let content = content.map_err(|error| of_store(error, reading))?;
+        let manifest_of =
+            |image: &Arc<Known>| Some((image.indexes.get(&descriptor.digest)?.manifest, Arc::clone(image)));
+        let here = group.images.iter().filter_map(manifest_of).collect();
+        Ok(What::Index { descriptor, content, entries: manifests, here, first: group.first })
+    }
+
+    /// The plan of exactly this manifest. Blocks.
+    pub(super) fn plan_of(&self, known: &Known, digest: Digest) -> Result<Option<Plan>> {
+        let limit = coracle_spec::limits::MANIFEST as u64;
+        let Ok(content) = self.store.read_small_blob(&digest, limit) else { return Ok(None) };
+        let Ok(Document::Manifest(manifest)) = Document::parse(&content, None) else { return Ok(None) };
+        let shown = self.shown(known, &manifest)?;
+        Ok(Some(Plan { manifest: *manifest, content, shown }))
+    }
+
+    /// What the layers of a manifest are shown as: by their content, where that is known.
+    fn shown(&self, known: &Known, manifest: &Manifest) -> Result<Vec<Digest>> {
+        let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
+        if diff_ids.len() == manifest.layers.len() {
+            return Ok(diff_ids);
+        }
+        Ok(manifest.layers.iter().map(|layer| layer.digest).collect())
+    }
+
+    /// What is pushed of an artifact: its manifest. Blocks.
+    pub(super) fn artifact_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
+        self.plan_of(known, known.id)?.ok_or_else(|| {
+            Error::Conflict(format!("the manifest of {} is missing: pull it again", reference.familiar()))
+        })
+    }
+}
+
+impl Push {
+    /// Pushes an index as it came, or what of it can be.
+    pub(super) async fn index(
+        &self,
+        descriptor: Descriptor,
+        content: Vec<u8>,
+        entries: &[Descriptor],
+        here: Vec<(Digest, Arc<Known>)>,
+        first: Arc<Known>,
+    ) -> Result<Pushed> {
+        let is_here = |entry: &&Descriptor| here.iter().any(|(manifest, _)| *manifest == entry.digest);
+        let missing: Vec<&Descriptor> = entries.iter().filter(|entry| !is_here(entry)).collect();
+        if let Some(lacking) = self.first_lacking(&missing).await? {
+            return self.reduced(descriptor, lacking.clone(), here, first).await;
+        }
+        for (digest, image) in &here {
+            let (digest, image) = (*digest, Arc::clone(image));
+            let plan = self.blocking(move |inner, _| inner.plan_of(&image, digest)).await?;
+            let sent = match &plan {
+                Some(plan) => self.content(plan).await? == Layers::There,
+                None => false,
+            };
+            let Some(plan) = plan.filter(|_| sent) else {
+                let lacking = entries.iter().find(|entry| entry.digest == digest).unwrap_or(&descriptor);
+                return self.reduced(descriptor.clone(), lacking.clone(), here, first).await;
+            };
+            self.put_manifest(&Pick::Digest(digest), &plan).await?;
+        }
+        let id = first.id;
+        let pushed = self.put(&Pick::Tag(self.tag()), &descriptor.media_type, content.clone()).await?;
+        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, content)).await
+    }
+
+    /// The first of several manifests that the registry does not have.
+    async fn first_lacking<'a>(&self, manifests: &[&'a Descriptor]) -> Result<Option<&'a Descriptor>> {
+        if manifests.len() > MANIFESTS_ASKED {
+            return Ok(manifests.first().copied());
+        }
+        for entry in manifests {
+            match self.repository.describe(&Pick::Digest(entry.digest)).await {
+                Ok(_) => {}
+                Err(RegistryError::ManifestUnknown { .. }) => return Ok(Some(*entry)),
+                Err(error) => return Err(of_registry(error, &self.reference)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The one platform that is here, where others are nowhere to be had.
+    async fn reduced(
+        &self,
+        index: Descriptor,
+        lacking: Descriptor,
+        here: Vec<(Digest, Arc<Known>)>,
+        first: Arc<Known>,
+    ) -> Result<Pushed> {
+        if here.len() > 1 {
+            self.told.tell(Step::ContentMissing(lacking.clone())).await;
+            return Err(Error::Missing(format!(
+                "{} has several platforms here, and manifest {} of its index is neither here nor in the registry: pull \
+                 that too, or push one with --platform",
+                self.reference.familiar(),
+                lacking.digest
+            )));
+        }
+        let pushed = self.one(first).await?;
+        let (digest, size) = (pushed.digest, pushed.size);
+        let kind =
+            self.blocking(move |inner, _| Ok(inner.described(digest).map(|(found, _)| found.media_type)));
+        let kind = kind.await?.unwrap_or_default();
+        let manifest = Descriptor::new(&kind, digest, size);
+        self.told.tell(Step::Reduced { index, manifest }).await;
+        Ok(pushed)
+    }
+
+    /// Brings everything that a manifest describes into the registry.
+    async fn content(&self, plan: &Plan) -> Result<Layers> {
+        if self.layers(plan).await? == Layers::NowhereToBeHad {
+            return Ok(Layers::NowhereToBeHad);
+        }
+        self.config(plan).await?;
+        Ok(Layers::There)
+    }
+}
