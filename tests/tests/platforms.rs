@@ -1,4 +1,6 @@
 //! Names that stand for several platforms, and what registries keep that is no image, with the docker command.
+//!
+//! Not against the original: what it keeps depends on its image store.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use coracle_corpus::digest;
@@ -102,6 +104,11 @@ fn raw_manifest(name: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Whether the engine under test is the original.
+fn is_original() -> bool {
+    std::env::var_os("TARGET").is_some()
+}
+
 #[track_caller]
 fn refused(output: &Output, part: &str) {
     assert!(output.code != 0 && output.stderr.contains(part), "{output:?}");
@@ -109,6 +116,9 @@ fn refused(output: &Output, part: &str) {
 
 #[test]
 fn another_platform_is_added_and_the_name_means_the_one_that_runs_here() {
+    if is_original() {
+        return;
+    }
     let several = Several::new(&[OTHERS[0], HOST, OTHERS[1]]);
     let (engine, name) = (&several.engine, several.name());
     let pulled = several.pull(OTHERS[0]);
@@ -154,6 +164,9 @@ fn another_platform_is_added_and_the_name_means_the_one_that_runs_here() {
 
 #[test]
 fn the_tree_shows_what_an_index_has_and_what_of_it_is_here() {
+    if is_original() {
+        return;
+    }
     let mut several = Several::new(&[HOST, OTHERS[0]]);
     let about = several.entries[0]["digest"].clone();
     let mut attestation = several.entries[1].clone();
@@ -212,6 +225,9 @@ fn the_tree_shows_what_an_index_has_and_what_of_it_is_here() {
 
 #[test]
 fn one_platform_goes_and_the_name_means_the_rest() {
+    if is_original() {
+        return;
+    }
     let several = Several::new(&[HOST, OTHERS[0], OTHERS[1]]);
     let (engine, name) = (&several.engine, several.name());
     for architecture in [HOST, OTHERS[0], OTHERS[1]] {
@@ -246,6 +262,9 @@ fn one_platform_goes_and_the_name_means_the_rest() {
 
 #[test]
 fn an_index_is_pushed_whole_if_all_of_it_is_here_and_one_platform_alone_otherwise() {
+    if is_original() {
+        return;
+    }
     let several = Several::new(&[HOST, OTHERS[0], OTHERS[1]]);
     let (engine, name) = (&several.engine, several.name());
     let original = several.manifest("several", "v1");
@@ -284,6 +303,9 @@ fn an_index_is_pushed_whole_if_all_of_it_is_here_and_one_platform_alone_otherwis
 
 #[test]
 fn an_archive_holds_all_platforms_or_those_that_are_asked_for() {
+    if is_original() {
+        return;
+    }
     let several = Several::new(&[HOST, OTHERS[0], OTHERS[1]]);
     let (engine, name) = (&several.engine, several.name());
     for architecture in [HOST, OTHERS[0]] {
@@ -326,6 +348,48 @@ fn an_archive_holds_all_platforms_or_those_that_are_asked_for() {
     assert_eq!(several.listed(), Vec::<String>::new());
 }
 
+#[test]
+fn our_own_command_knows_platforms() {
+    if is_original() {
+        return;
+    }
+    let several = Several::new(&[HOST, OTHERS[0]]);
+    let (engine, name) = (&several.engine, several.name());
+    let other = format!("linux/{}", OTHERS[0]);
+    engine.coracle(&["pull", &name]).ok();
+    refused(&engine.coracle(&["image", "ls", "--tree", "-q"]), "--quiet cannot be used with --tree");
+    let tree = engine.coracle(&["image", "ls", "--tree"]).ok();
+    let line = |part: &str| tree.lines().find(|line| line.contains(part)).unwrap_or_default().to_owned();
+    assert!(line(&name).contains(&several.ids[0][7..19]), "{tree}");
+    assert!(line(&format!("├─ linux/{HOST}")).contains("MB"), "{tree}");
+    assert!(line(&format!("└─ {other}")).contains("0B"), "{tree}");
+    let elsewhere = several.registry.name("elsewhere:v1");
+    engine.coracle(&["tag", &name, &elsewhere]).ok();
+    let pushed = engine.coracle(&["push", &elsewhere]);
+    assert!(pushed.code == 0 && pushed.stderr.contains("was pushed alone"), "{pushed:?}");
+
+    engine.coracle(&["pull", "--platform", &other, &name]).ok();
+    let id = |arguments: &[&str]| {
+        engine.coracle(&[&["image", "inspect", "-f", "{{.Id}}"], arguments, &[name.as_str()]].concat()).ok()
+    };
+    assert_eq!(id(&["--platform", &other]), several.ids[1]);
+    let history = engine.coracle(&["history", "-q", "--no-trunc", "--platform", &other, &name]).ok();
+    assert!(history.contains(&several.ids[1]), "{history}");
+    engine.coracle(&["push", "--platform", &other, &elsewhere]).ok();
+    let sent = several.manifest("elsewhere", "v1");
+    assert_eq!(digest(sent.as_bytes()), several.entries[1]["digest"].as_str().unwrap());
+    let archive = engine.directory().join("two.tar").display().to_string();
+    let both = format!("linux/{HOST},{other}");
+    engine.coracle(&["save", "--platform", &both, "-o", &archive, &name]).ok();
+    refused(&engine.coracle(&["image", "rm", "--platform", &other, &name]), "--force");
+    engine.coracle(&["image", "rm", "-f", "--platform", &other, &name]).ok();
+    refused(&engine.coracle(&["image", "inspect", "--platform", &other, &name]), "does not provide");
+    engine.coracle(&["load", "--platform", &other, "-i", &archive]).ok();
+    assert_eq!((id(&["--platform", &other]), id(&[])), (several.ids[1].clone(), several.ids[0].clone()));
+    engine.coracle(&["rmi", &name, &elsewhere]).ok();
+    assert_eq!(several.listed(), Vec::<String>::new());
+}
+
 /// An artifact on a shelf; its manifest.
 fn artifact(shelf: &Shelf, repository: &str, config: &str, artifact_type: Option<&str>) -> String {
     let blobs: [&[u8]; 3] = [b"{}", b"no archive at all", b"\x1f\x8b\x08 nor is this"];
@@ -350,6 +414,9 @@ fn artifact(shelf: &Shelf, repository: &str, config: &str, artifact_type: Option
 
 #[test]
 fn what_is_no_image_is_pulled_kept_and_pushed_as_it_is() {
+    if is_original() {
+        return;
+    }
     let (engine, registry, shelf) = (Engine::start(), Registry::start(), Shelf::new());
     for (number, (config, kind)) in [
         ("application/vnd.oci.empty.v1+json", Some("application/vnd.example.policy")),
@@ -392,6 +459,9 @@ fn what_is_no_image_is_pulled_kept_and_pushed_as_it_is() {
 
 #[test]
 fn an_artifact_whose_blobs_are_wrong_or_elsewhere_is_refused() {
+    if is_original() {
+        return;
+    }
     let (engine, shelf) = (Engine::start(), Shelf::new());
     let name = format!("{}/wrong:v1", shelf.host());
     artifact(&shelf, "wrong", "application/vnd.example", None);
@@ -406,7 +476,109 @@ fn an_artifact_whose_blobs_are_wrong_or_elsewhere_is_refused() {
 }
 
 #[test]
+fn a_mirror_with_a_wrong_configuration_is_not_asked_again() {
+    if is_original() {
+        return;
+    }
+    let (wrong, right) = (Shelf::new(), Shelf::new());
+    let mirrors = [&wrong, &right].map(|shelf| format!("--registry-mirror=http://{}", shelf.host()));
+    let engine = Engine::start_with(&[mirrors[0].as_str(), mirrors[1].as_str()]);
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    builder.append_data(&mut header, "file", &b""[..]).unwrap();
+    let layer = builder.into_inner().unwrap();
+    let config = coracle_corpus::config(&layer);
+    for shelf in [&wrong, &right] {
+        shelf.put_image("library/app", &layer);
+    }
+    let lie = config.replace("linux", "LINUX");
+    assert!(lie != config && lie.len() == config.len(), "{config}");
+    wrong.put_blob("library/app", &digest(config.as_bytes()), lie.as_bytes());
+    engine.docker(&["pull", "app"]).ok();
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Id}}", "app"]).ok(), digest(config.as_bytes()));
+    engine.docker(&["rmi", "app"]).ok();
+
+    // The same of an artifact's blob.
+    for shelf in [&wrong, &right] {
+        artifact(shelf, "library/thing", "application/vnd.example", None);
+    }
+    wrong.put_blob("library/thing", &digest(b"no archive at all"), b"another of the sa");
+    engine.docker(&["pull", "thing:v1"]).ok();
+    engine.docker(&["rmi", "thing:v1"]).ok();
+}
+
+/// A way to a registry that opens when a test says so.
+struct Gate {
+    host: String,
+    knocked: std::sync::mpsc::Receiver<()>,
+    open: std::sync::Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
+}
+
+impl Gate {
+    fn new(registry: &Registry) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let target = registry.host().to_owned();
+        let (sender, knocked) = std::sync::mpsc::channel();
+        let open = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+        let shared = std::sync::Arc::clone(&open);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // Nobody waits for the second knock.
+                let _ = sender.send(());
+                let mut is_open = shared.0.lock().unwrap();
+                while !*is_open {
+                    is_open = shared.1.wait(is_open).unwrap();
+                }
+                drop(is_open);
+                let registry = std::net::TcpStream::connect(&target).unwrap();
+                let (mut there, mut back) = (client.try_clone().unwrap(), registry.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut there, &mut &registry));
+                std::thread::spawn(move || std::io::copy(&mut back, &mut &client));
+            }
+        });
+        Self { host, knocked, open }
+    }
+
+    fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
+}
+
+#[test]
+fn an_image_that_is_removed_while_it_is_pushed_arrives_and_is_gone() {
+    if is_original() {
+        return;
+    }
+    let (engine, registry) = (Engine::start(), Registry::start());
+    let gate = Gate::new(&registry);
+    let name = format!("{}/going:v1", gate.host);
+    let archive = small(engine.directory()).display().to_string();
+    engine.docker(&["import", &archive, &name]).ok();
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok();
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| engine.docker(&["push", &name]));
+        gate.knocked.recv().unwrap();
+        assert!(engine.docker(&["rmi", &name]).ok().contains(&format!("Deleted: {id}")));
+        gate.open();
+        let pushed = pushing.join().unwrap();
+        assert!(pushed.code == 0, "{pushed:?}");
+    });
+    refused(&engine.docker(&["inspect", &id]), "No such");
+    let manifest: Value = serde_json::from_str(&raw_manifest(&registry.name("going:v1"))).unwrap();
+    assert_eq!(manifest["config"]["digest"], id);
+    let check = engine.coracle(&["system", "check"]);
+    assert!(check.code == 0, "{check:?}");
+}
+
+#[test]
 fn indexes_without_platforms_with_the_same_twice_and_of_many_entries_are_harmless() {
+    if is_original() {
+        return;
+    }
     let (engine, shelf) = (Engine::start(), Shelf::new());
     let layer = {
         let mut builder = tar::Builder::new(Vec::new());
@@ -468,4 +640,53 @@ fn indexes_without_platforms_with_the_same_twice_and_of_many_entries_are_harmles
         let pulled = engine.docker(&["pull", &format!("{}/app:outer", shelf.host())]);
         assert!(pulled.code != 0, "{pulled:?}");
     }
+}
+
+#[test]
+#[ignore = "needs Podman: PODMAN='podman' cargo test -p coracle-tests --test platforms -- --ignored"]
+fn podman_and_we_give_each_other_the_same() {
+    let podman = std::env::var("PODMAN").expect("PODMAN says how to run podman");
+    let several = Several::new(&[HOST, OTHERS[0]]);
+    let (engine, registry) = (&several.engine, &several.registry);
+    let place = format!("/tmp/{}", engine.name("podman"));
+    let run = |arguments: &[&str]| {
+        let mut words = podman.split_whitespace();
+        let (root, runroot) = (format!("{place}/root"), format!("{place}/run"));
+        let options = ["--root", &root, "--runroot", &runroot, "--storage-driver", "vfs"];
+        let output =
+            Command::new(words.next().unwrap()).args(words).args(options).args(arguments).output().unwrap();
+        Output::new(format!("podman {}", arguments.join(" ")), &output).ok()
+    };
+    let insecure = "--tls-verify=false";
+    several.pull(HOST);
+    let (single, theirs, back) =
+        (registry.name("single:v1"), registry.name("theirs:v1"), registry.name("back:v1"));
+    let id = |name: &str| engine.docker(&["inspect", "-f", "{{.Id}}", name]).ok();
+    engine.docker(&["tag", &several.name(), &single]).ok();
+    engine.docker(&["push", &single]).ok();
+    run(&["pull", "-q", insecure, &single]);
+    run(&["push", "-q", insecure, &single, &theirs]);
+    engine.docker(&["pull", &theirs]).ok();
+    assert_eq!(id(&theirs), several.ids[0]);
+    engine.docker(&["tag", &theirs, &back]).ok();
+    engine.docker(&["push", &back]).ok();
+    assert_eq!(raw_manifest(&back), raw_manifest(&theirs), "byte for byte");
+    run(&["pull", "-q", insecure, &back]);
+    assert_eq!(
+        format!("sha256:{}", run(&["inspect", "--type", "image", "-f", "{{.Id}}", &back])),
+        several.ids[0]
+    );
+
+    // An index: theirs of ours, and ours of theirs.
+    let list = registry.name("list:v1");
+    run(&["manifest", "create", insecure, "--all", "ours", &several.name()]);
+    run(&["manifest", "push", "-q", insecure, "--all", "ours", &list]);
+    engine.docker(&["pull", &list]).ok();
+    engine.docker(&["pull", "--platform", "linux/riscv64", &list]).ok();
+    let copied = registry.name("copied:v1");
+    engine.docker(&["tag", &list, &copied]).ok();
+    engine.docker(&["push", &copied]).ok();
+    assert_eq!(raw_manifest(&copied), raw_manifest(&list), "byte for byte");
+    run(&["system", "reset", "--force"]);
+    engine.docker(&["rmi", "-f", &several.name(), &single, &theirs, &back, &list, &copied]).ok();
 }
