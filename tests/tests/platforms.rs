@@ -679,7 +679,8 @@ fn podman_and_we_give_each_other_the_same() {
 
     // An index: theirs of ours, and ours of theirs.
     let list = registry.name("list:v1");
-    run(&["manifest", "create", insecure, "--all", "ours", &several.name()]);
+    run(&["manifest", "create", "ours"]);
+    run(&["manifest", "add", insecure, "--all", "ours", &format!("docker://{}", several.name())]);
     run(&["manifest", "push", "-q", insecure, "--all", "ours", &list]);
     engine.docker(&["pull", &list]).ok();
     engine.docker(&["pull", "--platform", "linux/riscv64", &list]).ok();

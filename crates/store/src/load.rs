@@ -64,7 +64,7 @@ pub struct LoadedArtifact {
 #[derive(Clone, Debug)]
 pub enum Loaded {
     /// An image.
-    Image(LoadedImage),
+    Image(Box<LoadedImage>),
     /// Something else.
     Artifact(LoadedArtifact),
 }
@@ -87,7 +87,7 @@ impl Store {
     /// [`Error::ImageArchive`] when it does not say what its images are, or contradicts itself, and as [`Store::import`].
     pub fn load(&self, input: impl Read + Send, progress: &mut dyn Progress) -> Result<Vec<LoadedImage>> {
         let image = |loaded| match loaded {
-            Loaded::Image(image) => Some(image),
+            Loaded::Image(image) => Some(*image),
             Loaded::Artifact(_) => None,
         };
         Ok(self.load_all(input, &[], progress)?.into_iter().filter_map(image).collect())

@@ -223,7 +223,7 @@ fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
     let images: Vec<&LoadedImage> = loaded
         .iter()
         .filter_map(|loaded| match loaded {
-            Loaded::Image(image) => Some(image),
+            Loaded::Image(image) => Some(image.as_ref()),
             Loaded::Artifact(_) => None,
         })
         .collect();

@@ -6,6 +6,7 @@ use coracle_api::progress::ProgressDetail;
 use coracle_api::{ProgressMessage, version};
 use coracle_engine::images::{LayerStep, Step};
 use coracle_engine::{Credentials, Secret};
+use coracle_spec::image::Descriptor;
 use hyper::HeaderMap;
 
 /// Who asks, by the request's headers.
@@ -47,19 +48,19 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             let aux = serde_json::to_value(PushResult { tag: pushed.tag, digest, size }).ok();
             vec![ProgressMessage { status: text, ..ProgressMessage::default() }, for_programs(aux)]
         }
-        Step::Reduced { index, manifest } => {
-            let document = |descriptor| serde_json::to_value(descriptor).unwrap_or_default();
+        Step::Reduced(reduced) => {
+            let document = |found: Descriptor| serde_json::to_value(found).unwrap_or_default();
             vec![for_programs(
                 serde_json::to_value(PushedInsteadOfIndex {
                     manifest_pushed_instead_of_index: true,
-                    original_index: document(index),
-                    selected_manifest: document(manifest),
+                    original_index: document(reduced.index),
+                    selected_manifest: document(reduced.manifest),
                 })
                 .ok(),
             )]
         }
         Step::ContentMissing(descriptor) => {
-            let desc = serde_json::to_value(descriptor).unwrap_or_default();
+            let desc = serde_json::to_value(*descriptor).unwrap_or_default();
             vec![for_programs(serde_json::to_value(ContentMissing { content_missing: true, desc }).ok())]
         }
         Step::Done { reference, newer: true } => {

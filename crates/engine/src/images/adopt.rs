@@ -79,11 +79,11 @@ pub(super) struct Adopted {
 
 impl Inner {
     pub(super) fn adopt(&self, new: NewImage) -> Result<Adopted> {
-        self.adopt_from(new, Origin::default())
+        self.adopt_from(new, &Origin::default())
     }
 
     /// The same, of something that came from elsewhere.
-    pub(super) fn adopt_from(&self, new: NewImage, origin: Origin) -> Result<Adopted> {
+    pub(super) fn adopt_from(&self, new: NewImage, origin: &Origin) -> Result<Adopted> {
         let adopting = || format!("add image {}", new.id);
         let config = self.store.config(&new.id).map_err(|error| of_store(error, adopting))?;
         let _change = self.change();
@@ -96,18 +96,18 @@ impl Inner {
         image.parent = new.parent;
         image.manifests = new.manifests;
         self.keep_known(&mut image);
-        self.belong(&mut image, &origin);
+        self.belong(&mut image, origin);
         self.put_named(image, new.references, origin.target)
     }
 
     /// Keeps an artifact. The caller holds on since before it stored the first blob.
-    pub(super) fn adopt_artifact(&self, new: NewArtifact, origin: Origin) -> Result<Adopted> {
+    pub(super) fn adopt_artifact(&self, new: NewArtifact, origin: &Origin) -> Result<Adopted> {
         let _change = self.change();
         let mut artifact = known(new.id, ImageConfig::default(), Vec::new());
         artifact.artifact = Some(Artifact { kind: new.kind, size: new.size });
         artifact.manifests = new.blobs;
         self.keep_known(&mut artifact);
-        self.belong(&mut artifact, &origin);
+        self.belong(&mut artifact, origin);
         self.put_named(artifact, new.references, origin.target)
     }
 

@@ -132,7 +132,7 @@ impl Inner {
         let mut loaded: Vec<Loaded> = Vec::new();
         for found in found {
             let one = match found {
-                coracle_store::Loaded::Image(image) => self.adopt_loaded(image)?,
+                coracle_store::Loaded::Image(image) => self.adopt_loaded(*image)?,
                 coracle_store::Loaded::Artifact(artifact) => self.adopt_loaded_artifact(artifact)?,
             };
             self.tell_by_id(&one.id, "load");
@@ -164,7 +164,7 @@ impl Inner {
             _ => None,
         };
         let new = NewImage { id, references: references.clone(), parent: None, manifests };
-        let adopted = self.adopt_from(new, Origin { target, member })?;
+        let adopted = self.adopt_from(new, &Origin { target, member })?;
         Ok(Loaded { id, references, moved: adopted.moved })
     }
 
@@ -177,7 +177,7 @@ impl Inner {
             size: blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
             blobs: std::iter::once(id).chain(blobs.iter().map(|blob| blob.digest)).collect(),
         };
-        let adopted = self.adopt_artifact(new, Origin { target: Some(id), member: None })?;
+        let adopted = self.adopt_artifact(new, &Origin { target: Some(id), member: None })?;
         Ok(Loaded { id, references, moved: adopted.moved })
     }
 

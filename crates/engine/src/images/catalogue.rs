@@ -177,7 +177,7 @@ impl Catalogue {
         for (name, target) in &image.targets {
             // It may be another image's already, and stand for the same.
             let holder = self.names.get(name).and_then(|id| self.images.get(id));
-            if !holder.is_some_and(|holder| holder.targets.get(name) == Some(target)) {
+            if holder.is_none_or(|holder| holder.targets.get(name) != Some(target)) {
                 forget(&mut self.targets, target, name);
             }
         }

@@ -49,7 +49,7 @@ pub use prune::{ImagesPruned, PruneRequest};
 pub use reclaim::{Keep, Policy, Reclaimed, Verdict};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
-pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Step, Teller};
+pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Reduced, Step, Teller};
 
 use crate::config::RegistrySettings;
 use crate::error::{Attempt, Error, Result, blocking};

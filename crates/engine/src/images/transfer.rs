@@ -52,14 +52,9 @@ pub enum Step {
     /// One tag is in the registry.
     Pushed(Pushed),
     /// Not the index went, of which one platform is here, but the manifest of that one.
-    Reduced {
-        /// What the name stands for here.
-        index: Descriptor,
-        /// What went.
-        manifest: Descriptor,
-    },
+    Reduced(Box<Reduced>),
     /// A manifest of an index is neither here nor in the registry.
-    ContentMissing(Descriptor),
+    ContentMissing(Box<Descriptor>),
     /// The end of a pull: whether the name stands for something that it did not stand for before.
     Done {
         /// The name.
@@ -67,6 +62,15 @@ pub enum Step {
         /// Whether it is new.
         newer: bool,
     },
+}
+
+/// A push of less than a name stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reduced {
+    /// What the name stands for here.
+    pub index: Descriptor,
+    /// What went.
+    pub manifest: Descriptor,
 }
 
 /// How far a layer is. Numbers are bytes of its compressed form.

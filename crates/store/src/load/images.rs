@@ -90,13 +90,13 @@ impl Contents<'_> {
     /// Images that have no index: those for the platforms, where any are asked for.
     fn chosen(&self, images: Vec<LoadedImage>, platforms: &[Platform]) -> Result<Vec<Loaded>> {
         if platforms.is_empty() {
-            return Ok(images.into_iter().map(Loaded::Image).collect());
+            return Ok(images.into_iter().map(|image| Loaded::Image(Box::new(image))).collect());
         }
         let mut chosen = Vec::new();
         for image in images {
             let own = self.store.config(&image.config)?.platform;
             if platforms.iter().any(|wanted| own.rank_on(wanted).is_some()) {
-                chosen.push(Loaded::Image(image));
+                chosen.push(Loaded::Image(Box::new(image)));
             }
         }
         Ok(chosen)
@@ -176,7 +176,7 @@ impl Contents<'_> {
             Document::Manifest(manifest) => {
                 let found = self.manifest(descriptor, content, &manifest, references)?;
                 let images = match found {
-                    Loaded::Image(image) => self.chosen(vec![image], platforms)?,
+                    Loaded::Image(image) => self.chosen(vec![*image], platforms)?,
                     artifact @ Loaded::Artifact(_) => vec![artifact],
                 };
                 loaded.extend(images);
@@ -246,7 +246,7 @@ impl Contents<'_> {
         image.references = references.to_vec();
         self.store.put_blob_as(descriptor.digest, content)?;
         image.origin.manifest = Some(descriptor.digest);
-        Ok(Loaded::Image(image))
+        Ok(Loaded::Image(Box::new(image)))
     }
 
     /// A blob of an artifact, in the store.

@@ -114,7 +114,7 @@ impl Pull<'_> {
                 blobs: all,
                 size: blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size)),
             };
-            inner.adopt_artifact(new, origin)?;
+            inner.adopt_artifact(new, &origin)?;
             inner.tell_transfer(&id, "pull", &reference);
             Ok(Pulled { id, digest: chosen.named, newer })
         })

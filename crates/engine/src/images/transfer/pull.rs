@@ -220,7 +220,7 @@ impl Pull<'_> {
             let mut manifests = vec![chosen.named, chosen.digest];
             manifests.dedup();
             if !inner.is_known(&id, &references, &manifests, &origin) {
-                inner.adopt_from(NewImage { id, references, parent: None, manifests }, origin)?;
+                inner.adopt_from(NewImage { id, references, parent: None, manifests }, &origin)?;
             }
             let ending = || format!("end the pull of {}", reference.familiar());
             inner.store.end_lease(&chosen.digest).map_err(|error| of_store(error, ending))?;

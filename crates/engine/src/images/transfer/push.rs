@@ -223,9 +223,7 @@ impl Push {
         let what = self.blocking(move |inner, name| inner.what_to_push(name, platform.as_ref())).await?;
         match what {
             What::One(known) => self.one(known).await,
-            What::Index { descriptor, content, entries, here, first } => {
-                self.index(descriptor, content, &entries, here, first).await
-            }
+            What::Index(index) => self.index(&index).await,
         }
     }
 
@@ -324,7 +322,7 @@ impl Push {
         self.config(&plan).await?;
         let pushed = self.put_manifest(&Pick::Tag(self.tag()), &plan).await?;
         let content = plan.content;
-        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, content)).await
+        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, &content)).await
     }
 
     async fn config(&self, plan: &Plan) -> Result<()> {
@@ -371,11 +369,11 @@ impl Inner {
         id: Digest,
         reference: &Reference,
         pushed: Pushed,
-        content: Vec<u8>,
+        content: &[u8],
     ) -> Result<Pushed> {
         let storing = || format!("store the manifest of {}", reference.familiar());
         let _hold = self.arriving();
-        self.store.put_blob_as(pushed.digest, &content).map_err(|error| of_store(error, storing))?;
+        self.store.put_blob_as(pushed.digest, content).map_err(|error| of_store(error, storing))?;
         let change = self.change();
         // Otherwise it was removed while it went, or is one platform of several: it is in the registry, and called by their
         // name here.

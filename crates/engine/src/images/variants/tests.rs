@@ -61,7 +61,7 @@ impl Several {
         };
         let member = Membership { manifest: self.manifests[which], platform: platforms()[which].clone() };
         let origin = Origin { target: Some(self.index), member: Some(member) };
-        field.images.run(move |inner| inner.adopt_from(new, origin)).await.unwrap();
+        field.images.run(move |inner| inner.adopt_from(new, &origin)).await.unwrap();
     }
 }
 
@@ -242,7 +242,7 @@ async fn an_artifact_shares_blobs_with_images_and_neither_takes_them_from_the_ot
             size: blob.size,
         };
         let origin = Origin { target: Some(id), member: None };
-        field.images.run(move |inner| inner.adopt_artifact(new, origin)).await.unwrap();
+        field.images.run(move |inner| inner.adopt_artifact(new, &origin)).await.unwrap();
     };
     adopt("thing:1").await;
     assert_eq!(field.images.resolve("thing:1").await.unwrap().artifact.as_deref(), Some("a/b"));

@@ -4,7 +4,7 @@
 use super::super::super::catalogue::Known;
 use super::super::super::variants::none_for;
 use super::super::super::{Inner, of_store};
-use super::super::{Step, of_registry};
+use super::super::{Reduced, Step, of_registry};
 use super::{Layers, Plan, Push, Pushed};
 use crate::error::{Error, Result};
 use crate::limits::MANIFESTS_ASKED;
@@ -17,19 +17,21 @@ use std::sync::Arc;
 pub(super) enum What {
     /// One image or artifact.
     One(Arc<Known>),
-    /// An index, with what is here of it.
-    Index {
-        /// The index.
-        descriptor: Descriptor,
-        /// Its bytes.
-        content: Vec<u8>,
-        /// Every manifest in it.
-        entries: Vec<Descriptor>,
-        /// The images of it that are here, each with its manifest.
-        here: Vec<(Digest, Arc<Known>)>,
-        /// The one that the name belongs to.
-        first: Arc<Known>,
-    },
+    /// Several platforms.
+    Index(Box<Whole>),
+}
+
+/// An index, with what is here of it.
+pub(super) struct Whole {
+    descriptor: Descriptor,
+    /// Its bytes.
+    content: Vec<u8>,
+    /// Every manifest in it.
+    entries: Vec<Descriptor>,
+    /// The images of it that are here, each with its manifest.
+    here: Vec<(Digest, Arc<Known>)>,
+    /// The one that the name belongs to.
+    first: Arc<Known>,
 }
 
 impl Inner {
@@ -52,7 +54,7 @@ impl Inner {
         let manifest_of =
             |image: &Arc<Known>| Some((image.indexes.get(&descriptor.digest)?.manifest, Arc::clone(image)));
         let here = group.images.iter().filter_map(manifest_of).collect();
-        Ok(What::Index { descriptor, content, entries: manifests, here, first: group.first })
+        Ok(What::Index(Box::new(Whole { descriptor, content, entries: manifests, here, first: group.first })))
     }
 
     /// The plan of exactly this manifest. Blocks.
@@ -83,20 +85,13 @@ impl Inner {
 
 impl Push {
     /// Pushes an index as it came, or what of it can be.
-    pub(super) async fn index(
-        &self,
-        descriptor: Descriptor,
-        content: Vec<u8>,
-        entries: &[Descriptor],
-        here: Vec<(Digest, Arc<Known>)>,
-        first: Arc<Known>,
-    ) -> Result<Pushed> {
-        let is_here = |entry: &&Descriptor| here.iter().any(|(manifest, _)| *manifest == entry.digest);
-        let missing: Vec<&Descriptor> = entries.iter().filter(|entry| !is_here(entry)).collect();
+    pub(super) async fn index(&self, index: &Whole) -> Result<Pushed> {
+        let is_here = |entry: &&Descriptor| index.here.iter().any(|(manifest, _)| *manifest == entry.digest);
+        let missing: Vec<&Descriptor> = index.entries.iter().filter(|entry| !is_here(entry)).collect();
         if let Some(lacking) = self.first_lacking(&missing).await? {
-            return self.reduced(descriptor, lacking.clone(), here, first).await;
+            return self.reduced(index, lacking).await;
         }
-        for (digest, image) in &here {
+        for (digest, image) in &index.here {
             let (digest, image) = (*digest, Arc::clone(image));
             let plan = self.blocking(move |inner, _| inner.plan_of(&image, digest)).await?;
             let sent = match &plan {
@@ -104,14 +99,14 @@ impl Push {
                 None => false,
             };
             let Some(plan) = plan.filter(|_| sent) else {
-                let lacking = entries.iter().find(|entry| entry.digest == digest).unwrap_or(&descriptor);
-                return self.reduced(descriptor.clone(), lacking.clone(), here, first).await;
+                let lacking = index.entries.iter().find(|entry| entry.digest == digest);
+                return self.reduced(index, lacking.unwrap_or(&index.descriptor)).await;
             };
             self.put_manifest(&Pick::Digest(digest), &plan).await?;
         }
-        let id = first.id;
-        let pushed = self.put(&Pick::Tag(self.tag()), &descriptor.media_type, content.clone()).await?;
-        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, content)).await
+        let (id, content) = (index.first.id, index.content.clone());
+        let pushed = self.put(&Pick::Tag(self.tag()), &index.descriptor.media_type, content.clone()).await?;
+        self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, &content)).await
     }
 
     /// The first of several manifests that the registry does not have.
@@ -130,15 +125,9 @@ impl Push {
     }
 
     /// The one platform that is here, where others are nowhere to be had.
-    async fn reduced(
-        &self,
-        index: Descriptor,
-        lacking: Descriptor,
-        here: Vec<(Digest, Arc<Known>)>,
-        first: Arc<Known>,
-    ) -> Result<Pushed> {
-        if here.len() > 1 {
-            self.told.tell(Step::ContentMissing(lacking.clone())).await;
+    async fn reduced(&self, index: &Whole, lacking: &Descriptor) -> Result<Pushed> {
+        if index.here.len() > 1 {
+            self.told.tell(Step::ContentMissing(Box::new(lacking.clone()))).await;
             return Err(Error::Missing(format!(
                 "{} has several platforms here, and manifest {} of its index is neither here nor in the registry: pull \
                  that too, or push one with --platform",
@@ -146,13 +135,14 @@ impl Push {
                 lacking.digest
             )));
         }
-        let pushed = self.one(first).await?;
+        let pushed = self.one(Arc::clone(&index.first)).await?;
         let (digest, size) = (pushed.digest, pushed.size);
-        let kind =
+        let found =
             self.blocking(move |inner, _| Ok(inner.described(digest).map(|(found, _)| found.media_type)));
-        let kind = kind.await?.unwrap_or_default();
+        let kind = found.await?.unwrap_or_default();
         let manifest = Descriptor::new(&kind, digest, size);
-        self.told.tell(Step::Reduced { index, manifest }).await;
+        let reduced = Reduced { index: index.descriptor.clone(), manifest };
+        self.told.tell(Step::Reduced(Box::new(reduced))).await;
         Ok(pushed)
     }
 
