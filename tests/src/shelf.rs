@@ -5,6 +5,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What stands at a path: its type and its bytes.
@@ -23,6 +24,14 @@ pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub struct Shelf {
     host: String,
     things: Things,
+    stalls: Arc<Stalls>,
+}
+
+/// What is given only in part, and how many wait for the rest.
+#[derive(Default)]
+struct Stalls {
+    paths: Mutex<BTreeMap<String, usize>>,
+    waiting: AtomicUsize,
 }
 
 impl Shelf {
@@ -31,15 +40,15 @@ impl Shelf {
     pub fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let things = Things::default();
-        let shared = Arc::clone(&things);
+        let (things, stalls) = (Things::default(), Arc::<Stalls>::default());
+        let shared = (Arc::clone(&things), Arc::clone(&stalls));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let things = Arc::clone(&shared);
-                std::thread::spawn(move || serve(&client, &things));
+                let (things, stalls) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
+                std::thread::spawn(move || serve(&client, &things, &stalls));
             }
         });
-        Self { host, things }
+        Self { host, things, stalls }
     }
 
     /// Its address.
@@ -50,6 +59,16 @@ impl Shelf {
     /// Puts a blob under the digest that it is to have.
     pub fn put_blob(&self, repository: &str, digest: &str, content: &[u8]) {
         self.put(format!("/v2/{repository}/blobs/{digest}"), "application/octet-stream", content);
+    }
+
+    /// Gives only so many bytes of a blob, and then nothing for as long as whoever asked waits.
+    pub fn stall_blob(&self, repository: &str, digest: &str, after: usize) {
+        self.stalls.paths.lock().unwrap().insert(format!("/v2/{repository}/blobs/{digest}"), after);
+    }
+
+    /// How many wait for the rest of a blob.
+    pub fn waiting(&self) -> usize {
+        self.stalls.waiting.load(Ordering::SeqCst)
     }
 
     /// Puts a manifest under a tag and under its digest.
@@ -79,7 +98,7 @@ impl Shelf {
 }
 
 /// Answers the requests of one connection. A client that goes ends it.
-fn serve(client: &TcpStream, things: &Things) {
+fn serve(client: &TcpStream, things: &Things, stalls: &Stalls) {
     let mut reader = BufReader::new(client);
     let mut writer = client;
     loop {
@@ -116,8 +135,17 @@ fn serve(client: &TcpStream, things: &Things) {
                     )
                 };
                 let mut answer = head(status, &kind, rest.len(), &more);
+                let stall = stalls.paths.lock().unwrap().get(path).copied();
                 if method != "HEAD" {
-                    answer.extend_from_slice(rest);
+                    answer
+                        .extend_from_slice(&rest[..stall.map_or(rest.len(), |after| after.min(rest.len()))]);
+                }
+                if method != "HEAD" && stall.is_some() {
+                    stalls.waiting.fetch_add(1, Ordering::SeqCst);
+                    // Both fail or end when the client goes, which is what is waited for.
+                    let _ = writer.write_all(&answer).and_then(|()| reader.read_line(&mut String::new()));
+                    stalls.waiting.fetch_sub(1, Ordering::SeqCst);
+                    return;
                 }
                 answer
             }

@@ -173,10 +173,24 @@ impl Client {
         self.stream(Call::get("/images/get").query(query)).await
     }
 
+    /// Has the engine never remove an image to reclaim room.
+    pub async fn pin_image(&self, name: &str) -> Result<()> {
+        self.done(Call::post(pin_path(name))).await
+    }
+
+    /// Takes that back.
+    pub async fn unpin_image(&self, name: &str) -> Result<()> {
+        self.done(Call::delete(pin_path(name))).await
+    }
+
     /// Removes images nobody uses.
     pub async fn prune_images(&self, filters: &Filters) -> Result<PruneResponse> {
         self.json(Call::post("/images/prune").query(filters_query(filters))).await
     }
+}
+
+fn pin_path(name: &str) -> String {
+    format!("/coracle/images/{}/pin", segment(name))
 }
 
 pub(crate) fn registry_auth() -> HeaderName {

@@ -1,7 +1,7 @@
 //! Requests on the engine itself.
 
 use coracle_api::auth::{AuthConfig, AuthResponse};
-use coracle_api::system::{BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, Version};
+use coracle_api::system::{BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, ReclaimReport, Version};
 use coracle_api::{Filters, Query};
 
 use crate::Result;
@@ -38,6 +38,20 @@ impl Client {
         self.stream(Call::post("/coracle/system/check").query(query)).await.map(JsonLines::new)
     }
 
+    /// Which images would go, that they take no more room than `budget`, or than the daemon was told. Both as text.
+    pub async fn plan_to_reclaim(
+        &self,
+        budget: Option<&str>,
+        keep_recent: Option<&str>,
+    ) -> Result<ReclaimReport> {
+        self.json(Call::get("/coracle/system/reclaim").query(reclaim_query(budget, keep_recent))).await
+    }
+
+    /// Removes them.
+    pub async fn reclaim(&self, budget: Option<&str>, keep_recent: Option<&str>) -> Result<ReclaimReport> {
+        self.json(Call::post("/coracle/system/reclaim").query(reclaim_query(budget, keep_recent))).await
+    }
+
     /// Empties the build cache, of everything or of what is not used.
     pub async fn prune_build_cache(&self, all: bool) -> Result<BuildPruneResponse> {
         self.json(Call::post("/build/prune").query(Query::new().with_flag("all", all))).await
@@ -61,4 +75,8 @@ impl Client {
     pub async fn login(&self, auth: &AuthConfig) -> Result<AuthResponse> {
         self.json(Call::post("/auth").json(auth)).await
     }
+}
+
+fn reclaim_query(budget: Option<&str>, keep_recent: Option<&str>) -> Query {
+    Query::new().with_some("budget", budget).with_some("keep-recent", keep_recent)
 }

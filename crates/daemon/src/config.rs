@@ -1,9 +1,10 @@
 //! What the daemon is told, as one whole: what is not told is filled in, what makes no sense is refused.
 
+pub(crate) mod quantity;
 mod sources;
 
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
-use coracle_engine::config::{DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings};
+use coracle_engine::config::{DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings, StorageSettings};
 use coracle_engine::network::Subnet;
 use sources::Values;
 use std::collections::BTreeMap;
@@ -134,6 +135,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             log_files,
             registries: registries(all)?,
             labels: list("label"),
+            storage: storage(last("storage-budget"), last("storage-keep-recent"))?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -219,6 +221,24 @@ fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> 
     }
 }
 
+fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<StorageSettings, Error> {
+    let budget = match budget {
+        None => None,
+        Some(text) => {
+            let bytes = quantity::bytes(&text);
+            Some(bytes.ok_or_else(|| refused("storage-budget", &text, "it is no size as 20g or 500m"))?)
+        }
+    };
+    let keep_recent = match keep_recent {
+        None => StorageSettings::default().keep_recent,
+        Some(text) => {
+            let span = quantity::duration(&text);
+            span.ok_or_else(|| refused("storage-keep-recent", &text, "it is no time as 72h or 30m"))?
+        }
+    };
+    Ok(StorageSettings { budget: budget.filter(|bytes| *bytes > 0), keep_recent })
+}
+
 fn level(given: Option<String>) -> Result<String, Error> {
     let level = given.unwrap_or_else(|| "info".to_owned());
     match level.as_str() {
@@ -287,6 +307,8 @@ mod tests {
                 "dns" => "10.0.0.1",
                 "log-level" => "warn",
                 "log-driver" => "json-file",
+                "storage-budget" => "20g",
+                "storage-keep-recent" => "1h30m",
                 "log-opt" => "max-file=3",
                 "registry-mirror" => "https://mirror.test",
                 "log-format" => "json",
@@ -310,6 +332,18 @@ mod tests {
     }
 
     #[test]
+    fn no_budget_and_a_budget_of_zero_are_none() {
+        let decide = |budget: Option<&str>, keep: Option<&str>| {
+            storage(budget.map(str::to_owned), keep.map(str::to_owned)).unwrap()
+        };
+        assert_eq!(decide(None, None), StorageSettings::default());
+        assert_eq!(decide(Some("0"), None).budget, None);
+        let given = decide(Some("1.5g"), Some("90m"));
+        assert_eq!((given.budget, given.keep_recent.as_secs()), (Some(3 << 29), 5400));
+        assert!(decide(Some("1g"), Some("0")).keep_recent.is_zero());
+    }
+
+    #[test]
     fn values_that_make_no_sense_are_refused() {
         for arguments in [
             ["--bip", "10.1.2.3"],
@@ -319,6 +353,8 @@ mod tests {
             ["--log-driver", "syslog"],
             ["--log-opt", "max-size"],
             ["--log-format", "xml"],
+            ["--storage-budget", "much"],
+            ["--storage-keep-recent", "3"],
             ["--debug=perhaps", "--init"],
         ] {
             assert!(matches!(decided(&arguments), Err(Error::Value { .. })), "{arguments:?}");

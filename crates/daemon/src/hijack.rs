@@ -4,6 +4,8 @@
 //! clients come; a later one without the header gets the output as the body of its answer.
 
 use crate::answer::{self, Answer};
+use crate::listen::Connection;
+use crate::peer::Peer;
 use bytes::Bytes;
 use coracle_api::version::RAW_STREAM;
 use futures_util::stream;
@@ -90,10 +92,12 @@ impl Takeover {
         tokio::spawn(async move {
             // A client that is gone by now has nobody to tell.
             let Ok(upgraded) = upgrade.await else { return };
-            match upgraded.downcast::<TokioIo<Rewound<UnixStream>>>() {
+            match upgraded.downcast::<TokioIo<Rewound<Peer>>>() {
                 Ok(Parts { io, read_buf, .. }) => {
                     let stream = io.into_inner().preceded_by(&read_buf);
-                    until_read(&stream.inner).await;
+                    if let Connection::Unix(socket) = &*stream.inner {
+                        until_read(socket).await;
+                    }
                     session(Box::new(stream)).await;
                 }
                 Err(upgraded) => session(Box::new(TokioIo::new(upgraded))).await,

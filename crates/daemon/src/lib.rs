@@ -9,6 +9,7 @@ mod hijack;
 mod input;
 mod listen;
 mod options;
+mod peer;
 mod pidfile;
 mod routes;
 mod server;
@@ -17,7 +18,8 @@ mod session;
 use config::{LogFormat, Settings};
 use coracle_engine::Engine;
 use coracle_spec::full_text;
-use listen::{Bound, Connection, Listener, Passed};
+use listen::{Bound, Listener, Passed};
+use peer::Peer;
 use pidfile::PidFile;
 use server::{Context, Reloadable};
 use std::ffi::OsString;
@@ -116,8 +118,7 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
 async fn accept(listener: Listener, context: Arc<Context>) {
     loop {
         match listener.accept().await {
-            Ok(Connection::Unix(stream)) => drop(tokio::spawn(server::serve(Arc::clone(&context), stream))),
-            Ok(Connection::Tcp(stream)) => drop(tokio::spawn(server::serve(Arc::clone(&context), stream))),
+            Ok(connection) => drop(tokio::spawn(server::serve(Arc::clone(&context), Peer::new(connection)))),
             Err(error) => {
                 // Out of descriptors: they come back when connections end.
                 tracing::warn!(%error, "a connection could not be accepted");

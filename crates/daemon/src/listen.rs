@@ -139,6 +139,7 @@ enum Socket {
 }
 
 /// A connection.
+#[derive(Debug)]
 pub(crate) enum Connection {
     /// Over a unix socket.
     Unix(UnixStream),

@@ -1,4 +1,4 @@
-//! Every option of dockerd, in one table: what becomes of it here. The parser, the configuration file and the
+//! Every option of dockerd, and those of our own, in one table: what becomes of it here. The parser, the configuration file and the
 //! documentation are all made of it.
 
 /// What an option takes.
@@ -213,7 +213,9 @@ pub(crate) const TABLE: &[Opt] = &[
     ),
     option("selinux-enabled", None, Switch, Refused("SELinux labels come later")),
     option("shutdown-timeout", None, Value, AlreadyTrue("containers are not stopped when the engine ends")),
+    option("storage-budget", None, Value, Honoured),
     option("storage-driver", Some('s'), Value, AlreadyTrue("overlay is the only one")),
+    option("storage-keep-recent", None, Value, Honoured),
     option("storage-opt", None, List, Refused("overlay has no options here")),
     option("swarm-default-advertise-addr", None, Value, Refused("there is no swarm")),
     option("tls", None, Switch, Honoured),
@@ -240,7 +242,8 @@ pub(crate) const FILE_ONLY: &[(&str, Verdict)] =
 #[cfg(test)]
 fn page() -> String {
     let mut text = String::from(
-        "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason. The same \
+        "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason; \
+         `--storage-budget` and `--storage-keep-recent` are our own, see [Reclaiming disk](reclaiming-disk.md). The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \
          `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
          `--data-root`, and commas separate what can be given several times. The command line counts more than the \

@@ -3,6 +3,7 @@
 use crate::answer::{self, Answer, Body};
 use crate::config::Settings;
 use crate::error::Failure;
+use crate::peer::{Peer, Watch};
 use crate::{hijack, routes};
 use coracle_api::{ApiVersion, Query, version};
 use coracle_engine::Engine;
@@ -14,7 +15,6 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, RwLock};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What every route can reach.
 pub(crate) struct Context {
@@ -40,6 +40,8 @@ impl Reloadable {
 /// A request whose version and path were taken apart.
 pub(crate) struct Call {
     pub(crate) context: Arc<Context>,
+    /// Whether whoever asks is there still.
+    pub(crate) client: Watch,
     pub(crate) version: ApiVersion,
     pub(crate) query: Query,
     pub(crate) request: Request<Incoming>,
@@ -52,13 +54,11 @@ impl Call {
 }
 
 /// Serves one connection until it is closed.
-pub(crate) async fn serve<S>(context: Arc<Context>, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub(crate) async fn serve(context: Arc<Context>, peer: Peer) {
+    let watch = peer.watch();
     // A client that closes in the middle of its first request has nothing to be told.
-    let Ok(stream) = hijack::accept(stream).await else { return };
-    let service = service_fn(move |request| respond(Arc::clone(&context), request));
+    let Ok(stream) = hijack::accept(peer).await else { return };
+    let service = service_fn(move |request| respond(Arc::clone(&context), watch.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
@@ -68,10 +68,14 @@ where
     }
 }
 
-async fn respond(context: Arc<Context>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn respond(
+    context: Arc<Context>,
+    client: Watch,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     use futures_util::FutureExt;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answered = AssertUnwindSafe(dispatch(context, request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(dispatch(context, client, request)).catch_unwind().await;
     let answer = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made the engine panic");
         Err(Failure::new(
@@ -102,7 +106,7 @@ fn add_headers(response: &mut Response<Body>) {
     }
 }
 
-async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Answer {
+async fn dispatch(context: Arc<Context>, client: Watch, request: Request<Incoming>) -> Answer {
     let full = request.uri().path().to_owned();
     let (asked, path) = ApiVersion::split_path(&full);
     let version = asked.unwrap_or(ApiVersion::MAX);
@@ -121,7 +125,7 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Answer {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    routes::route(Call { context, version, query, request }, &segments).await
+    routes::route(Call { context, client, version, query, request }, &segments).await
 }
 
 fn decode(segment: &str) -> String {

@@ -5,6 +5,7 @@ use coracle_network::Ipv4Net;
 use coracle_spec::Digest;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the default engine keeps its data.
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/coracle";
@@ -16,6 +17,8 @@ pub const DEFAULT_CERTIFICATES: &str = "/etc/docker/certs.d";
 pub const DEFAULT_DOWNLOADS: u32 = 3;
 /// Layers that are sent at once unless the configuration says otherwise: Docker's number.
 pub const DEFAULT_UPLOADS: u32 = 5;
+/// How long images stay after their last use unless the configuration says otherwise: over a weekend.
+pub const DEFAULT_KEEP_RECENT: Duration = Duration::from_secs(72 * 3600);
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -50,6 +53,23 @@ pub struct Config {
     pub registries: RegistrySettings,
     /// Labels of the engine.
     pub labels: Vec<String>,
+    /// How much room images may take, and which always stay.
+    pub storage: StorageSettings,
+}
+
+/// How much room images may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Bytes of layers, archives of layers and documents; as much as there is if absent.
+    pub budget: Option<u64>,
+    /// Images that were used within this time stay.
+    pub keep_recent: Duration,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self { budget: None, keep_recent: DEFAULT_KEEP_RECENT }
+    }
 }
 
 /// How registries are spoken to.

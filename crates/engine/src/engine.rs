@@ -1,13 +1,13 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
-use crate::config::Config;
+use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
 use crate::containers::registry::Registry;
 use crate::containers::{Description, host, recover};
 use crate::error::{Attempt, Result, blocking};
 use crate::events::{Bus, Event};
-use crate::images::Images;
+use crate::images::{Images, Policy};
 use crate::index::Index;
 use crate::launcher::Launcher;
 use crate::network::Network;
@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::sync::{Notify, broadcast};
 
 /// How often the network is looked at for damage.
@@ -50,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
-    trash: Notify,
+    trash: Arc<Notify>,
 }
 
 /// The engine.
@@ -79,12 +80,14 @@ impl Engine {
         };
         let index = Arc::new(Index::open(&config.data_root).await?);
         let events = Arc::new(Bus::new());
+        let trash = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             images: Images::new(
                 Arc::clone(&store),
                 Arc::clone(&index),
                 Arc::clone(&events),
                 config.registries.clone(),
+                Arc::clone(&trash),
             )
             .await?,
             volumes: Volumes::open(
@@ -102,7 +105,7 @@ impl Engine {
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),
-            trash: Notify::new(),
+            trash,
             config,
             store,
             index,
@@ -281,9 +284,17 @@ async fn heal(shared: Arc<Shared>) {
 }
 
 async fn empty_trash(shared: Arc<Shared>) {
+    let mut again = None;
     loop {
-        shared.trash.notified().await;
+        wait_for_trash(&shared, again).await;
         let users: Arc<dyn crate::images::InUse> = crate::containers::image_users(&shared);
+        if again.is_some_and(|again| again <= OffsetDateTime::now_utc()) {
+            again = None;
+            shared.images.look_again();
+        }
+        if let Some(done) = stay_within_budget(&shared, &users).await {
+            again = done.again;
+        }
         if let Err(error) = shared.images.collect_garbage(users).await {
             tracing::warn!(error = error.chain(), "layers that nobody needs could not be removed");
         }
@@ -297,4 +308,28 @@ async fn empty_trash(shared: Arc<Shared>) {
             Err(error) => tracing::warn!(error = error.chain(), "what was removed could not be deleted"),
         }
     }
+}
+
+/// Waits until something may be to be removed, or images stop being recent.
+async fn wait_for_trash(shared: &Shared, again: Option<OffsetDateTime>) {
+    let told = shared.trash.notified();
+    let Some(again) = again else { return told.await };
+    let rest = again - OffsetDateTime::now_utc();
+    // Whichever comes first.
+    let _ = tokio::time::timeout(rest.try_into().unwrap_or(Duration::ZERO), told).await;
+}
+
+/// Removes images where all take more than they may, if something has arrived.
+async fn stay_within_budget(
+    shared: &Shared,
+    users: &Arc<dyn crate::images::InUse>,
+) -> Option<crate::images::Reclaimed> {
+    let StorageSettings { budget, keep_recent } = shared.config.storage;
+    let policy = Policy { budget: budget?, keep_recent };
+    let done = shared.images.reclaim_if_grown(policy, Arc::clone(users)).await;
+    done.unwrap_or_else(|error| {
+        let error = error.chain();
+        tracing::warn!(error, "images take more room than they may, and could not be removed");
+        None
+    })
 }

@@ -8,7 +8,7 @@ use crate::volumes::Volumes;
 use coracle_spec::Digest;
 use coracle_spec::image::{ImageConfig, RunConfig};
 use coracle_store::{Expected, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -78,6 +78,7 @@ impl Closed {
             Arc::clone(&index),
             Arc::clone(&events),
             crate::config::RegistrySettings::default(),
+            Arc::default(),
         )
         .await
         .unwrap();
@@ -101,6 +102,10 @@ impl InUse for Containers {
 
     fn layer(&self, diff_id: &Digest) -> bool {
         self.layers.contains(diff_id)
+    }
+
+    fn layers(&self) -> HashSet<Digest> {
+        self.layers.iter().copied().collect()
     }
 }
 

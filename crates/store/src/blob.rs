@@ -67,6 +67,7 @@ impl Store {
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(content);
         expect("blob", Some(digest), hasher.finish())?;
+        self.arrivals.tell(&digest);
         if let Some(blob) = self.has_blob(&digest)? {
             return Ok(blob);
         }
@@ -177,6 +178,7 @@ impl BlobWriter<'_> {
     pub(crate) fn finish_synced(mut self) -> Result<Blob> {
         let digest = self.verify()?;
         let path = self.store.layout.blob(&digest);
+        self.store.arrivals.tell(&digest);
         match atomic::publish_durable(&self.path, &path) {
             Ok(()) => self.finished = true,
             // Verified by whoever was faster; this copy goes when `self` is dropped.

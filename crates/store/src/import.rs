@@ -131,6 +131,7 @@ impl Store {
             blob.finish_synced()?;
         }
         let place = self.layout.layer(&layer.diff_id);
+        self.arrivals.tell(&layer.diff_id);
         match atomic::publish_durable(&work.path, &place) {
             Ok(()) => work.keep(),
             Err(error) if error.errno() == Some(Errno::EXIST) => self.merge_with(&place, layer)?,

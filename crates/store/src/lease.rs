@@ -40,6 +40,21 @@ impl Store {
         self.layout.discard(&self.layout.lease(manifest)).map(drop)
     }
 
+    /// The manifests whose blobs are leased.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leases(&self) -> Result<Vec<Digest>> {
+        let directory = self.layout.leases();
+        let mut manifests = Vec::new();
+        for entry in std::fs::read_dir(&directory).context("readdir", directory.display())? {
+            let name = entry.context("readdir", directory.display())?.file_name();
+            // What is being written has another name yet.
+            manifests.extend(name.to_str().and_then(layout::from_flat_name));
+        }
+        Ok(manifests)
+    }
+
     /// All blobs that are leased for less than `age`. Older leases end, and so do those that cannot be read.
     ///
     /// # Errors

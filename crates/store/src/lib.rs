@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod arrivals;
 mod blob;
 mod check;
 mod compress;
@@ -69,6 +70,7 @@ pub struct Store {
     opaque: Mutex<HashMap<Digest, bool>>,
     /// Held by the one import that brings what came so far to the disk.
     flushing: Mutex<()>,
+    arrivals: arrivals::Arrivals,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -81,7 +83,13 @@ impl Store {
     /// [`Error::Locked`] while another engine has it, and the kernel's.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let (layout, lock) = Layout::open(root.as_ref())?;
-        Ok(Self { layout, opaque: Mutex::default(), flushing: Mutex::default(), _lock: lock })
+        Ok(Self {
+            layout,
+            opaque: Mutex::default(),
+            flushing: Mutex::default(),
+            arrivals: arrivals::Arrivals::default(),
+            _lock: lock,
+        })
     }
 
     /// Deletes what is in the trash, which may take long; returns how many things were deleted. Safe beside everything

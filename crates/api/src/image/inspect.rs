@@ -59,12 +59,23 @@ pub struct ImageInspect {
     pub root_fs: RootFs,
     /// What this engine knows about it.
     pub metadata: ImageMetadata,
+    /// The same, of which Docker knows nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coracle: Option<OwnMetadata>,
     /// Since API 1.48: what its name stands for, as OCI describes content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Value>,
     /// With `manifests=1`, since API 1.48: every manifest that its name stands for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<ManifestSummary>,
+}
+
+/// What this engine knows about an image and Docker does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct OwnMetadata {
+    /// When it was last used, RFC 3339.
+    pub last_used: String,
 }
 
 /// Layers of an image.

@@ -59,8 +59,19 @@ pub(crate) enum ImageCommand {
     Receive,
     /// Show everything about images
     Inspect(ImageInspectArgs),
+    /// Never remove images to reclaim room
+    Pin(PinArgs),
     /// Remove unused images
     Prune(ImagePruneArgs),
+    /// Take pins back
+    Unpin(PinArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// Names, which stay pinned whatever has them, or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,8 @@ pub(crate) enum SystemCommand {
     Info(FormatArgs),
     /// Remove unused data
     Prune(SystemPruneArgs),
+    /// Remove the images that were not used for the longest time until the rest fits
+    Reclaim(ReclaimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -80,4 +82,20 @@ pub(crate) struct SystemPruneArgs {
     pub(crate) volumes: bool,
     #[command(flatten)]
     pub(crate) prune: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReclaimArgs {
+    /// Only say what would go, what would stay, and why
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Room that images may take, as 20g; without it, what the daemon was told with --storage-budget
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) budget: Option<String>,
+    /// Keep images that were used within this time, as 72h; without it, what the daemon was told
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) keep_recent: Option<String>,
+    /// Format with a Go template, 'table TEMPLATE' or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
 }

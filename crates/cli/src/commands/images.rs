@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{
-    App, Code, done, for_each_that_exists, inspect, moving, print, prune, pull, registries, transfer, tree,
+    App, Code, done, for_each_that_exists, inspect, moving, print, prune, pull, reclaim, registries,
+    transfer, tree,
 };
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
 use crate::error::Result;
@@ -86,7 +87,9 @@ pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
         ImageCommand::Send(args) => moving::send(app, args).await.map(done),
         ImageCommand::Receive => moving::receive(app).await.map(done),
         ImageCommand::Inspect(args) => inspect::images(app, args).await.map(done),
+        ImageCommand::Pin(args) => reclaim::pin(app, args).await.map(done),
         ImageCommand::Prune(args) => prune::images(app, args).await.map(done),
+        ImageCommand::Unpin(args) => reclaim::unpin(app, args).await.map(done),
     }
 }
 

@@ -16,6 +16,7 @@ mod networks;
 mod prune;
 mod ps;
 mod pull;
+mod reclaim;
 mod registries;
 mod run;
 mod system;

@@ -10,7 +10,7 @@ use crate::args::system::SystemPruneArgs;
 use crate::args::volume::VolumePruneArgs;
 use crate::error::Result;
 use crate::render::units;
-use crate::resolve::pairs;
+use crate::resolve::{Invalid, pairs};
 
 /// What was removed.
 #[derive(Default)]
@@ -115,6 +115,11 @@ async fn remove_networks(client: &Client, filters: &Filters) -> Result<Removed> 
 pub(super) async fn system(app: &App, args: SystemPruneArgs) -> Result<()> {
     let filters = pairs::filters(&args.prune.filter)?;
     let images = image_filters(&args.prune.filter, args.all)?;
+    if args.volumes && filters.has("until") {
+        return Err(
+            Invalid("the filter until says nothing about volumes: leave --volumes out".to_owned()).into()
+        );
+    }
     if !args.prune.force && !confirmed(&warning(&args))? {
         return Ok(());
     }

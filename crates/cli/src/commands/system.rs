@@ -5,7 +5,7 @@ use coracle_api::system::{DiskUsage, Event};
 use serde_json::Value;
 
 use super::logs::instant;
-use super::{App, Code, check, done, images, info, print, prune, ps, volumes};
+use super::{App, Code, check, done, images, info, print, prune, ps, reclaim, volumes};
 use crate::args::system::{DfArgs, EventsArgs, SystemCommand, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row};
@@ -28,6 +28,7 @@ pub(super) async fn dispatch(app: &App, command: SystemCommand) -> Code {
         SystemCommand::Events(args) => events(app, args).await.map(done),
         SystemCommand::Info(args) => info::info(app, args).await.map(done),
         SystemCommand::Prune(args) => prune::system(app, args).await.map(done),
+        SystemCommand::Reclaim(args) => reclaim::reclaim(app, args).await.map(done),
     }
 }
 

@@ -116,6 +116,11 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect {
     }
 }
 
+/// What Docker does not tell.
+pub(crate) fn own(last_used: ::time::OffsetDateTime) -> api::OwnMetadata {
+    api::OwnMetadata { last_used: time::write(Some(last_used)) }
+}
+
 fn run_config(config: &RunConfig) -> Config {
     Config {
         user: config.user.clone(),

@@ -7,6 +7,7 @@ pub(crate) mod listing;
 mod mounts;
 pub(crate) mod path;
 pub(crate) mod platform;
+pub(crate) mod reclaim;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod time;

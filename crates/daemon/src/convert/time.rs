@@ -1,5 +1,6 @@
 //! Times as Docker writes and reads them.
 
+use crate::config::quantity;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -23,6 +24,21 @@ pub(crate) fn read(text: &str) -> Option<OffsetDateTime> {
     let nanoseconds: i128 = format!("{fraction:0<9}").parse().ok()?;
     OffsetDateTime::from_unix_timestamp_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)?)
         .ok()
+}
+
+/// A moment in a filter of a prune, which clients send as it was typed: as [`read`], a date with or without a time, in UTC
+/// where it names no zone, or a span before `now`.
+pub(crate) fn read_typed(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    if let Some(span) = quantity::duration(text) {
+        return now.checked_sub(span.try_into().ok()?);
+    }
+    let complete = match text.len() {
+        10 if text.contains('-') => format!("{text}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    };
+    OffsetDateTime::parse(&complete, &Rfc3339).ok().or_else(|| read(text))
 }
 
 /// A length of time as `docker ps` tells it.
@@ -58,6 +74,26 @@ mod tests {
             assert_eq!(read(text), None, "{text}");
         }
         assert_eq!(write(None), "0001-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn moments_are_read_as_people_type_them() {
+        let now = read("1000000").unwrap();
+        for (text, seconds) in [
+            ("1h30m", 1_000_000 - 5400),
+            ("0", 1_000_000),
+            ("500000", 500_000),
+            ("1136073600.5", 1_136_073_600),
+            ("2006-01-01", 1_136_073_600),
+            ("2006-01-01T00:00", 1_136_073_600),
+            ("2006-01-01T00:00:00", 1_136_073_600),
+            ("2006-01-01T00:00:00+01:00", 1_136_070_000),
+        ] {
+            assert_eq!(read_typed(text, now).unwrap().unix_timestamp(), seconds, "{text}");
+        }
+        for text in ["", "1d", "yesterday", "-1h", "2006-13-01"] {
+            assert_eq!(read_typed(text, now), None, "{text}");
+        }
     }
 
     #[test]

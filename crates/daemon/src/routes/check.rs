@@ -15,12 +15,8 @@ pub(super) fn check(call: &Call) -> Answer {
     let action = if call.query.is_on("quarantine") { OnDamage::Quarantine } else { OnDamage::Report };
     let (told, steps) = Images::findings();
     let context = Arc::clone(&call.context);
-    let running = async move {
-        let result = context.engine.images().check(action, told).await;
-        // What was removed meanwhile was kept for the check.
-        context.engine.tidy_soon();
-        result.err().map(|error| error.chain())
-    };
+    let running =
+        async move { context.engine.images().check(action, told).await.err().map(|error| error.chain()) };
     // It has an end of its own: when nobody listens any more.
     let running = tokio::spawn(running);
     let failure = running.map(|ended| ended.unwrap_or_else(|panic| Some(panic.to_string())));

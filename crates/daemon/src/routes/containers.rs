@@ -324,8 +324,13 @@ async fn prune(call: &Call) -> Answer {
 
 /// The moment of an `until` filter.
 pub(super) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure> {
-    let Some(text) = filters.values("until").next() else { return Ok(None) };
-    time::read(text).map(Some).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
+    let mut given = filters.values("until");
+    let Some(text) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Failure::invalid("more than one until filter specified"));
+    }
+    let moment = time::read_typed(text, OffsetDateTime::now_utc());
+    moment.map(Some).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
 }
 
 /// The labels that are wanted and unwanted.

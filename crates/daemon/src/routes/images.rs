@@ -54,6 +54,7 @@ async fn inspect(call: &Call, name: &str) -> Answer {
     let images = call.engine().images();
     let found = images.resolve_for(name, platform.as_ref()).await?;
     let mut inspected = image::inspect(&found, call.version);
+    inspected.coracle = images.last_used(&found.id).map(image::own);
     if call.version >= ApiVersion::new(1, 48) {
         let target = images.target(name).await?;
         inspected.descriptor = image::descriptor(&target);
@@ -149,7 +150,7 @@ async fn prune(call: &Call) -> Answer {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }
     let request = PruneRequest {
-        all: filters.values("dangling").any(|text| matches!(text, "0" | "false")),
+        all: !dangling_alone(&filters)?,
         until: until(&filters)?,
         labels: label_choice(&filters),
     };
@@ -157,6 +158,16 @@ async fn prune(call: &Call) -> Answer {
     call.engine().tidy_soon();
     let deleted = pruned.deleted.iter().map(image::deleted).collect();
     answer::ok(&api::PruneResponse { images_deleted: Some(deleted), space_reclaimed: pruned.bytes })
+}
+
+/// Whether only images without a name are meant, which is so unless the client says otherwise.
+fn dangling_alone(filters: &coracle_api::Filters) -> Result<bool, Failure> {
+    let given: Vec<&str> = filters.values("dangling").collect();
+    match given[..] {
+        [] | ["1" | "true"] => Ok(true),
+        ["0" | "false"] => Ok(false),
+        _ => Err(Failure::invalid(format!("invalid filter 'dangling={}'", given.join(",")))),
+    }
 }
 
 /// Import or pull.
@@ -177,10 +188,7 @@ async fn create(call: Call) -> Answer {
         platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
     };
     let context = call.context;
-    let imported = context.engine.images().import(input::reader(call.request), request).await;
-    // Also of an archive that was none, something may be left to delete.
-    context.engine.tidy_soon();
-    let id = imported?;
+    let id = context.engine.images().import(input::reader(call.request), request).await?;
     let line = ProgressMessage { status: id.to_string(), ..ProgressMessage::default() };
     Ok(answer::stream(
         "application/json",
@@ -207,9 +215,7 @@ impl Progress for Quiet {
 async fn load(call: Call) -> Answer {
     let platforms = archive_platforms(&call)?;
     let context = call.context;
-    let loaded = context.engine.images().load(input::reader(call.request), platforms, Quiet).await;
-    context.engine.tidy_soon();
-    let loaded = loaded?;
+    let loaded = context.engine.images().load(input::reader(call.request), platforms, Quiet).await?;
     let mut lines = Vec::new();
     for image in &loaded {
         for (reference, before) in &image.moved {

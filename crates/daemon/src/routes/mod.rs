@@ -10,6 +10,7 @@ mod images;
 mod lists;
 mod moving;
 pub(crate) mod networks;
+mod reclaim;
 mod registries;
 mod stats;
 mod streams;
@@ -37,6 +38,9 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["coracle", "registry", "manifest"]) => lists::put(call).await,
         ("POST", ["coracle", "images", "send"]) => moving::send(call),
         ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
+        ("GET" | "POST", ["coracle", "system", "reclaim"]) => reclaim::reclaim(&call).await,
+        ("POST", ["coracle", "images", name @ .., "pin"]) => reclaim::pin(&call, &name.join("/")).await,
+        ("DELETE", ["coracle", "images", name @ .., "pin"]) => reclaim::unpin(&call, &name.join("/")).await,
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["build"]) => build::build(call).await,
         ("POST", ["session" | "grpc"]) => {

@@ -6,7 +6,8 @@ use crate::answer::{self, Answer};
 use crate::convert::{platform, transfer};
 use crate::error::Failure;
 use crate::input;
-use crate::server::{Call, Context};
+use crate::peer::Watch;
+use crate::server::Call;
 use bytes::Bytes;
 use coracle_api::auth::{AuthConfig, AuthResponse};
 use coracle_api::image as api;
@@ -40,7 +41,7 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
         credentials: transfer::credentials(call.request.headers()),
     };
     let context = Arc::clone(&call.context);
-    streamed(&call.context, move |told| async move {
+    streamed(&call.client, move |told| async move {
         let images = context.engine.images();
         match which {
             Which::One => images.pull(request, &told).await.map(drop),
@@ -88,74 +89,90 @@ pub(super) async fn push(call: &Call, name: &str) -> Answer {
         credentials: transfer::credentials(call.request.headers()),
     };
     let context = Arc::clone(&call.context);
-    streamed(&call.context, move |told| async move {
-        context.engine.images().push(request, &told).await.map(drop)
-    })
+    streamed(
+        &call.client,
+        move |told| async move { context.engine.images().push(request, &told).await.map(drop) },
+    )
     .await
 }
 
 /// Runs a transfer and streams what it tells. What fails before it has told anything is an answer of its own. A client
-/// that goes ends the transfer.
-async fn streamed<F>(context: &Arc<Context>, transfer: impl FnOnce(Teller) -> F) -> Answer
+/// that goes ends the transfer, also while a registry gives nothing that could be told.
+async fn streamed<F>(client: &Watch, transfer: impl FnOnce(Teller) -> F) -> Answer
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let (told, mut steps) = Teller::channel();
-    let mut running = Running { task: tokio::spawn(transfer(told)), context: Arc::clone(context) };
-    let Some(first) = steps.recv().await else {
-        running.end().await?;
-        return Ok(stream(running, steps, VecDeque::new()));
-    };
-    let lines = transfer::lines(first).into();
-    Ok(stream(running, steps, lines))
+    let (told, steps) = Teller::channel();
+    let running = Running { task: tokio::spawn(transfer(told)), steps, client: client.clone() };
+    match running.next().await {
+        Next::Step(first, running) => Ok(stream(running, transfer::lines(first).into())),
+        Next::Ended(result) => {
+            result?;
+            Ok(answer::stream("application/json", futures_util::stream::empty()))
+        }
+        Next::ClientGone => Err(gone()),
+    }
 }
 
-/// A transfer that ends with whoever waits for it.
+/// A transfer that ends with whoever waits for it. What it has brought is left to the collector when the transfer itself
+/// has let go of it.
 struct Running {
     task: JoinHandle<Result<()>>,
-    context: Arc<Context>,
+    steps: mpsc::Receiver<Step>,
+    client: Watch,
+}
+
+/// What comes next.
+enum Next {
+    Step(Step, Running),
+    Ended(std::result::Result<(), Failure>),
+    ClientGone,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
-        // Also of a transfer that failed or was given up, something may be left to delete.
-        self.context.engine.tidy_soon();
     }
 }
 
 impl Running {
-    async fn end(&mut self) -> std::result::Result<(), Failure> {
-        match (&mut self.task).await {
-            Ok(result) => Ok(result?),
-            Err(error) => Err(Failure::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    async fn next(mut self) -> Next {
+        let step = tokio::select! {
+            step = self.steps.recv() => step,
+            () = self.client.gone() => return Next::ClientGone,
+        };
+        match step {
+            Some(step) => Next::Step(step, self),
+            None => Next::Ended(match (&mut self.task).await {
+                Ok(result) => result.map_err(Failure::from),
+                Err(error) => Err(Failure::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+            }),
         }
     }
 }
 
-fn stream(
-    running: Running,
-    steps: mpsc::Receiver<Step>,
-    lines: VecDeque<ProgressMessage>,
-) -> Response<answer::Body> {
-    let parts = futures_util::stream::unfold(
-        (Some(running), steps, lines),
-        |(running, mut steps, mut lines)| async {
-            let mut running = running;
-            loop {
-                if let Some(line) = lines.pop_front() {
-                    return Some((Ok::<Bytes, io::Error>(json_line(&line)), (running, steps, lines)));
-                }
-                match steps.recv().await {
-                    Some(step) => lines = transfer::lines(step).into(),
-                    None => match running.take()?.end().await {
-                        Ok(()) => return None,
-                        Err(failure) => lines.push_back(ProgressMessage::failure(failure.message)),
-                    },
-                }
+/// Nobody hears it.
+fn gone() -> Failure {
+    Failure::new(hyper::StatusCode::BAD_REQUEST, "the client is gone")
+}
+
+fn stream(running: Running, lines: VecDeque<ProgressMessage>) -> Response<answer::Body> {
+    let parts = futures_util::stream::unfold((Some(running), lines), |(mut running, mut lines)| async {
+        loop {
+            if let Some(line) = lines.pop_front() {
+                return Some((Ok::<Bytes, io::Error>(json_line(&line)), (running, lines)));
             }
-        },
-    );
+            match running.take()?.next().await {
+                Next::Step(step, rest) => {
+                    lines = transfer::lines(step).into();
+                    running = Some(rest);
+                }
+                Next::Ended(Ok(())) => return None,
+                Next::Ended(Err(failure)) => lines.push_back(ProgressMessage::failure(failure.message)),
+                Next::ClientGone => return Some((Err(io::ErrorKind::BrokenPipe.into()), (None, lines))),
+            }
+        }
+    });
     answer::stream("application/json", parts)
 }
 

@@ -45,6 +45,9 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
         tracing::error!(container = %description.id, error = error.chain(), "its name belongs to another");
         return;
     }
+    // The last engine may have been killed before it noted the start.
+    let last = description.state.started_at.max(Some(description.created)).unwrap_or(description.created);
+    shared.images.note_use(&description.image, last);
     let fate = fate(shared, &description).await;
     let endpoint = description.endpoint.clone();
     let container = match fate {

@@ -52,6 +52,8 @@ async fn take_down(task: &Task, volumes: bool) -> Vec<Error> {
     })
     .await;
     failures.extend(removed.and_then(|removed| removed).err());
+    // What a container had until now is not old. Written with the removal.
+    task.shared.images.note_use(&task.now.image, time::OffsetDateTime::now_utc());
     failures.extend(task.shared.index.remove_container(&task.now.id).await.err());
     if volumes {
         for mount in task.now.mounts.iter().filter(|mount| mount.anonymous) {

@@ -231,8 +231,10 @@ async fn started(task: &mut Task, pid: i32, endpoint: Option<Endpoint>) {
     state.error.clear();
     state.oom_killed = false;
     state.stopped_by_hand = false;
-    state.started_at = Some(OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
+    state.started_at = Some(now);
     task.now.endpoint = endpoint;
+    task.shared.images.note_use(&task.now.image, now);
     publish_names(task).await;
     task.tell("start", &[]);
     task.changed().await;

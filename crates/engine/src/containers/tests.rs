@@ -59,6 +59,7 @@ fn config(dir: &TempDir) -> Config {
         log_files: 2,
         registries: crate::config::RegistrySettings::default(),
         labels: Vec::new(),
+        storage: crate::config::StorageSettings::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::{ContainerUse, InUse};
 use coracle_spec::Digest;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 struct Uses(Arc<Shared>);
@@ -34,6 +35,10 @@ impl InUse for Uses {
 
     fn layer(&self, diff_id: &Digest) -> bool {
         self.all().iter().any(|container| container.layers.contains(diff_id))
+    }
+
+    fn layers(&self) -> HashSet<Digest> {
+        self.all().iter().flat_map(|container| container.layers.iter().copied()).collect()
     }
 }
 

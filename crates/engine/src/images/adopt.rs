@@ -138,7 +138,8 @@ impl Inner {
     fn put_named(&self, image: Known, names: Vec<Reference>, target: Option<Digest>) -> Result<Adopted> {
         let names: BTreeSet<Reference> = names.into_iter().map(lookup::key).collect();
         let (holder, following) = self.holder(&image, target)?;
-        let mut changed = BTreeMap::from([(image.id, image)]);
+        let id = image.id;
+        let mut changed = BTreeMap::from([(id, image)]);
         let mut adopted = Adopted::default();
         for name in names.union(&following) {
             let Some(before) = self.read().named(name).cloned() else { continue };
@@ -159,6 +160,7 @@ impl Inner {
             holding.gain(name, target);
         }
         self.put(changed.into_values().collect())?;
+        self.note_use_now(&id);
         Ok(adopted)
     }
 

@@ -3,7 +3,7 @@
 use super::adopt::{NewArtifact, Origin};
 use super::catalogue::Known;
 use super::variants::{Group, Membership};
-use super::{Hold, Images, Inner, NewImage, lookup, of_store};
+use super::{Hold, Images, Inner, NewImage, holds, lookup, of_store};
 use crate::error::{Error, Result, blocking};
 use coracle_spec::image::Document;
 use coracle_spec::{Digest, Platform, Reference, limits};
@@ -66,6 +66,8 @@ impl Images {
                     }
                 }
             }
+            let images = chosen.iter().flat_map(|choice| &choice.images);
+            hold.only(images.flat_map(|image| holds::content_of(image)));
             let ids = chosen.iter().map(|choice| choice.images[0].id).collect();
             let saved = chosen.into_iter().map(|choice| known.saved(choice)).collect::<Result<_>>()?;
             Ok(Saving { inner, saved, ids, left_out: LeftOut::default(), _hold: hold })
@@ -129,6 +131,7 @@ impl Saving {
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;
             for id in &self.ids {
+                self.inner.note_use_now(id);
                 self.inner.tell_by_id(id, "save");
             }
             Ok(())
@@ -144,7 +147,7 @@ impl Inner {
         platforms: &[Platform],
         progress: &mut dyn Progress,
     ) -> Result<Vec<Loaded>> {
-        let _hold = self.arriving();
+        let _hold = self.holds.arrivals();
         let loading = || "load the image archive".to_owned();
         let found =
             self.store.load_all(archive, platforms, progress).map_err(|error| of_store(error, loading))?;

@@ -1,19 +1,19 @@
 //! Layers and blobs that nothing needs any more.
 //!
-//! What an image needs follows from the catalogue; containers keep the layers of images that are gone. While somebody
-//! holds on, because content arrives that no image has yet, nothing is freed; the next collection sees to it. What a pull
-//! had brought before it failed is leased, the beginnings of blobs included: the next attempt need not fetch it again. A
-//! collection looks at everything there is, so it looks only if something may be left: the removal of a container asks for one each
-//! time, and seldom leaves any.
+//! What an image needs follows from the catalogue; containers keep the layers of images that are gone. What somebody
+//! holds on to (`holds.rs`), because content arrives that no image has yet, is not freed; a collection that follows sees to
+//! it. What a pull had brought before it failed is leased, the beginnings of blobs included: the next attempt need not fetch
+//! it again. A collection looks at everything there is, so it looks only if something may be left: the removal of a
+//! container asks for one each time, and seldom leaves any.
 
 use super::catalogue::Known;
+use super::holds::{Held, Hold};
 use super::{Images, Inner};
 use crate::error::{Attempt, Result};
 use coracle_spec::Digest;
 use coracle_store::Store;
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A container that uses an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,57 +31,15 @@ pub trait InUse: Send + Sync {
 
     /// Whether the root of a container has this layer.
     fn layer(&self, diff_id: &Digest) -> bool;
-}
 
-/// How many hold on. Whoever frees something keeps this locked while it goes, so that who begins to hold on finds it
-/// either whole, and it stays, or gone.
-#[derive(Debug, Default)]
-pub(super) struct Holds(Mutex<usize>);
-
-/// Keeps layers and blobs from being freed as long as it exists.
-#[derive(Debug)]
-pub struct Hold(Arc<Holds>);
-
-/// Somebody holds on: nothing more is freed.
-struct Held;
-
-impl Holds {
-    /// Waits at most while one thing goes into the trash, which is a rename.
-    pub(super) fn hold(self: &Arc<Self>) -> Hold {
-        *self.count() += 1;
-        Hold(Arc::clone(self))
-    }
-
-    pub(super) fn any(&self) -> bool {
-        *self.count() > 0
-    }
-
-    /// Frees one thing, unless somebody holds on.
-    fn free<T>(&self, free: impl FnOnce() -> T) -> std::result::Result<T, Held> {
-        let count = self.count();
-        if *count > 0 {
-            return Err(Held);
-        }
-        let freed = free();
-        drop(count);
-        Ok(freed)
-    }
-
-    fn count(&self) -> MutexGuard<'_, usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        *self.0.count() -= 1;
-    }
+    /// All layers that roots of containers have.
+    fn layers(&self) -> HashSet<Digest>;
 }
 
 impl Images {
     /// Frees every layer and blob that no image and no container needs, if there may be any: at the start, when an
     /// earlier engine may have been killed, after content has arrived, and after an image went that was in use. Returns
-    /// how many; none while somebody holds on.
+    /// how many.
     ///
     /// # Errors
     /// The kernel's.
@@ -93,17 +51,15 @@ impl Images {
 impl Inner {
     /// Holds on for content that no image has yet, and of which something may be left.
     pub(super) fn arriving(&self) -> Hold {
-        let hold = self.holds.hold();
-        self.left.store(true, Ordering::SeqCst);
-        hold
+        self.holds.arriving()
     }
 
     fn collect_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
-        if !self.left.swap(false, Ordering::SeqCst) {
+        if !self.holds.take_left() {
             return Ok(0);
         }
         // Also of a collection that failed, something is left.
-        self.look_for_garbage(in_use).inspect_err(|_| self.left.store(true, Ordering::SeqCst))
+        self.look_for_garbage(in_use).inspect_err(|_| self.holds.something_is_left())
     }
 
     fn look_for_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
@@ -116,60 +72,65 @@ impl Inner {
             let blob = self.store.layer(&diff_id).attempt(collecting)?.blob.map(|blob| blob.blob.digest);
             let needed = self.read().users_of(&diff_id) > 0;
             if !needed && !in_use.layer(&diff_id) && blob.is_none_or(|blob| !leased.contains(&blob)) {
-                match self.free_one(|store| store.remove_layer(&diff_id)).attempt(collecting)? {
+                match self.free_layer(&diff_id, blob).attempt(collecting)? {
                     Some(gone) => freed += usize::from(gone),
-                    None => return Ok(freed),
+                    None => kept.extend(blob),
                 }
                 continue;
             }
             if !needed {
-                self.left.store(true, Ordering::SeqCst);
+                self.holds.something_is_left();
             }
             kept.extend(blob);
         }
         if !leased.is_empty() {
             // A pull that goes on unpacks what is whole, and a lease ends by itself.
-            self.left.store(true, Ordering::SeqCst);
+            self.holds.something_is_left();
             kept.extend(leased.iter().copied());
         }
         for image in self.read().all() {
             kept.insert(image.id);
             kept.extend(image.manifests.iter().copied());
         }
-        for blob in self.store.partials().attempt(collecting)? {
-            // A load that was interrupted leaves one too, and begins anew.
-            if leased.contains(&blob) {
-                self.left.store(true, Ordering::SeqCst);
-                continue;
-            }
-            match self.free_one(|store| store.discard_partial(&blob)).attempt(collecting)? {
-                Some(gone) => freed += usize::from(gone),
-                None => return Ok(freed),
-            }
-        }
+        freed += self.free_partials(&leased).attempt(collecting)?;
         for blob in self.store.blobs().attempt(collecting)? {
-            if kept.contains(&blob) {
-                continue;
-            }
-            match self.free_one(|store| store.remove_blob(&blob)).attempt(collecting)? {
-                Some(gone) => freed += usize::from(gone),
-                None => return Ok(freed),
+            if !kept.contains(&blob) {
+                let gone = self.free_one(&[blob], |store| store.remove_blob(&blob)).attempt(collecting)?;
+                freed += usize::from(gone == Some(true));
             }
         }
         Ok(freed)
     }
 
-    /// Frees one thing, and says whether it was there; nothing while somebody holds on, and a later collection sees to it.
+    /// Frees the beginnings of blobs that nobody will go on with; how many.
+    fn free_partials(&self, leased: &HashSet<Digest>) -> coracle_store::Result<usize> {
+        let mut freed = 0;
+        for blob in self.store.partials()? {
+            // A load that was interrupted leaves one too, and begins anew.
+            if leased.contains(&blob) {
+                self.holds.something_is_left();
+                continue;
+            }
+            freed += usize::from(self.free_one(&[blob], |store| store.discard_partial(&blob))? == Some(true));
+        }
+        Ok(freed)
+    }
+
+    /// Frees a layer, unless somebody holds on to it or to its archive.
+    fn free_layer(&self, diff_id: &Digest, blob: Option<Digest>) -> coracle_store::Result<Option<bool>> {
+        let digests: Vec<Digest> = blob.into_iter().chain([*diff_id]).collect();
+        self.free_one(&digests, |store| store.remove_layer(diff_id))
+    }
+
+    /// Frees one thing, and says whether it was there; nothing if somebody holds on to it, and a later collection sees to it.
     fn free_one(
         &self,
+        digests: &[Digest],
         free: impl FnOnce(&Store) -> coracle_store::Result<bool>,
     ) -> coracle_store::Result<Option<bool>> {
-        match self.holds.free(|| free(&self.store)) {
+        match self.holds.free(digests, || free(&self.store)) {
             Ok(freed) => freed.map(Some),
-            Err(Held) => {
-                self.left.store(true, Ordering::SeqCst);
-                Ok(None)
-            }
+            Err(Held) => Ok(None),
         }
     }
 
@@ -178,7 +139,7 @@ impl Inner {
     pub(super) fn free(&self, image: &Known, in_use: &dyn InUse) -> Result<Vec<usize>> {
         if image.artifact.is_some() {
             // A blob of it may be one of an image's layers too: a collection knows.
-            self.left.store(true, Ordering::SeqCst);
+            self.holds.something_is_left();
             return Ok(Vec::new());
         }
         let freeing = || format!("free the content of image {}", image.id);
@@ -189,20 +150,20 @@ impl Inner {
                 continue;
             }
             if in_use.layer(&diff_id) {
-                self.left.store(true, Ordering::SeqCst);
+                self.holds.something_is_left();
                 continue;
             }
-            let blob = self.store.find_layer(&diff_id).attempt(freeing)?.and_then(|layer| layer.blob);
-            if self.free_one(|store| store.remove_layer(&diff_id)).attempt(freeing)? == Some(true) {
-                freed.push(position);
-            }
+            let layer = self.store.find_layer(&diff_id).attempt(freeing)?;
+            let blob = layer.and_then(|layer| layer.blob).map(|blob| blob.blob.digest);
+            let Some(gone) = self.free_layer(&diff_id, blob).attempt(freeing)? else { continue };
+            freed.extend(gone.then_some(position));
             // An artifact may have it too.
-            if let Some(blob) = blob.filter(|blob| self.read().users_of(&blob.blob.digest) == 0) {
-                self.free_one(|store| store.remove_blob(&blob.blob.digest)).attempt(freeing)?;
+            if let Some(blob) = blob.filter(|blob| self.read().users_of(blob) == 0) {
+                self.free_one(&[blob], |store| store.remove_blob(&blob)).attempt(freeing)?;
             }
         }
         for blob in image.manifests.iter().filter(|blob| self.read().users_of(blob) == 0).chain([&image.id]) {
-            self.free_one(|store| store.remove_blob(blob)).attempt(freeing)?;
+            self.free_one(&[*blob], |store| store.remove_blob(blob)).attempt(freeing)?;
         }
         Ok(freed)
     }
@@ -213,6 +174,7 @@ mod tests {
     use super::*;
     use crate::testing::{Containers, Field};
     use std::fs;
+    use std::sync::Mutex;
 
     /// While the collection asks for a layer, content arrives.
     struct Arriving {
@@ -229,6 +191,10 @@ mod tests {
             *self.hold.lock().unwrap() = Some(self.images.hold());
             self.images.0.store.put_blob(b"arrives").unwrap();
             false
+        }
+
+        fn layers(&self) -> HashSet<Digest> {
+            HashSet::new()
         }
     }
 

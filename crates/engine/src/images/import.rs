@@ -60,7 +60,7 @@ impl Images {
 
 impl Inner {
     fn import(&self, archive: impl Read + Send, request: ImportRequest, run: RunConfig) -> Result<Digest> {
-        let _hold = self.arriving();
+        let _hold = self.holds.arrivals();
         let importing = || "import the archive".to_owned();
         let layer =
             self.store.import(archive, &Expected::default()).map_err(|error| of_store(error, importing))?;

@@ -3,8 +3,8 @@
 //! An image is a configuration and layers in the store, and a row in the index; its id is the digest of the
 //! configuration. A name may lead to several, one for each platform (`variants.rs`). What a registry keeps that is no image
 //! is kept as it came, under the digest of its manifest. All rows are in memory (`catalogue.rs`), so that finding an image costs no access to the disk; its
-//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, and `check.rs` proves
-//! that all of them are what they should be. What the bytes
+//! configuration is read once. Layers and blobs that nothing needs any more are freed by `garbage.rs`, images that nobody
+//! uses by `reclaim.rs` when all take more room than they may, and `check.rs` proves that all of them are what they should be. What the bytes
 //! of an archive mean is the store's business, and what a registry has the registry's.
 
 mod adopt;
@@ -15,19 +15,23 @@ mod check;
 mod commit;
 mod garbage;
 mod history;
+mod holds;
 mod import;
 mod list;
 mod lists;
 mod lookup;
 mod manifests;
 mod moving;
+mod pins;
 mod prune;
+mod reclaim;
 mod record;
 mod registries;
 mod remove;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod uses;
 mod variants;
 
 pub use adopt::NewImage;
@@ -37,15 +41,18 @@ pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
 pub(crate) use commit::is_empty_layer;
-pub use garbage::{ContainerUse, Hold, InUse};
+pub use garbage::{ContainerUse, InUse};
 pub use history::HistoryStep;
+pub use holds::Hold;
 pub use import::ImportRequest;
 pub(crate) use import::now;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
 pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
 pub use manifests::{ManifestKind, ManifestSummary, Target};
 pub use moving::SendRequest;
+pub use pins::{LABEL as PIN_LABEL, Pin};
 pub use prune::{ImagesPruned, PruneRequest};
+pub use reclaim::{Keep, Policy, Reclaimed, Verdict};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
 pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Reduced, Step, Teller};
@@ -59,9 +66,9 @@ use coracle_spec::image::ImageConfig;
 use coracle_spec::{Digest, Reference};
 use coracle_store::Store;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 /// An image as it was at one moment.
 #[derive(Clone, Debug)]
@@ -116,19 +123,19 @@ struct Inner {
     catalogue: RwLock<Catalogue>,
     /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
     changing: Mutex<()>,
-    holds: Arc<garbage::Holds>,
+    holds: Arc<holds::Holds>,
     registries: coracle_registry::Client,
     /// For requests that want another client.
     settings: RegistrySettings,
     downloads: transfer::Downloads,
     /// Most layers of one push that go at once.
     uploads: usize,
-    /// Whether there may be content that no image needs. At first there may: an earlier engine may have been killed.
-    left: AtomicBool,
+    uses: uses::Uses,
+    pins: pins::Pins,
 }
 
 impl Images {
-    /// The images that `index` has.
+    /// The images that `index` has. `collector` is told when there is something to collect.
     ///
     /// # Errors
     /// When the index cannot be read, or a newer engine wrote it.
@@ -137,22 +144,31 @@ impl Images {
         index: Arc<Index>,
         events: Arc<Bus>,
         registries: RegistrySettings,
+        collector: Arc<Notify>,
     ) -> Result<Self> {
         let rows = Arc::clone(&index);
-        let catalogue = blocking(move || rows.images().and_then(Catalogue::read)).await??;
+        let reading = move || {
+            let catalogue = rows.images().and_then(Catalogue::read)?;
+            Ok::<_, Error>((catalogue, uses::Uses::read(&rows)?, pins::Pins::open(&rows)?))
+        };
+        let (catalogue, uses, pins) = blocking(reading).await??;
         let catalogue = RwLock::new(catalogue);
+        let holds = Arc::new(holds::Holds::new(collector));
+        let told = Arc::clone(&holds);
+        store.listen_to_arrivals(move |digest| told.arrived(digest));
         Ok(Self(Arc::new(Inner {
             store,
             index,
             events,
             catalogue,
             changing: Mutex::default(),
-            holds: Arc::default(),
+            holds,
             registries: registries.client()?,
             downloads: transfer::Downloads::new(registries.downloads),
             uploads: registries.uploads,
             settings: registries,
-            left: AtomicBool::new(true),
+            uses,
+            pins,
         })))
     }
 
@@ -179,7 +195,17 @@ impl Images {
 
     /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.
     pub(crate) fn hold(&self) -> Hold {
-        self.0.holds.hold()
+        self.0.holds.everything()
+    }
+
+    /// From now on only this image is held on to, which is not reclaimed either.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is gone already.
+    pub(crate) fn hold_only(&self, hold: &Hold, image: &Image) -> Result<()> {
+        let known = self.0.find(&image.id.to_string())?;
+        hold.only(holds::content_of(&known));
+        self.0.find(&image.id.to_string()).map(drop)
     }
 
     /// Runs `work` on a blocking thread.

@@ -6,8 +6,6 @@ use super::{Images, InUse, Inner};
 use crate::error::{Attempt, Error, Result};
 use crate::labels::LabelChoice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Which images go.
@@ -79,12 +77,14 @@ impl Inner {
 
 impl Inner {
     /// What pulls that failed have left for the next attempt is content that nobody needs, too: the collection that follows
-    /// frees it. While a pull is under way, none is told from those that failed, and all stay.
+    /// frees it. A pull that goes on holds on to its manifest.
     fn forget_pulls(&self) -> Result<()> {
         let forgetting = || "forget pulls that failed".to_owned();
-        if !self.holds.any() {
-            self.store.leased(Duration::ZERO).attempt(forgetting)?;
-            self.left.store(true, Ordering::SeqCst);
+        for manifest in self.store.leases().attempt(forgetting)? {
+            if !self.holds.covers(&manifest) {
+                self.store.end_lease(&manifest).attempt(forgetting)?;
+                self.holds.something_is_left();
+            }
         }
         Ok(())
     }

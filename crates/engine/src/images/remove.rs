@@ -161,8 +161,20 @@ impl<'a> Removal<'a> {
         Ok(())
     }
 
+    /// Removes an image with all its names that nothing needs, and nothing else.
+    pub(super) fn reclaim(&mut self, image: &Known) -> Result<()> {
+        if self.has_children(&image.id)
+            || self.in_use.image(&image.id).is_some()
+            || !self.variants(image).is_empty()
+        {
+            return Err(Error::Conflict("it is used by now".to_owned()));
+        }
+        self.delete_now(image)
+    }
+
     fn delete_now(&mut self, image: &Known) -> Result<()> {
         self.inner.index.remove_image(&image.id)?;
+        self.inner.uses.forget(&image.id);
         let id = image.id.to_string();
         for reference in &image.references {
             self.deleted.push(Deleted::Untagged(reference.clone()));

@@ -315,6 +315,26 @@ async fn nothing_is_freed_while_somebody_holds_on() {
 }
 
 #[tokio::test]
+async fn whoever_holds_on_to_one_thing_keeps_nothing_else() {
+    let field = Field::new().await;
+    let [kept, other] = ["1", "2"].map(|content| field.layer(&archive(&[("file", content)])));
+    adopt(&field, &[kept], "kept", None).await;
+    adopt(&field, &[other], "other", None).await;
+    let hold = field.images.hold();
+    field.images.hold_only(&hold, &field.images.resolve("kept").await.unwrap()).unwrap();
+    for name in ["kept", "other"] {
+        field.images.remove(name, RemoveOptions::default(), nothing()).await.unwrap();
+    }
+    assert!(field.store.find_layer(&other).unwrap().is_none());
+    assert!(field.store.layer(&kept).unwrap().blob.is_some(), "a layer and its archive stay together");
+    field.images.collect_garbage(nothing()).await.unwrap();
+    assert!(field.store.layer(&kept).unwrap().blob.is_some());
+    drop(hold);
+    assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 3);
+    assert_eq!(content(&field), (0, 0));
+}
+
+#[tokio::test]
 async fn nothing_is_looked_for_where_nothing_can_be_left() {
     let field = Field::new().await;
     assert_eq!(field.images.collect_garbage(nothing()).await.unwrap(), 0);

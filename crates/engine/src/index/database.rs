@@ -12,13 +12,19 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// What leads from each version of the schema to the next; the first from nothing. Only ever added to.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT;
     CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     CREATE TABLE images (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     CREATE TABLE image_references (reference TEXT PRIMARY KEY, image TEXT NOT NULL) STRICT;
     CREATE INDEX image_references_by_image ON image_references (image);
-"];
+    ",
+    "
+    CREATE TABLE image_uses (image TEXT PRIMARY KEY, last_used INTEGER NOT NULL) STRICT;
+    CREATE TABLE image_pins (pin TEXT PRIMARY KEY) STRICT;
+    ",
+];
 
 const NAME: &str = "meta.db";
 /// Where the version stands in a database file (`user_version`, SQLite file format, section 1.3).

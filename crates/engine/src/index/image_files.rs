@@ -66,7 +66,7 @@ fn sorted(mut file: ImageFile) -> ImageFile {
 
 /// Removes what interrupted writes left. Nobody else may be writing.
 pub(super) fn sweep(root: &Path) -> Result<()> {
-    for directory in directories(root) {
+    for directory in directories(root).into_iter().chain([root.join("images")]) {
         atomic::sweep(&directory).attempt(|| format!("sweep {}", directory.display()))?;
     }
     Ok(())

@@ -45,6 +45,7 @@ impl Index {
         let id = id.to_string();
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM image_references WHERE image = ?1", params![id])?;
+            execute(transaction, "DELETE FROM image_uses WHERE image = ?1", params![id])?;
             execute(transaction, "DELETE FROM images WHERE id = ?1", params![id]).map(drop)
         };
         self.change(Durability::Durable, change, vec![file]).wait()

@@ -7,7 +7,10 @@
 //! containers/<id>/record.json         a copy of each record, from which the database can be made again
 //! volumes/<name>/record.json
 //! images/<algorithm>/<hex>.json
+//! images/pins.json                    what was pinned by hand
 //! ```
+//!
+//! When images were last used stands in the database alone.
 //!
 //! Records are opaque here: their owners give them a form. One thread owns the connection and does one thing after
 //! the other; nothing here is locked. What is in a directory of containers or volumes besides its record is not the
@@ -16,6 +19,8 @@
 mod database;
 mod image_files;
 mod image_rows;
+mod image_uses;
+mod pins;
 mod rebuild;
 mod record_files;
 #[cfg(test)]
@@ -27,10 +32,11 @@ pub(crate) use image_rows::ImageRow;
 
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_spec::{ContainerId, Name};
+use image_uses::PendingUses;
 use record_files::RecordFile;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use worker::{Job, Worker};
@@ -50,6 +56,7 @@ pub(crate) struct Index {
     /// Taken when the index is dropped, which ends the thread.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    uses: Arc<PendingUses>,
 }
 
 /// The answer to something that was asked of the thread. It is done whether or not anybody waits.
@@ -78,15 +85,17 @@ impl Index {
     }
 
     fn open_now(root: &Path) -> Result<Self> {
-        let mut worker = Worker::new(database::open(root)?, root);
+        let uses = Arc::<PendingUses>::default();
+        let mut worker = Worker::new(database::open(root)?, root, Arc::clone(&uses));
         image_files::sweep(root)?;
         for difference in worker.mend_image_records()? {
             let (id, problem) = (difference.id, difference.problem);
             tracing::info!(image = %id, problem, "an earlier engine left a record behind, which was brought in line");
         }
+        worker.mend_pins()?;
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || worker.run(&jobs));
-        Ok(Self { jobs: Some(sender), thread: Some(thread.attempt(|| "start the index".to_owned())?) })
+        Ok(Self { jobs: Some(sender), thread: Some(thread.attempt(|| "start the index".to_owned())?), uses })
     }
 
     /// Adds a container, or replaces its record and name.

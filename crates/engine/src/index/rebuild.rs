@@ -4,7 +4,7 @@
 
 use super::image_rows::{self, ImageFile, ImageRow};
 use super::record_files::RECORD;
-use super::{execute, refuse_taken_name};
+use super::{execute, pins, refuse_taken_name};
 use crate::error::{Attempt, Result};
 use crate::limits;
 use coracle_spec::{ContainerId, Digest, Name};
@@ -39,6 +39,7 @@ pub(super) fn from_records(root: &Path, transaction: &Transaction<'_>) -> Result
         count += usize::from(report(&directory, &volume(transaction, &directory)));
     }
     count += images(root, transaction)?;
+    count += pins::from_record(root, transaction)?;
     if count > 0 {
         tracing::warn!(count, "the index was made of the records of containers, volumes and images");
     }

@@ -176,3 +176,34 @@ async fn what_was_answered_is_there_when_the_process_was_killed() {
         assert!(there.iter().any(|record| record.contains(id.as_str())), "{id} was answered and is gone");
     }
 }
+
+#[tokio::test]
+async fn a_use_of_an_image_is_written_with_the_next_durable_change_and_goes_with_the_image() {
+    let dir = root();
+    let index = Index::open(dir.path()).await.unwrap();
+    let written = || {
+        let connection = rusqlite::Connection::open(dir.path().join("meta.db")).unwrap();
+        let count: i64 =
+            connection.query_row("SELECT count(*) FROM image_uses", [], |row| row.get(0)).unwrap();
+        count
+    };
+    let (id, gone) = (row("1", &[]).id, row("22", &[]).id);
+    let now = time::OffsetDateTime::now_utc();
+    let index = tokio::task::spawn_blocking(move || {
+        index.put_images(vec![row("1", &[])]).unwrap();
+        index.note_image_use(id, now);
+        index.note_image_use(gone, now);
+        index.put_images(vec![row("333", &[])]).unwrap();
+        index
+    })
+    .await
+    .unwrap();
+    assert_eq!(written(), 1, "the one of an image that is there, and without the end of the index");
+    let uses = tokio::task::spawn_blocking(move || {
+        let uses = index.image_uses().unwrap();
+        index.remove_image(&id).unwrap();
+        uses
+    });
+    assert_eq!(uses.await.unwrap().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id]);
+    assert_eq!(written(), 0);
+}

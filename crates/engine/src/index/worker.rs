@@ -2,12 +2,15 @@
 
 use super::Durability;
 use super::image_files::{self, Difference};
+use super::image_uses::{self, PendingUses};
+use super::pins;
 use super::record_files::RecordFile;
 use crate::error::{Attempt, Result};
 use crate::limits;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
 /// Something that the thread is asked to do.
@@ -23,13 +26,15 @@ pub(super) struct Worker {
     unsettled: u32,
     /// Records that are not on the disk yet, by their place.
     files: BTreeMap<PathBuf, RecordFile>,
+    /// Uses of images that are in memory only.
+    uses: Arc<PendingUses>,
 }
 
 impl Worker {
     /// Takes a connection that commits durably.
-    pub(super) fn new(connection: Connection, root: &Path) -> Self {
+    pub(super) fn new(connection: Connection, root: &Path, uses: Arc<PendingUses>) -> Self {
         let root = root.to_owned();
-        Self { connection, root, durability: Durability::Durable, unsettled: 0, files: BTreeMap::new() }
+        Self { connection, root, durability: Durability::Durable, unsettled: 0, files: BTreeMap::new(), uses }
     }
 
     /// Works until nobody can ask any more.
@@ -73,7 +78,7 @@ impl Worker {
     }
 
     fn is_settled(&self) -> bool {
-        self.unsettled == 0 && self.files.is_empty()
+        self.unsettled == 0 && self.files.is_empty() && self.uses.is_empty()
     }
 
     /// Brings one thing to the disk; `false` when there was none.
@@ -85,11 +90,28 @@ impl Worker {
             }
             return true;
         }
+        if !self.uses.is_empty() {
+            self.write_uses();
+            return true;
+        }
         if self.unsettled == 0 {
             return false;
         }
         self.checkpoint();
         true
+    }
+
+    /// Writes the uses of images that are in memory only. They survive the end of this process from here on.
+    pub(super) fn write_uses(&mut self) {
+        if self.uses.is_empty() {
+            return;
+        }
+        let uses = self.uses.take();
+        if let Err(error) =
+            self.commit(Durability::Deferred, |transaction| image_uses::put(transaction, &uses), Vec::new())
+        {
+            tracing::warn!(error = error.chain(), "it is not noted when images were last used");
+        }
     }
 
     /// Moves the log into the database, which is synced before the log is used again.
@@ -113,8 +135,13 @@ impl Worker {
         files: Vec<RecordFile>,
     ) -> Result<T> {
         self.set_durability(durability)?;
+        let uses = Arc::clone(&self.uses);
         let transaction = self.begin(TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
+        if durability == Durability::Durable {
+            // What waits for the disk anyway takes them along; a start does not wait for them.
+            image_uses::put(&transaction, &uses.take())?;
+        }
         transaction.commit().attempt(|| "commit to the index".to_owned())?;
         self.unsettled += 1;
         for file in files {
@@ -146,6 +173,12 @@ impl Worker {
             difference.mend(&self.root)?;
         }
         Ok(differences)
+    }
+
+    /// Brings the record of all pins in line with the database.
+    pub(super) fn mend_pins(&mut self) -> Result<()> {
+        let root = self.root.clone();
+        self.read(|transaction| pins::mend(&root, transaction))
     }
 
     fn begin(&mut self, behavior: TransactionBehavior) -> Result<Transaction<'_>> {

@@ -145,7 +145,7 @@ async fn nothing_is_freed_while_a_check_goes_on() {
     told.send(CheckStep::Done(Checked::default())).await.unwrap();
     let checking = field.images.check(OnDamage::Report, told);
     let removing = async {
-        while !field.images.0.holds.any() {
+        while !field.images.0.holds.covers(&Digest::of(b"anything")) {
             tokio::task::yield_now().await;
         }
         let nothing = Arc::new(crate::testing::Containers::default());

@@ -124,6 +124,8 @@ impl Pull<'_> {
 
 /// Writes a blob, which must be the one that was announced. Blocks.
 fn store(inner: &Inner, digest: Digest, mut content: BodyReader) -> coracle_store::Result<()> {
+    // It goes on for a moment when the pull is given up.
+    let _hold = inner.holds.arriving_blob(digest);
     let mut writer = inner.store.blob_writer(Some(digest))?;
     io::copy(&mut content, &mut writer)
         .and_then(|_| writer.flush())

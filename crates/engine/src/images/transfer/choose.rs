@@ -21,6 +21,14 @@ pub(super) struct Chosen {
     pub(super) entry: Option<Descriptor>,
 }
 
+impl Chosen {
+    /// The digests of everything that it names, and its own.
+    pub(super) fn content(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.manifest.layers.iter().map(|layer| layer.digest);
+        layers.chain([self.named, self.digest, self.manifest.config.digest])
+    }
+}
+
 /// Who asks, for what.
 pub(super) struct Question<'a> {
     pub(super) inner: &'a Arc<Inner>,

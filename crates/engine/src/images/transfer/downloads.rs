@@ -196,7 +196,7 @@ async fn fetch_resuming(inner: &Arc<Inner>, source: &Source, state: &watch::Send
 async fn unpack_again(inner: &Arc<Inner>, source: &Source) -> Result<Option<Layer>> {
     let (inner, source) = (Arc::clone(inner), source.clone());
     blocking(move || {
-        let _hold = inner.arriving();
+        let _hold = inner.holds.arriving_blob(source.blob.digest);
         let expected = Expected { blob: Some(source.blob.digest), diff_id: None };
         let unpacked = match inner.store.read_blob(&source.blob.digest) {
             Ok(blob) => inner.store.import(blob, &expected).map(Some),
@@ -269,7 +269,7 @@ async fn fetch(
 
 /// Makes a layer of what came before and what comes now. Blocks.
 fn import(inner: &Inner, source: &Source, offset: u64, rest: BodyReader) -> Result<Layer> {
-    let _hold = inner.arriving();
+    let _hold = inner.holds.arriving_blob(source.blob.digest);
     let expected = Expected { blob: Some(source.blob.digest), diff_id: None };
     let layer = match inner.store.partial(&source.blob.digest).map_err(|error| failed(error, source))? {
         Some(partial) if offset > 0 => {

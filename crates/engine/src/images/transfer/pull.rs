@@ -5,7 +5,7 @@
 
 use super::super::adopt::Origin;
 use super::super::variants::Membership;
-use super::super::{Images, Inner, NewImage, lookup, of_store, registries};
+use super::super::{Hold, Images, Inner, NewImage, lookup, of_store, registries};
 use super::choose::{Chosen, Question};
 use super::downloads::{Begun, Source};
 use super::{LayerStep, Step, Teller, of_registry, refused};
@@ -44,6 +44,7 @@ pub(super) struct Pull<'a> {
     pub(super) repository: Repository,
     pub(super) reference: Reference,
     pub(super) told: &'a Teller,
+    hold: Hold,
 }
 
 impl Images {
@@ -58,14 +59,15 @@ impl Images {
         let platform = request.platform.unwrap_or_else(Platform::host);
         let inner = &self.0;
         // From before the first piece is stored.
-        let _hold = inner.arriving();
+        let hold = inner.arriving();
         let repository = inner.registries.repository(&reference, request.credentials, Access::Pull);
         let question =
             Question { inner, repository: &repository, reference: &reference, platform: &platform };
         let chosen = question.choose().await?;
+        hold.only(chosen.content());
         let (repository_name, what) = (reference.familiar_name(), said(&reference));
         told.tell(Step::Pulling { repository: repository_name, what }).await;
-        let pull = Pull { inner, repository, reference, told };
+        let pull = Pull { inner, repository, reference, told, hold };
         let pulled = match chosen.manifest.artifact_kind().map(str::to_owned) {
             Some(kind) => pull.artifact(chosen, kind).await?,
             None => pull.image(chosen).await?,
@@ -105,6 +107,7 @@ impl Pull<'_> {
     async fn image(&self, chosen: Chosen) -> Result<Pulled> {
         self.check(&chosen)?;
         let config = self.config(&chosen).await?;
+        self.hold.and(config.rootfs.diff_ids.iter().copied());
         self.check_config(&chosen, &config)?;
         self.layers(&chosen, &config).await?;
         self.told.tell(Step::Pulled(chosen.named)).await;
@@ -303,6 +306,7 @@ fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
 impl Inner {
     /// Tells of a pull or a push, as Docker does: about the name.
     pub(super) fn tell_transfer(&self, id: &Digest, action: &str, reference: &Reference) {
+        self.note_use_now(id);
         let labels = self.read().get(id).map(|image| image.labels.clone());
         let mut attributes = labels.unwrap_or_default();
         attributes.insert("name".to_owned(), reference.familiar_name());

@@ -7,7 +7,7 @@
 mod index;
 
 use super::super::catalogue::Known;
-use super::super::{Hold, Images, Inner, lookup, of_store};
+use super::super::{Images, Inner, holds, lookup, of_store};
 use super::{LayerStep, Step, Teller, of_registry};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::{MOUNT_SOURCES, TOLD_EVERY};
@@ -83,8 +83,9 @@ impl Images {
     /// [`Error::Missing`] where no image here has the name or the registry does not let this client, [`Error::Failed`] when it cannot be reached. Content that is there stays there; no tag changes then.
     pub async fn push(&self, request: PushRequest, told: &Teller) -> Result<Vec<Pushed>> {
         let inner = &self.0;
-        let _hold: Hold = inner.arriving();
+        let hold = inner.holds.everything();
         let names = inner.names_to_push(&request.reference)?;
+        hold.only(inner.content_named(&names));
         told.tell(Step::Pushing { repository: request.reference.name() }).await;
         let mut all = Vec::new();
         for reference in names {
@@ -130,6 +131,17 @@ impl Inner {
         Ok(names)
     }
 
+    /// What the images of these names consist of.
+    fn content_named(&self, names: &[Reference]) -> Vec<Digest> {
+        let catalogue = self.read();
+        let groups = names.iter().filter_map(|name| catalogue.group(&name.canonical()).ok());
+        groups
+            .flat_map(|group| {
+                group.images.iter().flat_map(|image| holds::content_of(image)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// Names of other repositories of the same registry that may have a layer.
     fn mount_sources(&self, reference: &Reference, diff_id: &Digest) -> Vec<Reference> {
         let catalogue = self.read();
@@ -150,6 +162,8 @@ impl Inner {
     /// What is pushed of an image that has no manifest yet. Compresses layers that are not. Blocks.
     fn new_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
         let pushing = || format!("prepare {} for a registry", reference.familiar());
+        // What is compressed now belongs to its layer at the end.
+        let _hold = self.arriving();
         let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
         let mut layers = Vec::new();
         for diff_id in &diff_ids {
@@ -358,6 +372,7 @@ impl Inner {
         content: &[u8],
     ) -> Result<Pushed> {
         let storing = || format!("store the manifest of {}", reference.familiar());
+        let _hold = self.arriving();
         self.store.put_blob_as(pushed.digest, content).map_err(|error| of_store(error, storing))?;
         let change = self.change();
         // Otherwise it was removed while it went, or is one platform of several: it is in the registry, and called by their

@@ -284,3 +284,31 @@ fn records_of_before_are_read_and_newer_ones_refused() {
     let newer = record::read(&row(json!({"version": 3, "created": null, "layers": []})));
     assert!(matches!(newer, Err(Error::Unsupported(_))), "{newer:?}");
 }
+
+#[tokio::test]
+async fn platforms_are_reclaimed_before_the_image_that_has_their_name_and_its_pin_holds_for_all() {
+    use crate::images::{Keep, Pin, Policy};
+    let field = Field::new().await;
+    let several = Several::new(&field, "a");
+    several.adopt(&field, 0, "app:1").await;
+    several.adopt(&field, 1, "app:1").await;
+    let [host, other] = [several.ids[0], several.ids[1]];
+    let everything = Policy { budget: 0, keep_recent: std::time::Duration::ZERO };
+    let plan = async |in_use: Arc<Containers>| {
+        let done = field.images.plan_to_reclaim(everything, in_use).await.unwrap();
+        done.verdicts.into_iter().map(|verdict| (verdict.id, verdict.keep)).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(nothing()).await, [(other, None), (host, None)]);
+    // A container of the one keeps the name of both.
+    let by = crate::images::ContainerUse { container: "0123456789ab".to_owned(), running: false };
+    let used = Arc::new(Containers { images: [(other, by.clone())].into(), ..Containers::default() });
+    assert_eq!(plan(used).await, [(other, Some(Keep::Container(by))), (host, Some(Keep::Needed(other)))]);
+    field.images.pin("app:1").await.unwrap();
+    let pinned = plan(nothing()).await;
+    assert!(pinned.iter().all(|(_, keep)| matches!(keep, Some(Keep::Pinned(Pin::Name(_))))), "{pinned:?}");
+    field.images.unpin("app:1").await.unwrap();
+    field.images.reclaim(everything, nothing()).await.unwrap();
+    assert_eq!(listed(&field), []);
+    field.images.collect_garbage(nothing()).await.unwrap();
+    assert_eq!(field.store.layers().unwrap().len(), 0);
+}
