@@ -6,6 +6,7 @@ use crate::answer::{self, Answer};
 use crate::convert::{host_config, transfer};
 use crate::error::Failure;
 use crate::input;
+use crate::peer::Watch;
 use crate::server::{Call, Context};
 use coracle_api::ProgressMessage;
 use coracle_api::auth::AuthConfig;
@@ -42,7 +43,7 @@ pub(super) async fn build(call: Call) -> Answer {
         async move { context.engine.build(body, request, &listener).await.map(drop) }
     });
     let mut lines = Lines {
-        running: Some(Running { task, context }),
+        running: Some(Running { task, context, client: call.client }),
         told,
         quiet,
         cut: Vec::new(),
@@ -178,6 +179,7 @@ fn credentials(call: &Call) -> HashMap<String, Credentials> {
 struct Running {
     task: JoinHandle<Result<(), BuildError>>,
     context: Arc<Context>,
+    client: Watch,
 }
 
 impl Drop for Running {
@@ -206,16 +208,26 @@ impl Lines {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
             }
-            match self.told.recv().await {
-                Some(told) => self.take(told),
-                None => {
-                    let Some(mut running) = self.running.take() else { return Ok(None) };
-                    return match (&mut running.task).await {
-                        Ok(result) => result.map(|()| None),
-                        Err(error) => Err(BuildError::Command { text: error.to_string(), code: 1 }),
-                    };
+            let Some(running) = &mut self.running else { return Ok(None) };
+            let told = tokio::select! {
+                told = self.told.recv() => told,
+                () = running.client.gone() => {
+                    self.running = None;
+                    return Ok(None);
                 }
+            };
+            match told {
+                Some(told) => self.take(told),
+                None => return self.end().await,
             }
+        }
+    }
+
+    async fn end(&mut self) -> Result<Option<ProgressMessage>, BuildError> {
+        let Some(mut running) = self.running.take() else { return Ok(None) };
+        match (&mut running.task).await {
+            Ok(result) => result.map(|()| None),
+            Err(error) => Err(BuildError::Command { text: error.to_string(), code: 1 }),
         }
     }
 

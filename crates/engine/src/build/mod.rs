@@ -108,7 +108,7 @@ impl Engine {
         listener: &Listener,
     ) -> BuildResult<Digest> {
         let shared = &self.shared;
-        let _hold = shared.images.hold();
+        let _hold = shared.images.hold_arrivals();
         let context = Arc::new(context::unpack(shared, context, &request.dockerfile).await?);
         let file = Dockerfile::parse(&context.dockerfile).map_err(invalid)?;
         let outline = outline(&file, &request.wanted).map_err(invalid)?;

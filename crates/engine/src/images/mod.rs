@@ -193,6 +193,11 @@ impl Images {
         self.0.find(name).map(|known| known.id)
     }
 
+    /// As long as the value is kept, no layer or blob is freed; what came meanwhile and no image needs goes then.
+    pub(crate) fn hold_arrivals(&self) -> Hold {
+        self.0.arriving()
+    }
+
     /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.
     pub(crate) fn hold(&self) -> Hold {
         self.0.holds.everything()
