@@ -126,6 +126,15 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "what is linked follows no link of what is below",
+        dockerfile: "FROM BASE\nRUN mkdir /real && ln -s /real /here\nCOPY --link a /here/a\n",
+        files: &[("a", "A")],
+        check: "cat /here/a; ls /real | wc -l",
+        expected: "A0",
+        classic: false,
+        ..CASE
+    },
+    Case {
         name: "a stage inherits the arguments of the one that it begins with",
         dockerfile: "FROM BASE AS one\nARG V=1\nFROM one\nRUN echo $V >/v\n",
         check: "cat /v",

@@ -33,7 +33,12 @@ impl Site<'_, '_> {
             Operation::Run(command) => run::settings(command, self.build.request)?,
             Operation::Files(_) | Operation::Directory(_) => unstarted(),
         };
-        let workshop = Workshop::open(&self.layers, settings, self.build).await?;
+        let layers = match operation {
+            // What is linked does not depend on what is below, and follows no link of it.
+            Operation::Files(wanted) if wanted.transfer.link => &[],
+            _ => &self.layers[..],
+        };
+        let workshop = Workshop::open(layers, settings, self.build).await?;
         let done = match operation {
             Operation::Run(_) => run::run(&workshop, operation, self.build.listener).await,
             Operation::Files(wanted) => files::bring(&workshop, wanted, self.build).await,
