@@ -171,6 +171,44 @@ fn pulled_layers_are_refused_or_confined() {
     });
 }
 
+/// The context of a build that adds an archive.
+fn context(archive: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let dockerfile = format!("FROM {SMALL}\nADD added.tar /\n");
+    for (name, content) in [("Dockerfile", dockerfile.as_bytes()), ("added.tar", archive)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn archives_that_a_build_adds_are_refused_or_confined() {
+    let field = Field::new();
+    field.for_each(|case| {
+        let name = field.engine.name("added");
+        let build = |archive: &[u8]| {
+            let path = format!("/v1.44/build?t={name}");
+            field.engine.upload("POST", &path, &context(archive))
+        };
+        let (status, answer) = build(&case.hostile);
+        if !matches!(status, 200 | 400) {
+            return Err(format!("{status}: {}", answer.lines().last().unwrap_or_default()));
+        }
+        field.remove_image(&name);
+        let (status, answer) = build(&case.twin);
+        if status != 200 || answer.contains("errorDetail") {
+            return Err(format!("the twin: {status}: {}", answer.lines().last().unwrap_or_default()));
+        }
+        let probed = field.probe(&name, case);
+        field.remove_image(&name);
+        probed
+    });
+    assert_eq!(field.engine.docker(&["ps", "-aq"]).ok(), "", "no container of a step stays");
+}
+
 #[test]
 fn hostile_archives_that_are_no_images_load_nothing() {
     let field = Field::new();

@@ -1,5 +1,7 @@
 //! Images without registries: import, load, save, commit, tag, history, removal.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;
 
@@ -108,4 +110,65 @@ fn an_exported_container_has_its_files() {
         archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
     assert!(names.iter().any(|name| name == "mine") && names.iter().any(|name| name == "bin/busybox"));
     engine.docker(&["rm", &name]).ok();
+}
+
+/// A web server for one file, which it cuts short for whoever asks for `/cut`.
+fn serve(file: Vec<u8>) -> String {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            reader.read_line(&mut request).unwrap();
+            let mut header = String::new();
+            while reader.read_line(&mut header).unwrap() > 2 {
+                header.clear();
+            }
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let (status, sent) = match path {
+                "/file" => ("200 OK", file.len()),
+                "/cut" => ("200 OK", file.len() / 2),
+                _ => ("404 Not Found", 0),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                if sent == 0 { 0 } else { file.len() }
+            );
+            // Whoever has heard enough may go.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&file[..sent]));
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn an_archive_is_imported_from_an_address() {
+    let engine = Engine::start();
+    let place = tempfile::tempdir().unwrap();
+    let archive = std::fs::read(coracle_tests::image::small(place.path())).unwrap();
+    let server = serve(archive);
+    let name = engine.name("fetched");
+    let told = engine.docker(&["import", "-c", "ENV A=1", &format!("http://{server}/file"), &name]).ok();
+    assert!(told.contains(&format!("Downloading from http://{server}/file")), "{told}");
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", &name]).ok();
+    assert!(told.ends_with(&id), "{told} does not end with {id}");
+    let run = engine.docker(&["run", "--rm", "--network", "none", &name, "sh", "-c", "echo $A"]);
+    assert_eq!(run.ok(), "1");
+    engine.docker(&["rmi", &name]).ok();
+    for (path, complaint) in [("/nothing", "404"), ("/cut", "")] {
+        let refused = engine.docker(&["import", &format!("http://{server}{path}"), &name]);
+        assert_ne!(refused.code, 0, "{path}");
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains(complaint), "{said}");
+        engine.docker(&["inspect", &name]).refused(1, "no such");
+    }
+    if !engine.is_original() {
+        let (status, answer) = engine.request("POST", "/v1.44/images/create?fromSrc=ftp%3A%2F%2Fx%2Fy", None);
+        assert!(status == 404 && answer.contains("only http and https"), "{status} {answer}");
+        let (status, answer) = engine.request("POST", "/v1.44/images/create", None);
+        assert!(status == 400 && answer.contains("neither fromImage nor fromSrc"), "{status} {answer}");
+    }
 }

@@ -423,6 +423,64 @@ fn pull(engine: &Engine, name: &str) -> Result<(), String> {
     }
 }
 
+/// An OCI layout of a case, as `docker load` takes it: every file under the name that it is given for.
+fn layout(case: &Case, name: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut put = |path: String, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, path, content).unwrap();
+    };
+    let place = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
+    let index = json!({
+        "schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [{
+            "mediaType": case.kind, "digest": digest(&case.manifest), "size": case.manifest.len(),
+            "annotations": {"io.containerd.image.name": format!("docker.io/library/{name}:latest")},
+        }],
+    });
+    put("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#);
+    put("index.json".to_owned(), index.to_string().as_bytes());
+    put(place(&digest(&case.manifest)), &case.manifest);
+    for (digest, content) in &case.blobs {
+        put(place(digest), content);
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn hostile_documents_of_archived_layouts_are_refused_or_harmless() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let (engine, parts) = (Engine::start(), Parts::new());
+    let images = engine.docker(&["images", "-aq"]).ok();
+    let right = parts.raw_case("a right one", MANIFEST, parts.manifest().to_string().into_bytes());
+    let mut failures = Vec::new();
+    for (number, case) in all(&parts).iter().enumerate() {
+        let name = format!("loaded{number}");
+        let (status, answer) = engine.upload("POST", "/v1.44/images/load?quiet=1", &layout(case, &name));
+        let loaded = status == 200 && !answer.contains("errorDetail");
+        if loaded && case.fate == Fate::Refused {
+            failures.push(format!("{}: it was loaded", case.name));
+        }
+        if !loaded && !(400..500).contains(&status) && status != 200 {
+            failures.push(format!("{}: {status}: {answer}", case.name));
+        }
+        engine.request("DELETE", &format!("/v1.44/images/{name}?force=1"), None);
+        let (status, answer) = engine.upload("POST", "/v1.44/images/load?quiet=1", &layout(&right, "twin"));
+        if status != 200 || answer.contains("errorDetail") {
+            failures.push(format!("{}: the twin: {status}: {answer}", case.name));
+        }
+        engine.docker(&["rmi", "twin"]);
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(engine.docker(&["images", "-aq"]).ok(), images);
+    let log = engine.log();
+    assert!(!log.contains("panicked at"), "{log}");
+}
+
 #[test]
 fn hostile_documents_are_refused_or_harmless_and_leave_nothing() {
     if std::env::var_os("TARGET").is_some() {

@@ -38,6 +38,8 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
             status: format!("Pulling from {}", path_of(&repository)),
             ..ProgressMessage::default()
         }],
+        Step::Fetching(address) => plain(format!("Downloading from {address}")),
+        Step::Imported(id) => plain(id.to_string()),
         Step::Pushing { repository } => plain(format!("The push refers to repository [{repository}]")),
         Step::Layer { id, state } => vec![layer(id, state)],
         Step::Pulled(digest) => plain(format!("Digest: {digest}")),

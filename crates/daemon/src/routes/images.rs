@@ -175,10 +175,6 @@ async fn create(call: Call) -> Answer {
     if let Some(image) = call.query.get("fromImage") {
         return registries::pull(&call, image).await;
     }
-    let source = call.query.get("fromSrc").unwrap_or_default();
-    if source != "-" {
-        return Err(super::later("importing from an address"));
-    }
     let platform = call.query.get("platform").filter(|text| !text.is_empty());
     let platform = platform.map(str::parse::<Platform>).transpose();
     let request = ImportRequest {
@@ -187,6 +183,13 @@ async fn create(call: Call) -> Answer {
         changes: call.query.all("changes").map(str::to_owned).collect(),
         platform: platform.map_err(|error| Failure::invalid(error.to_string()))?,
     };
+    match call.query.get("fromSrc") {
+        Some("-") => {}
+        None | Some("") => {
+            return Err(Failure::invalid("neither fromImage nor fromSrc says what is to be created"));
+        }
+        Some(address) => return registries::import(&call, address.to_owned(), request).await,
+    }
     let context = call.context;
     let id = context.engine.images().import(input::reader(call.request), request).await?;
     let line = ProgressMessage { status: id.to_string(), ..ProgressMessage::default() };

@@ -13,7 +13,7 @@ use coracle_api::auth::{AuthConfig, AuthResponse};
 use coracle_api::image as api;
 use coracle_api::{ApiVersion, ProgressMessage};
 use coracle_engine::Result;
-use coracle_engine::images::{PullRequest, PushRequest, SearchRequest, Step, Teller};
+use coracle_engine::images::{ImportRequest, PullRequest, PushRequest, SearchRequest, Step, Teller};
 use coracle_spec::{Platform, Reference};
 use hyper::Response;
 use std::collections::VecDeque;
@@ -47,6 +47,15 @@ pub(super) async fn pull(call: &Call, name: &str) -> Answer {
             Which::One => images.pull(request, &told).await.map(drop),
             Which::EveryTag => images.pull_all(request, &told).await,
         }
+    })
+    .await
+}
+
+/// `POST /images/create?fromSrc=ADDRESS`
+pub(super) async fn import(call: &Call, address: String, request: ImportRequest) -> Answer {
+    let context = Arc::clone(&call.context);
+    streamed(&call.client, move |told| async move {
+        context.engine.images().import_from(&address, request, &told).await.map(drop)
     })
     .await
 }

@@ -13,6 +13,7 @@ mod body;
 mod catalogue;
 mod check;
 mod commit;
+mod fetch;
 mod garbage;
 mod history;
 mod holds;

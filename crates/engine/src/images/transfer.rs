@@ -35,6 +35,10 @@ pub enum Step {
         /// The tag or the digest.
         what: String,
     },
+    /// An archive comes from this address.
+    Fetching(String),
+    /// What was imported has this id.
+    Imported(Digest),
     /// A push has begun.
     Pushing {
         /// The repository, in full.
