@@ -199,6 +199,10 @@ fn archives_that_a_build_adds_are_refused_or_confined() {
         }
         field.remove_image(&name);
         let (status, answer) = build(&case.twin);
+        // In a layer it would be a whiteout; in an archive that is added it is a file, which no layer can hold.
+        if answer.contains("a layer cannot hold a file of that name") {
+            return Ok(());
+        }
         if status != 200 || answer.contains("errorDetail") {
             return Err(format!("the twin: {status}: {}", answer.lines().last().unwrap_or_default()));
         }

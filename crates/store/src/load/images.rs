@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use coracle_spec::digest::Hasher;
-use coracle_spec::image::{Descriptor, Document, ImageConfig, Index, Manifest};
+use coracle_spec::image::{Descriptor, Document, ImageConfig, Index, Manifest, media_type};
 use coracle_spec::{Digest, Platform, Reference};
 use serde::Deserialize;
 
@@ -108,6 +108,9 @@ impl Contents<'_> {
         };
         let config = ImageConfig::parse(document)
             .map_err(|source| Error::Document { what: shown(listed.config.as_bytes()), source })?;
+        if !matches!(config.platform.os.as_str(), "" | "linux") {
+            return Err(invalid("it is for another operating system", &listed.config));
+        }
         let mut layers = Vec::new();
         for (number, name) in listed.layers.iter().flatten().enumerate() {
             layers.push(self.layer(name, config.rootfs.diff_ids.get(number))?);
@@ -233,7 +236,16 @@ impl Contents<'_> {
         if hasher.finish() != descriptor.digest {
             return Err(invalid("the content is not what its name says", &path));
         }
-        Ok((content, document(&path, content)?))
+        let document = document(&path, content)?;
+        let kind = descriptor.media_type.as_str();
+        let other = match document {
+            Document::Manifest(_) => [media_type::INDEX, media_type::DOCKER_INDEX],
+            Document::Index(_) => [media_type::MANIFEST, media_type::DOCKER_MANIFEST],
+        };
+        if other.contains(&kind) {
+            return Err(invalid("it is not what its index says", &path));
+        }
+        Ok((content, document))
     }
 
     /// The image or artifact of a manifest, which is kept as it came.
@@ -257,6 +269,7 @@ impl Contents<'_> {
                 blobs,
             }));
         }
+        self.check_described(manifest)?;
         let path = |descriptor: &Descriptor| blob_name(&descriptor.digest);
         let mut image = self.image(&Listed {
             config: path(&manifest.config),
@@ -267,6 +280,26 @@ impl Contents<'_> {
         self.store.put_blob_as(descriptor.digest, content)?;
         image.origin.manifest = Some(descriptor.digest);
         Ok(Loaded::Image(Box::new(image)))
+    }
+
+    /// Refuses an image whose manifest says something else of its parts than what they are, as a pull does.
+    fn check_described(&self, manifest: &Manifest) -> Result<()> {
+        if let Some(other) = manifest.layers.iter().find(|layer| !layer.is_layer()) {
+            let reason = "a layer that is kept elsewhere or is of a type that images do not have";
+            return Err(invalid(reason, &blob_name(&other.digest)));
+        }
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            let path = blob_name(&part.digest);
+            let size = match self.find(&path) {
+                Ok(Item::Document(content)) => Some(content.len() as u64),
+                Ok(Item::Layer(layer)) => layer.blob.as_ref().map(|kept| kept.blob.size),
+                _ => None,
+            };
+            if size.is_some_and(|size| size != part.size) {
+                return Err(invalid("its size is not what its manifest says", &path));
+            }
+        }
+        Ok(())
     }
 
     /// A blob of an artifact, in the store.
