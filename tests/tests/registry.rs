@@ -190,6 +190,10 @@ fn an_index_gives_the_image_for_the_platform() {
     let label = |platform: &str| {
         let platform = format!("linux/{platform}");
         let format = "{{.Config.Labels.for}}";
+        if engine.is_original() {
+            // An engine of that age has one platform under a name: the one that was pulled last.
+            return engine.docker(&["image", "inspect", "-f", format, &name]).ok();
+        }
         engine.docker(&["image", "inspect", "--platform", &platform, "-f", format, &name]).ok()
     };
     engine.docker(&["pull", &name]).ok();
