@@ -191,6 +191,30 @@ async fn an_id_takes_all_that_only_its_names_lead_to_and_that_of_a_platform_only
 }
 
 #[tokio::test]
+async fn a_platform_to_which_a_name_leads_outlives_its_own_names_and_what_was_made_of_it() {
+    let field = Field::new().await;
+    let several = Several::new(&field, "a");
+    several.adopt(&field, 0, "app:1").await;
+    several.adopt(&field, 1, "app:1").await;
+    let other = several.ids[1];
+    let layers = field.store.config(&other).unwrap().rootfs.diff_ids;
+    let child = NewImage {
+        id: field.config(&layers, coracle_spec::image::RunConfig::default()),
+        references: vec!["child:1".parse().unwrap()],
+        parent: Some(other),
+        manifests: Vec::new(),
+    };
+    field.images.adopt(child).await.unwrap();
+    field.images.tag(&other.to_string(), "mine:1".parse().unwrap()).await.unwrap();
+    for name in ["mine:1", "child:1"] {
+        field.images.remove(name, RemoveOptions::default(), nothing()).await.unwrap();
+        assert_eq!(id_for(&field, "app:1", 1).await, Some(other), "after {name}");
+    }
+    field.images.remove("app:1", RemoveOptions::default(), nothing()).await.unwrap();
+    assert_eq!(listed(&field), []);
+}
+
+#[tokio::test]
 async fn a_prune_spares_the_platforms_of_what_has_a_name() {
     let field = Field::new().await;
     let several = Several::new(&field, "a");
@@ -306,7 +330,12 @@ async fn platforms_are_reclaimed_before_the_image_that_has_their_name_and_its_pi
     field.images.pin("app:1").await.unwrap();
     let pinned = plan(nothing()).await;
     assert!(pinned.iter().all(|(_, keep)| matches!(keep, Some(Keep::Pinned(Pin::Name(_))))), "{pinned:?}");
+    // Also for one that has a name of its own besides.
+    field.images.tag(&other.to_string(), "mine:1".parse().unwrap()).await.unwrap();
+    let pinned = plan(nothing()).await;
+    assert!(pinned.iter().all(|(_, keep)| matches!(keep, Some(Keep::Pinned(Pin::Name(_))))), "{pinned:?}");
     field.images.unpin("app:1").await.unwrap();
+    assert_eq!(plan(nothing()).await, [(other, None), (host, None)]);
     field.images.reclaim(everything, nothing()).await.unwrap();
     assert_eq!(listed(&field), []);
     field.images.collect_garbage(nothing()).await.unwrap();
