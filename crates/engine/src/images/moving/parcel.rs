@@ -39,7 +39,8 @@ impl Inner {
             self.store.read_small_blob(&known.id, limit).map_err(|error| of_store(error, sending))?;
         let names = names(&known, image, name, &manifests);
         let (digests, contents): (Vec<Digest>, Vec<Vec<u8>>) = manifests.into_iter().unzip();
-        let offer = Offer { id: known.id, names, layers, manifests: digests };
+        let target = target(&known, image).filter(|target| digests.contains(target));
+        let offer = Offer { id: known.id, names, layers, manifests: digests, target };
         let documents = std::iter::once(config).chain(contents).collect();
         Ok(Parcel { offer, documents, shown: image.to_owned() })
     }
@@ -112,6 +113,12 @@ impl Inner {
         file.seek(SeekFrom::Start(offset)).attempt(reading)?;
         Ok(file)
     }
+}
+
+/// What the name stands for that an image was meant by.
+fn target(known: &Known, image: &str) -> Option<Digest> {
+    let meant = lookup::parse(image).ok().map(lookup::key)?;
+    known.targets.get(&meant).copied()
 }
 
 /// What an image is to be called there: what was asked for; else the name that it was meant by, and that name with the

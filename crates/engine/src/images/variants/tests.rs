@@ -4,7 +4,7 @@ use super::super::adopt::{NewArtifact, Origin};
 use super::super::check::{CheckStep, OnDamage};
 use super::super::record;
 use super::*;
-use crate::images::{Deleted, ImageFilter, NewImage, PruneRequest, RemoveOptions};
+use crate::images::{Deleted, ImageFilter, NewImage, PruneRequest, RemoveOptions, SendRequest, Teller};
 use crate::index::ImageRow;
 use crate::testing::{Containers, Field, archive};
 use coracle_spec::Reference;
@@ -212,6 +212,51 @@ async fn a_platform_to_which_a_name_leads_outlives_its_own_names_and_what_was_ma
     }
     field.images.remove("app:1", RemoveOptions::default(), nothing()).await.unwrap();
     assert_eq!(listed(&field), []);
+}
+
+/// Sends an image from one engine to another.
+async fn send(from: &Field, to: &Field, image: &str) {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let ((reader, writer), (their_reader, their_writer)) = (tokio::io::split(here), tokio::io::split(there));
+    let (told, mut steps) = Teller::channel();
+    let request = SendRequest { images: vec![image.to_owned()], name: None };
+    let sending = async {
+        let sent = from.images.send(request, reader, writer, &told).await;
+        drop(told);
+        sent
+    };
+    let hearing = async { while steps.recv().await.is_some() {} };
+    let receiving = to.images.receive(their_reader, their_writer);
+    let (sent, received, ()) = tokio::join!(sending, receiving, hearing);
+    sent.unwrap();
+    received.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_sent_is_one_platform_of_its_name_as_it_was_here() {
+    let (here, there, elsewhere) = (Field::new().await, Field::new().await, Field::new().await);
+    let several = Several::new(&here, "a");
+    several.adopt(&here, 0, "app:1").await;
+    for which in 0..2 {
+        Several::new(&there, "a").adopt(&there, which, "app:1").await;
+    }
+    send(&here, &there, "app:1").await;
+    assert_eq!(id_for(&there, "app:1", 1).await, Some(several.ids[1]), "it was there before");
+    // Where nothing of it was, another platform joins it.
+    send(&here, &elsewhere, "app:1").await;
+    Several::new(&elsewhere, "a").adopt(&elsewhere, 1, "app:1").await;
+    for field in [&there, &elsewhere] {
+        assert_eq!(listed(field), [several.ids[0]]);
+        field.images.prune(PruneRequest::default(), nothing()).await.unwrap();
+        for which in 0..2 {
+            assert_eq!(id_for(field, "app:1", which).await, Some(several.ids[which]));
+            assert_eq!(
+                id_for(field, &format!("app@{}", several.index), which).await,
+                Some(several.ids[which])
+            );
+        }
+        assert_eq!(findings(field).await, Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
