@@ -78,6 +78,12 @@ impl Offer {
         Ok(self.manifests.len() + 1)
     }
 
+    /// Everything that the image consists of.
+    pub(super) fn content(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.layers.iter().flat_map(|layer| [layer.diff_id, layer.blob]);
+        layers.chain(self.manifests.iter().copied()).chain([self.id])
+    }
+
     /// Holds the offer against its documents, whose digests are right.
     ///
     /// # Errors

@@ -21,9 +21,8 @@ pub(super) struct Parcel {
 }
 
 impl Inner {
-    /// Everything about an image that goes before its layers. Compresses layers that are not. Blocks.
-    pub(super) fn parcel(&self, image: &str, name: Option<Reference>) -> Result<Parcel> {
-        let known = &self.find(image)?;
+    /// Everything about an image, meant by `image`, that goes before its layers. Compresses layers that are not. Blocks.
+    pub(super) fn parcel(&self, known: &Known, image: &str, name: Option<Reference>) -> Result<Parcel> {
         if known.artifact.is_some() {
             return Err(Error::Unsupported(format!(
                 "{image} is no image: save and load it, or push it to a registry, instead of sending it"

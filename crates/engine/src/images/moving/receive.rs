@@ -30,10 +30,10 @@ impl Images {
         reader: impl AsyncRead + Unpin + Send,
         writer: impl AsyncWrite + Unpin + Send,
     ) -> Result<()> {
-        // From before the first piece is stored.
-        let _hold: Hold = self.0.arriving();
         let mut wire = Wire::open(reader, writer).await?;
-        let mut receiver = Receiver { inner: &self.0, wire: &mut wire };
+        // From before the first piece is stored.
+        let hold: Hold = self.0.holds.arrivals();
+        let mut receiver = Receiver { inner: &self.0, wire: &mut wire, hold };
         let received = receiver.run().await;
         if let Err(error) = &received {
             // Whoever is gone cannot be told.
@@ -46,6 +46,8 @@ impl Images {
 struct Receiver<'a, R, W> {
     inner: &'a Arc<Inner>,
     wire: &'a mut Wire<R, W>,
+    /// On what comes, and on what of an image is here already.
+    hold: Hold,
 }
 
 /// What became of the pieces of a layer.
@@ -74,6 +76,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
         let documents = self.documents(&offer).await?;
         offer.check(&documents)?;
         let names = offer.references()?;
+        // From before it is looked what of it is here.
+        self.hold.and(offer.content());
         let offer = Arc::new(offer);
         let mut wanted =
             on_thread(self.inner, &offer, move |inner, offer| inner.begin(offer, &documents)).await?;
@@ -243,7 +247,8 @@ impl Inner {
 
     /// Makes a layer of what came before and what comes now. Blocks.
     fn import_moved(&self, layer: &OfferedLayer, offset: u64, rest: BodyReader) -> Result<()> {
-        let _hold = self.arriving();
+        // It goes on for a moment when the connection ends.
+        let _hold = self.holds.arriving_blob(layer.blob);
         let partial = if offset > 0 {
             self.store.partial(&layer.blob).map_err(|error| unpacking(error, layer))?
         } else {
