@@ -349,6 +349,41 @@ fn an_archive_holds_all_platforms_or_those_that_are_asked_for() {
 }
 
 #[test]
+fn a_build_begins_with_the_platform_that_it_names() {
+    if is_original() {
+        return;
+    }
+    let several = Several::new(&[HOST, OTHERS[0]]);
+    let (engine, name) = (&several.engine, several.name());
+    let context = tempfile::tempdir().unwrap();
+    let build = |dockerfile: &str| {
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+        let mut command = engine.command("docker");
+        command.args(["build", "-q"]).arg(context.path()).env("DOCKER_BUILDKIT", "0");
+        Output::new("docker build".to_owned(), &command.output().unwrap())
+    };
+    several.pull(HOST);
+    for again in [false, true] {
+        let asked = several.registry.requests().len();
+        for (option, says) in [("", HOST), ("--platform=linux/riscv64 ", OTHERS[0])] {
+            let built = build(&format!("FROM {option}{name}\nLABEL of={says}\n")).ok();
+            assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &built]).ok(), says, "{option}");
+            engine.docker(&["rmi", &built]).ok();
+        }
+        // The second time all of it is here.
+        assert_eq!(several.registry.requests().len() == asked, again);
+        assert_eq!(several.says(&["--platform", "linux/riscv64"]), OTHERS[0]);
+    }
+    engine.docker(&["rmi", &name]).ok();
+
+    let shelf = Shelf::new();
+    artifact(&shelf, "chart", "application/vnd.example.chart", None);
+    let chart = format!("{}/chart:v1", shelf.host());
+    refused(&build(&format!("FROM {chart}\nLABEL a=b\n")), "no container can be made of it");
+    engine.docker(&["rmi", &chart]).ok();
+}
+
+#[test]
 fn our_own_command_knows_platforms() {
     if is_original() {
         return;

@@ -29,8 +29,8 @@ impl fmt::Debug for Arrivals {
 }
 
 impl Store {
-    /// Has `listener` told the digest of every blob and layer that arrives, before it is looked whether it is here. Only the
-    /// first listener is.
+    /// Has `listener` told the digest of every blob and layer that arrives, or that an archive leaves out because it is here,
+    /// before it is looked whether it is. Only the first listener is.
     pub fn listen_to_arrivals(&self, listener: impl Fn(&Digest) + Send + Sync + 'static) {
         // There is one who decides.
         let _ = self.arrivals.0.set(Box::new(listener));

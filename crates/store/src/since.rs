@@ -50,6 +50,7 @@ pub(crate) fn images(index: &[u8]) -> Option<String> {
 impl Store {
     /// A layer that an archive saved since `images` leaves out.
     pub(crate) fn layer_left_out(&self, diff_id: &Digest, images: &str) -> Result<Layer> {
+        self.arrivals.tell(diff_id);
         if self.has_whole_layer(diff_id)? {
             return self.layer(diff_id);
         }

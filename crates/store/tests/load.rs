@@ -451,8 +451,12 @@ fn what_was_saved_since_an_image_loads_only_where_that_is() {
     );
     assert!(refused.is_input() && refused.to_string().contains("load or pull base:1 first"), "{refused}");
     load(&elsewhere, &new_form(&one, &config(&one), "[\"base:1\"]").end()).unwrap();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let telling = std::sync::Arc::clone(&told);
+    elsewhere.store.listen_to_arrivals(move |digest| telling.lock().unwrap().push(*digest));
     let loaded = load(&elsewhere, &archive).unwrap();
     assert_eq!((loaded[0].config, ids(&loaded[0])), (more.config, ids(&more)));
+    assert!(told.lock().unwrap().contains(&ids(&base)[0]), "what is used is held on to as what comes");
     // Several, of which one is all left out.
     let both = load(&elsewhere, &since(&[saved(more.config), saved(base.config)])).unwrap();
     assert_eq!(both.iter().map(|image| image.config).collect::<Vec<_>>(), [more.config, base.config]);

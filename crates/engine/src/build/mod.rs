@@ -14,10 +14,11 @@ mod files;
 mod run;
 mod stage;
 
+use crate::containers::refuse_artifact;
 use crate::containers::settings::HostSettings;
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result};
-use crate::images::{BodyReader, PullRequest, Teller};
+use crate::images::{BodyReader, Image, PullRequest, Teller};
 pub use coracle_build::Wanted;
 use coracle_build::{Arguments, Base, Dockerfile, Outline, Plan, outline, plan};
 use coracle_spec::image::{History, ImageConfig, RunConfig};
@@ -25,6 +26,7 @@ use coracle_spec::{Digest, Platform, Reference};
 use stage::{Built, Site};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 /// What is to be built.
@@ -216,16 +218,29 @@ impl Build<'_> {
         }
     }
 
-    /// An image by its name, pulled where it is not here or a newer one is wanted.
-    async fn image(&self, name: &str, platform: &Platform) -> Result<crate::images::Image> {
+    /// An image by its name, pulled where it is not here for the platform or a newer one is wanted.
+    async fn image(&self, name: &str, platform: &Platform) -> Result<Image> {
         let images = &self.shared().images;
-        if !self.request.pull {
-            match images.resolve(name).await {
-                Ok(image) if image.config.platform.rank_on(platform).is_some() => return Ok(image),
-                Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
+        let here = if self.request.pull { None } else { self.image_here(name, platform).await? };
+        let image = match here {
+            Some(image) => image,
+            // Its name may be that of another platform, which runs better here.
+            None => images.resolve(&self.pull(name, platform).await?.to_string()).await?,
+        };
+        refuse_artifact(&image, name)?;
+        images.note_use(&image.id, OffsetDateTime::now_utc());
+        Ok(image)
+    }
+
+    async fn image_here(&self, name: &str, platform: &Platform) -> Result<Option<Image>> {
+        match self.shared().images.resolve_for(name, Some(platform)).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Error::NotFound { .. } | Error::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn pull(&self, name: &str, platform: &Platform) -> Result<Digest> {
         let reference: Reference = name
             .parse::<Reference>()
             .map_err(|error| Error::Invalid(format!("failed to parse {name}: {error}")))?
@@ -239,13 +254,12 @@ impl Build<'_> {
         let (told, mut steps) = Teller::channel();
         let quiet = async { while steps.recv().await.is_some() {} };
         let pulling = async {
-            let pulled = images.pull(request, &told).await;
+            let pulled = self.shared().images.pull(request, &told).await;
             drop(told);
             pulled
         };
         let (pulled, ()) = futures_util::future::join(pulling, quiet).await;
-        pulled?;
-        images.resolve(name).await
+        pulled.map(|pulled| pulled.id)
     }
 
     async fn finish(&self, built: &Built) -> Result<Digest> {
@@ -265,7 +279,7 @@ impl Built {
         }
     }
 
-    fn on(image: &crate::images::Image) -> Self {
+    fn on(image: &Image) -> Self {
         let mut config = image.config.as_ref().clone();
         // They were the base's: what it was built in, and by what.
         config.other.clear();

@@ -90,7 +90,7 @@ impl Engine {
 }
 
 /// Nothing runs in a chart or a signature.
-fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
+pub(crate) fn refuse_artifact(image: &Image, name: &str) -> Result<()> {
     let Some(kind) = &image.artifact else { return Ok(()) };
     Err(Error::Invalid(format!(
         "{name} is no image but an artifact of type {kind:?}: no container can be made of it"

@@ -11,7 +11,7 @@ use super::holds::{Held, Hold};
 use super::{Images, Inner};
 use crate::error::{Attempt, Result};
 use coracle_spec::Digest;
-use coracle_store::Store;
+use coracle_store::{LayerBlob, Store};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -52,6 +52,16 @@ impl Inner {
     /// Holds on for content that no image has yet, and of which something may be left.
     pub(super) fn arriving(&self) -> Hold {
         self.holds.arriving()
+    }
+
+    /// The compressed archives of layers; those that there are not yet are made. Blocks, also while others change anything:
+    /// a collection that has looked at a layer before knows nothing of its new archive, so it ends before the hold does.
+    pub(super) fn compressed(&self, diff_ids: &[Digest]) -> coracle_store::Result<Vec<LayerBlob>> {
+        let hold = self.arriving();
+        let compressed = diff_ids.iter().map(|diff_id| self.store.compressed(diff_id)).collect();
+        let _change = self.change();
+        drop(hold);
+        compressed
     }
 
     fn collect_garbage(&self, in_use: &dyn InUse) -> Result<usize> {
@@ -212,6 +222,29 @@ mod tests {
         *arriving.hold.lock().unwrap() = None;
         assert!(field.images.collect_garbage(Arc::new(Containers::default())).await.unwrap() > 0);
         assert!(field.store.has_blob(&Digest::of(b"arrives")).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_during_a_collection_is_held_until_that_has_ended() {
+        let field = Field::new().await;
+        let archive = crate::testing::archive(&[("file", "content")]);
+        let layer = field.store.import(archive.as_slice(), &coracle_store::Expected::default()).unwrap();
+        let inner = Arc::clone(&field.images.0);
+        // A collection is a change.
+        let collection = inner.change();
+        let (ended, end) = std::sync::mpsc::channel();
+        let (packer, diff_id) = (Arc::clone(&inner), layer.diff_id);
+        let packing = std::thread::spawn(move || {
+            let packed = packer.compressed(&[diff_id]);
+            ended.send(()).unwrap();
+            packed
+        });
+        assert!(end.recv_timeout(std::time::Duration::from_secs(1)).is_err(), "it has let go already");
+        let blob = field.store.layer(&layer.diff_id).unwrap().blob.unwrap().blob.digest;
+        assert!(blob != layer.diff_id && inner.holds.covers(&blob));
+        drop(collection);
+        assert_eq!(packing.join().unwrap().unwrap()[0].blob.digest, blob);
+        assert!(!inner.holds.covers(&blob));
     }
 
     #[tokio::test]

@@ -179,7 +179,7 @@ impl Hold {
 
     /// These too, where it is not everything anyway.
     pub(super) fn and(&self, digests: impl IntoIterator<Item = Digest>) {
-        if let Some(Scope::Only(held)) = self.holds.lock().held.get_mut(&self.key) {
+        if let Some(Scope::Only(held) | Scope::Arrived(held)) = self.holds.lock().held.get_mut(&self.key) {
             held.extend(digests);
         }
     }
@@ -250,7 +250,11 @@ mod tests {
         assert!(!holds.covers(&before) && holds.covers(&after) && holds.names(&after));
         drop(first);
         assert!(!holds.covers(&after));
+        second.and([before]);
+        holds.arrived(&after);
+        assert!(holds.covers(&before) && holds.covers(&after));
         drop(second);
+        assert!(!holds.covers(&before));
     }
 
     #[test]

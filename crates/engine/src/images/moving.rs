@@ -14,6 +14,8 @@ mod offer;
 mod parcel;
 mod receive;
 mod send;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use send::SendRequest;

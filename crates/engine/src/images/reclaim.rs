@@ -224,12 +224,9 @@ impl Inner {
         Ok(Candidate { id: image.id, layers, documents, needs, last_used: self.last_used(image), kept })
     }
 
-    /// The images whose names lead to one that has none of its own, and these names.
+    /// The other images whose names lead to one, which may have names of its own, and the names that lead to it.
     fn leading_to(&self, image: &Known) -> (Vec<Digest>, Vec<Reference>) {
         let catalogue = self.read();
-        if !catalogue.is_variant(image) {
-            return (Vec::new(), Vec::new());
-        }
         let names: Vec<Reference> =
             image.indexes.keys().flat_map(|index| catalogue.names_of(index)).cloned().collect();
         let holders = names.iter().filter_map(|name| catalogue.named(name)).map(|holder| holder.id);

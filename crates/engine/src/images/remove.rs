@@ -108,8 +108,9 @@ impl<'a> Removal<'a> {
             }
         }
         let rest = self.untag(&image, &name)?;
-        // Only the name was to go: where something needs the image, it stays.
-        if rest.references.is_empty() && self.obstacle(&rest, options.force).is_none() {
+        // Only the name was to go: where something needs the image, or another name leads to it, it stays.
+        let reached = !rest.references.is_empty() || self.inner.read().is_variant(&rest);
+        if !reached && self.obstacle(&rest, options.force).is_none() {
             self.delete_one(&rest, options)?;
         }
         self.delete_stranded(&variants, options)
@@ -152,7 +153,8 @@ impl<'a> Removal<'a> {
         self.delete_now(image)?;
         let mut parent = image.parent.filter(|_| !options.keep_parents);
         while let Some(known) = parent.and_then(|id| self.inner.read().get(&id).cloned()) {
-            if !known.references.is_empty() || self.obstacle(&known, false).is_some() {
+            let reached = !known.references.is_empty() || self.inner.read().is_variant(&known);
+            if reached || self.obstacle(&known, false).is_some() {
                 break;
             }
             self.delete_now(&known)?;

@@ -1,4 +1,4 @@
-//! When images were last used: when a container was made of them, started or removed, and when they came, went somewhere
+//! When images were last used: when a container was made of them, started or removed, when a build took them, and when they came, went somewhere
 //! or got a name. All times are in memory; `index/image_uses.rs` keeps them.
 
 use super::catalogue::Known;

@@ -7,6 +7,7 @@ use crate::limits::{OFFERED_DOCUMENTS, OFFERED_NAMES};
 use coracle_spec::image::{Document, ImageConfig};
 use coracle_spec::{Digest, Reference};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub(super) struct Offer {
     pub(super) layers: Vec<OfferedLayer>,
     /// Manifests and indexes that belong to it.
     pub(super) manifests: Vec<Digest>,
+    /// Which of these a name without a digest stands for: an index leads to other platforms too.
+    #[serde(default)]
+    pub(super) target: Option<Digest>,
 }
 
 /// A layer as it would come.
@@ -74,6 +78,12 @@ impl Offer {
         Ok(self.manifests.len() + 1)
     }
 
+    /// Everything that the image consists of.
+    pub(super) fn content(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.layers.iter().flat_map(|layer| [layer.diff_id, layer.blob]);
+        layers.chain(self.manifests.iter().copied()).chain([self.id])
+    }
+
     /// Holds the offer against its documents, whose digests are right.
     ///
     /// # Errors
@@ -96,6 +106,9 @@ impl Offer {
         }
         for manifest in manifests {
             self.check_manifest(manifest)?;
+        }
+        if self.target.is_some_and(|target| !self.manifests.contains(&target)) {
+            return Err(refused(&self.id, "its name stands for something that does not come"));
         }
         Ok(())
     }
@@ -125,6 +138,18 @@ impl Offer {
             references.push(lookup::key(reference));
         }
         Ok(references)
+    }
+
+    /// The names by what they stand for: one with a digest for that. There is one group at least, also without names.
+    pub(super) fn by_target(&self, names: Vec<Reference>) -> BTreeMap<Option<Digest>, Vec<Reference>> {
+        let mut groups = BTreeMap::new();
+        for name in names {
+            groups.entry(name.digest().or(self.target)).or_insert_with(Vec::new).push(name);
+        }
+        if groups.is_empty() {
+            groups.insert(None, Vec::new());
+        }
+        groups
     }
 
     /// What a receiver's wishes are worth.
@@ -160,6 +185,7 @@ mod tests {
             names: Vec::new(),
             layers: vec![layer("a", 10), layer("b", 0)],
             manifests: Vec::new(),
+            target: None,
         }
     }
 
@@ -212,7 +238,9 @@ mod tests {
         fewer.layers.pop();
         let mut other = right.clone();
         other.layers[1] = layer("c", 0);
-        for wrong in [fewer, other] {
+        let mut elsewhere = right.clone();
+        elsewhere.target = Some(Digest::of(b"does not come"));
+        for wrong in [fewer, other, elsewhere] {
             assert!(wrong.check(&documents(&[])).is_err());
         }
         let windows = config.replace("linux", "windows").into_bytes();

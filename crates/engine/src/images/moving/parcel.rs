@@ -7,6 +7,7 @@ use crate::error::{Attempt, Error, Result};
 use crate::limits::OFFERED_DOCUMENTS;
 use coracle_spec::image::{Document, Manifest};
 use coracle_spec::{Digest, Reference};
+use coracle_store::LayerBlob;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
@@ -20,26 +21,26 @@ pub(super) struct Parcel {
 }
 
 impl Inner {
-    /// Everything about an image that goes before its layers. Compresses layers that are not. Blocks.
-    pub(super) fn parcel(&self, image: &str, name: Option<Reference>) -> Result<Parcel> {
-        let known = self.find(image)?;
+    /// Everything about an image, meant by `image`, that goes before its layers. Compresses layers that are not. Blocks.
+    pub(super) fn parcel(&self, known: &Known, image: &str, name: Option<Reference>) -> Result<Parcel> {
         if known.artifact.is_some() {
             return Err(Error::Unsupported(format!(
                 "{image} is no image: save and load it, or push it to a registry, instead of sending it"
             )));
         }
         let sending = || format!("prepare {image} to be sent");
-        let manifests = self.manifests_here(&known)?;
-        let layers = match self.as_it_came(&known, &manifests)? {
+        let manifests = self.manifests_here(known)?;
+        let layers = match self.as_it_came(known, &manifests)? {
             Some(layers) => layers,
-            None => self.packed(&known)?,
+            None => self.packed(known)?,
         };
         let limit = coracle_spec::limits::CONFIG as u64;
         let config =
             self.store.read_small_blob(&known.id, limit).map_err(|error| of_store(error, sending))?;
-        let names = names(&known, image, name, &manifests);
+        let names = names(known, image, name, &manifests);
         let (digests, contents): (Vec<Digest>, Vec<Vec<u8>>) = manifests.into_iter().unzip();
-        let offer = Offer { id: known.id, names, layers, manifests: digests };
+        let target = target(known, image).filter(|target| digests.contains(target));
+        let offer = Offer { id: known.id, names, layers, manifests: digests, target };
         let documents = std::iter::once(config).chain(contents).collect();
         Ok(Parcel { offer, documents, shown: image.to_owned() })
     }
@@ -98,12 +99,15 @@ impl Inner {
 
     /// The layers as a push would make them, the same each time.
     fn packed(&self, known: &Known) -> Result<Vec<OfferedLayer>> {
-        let packed = known.layers.iter().map(|layer| {
-            let packing = || format!("pack layer {}", layer.diff_id.short());
-            let kept = self.store.compressed(&layer.diff_id).map_err(|error| of_store(error, packing))?;
-            Ok(OfferedLayer { diff_id: layer.diff_id, blob: kept.blob.digest, size: kept.blob.size })
-        });
-        packed.collect()
+        let diff_ids: Vec<Digest> = known.layers.iter().map(|layer| layer.diff_id).collect();
+        let kept =
+            self.compressed(&diff_ids).map_err(|error| of_store(error, || "pack layers".to_owned()))?;
+        let offered = |(diff_id, kept): (Digest, LayerBlob)| OfferedLayer {
+            diff_id,
+            blob: kept.blob.digest,
+            size: kept.blob.size,
+        };
+        Ok(diff_ids.into_iter().zip(kept).map(offered).collect())
     }
 
     pub(super) fn blob_from(&self, digest: &Digest, offset: u64) -> Result<File> {
@@ -112,6 +116,12 @@ impl Inner {
         file.seek(SeekFrom::Start(offset)).attempt(reading)?;
         Ok(file)
     }
+}
+
+/// What the name stands for that an image was meant by.
+fn target(known: &Known, image: &str) -> Option<Digest> {
+    let meant = lookup::parse(image).ok().map(lookup::key)?;
+    known.targets.get(&meant).copied()
 }
 
 /// What an image is to be called there: what was asked for; else the name that it was meant by, and that name with the

@@ -1,6 +1,8 @@
 //! The receiving side: asks for what is missing and unpacks it while it comes. An image is there once all of it is; what
 //! came of one that did not arrive waits for the next attempt, as that of a pull does.
 
+use super::super::adopt::Origin;
+use super::super::variants::Membership;
 use super::super::{BodyReader, BodySender, Hold, Images, Inner, NewImage, of_store};
 use super::broken;
 use super::offer::{Done, Offer, OfferedLayer, Wanted};
@@ -9,6 +11,7 @@ use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::MOVED_AT_ONCE;
 use coracle_spec::Digest;
 use coracle_spec::digest::Hasher;
+use coracle_spec::image::{Descriptor, Document, Index};
 use coracle_store::Expected;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -27,10 +30,10 @@ impl Images {
         reader: impl AsyncRead + Unpin + Send,
         writer: impl AsyncWrite + Unpin + Send,
     ) -> Result<()> {
-        // From before the first piece is stored.
-        let _hold: Hold = self.0.arriving();
         let mut wire = Wire::open(reader, writer).await?;
-        let mut receiver = Receiver { inner: &self.0, wire: &mut wire };
+        // From before the first piece is stored.
+        let hold: Hold = self.0.holds.arrivals();
+        let mut receiver = Receiver { inner: &self.0, wire: &mut wire, hold };
         let received = receiver.run().await;
         if let Err(error) = &received {
             // Whoever is gone cannot be told.
@@ -43,6 +46,8 @@ impl Images {
 struct Receiver<'a, R, W> {
     inner: &'a Arc<Inner>,
     wire: &'a mut Wire<R, W>,
+    /// On what comes, and on what of an image is here already.
+    hold: Hold,
 }
 
 /// What became of the pieces of a layer.
@@ -71,6 +76,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
         let documents = self.documents(&offer).await?;
         offer.check(&documents)?;
         let names = offer.references()?;
+        // From before it is looked what of it is here.
+        self.hold.and(offer.content());
         let offer = Arc::new(offer);
         let mut wanted =
             on_thread(self.inner, &offer, move |inner, offer| inner.begin(offer, &documents)).await?;
@@ -240,7 +247,8 @@ impl Inner {
 
     /// Makes a layer of what came before and what comes now. Blocks.
     fn import_moved(&self, layer: &OfferedLayer, offset: u64, rest: BodyReader) -> Result<()> {
-        let _hold = self.arriving();
+        // It goes on for a moment when the connection ends.
+        let _hold = self.holds.arriving_blob(layer.blob);
         let partial = if offset > 0 {
             self.store.partial(&layer.blob).map_err(|error| unpacking(error, layer))?
         } else {
@@ -259,12 +267,39 @@ impl Inner {
         offer: &Offer,
         references: Vec<coracle_spec::Reference>,
     ) -> Result<Vec<(String, Digest)>> {
-        let manifests = offer.manifests.clone();
-        let adopted = self.adopt(NewImage { id: offer.id, references, parent: None, manifests })?;
+        let mut moved = Vec::new();
+        for (target, references) in offer.by_target(references) {
+            let manifests = offer.manifests.clone();
+            let new = NewImage { id: offer.id, references, parent: None, manifests };
+            let origin = target.map(|target| self.origin(offer, target)).unwrap_or_default();
+            moved.extend(self.adopt_from(new, &origin)?.moved);
+        }
         let ending = || format!("end the way of image {}", offer.id.short());
         self.store.end_lease(&offer.id).map_err(|error| of_store(error, ending))?;
         self.tell_by_id(&offer.id, "load");
-        Ok(adopted.moved.into_iter().map(|(name, id)| (name.familiar(), id)).collect())
+        Ok(moved.into_iter().map(|(name, id)| (name.familiar(), id)).collect())
+    }
+
+    /// Where a name comes from that stands for one of the documents that came. An index that does not name the image itself
+    /// leads nowhere. Blocks.
+    fn origin(&self, offer: &Offer, target: Digest) -> Origin {
+        let member = match self.described(target) {
+            Some((_, Document::Manifest(_))) => return Origin { target: Some(target), member: None },
+            Some((_, Document::Index(index))) => self.membership(offer, &index),
+            None => None,
+        };
+        Origin { target: member.as_ref().map(|_| target), member }
+    }
+
+    fn membership(&self, offer: &Offer, index: &Index) -> Option<Membership> {
+        let is_of_it = |digest| match self.described(digest) {
+            Some((_, Document::Manifest(manifest))) => manifest.config.digest == offer.id,
+            _ => false,
+        };
+        let is_its = |entry: &&Descriptor| offer.manifests.contains(&entry.digest) && is_of_it(entry.digest);
+        let entry = index.manifests.iter().find(is_its)?;
+        let own = || self.store.config(&offer.id).map(|config| config.platform).ok();
+        Some(Membership { manifest: entry.digest, platform: entry.platform.clone().or_else(own)? })
     }
 }
 

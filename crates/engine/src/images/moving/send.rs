@@ -1,7 +1,7 @@
 //! The sending side: of each image as much as the other side lacks.
 
 use super::super::transfer::{LayerStep, Step, Teller};
-use super::super::{Hold, Images, Inner};
+use super::super::{Hold, Images, Inner, holds};
 use super::offer::{Done, Offer, OfferedLayer, Wanted};
 use super::parcel::Parcel;
 use super::wire::{Frame, Incoming, Outgoing, Wire, silent};
@@ -51,10 +51,9 @@ impl Images {
         writer: impl AsyncWrite + Unpin + Send,
         told: &Teller,
     ) -> Result<()> {
-        let _hold: Hold = self.hold();
-        for image in &request.images {
-            self.0.find(image)?;
-        }
+        let hold: Hold = self.hold();
+        let known = request.images.iter().map(|image| self.0.find(image)).collect::<Result<Vec<_>>>()?;
+        hold.only(known.iter().flat_map(|known| holds::content_of(known)));
         if request.name.is_some() && request.images.len() != 1 {
             return Err(Error::Invalid("one name cannot be that of several images".to_owned()));
         }
@@ -66,9 +65,10 @@ impl Images {
             last: Instant::now(),
             awaited: BTreeSet::new(),
         };
-        for image in &request.images {
+        for (image, known) in request.images.iter().zip(known) {
             let (inner, image, name) = (Arc::clone(&self.0), image.clone(), request.name.clone());
-            let parcel = blocking(move || inner.parcel(&image, name)).await??;
+            let parcel = blocking(move || inner.parcel(&known, &image, name)).await??;
+            hold.and(parcel.offer.content());
             sender.image(&parcel, &mut outgoing).await?;
             self.0.tell_by_id(&parcel.offer.id, "save");
         }

@@ -49,7 +49,7 @@ pub enum Keep {
     Container(ContainerUse),
     /// It is pinned.
     Pinned(Pin),
-    /// It is being pulled, pushed or saved, or a container is being made of it.
+    /// It is being pulled, loaded, pushed, saved or sent, or a container is being made of it.
     Held,
     /// It was used within the time in which images stay.
     Recent,

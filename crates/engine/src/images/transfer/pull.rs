@@ -221,6 +221,9 @@ impl Pull<'_> {
             manifests.dedup();
             if !inner.is_known(&id, &references, &manifests, &origin) {
                 inner.adopt_from(NewImage { id, references, parent: None, manifests }, &origin)?;
+            } else {
+                // Layers may have come anew: a collection that has not seen them ends before the hold does.
+                drop(inner.change());
             }
             let ending = || format!("end the pull of {}", reference.familiar());
             inner.store.end_lease(&chosen.digest).map_err(|error| of_store(error, ending))?;

@@ -162,14 +162,12 @@ impl Inner {
     /// What is pushed of an image that has no manifest yet. Compresses layers that are not. Blocks.
     fn new_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
         let pushing = || format!("prepare {} for a registry", reference.familiar());
-        // What is compressed now belongs to its layer at the end.
-        let _hold = self.arriving();
         let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
-        let mut layers = Vec::new();
-        for diff_id in &diff_ids {
-            let kept = self.store.compressed(diff_id).map_err(|error| of_store(error, pushing))?;
-            layers.push(Descriptor::new(&kept.media_type, kept.blob.digest, kept.blob.size));
-        }
+        let kept = self.compressed(&diff_ids).map_err(|error| of_store(error, pushing))?;
+        let layers = kept
+            .iter()
+            .map(|kept| Descriptor::new(&kept.media_type, kept.blob.digest, kept.blob.size))
+            .collect();
         let size = self.store.has_blob(&known.id).map_err(|error| of_store(error, pushing))?;
         let size = size.map_or(0, |blob| blob.size);
         let manifest = Manifest {

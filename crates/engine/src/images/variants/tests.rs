@@ -4,7 +4,7 @@ use super::super::adopt::{NewArtifact, Origin};
 use super::super::check::{CheckStep, OnDamage};
 use super::super::record;
 use super::*;
-use crate::images::{Deleted, ImageFilter, NewImage, PruneRequest, RemoveOptions};
+use crate::images::{Deleted, ImageFilter, NewImage, PruneRequest, RemoveOptions, SendRequest, Teller};
 use crate::index::ImageRow;
 use crate::testing::{Containers, Field, archive};
 use coracle_spec::Reference;
@@ -191,6 +191,75 @@ async fn an_id_takes_all_that_only_its_names_lead_to_and_that_of_a_platform_only
 }
 
 #[tokio::test]
+async fn a_platform_to_which_a_name_leads_outlives_its_own_names_and_what_was_made_of_it() {
+    let field = Field::new().await;
+    let several = Several::new(&field, "a");
+    several.adopt(&field, 0, "app:1").await;
+    several.adopt(&field, 1, "app:1").await;
+    let other = several.ids[1];
+    let layers = field.store.config(&other).unwrap().rootfs.diff_ids;
+    let child = NewImage {
+        id: field.config(&layers, coracle_spec::image::RunConfig::default()),
+        references: vec!["child:1".parse().unwrap()],
+        parent: Some(other),
+        manifests: Vec::new(),
+    };
+    field.images.adopt(child).await.unwrap();
+    field.images.tag(&other.to_string(), "mine:1".parse().unwrap()).await.unwrap();
+    for name in ["mine:1", "child:1"] {
+        field.images.remove(name, RemoveOptions::default(), nothing()).await.unwrap();
+        assert_eq!(id_for(&field, "app:1", 1).await, Some(other), "after {name}");
+    }
+    field.images.remove("app:1", RemoveOptions::default(), nothing()).await.unwrap();
+    assert_eq!(listed(&field), []);
+}
+
+/// Sends an image from one engine to another.
+async fn send(from: &Field, to: &Field, image: &str) {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let ((reader, writer), (their_reader, their_writer)) = (tokio::io::split(here), tokio::io::split(there));
+    let (told, mut steps) = Teller::channel();
+    let request = SendRequest { images: vec![image.to_owned()], name: None };
+    let sending = async {
+        let sent = from.images.send(request, reader, writer, &told).await;
+        drop(told);
+        sent
+    };
+    let hearing = async { while steps.recv().await.is_some() {} };
+    let receiving = to.images.receive(their_reader, their_writer);
+    let (sent, received, ()) = tokio::join!(sending, receiving, hearing);
+    sent.unwrap();
+    received.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_sent_is_one_platform_of_its_name_as_it_was_here() {
+    let (here, there, elsewhere) = (Field::new().await, Field::new().await, Field::new().await);
+    let several = Several::new(&here, "a");
+    several.adopt(&here, 0, "app:1").await;
+    for which in 0..2 {
+        Several::new(&there, "a").adopt(&there, which, "app:1").await;
+    }
+    send(&here, &there, "app:1").await;
+    assert_eq!(id_for(&there, "app:1", 1).await, Some(several.ids[1]), "it was there before");
+    // Where nothing of it was, another platform joins it.
+    send(&here, &elsewhere, "app:1").await;
+    Several::new(&elsewhere, "a").adopt(&elsewhere, 1, "app:1").await;
+    for field in [&there, &elsewhere] {
+        assert_eq!(listed(field), [several.ids[0]]);
+        field.images.prune(PruneRequest::default(), nothing()).await.unwrap();
+        for which in 0..2 {
+            assert_eq!(id_for(field, "app:1", which).await, Some(several.ids[which]));
+            assert_eq!(
+                id_for(field, &format!("app@{}", several.index), which).await,
+                Some(several.ids[which])
+            );
+        }
+        assert_eq!(findings(field).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
 async fn a_prune_spares_the_platforms_of_what_has_a_name() {
     let field = Field::new().await;
     let several = Several::new(&field, "a");
@@ -306,7 +375,12 @@ async fn platforms_are_reclaimed_before_the_image_that_has_their_name_and_its_pi
     field.images.pin("app:1").await.unwrap();
     let pinned = plan(nothing()).await;
     assert!(pinned.iter().all(|(_, keep)| matches!(keep, Some(Keep::Pinned(Pin::Name(_))))), "{pinned:?}");
+    // Also for one that has a name of its own besides.
+    field.images.tag(&other.to_string(), "mine:1".parse().unwrap()).await.unwrap();
+    let pinned = plan(nothing()).await;
+    assert!(pinned.iter().all(|(_, keep)| matches!(keep, Some(Keep::Pinned(Pin::Name(_))))), "{pinned:?}");
     field.images.unpin("app:1").await.unwrap();
+    assert_eq!(plan(nothing()).await, [(other, None), (host, None)]);
     field.images.reclaim(everything, nothing()).await.unwrap();
     assert_eq!(listed(&field), []);
     field.images.collect_garbage(nothing()).await.unwrap();
