@@ -135,10 +135,12 @@ impl<W: Write> Packer<W> {
         self.top(top)
     }
 
-    /// Packs a directory of root's.
+    /// Packs a directory of root's, made now.
     pub(crate) fn empty_directory(&mut self, name: &[u8]) -> Result<()> {
         let path = [name, b"/"].concat();
-        let (kind, mtime, xattrs) = (Kind::Directory, Time::default(), Vec::new());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mtime = Time { seconds: now.as_secs().try_into().unwrap_or_default(), nanoseconds: 0 };
+        let (kind, xattrs) = (Kind::Directory, Vec::new());
         self.entry(&Entry { path, kind, mode: 0o755, uid: 0, gid: 0, mtime, xattrs })
     }
 

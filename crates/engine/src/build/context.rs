@@ -7,6 +7,7 @@ use coracle_build::Ignored;
 use coracle_store::{Copying, Tree, Workspace};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +68,11 @@ fn read_if_there(tree: &Tree, name: &str) -> Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let file = match tree.root().open_file(name, flags, Mode::empty()) {
         Ok(file) => std::fs::File::from(file),
-        Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => return Ok(None),
+        // The name and the links are the client's.
+        Err(error) if matches!(error.errno(), Some(Errno::LOOP | Errno::INVAL | Errno::NAMETOOLONG)) => {
+            return Err(Error::Invalid(coracle_spec::full_text(&error)));
+        }
         Err(error) => return Err(error).attempt(reading),
     };
     if !file.metadata().attempt(reading)?.is_file() {
