@@ -103,6 +103,31 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "what is taken back from everything is there, in a directory for all, and patterns are relative",
+        dockerfile: "FROM BASE\nCOPY . /c\nCOPY ./d/*.x none* /e/\n",
+        files: &[(".dockerignore", "*\n!d\n"), ("a", ""), ("d/1.x", ""), ("d/2.x", "")],
+        check: "stat -c %a /c; cd /; find c e | sort",
+        expected: "755\nc\nc/d\nc/d/1.x\nc/d/2.x\ne\ne/1.x\ne/2.x",
+        ..CASE
+    },
+    Case {
+        name: "a link at the destination is followed, and directories on the way are the owner's",
+        dockerfile: "FROM BASE\nRUN mkdir /real && echo old >/real/f && ln -s /real/f /lf && ln -s new /real/dangles\nCOPY a /lf\n\
+            COPY a /real/dangles\nCOPY --chown=33:33 a /n/m/\n",
+        files: &[("a", "A")],
+        check: "cat /real/f /real/new; readlink /lf; stat -c '%u %g' /n /n/m /n/m/a",
+        expected: "AA/real/f\n33 33\n33 33\n33 33",
+        ..CASE
+    },
+    Case {
+        name: "a document has its quotes, and lies in a directory that is there",
+        dockerfile: "FROM BASE\nCOPY <<E /etc\n{\\\"a\\\": \"it's\"}\nE\n",
+        check: "cat /etc/E; ls /etc/passwd",
+        expected: "{\"a\": \"it's\"}\n/etc/passwd",
+        classic: false,
+        ..CASE
+    },
+    Case {
         name: "an image of nothing has what was copied",
         dockerfile: "FROM BASE AS b\nFROM scratch\nCOPY --from=b /bin /bin\nENV PATH=/bin\nCMD [\"sh\"]\n",
         check: "echo $PATH; ls /",
@@ -235,6 +260,10 @@ fn the_configuration_is_what_the_instructions_say() {
     let inspected = engine.docker(&["inspect", &image]).json();
     let config = &inspected[0]["Config"];
     for (key, expected) in [
+        (
+            "Env",
+            serde_json::json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A=1"]),
+        ),
         ("Labels", serde_json::json!({"a": "b", "given": "yes"})),
         ("ExposedPorts", serde_json::json!({"80/tcp": {}, "53/udp": {}})),
         ("Volumes", serde_json::json!({"/v": {}})),
@@ -272,6 +301,8 @@ fn what_cannot_be_built_says_why_and_leaves_nothing() {
         ("RUN x\n", 1, "no build stage in current context"),
         ("FROM BASE\nCOPY a b c\n", 1, "must be a directory and end with a /"),
         ("FROM BASE\nUSER nobody-here\nRUN true\n", 1, "nobody-here"),
+        ("FROM BASE\nCOPY ? /new\n", 1, "more than one source file"),
+        ("FROM BASE\nRUN touch /f\nCOPY . /f\n", 1, "directory"),
     ] {
         let context = Context::new(text, &[("a", ""), ("b", ""), ("leads-out", "-> ../../../../etc/passwd")]);
         build(&engine, &context.path(), &[]).refused(code, complaint);
@@ -297,6 +328,23 @@ fn what_cannot_be_built_says_why_and_leaves_nothing() {
         // It keeps the container of a step that could not be started.
         assert_eq!(engine.docker(&["ps", "-aq"]).ok(), containers);
     }
+}
+
+#[test]
+fn a_trigger_that_copies_from_what_is_not_built_is_refused() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // It refuses the target before.
+        return;
+    }
+    let image = engine.name("triggering");
+    let base = Context::new("FROM BASE\nONBUILD COPY --from=late /etc/passwd /p\n", &[]);
+    build(&engine, &base.path(), &["-t", &image]).ok();
+    let child = Context::new(&format!("FROM {image} AS wanted\nRUN true\nFROM BASE AS late\n"), &[]);
+    build(&engine, &child.path(), &["--target", "wanted"]).refused(1, "copies from stage 1");
+    let summed = Context::new("FROM BASE\nADD --checksum=sha256:00 a /a\n", &[("a", "")]);
+    build(&engine, &summed.path(), &[]).refused(1, "--checksum is for addresses");
+    engine.docker(&["rmi", &image]).ok();
 }
 
 #[test]
@@ -351,7 +399,7 @@ fn the_answer_is_the_image_for_programs_too() {
         // It closes the connection without reading the end of the archive, which resets it.
         return;
     }
-    let context = Context::new("FROM BASE\nRUN echo ä\n", &[]);
+    let context = Context::new("FROM BASE\nRUN echo ä\n", &[("loop", "-> loop")]);
     let place = tempfile::tempdir().unwrap();
     let archive = place.path().join("context.tar");
     let packed =
@@ -365,6 +413,14 @@ fn the_answer_is_the_image_for_programs_too() {
     );
     let id = answer.split("\"ID\":\"").nth(1).unwrap().split('"').next().unwrap();
     engine.docker(&["rmi", id]).ok();
-    let (status, answer) = engine.upload("POST", "/v1.41/build", b"no archive");
-    assert!((400..500).contains(&status), "{status} {answer}");
+    let archive = fs::read(&archive).unwrap();
+    for (query, body) in [
+        ("", &b"no archive"[..]),
+        ("?dockerfile=%00", &archive),
+        ("?dockerfile=Dockerfile/x", &archive),
+        ("?dockerfile=loop", &archive),
+    ] {
+        let (status, answer) = engine.upload("POST", &format!("/v1.41/build{query}"), body);
+        assert_eq!(status, 400, "{query}: {answer}");
+    }
 }

@@ -6,7 +6,10 @@ use crate::scope::{Arguments, Resolver};
 use crate::{lex, limits, signal};
 use coracle_spec::image::RunConfig;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 
+/// As many variables are looked for one by one.
+const FEW: usize = 4;
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// Does what `changes` say, one after the other. An entry point drops arguments that were there before, but for those of
@@ -50,9 +53,8 @@ pub(crate) fn apply_with(
         Change::Entrypoint(line) => config.entrypoint = line.as_ref().map(|line| words(config, line)),
         Change::Env(pairs) => {
             // All of one line see the environment from before it.
-            for (name, value) in scope.resolve_pairs(config, pairs)? {
-                set_variable(&mut config.env, &name, &value);
-            }
+            let pairs = scope.resolve_pairs(config, pairs)?;
+            set_variables(&mut config.env, pairs);
         }
         Change::Label(pairs) => config.labels.extend(scope.resolve_pairs(config, pairs)?),
         Change::Expose(ports) => expose(config, ports, scope)?,
@@ -111,11 +113,24 @@ impl Scope<'_> {
     }
 }
 
-pub(crate) fn set_variable(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    match env.iter_mut().find(|entry| entry.split('=').next() == Some(name)) {
-        Some(found) => *found = entry,
-        None => env.push(entry),
+/// Sets variables; one that is there keeps its place. Looks once at each that is there, however many are set.
+fn set_variables(env: &mut Vec<String>, pairs: Vec<(String, String)>) {
+    let mut places = HashMap::new();
+    for (place, entry) in env.iter().enumerate() {
+        let name = entry.split('=').next().unwrap_or_default();
+        if pairs.len() > FEW || pairs.iter().any(|(set, _)| set == name) {
+            places.entry(name.to_owned()).or_insert(place);
+        }
+    }
+    for (name, value) in pairs {
+        let entry = format!("{name}={value}");
+        match places.get(&name) {
+            Some(place) => env[*place] = entry,
+            None => {
+                places.insert(name, env.len());
+                env.push(entry);
+            }
+        }
     }
 }
 
@@ -138,9 +153,11 @@ fn expose(config: &mut RunConfig, texts: &[String], scope: &mut Scope<'_>) -> Re
     Ok(())
 }
 
-/// `80`, `80/udp` or `8000-8010/tcp`.
+/// `80`, `80/udp` or `8000-8010/tcp`. An address and ports of the host in front, as `--publish` takes them, say nothing
+/// of an image.
 fn ports(text: &str) -> Result<(u16, u16, &'static str)> {
     let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let numbers = numbers.rsplit(':').next().unwrap_or(numbers);
     let protocol = ["tcp", "udp", "sctp"].into_iter().find(|known| protocol.eq_ignore_ascii_case(known));
     let protocol = protocol.ok_or_else(|| Error::value("invalid proto", text))?;
     let invalid = || Error::value("invalid containerPort", numbers);
@@ -232,6 +249,11 @@ mod tests {
                 &["EXPOSE 80 $P 90-92/SCTP"],
                 json!({"Env": ["P=81 82/udp"], "ExposedPorts": {"80/tcp": {}, "81/tcp": {}, "82/udp": {}, "90/sctp": {}, "91/sctp": {}, "92/sctp": {}}}),
             ),
+            (
+                json!({}),
+                &["EXPOSE 127.0.0.1:8080:80/tcp 1:2"],
+                json!({"ExposedPorts": {"80/tcp": {}, "2/tcp": {}}}),
+            ),
             (json!({}), &["ONBUILD RUN x", "ONBUILD RUN y"], json!({"OnBuild": ["RUN x", "RUN y"]})),
             (json!({}), &["USER me", "STOPSIGNAL 9"], json!({"User": "me", "StopSignal": "9"})),
             (json!({"Volumes": {"/a": {}}}), &["VOLUME /b"], json!({"Volumes": {"/a": {}, "/b": {}}})),
@@ -246,6 +268,17 @@ mod tests {
         for (before, changes, expected) in cases {
             assert_eq!(applied(before, changes), Ok(expected), "{changes:?}");
         }
+    }
+
+    #[test]
+    fn many_variables_cost_no_more_than_their_number() {
+        let line: String = (0..100_000).map(|number| format!(" v{number}={}", number % 7)).collect();
+        let begun = std::time::Instant::now();
+        let config = applied(json!({"Env": ["v5=x"]}), &[&format!("ENV{line} v5=last")]).unwrap();
+        assert_eq!((&config["Env"][0], &config["Env"][1]), (&json!("v5=last"), &json!("v0=0")));
+        assert_eq!(config["Env"].as_array().unwrap().len(), 100_000);
+        // One by one they would be ten thousand million comparisons.
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 
     #[test]

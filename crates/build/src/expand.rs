@@ -12,8 +12,27 @@ use std::str::Chars;
 
 /// What `word` stands for. `lookup` has the value of a variable, where it is set.
 pub(crate) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String> {
-    let mut expander = Expander { rest: word.chars().peekable(), escape, lookup, depth: 0 };
+    let mut expander =
+        Expander { rest: word.chars().peekable(), escape, lookup, depth: 0, quotes: Quotes::Count };
     expander.until(None)
+}
+
+/// What a document stands for, in which quotes are characters as any other.
+pub(crate) fn expand_document(
+    text: &str,
+    escape: char,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String> {
+    let mut expander =
+        Expander { rest: text.chars().peekable(), escape, lookup, depth: 0, quotes: Quotes::AreText };
+    expander.until(None)
+}
+
+/// What quotes are.
+#[derive(Clone, Copy, PartialEq)]
+enum Quotes {
+    Count,
+    AreText,
 }
 
 struct Expander<'a> {
@@ -21,6 +40,7 @@ struct Expander<'a> {
     escape: char,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     depth: usize,
+    quotes: Quotes,
 }
 
 impl Expander<'_> {
@@ -32,8 +52,8 @@ impl Expander<'_> {
                 return Ok(value);
             }
             match character {
-                '\'' => self.single_quoted(&mut value)?,
-                '"' => self.double_quoted(&mut value)?,
+                '\'' if self.quotes == Quotes::Count => self.single_quoted(&mut value)?,
+                '"' if self.quotes == Quotes::Count => self.double_quoted(&mut value)?,
                 '$' => value.push_str(&self.variable()?),
                 other if other == self.escape => value.extend(self.rest.next()),
                 other => value.push(other),
@@ -259,6 +279,18 @@ mod tests {
         ];
         for (word, expected) in cases {
             assert_eq!(expand(word, ESCAPE, &lookup).unwrap(), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn quotes_of_a_document_are_text() {
+        for (text, expected) in [
+            (r#"{"a": "$A", 'b'"#, r#"{"a": "one", 'b'"#),
+            (r#"say \"$A\" it's"#, r#"say "one" it's"#),
+            (r#"${MISSING:-"x"}"#, r#""x""#),
+            (r"\$A \\", r"$A \"),
+        ] {
+            assert_eq!(expand_document(text, ESCAPE, &lookup).unwrap(), expected, "{text}");
         }
     }
 

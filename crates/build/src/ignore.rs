@@ -68,8 +68,9 @@ impl Ignored {
     /// Whether a path, from the context's root and without a slash at its beginning, is left out.
     pub fn leaves_out(&self, path: &str) -> bool {
         let mut left_out = false;
-        for rule in &self.0 {
-            if left_out == rule.takes_back && rule.matches(path) {
+        // The context itself is always there, whatever `*` says.
+        for rule in self.0.iter().filter(|_| !path.is_empty()) {
+            if left_out == rule.takes_back && rule.pattern.matches_or_holds(path) {
                 left_out = !rule.takes_back;
             }
         }
@@ -82,16 +83,8 @@ impl Ignored {
     }
 }
 
-impl Rule {
-    /// Whether the pattern matches a path or a directory above it.
-    fn matches(&self, path: &str) -> bool {
-        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-        self.pattern.matches(path) || above.into_iter().any(|directory| self.pattern.matches(directory))
-    }
-}
-
 /// A path without empty components, `.` and `..` (Go's `filepath.Clean`, from the root).
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -111,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_last_pattern_that_matches_counts() {
-        let cases: [(&str, &[&str], &[&str]); 10] = [
+        let cases: [(&str, &[&str], &[&str]); 12] = [
             ("", &[], &["a"]),
             ("# a\n\n  b  \n", &["b", "b/c"], &["a", "# a"]),
             ("*/temp*", &["a/temp", "a/temporary.txt"], &["temp", "a/b/temp"]),
@@ -125,7 +118,9 @@ mod tests {
                 &["node_modules/keep", "node_modules/keep/y"],
             ),
             ("/foo/bar/\n./x/../y", &["foo/bar", "foo/bar/z", "y"], &["foo", "x"]),
-            ("*\n!src", &["a", "b/c"], &["src", "src/main.rs"]),
+            ("*\n!src", &["a", "b/c"], &["src", "src/main.rs", ""]),
+            ("**\n!**/*.c", &["a", "b/c"], &["a.c", "b/c/d.c", ""]),
+            ("a/b", &["a/b", "a/b/c/d"], &["a", "a/bc", "a/bc/d"]),
         ];
         for (text, out, kept) in cases {
             let ignored = Ignored::parse(text).unwrap();

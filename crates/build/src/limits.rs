@@ -17,6 +17,10 @@ pub const NESTING: usize = 32;
 /// 8 MiB.
 pub const VALUES: usize = 8 << 20;
 
+/// Variables looked at while those of a stage are resolved: each `$NAME` looks at the whole environment.
+pub const LOOKS: usize = 1 << 25;
+/// Environments of all commands of a stage, in bytes: each has the whole one, of up to [`TEXT`].
+pub const ENVIRONMENTS: usize = 64 << 20;
 /// Steps that one pattern may cost: characters of the text times pieces of the pattern.
 pub const PATTERN_STEPS: usize = 1 << 26;
 

@@ -1,6 +1,7 @@
 //! Patterns, matched in a time that is bounded whatever they are: those of ignore files and of `${NAME#pattern}`.
 
 use crate::error::{Error, Result};
+use crate::ignore::clean;
 use crate::limits;
 
 /// A pattern taken apart.
@@ -15,13 +16,13 @@ pub struct PathPattern {
 }
 
 impl PathPattern {
-    /// Reads a pattern.
+    /// Reads a pattern. Empty components, `.` and `..` mean nothing in it: it leads down from the root.
     ///
     /// # Errors
     /// [`Error::Value`] for a malformed one.
     pub fn parse(text: &str) -> Result<Self> {
         let pattern =
-            Pattern::of_path(text).ok_or_else(|| Error::value("malformed pattern of files", text))?;
+            Pattern::of_path(&clean(text)).ok_or_else(|| Error::value("malformed pattern of files", text))?;
         let letters = pattern.0.iter().map(|piece| match piece {
             Piece::Exactly(letter) => Some(*letter),
             _ => None,
@@ -111,10 +112,30 @@ impl Pattern {
         let mut states = self.begin(0);
         let mut at_start = true;
         for character in text.chars() {
+            if !states.contains(&true) {
+                return false;
+            }
             states = self.step(&states, character, at_start);
             at_start = character == '/';
         }
-        states.last().copied().unwrap_or(true)
+        accepted(&states)
+    }
+
+    /// Whether it matches a path or a directory above it. Reads the path once, however deep it is.
+    pub(crate) fn matches_or_holds(&self, path: &str) -> bool {
+        let mut states = self.begin(0);
+        let mut at_start = true;
+        for character in path.chars() {
+            if character == '/' && accepted(&states) {
+                return true;
+            }
+            if !states.contains(&true) {
+                return false;
+            }
+            states = self.step(&states, character, at_start);
+            at_start = character == '/';
+        }
+        accepted(&states)
     }
 
     /// Where a match that begins at the start of `text` ends.
@@ -289,6 +310,25 @@ mod tests {
         }
         for malformed in ["[", "[]", "[a", "[a-]", "[-]", r"\", "[a-"] {
             assert_eq!(Pattern::of_path(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn what_copy_takes_leads_down_from_the_root() {
+        for (text, path) in [
+            (".", ""),
+            ("/", ""),
+            ("./a", "a"),
+            ("a/", "a"),
+            ("../../a", "a"),
+            ("b/../a//c/.", "a/c"),
+            (r"\*", "*"),
+        ] {
+            assert_eq!(PathPattern::parse(text).unwrap().literal(), Some(path), "{text}");
+        }
+        for (text, path) in [("./*.c", "a.c"), ("d*/", "dir"), ("../b/../?", "x"), ("//d/*", "d/e")] {
+            let pattern = PathPattern::parse(text).unwrap();
+            assert!(pattern.literal().is_none() && pattern.matches(path), "{text}");
         }
     }
 

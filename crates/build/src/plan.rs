@@ -6,10 +6,15 @@ use crate::error::{Error, Result};
 use crate::instruction::{
     self, Add, ArgDeclaration, Change, Copy, Instruction, Mount, Run, RunCommand, RunNetwork, Transfer,
 };
+use crate::limits;
 use crate::outline::{Origin, Outline, origin};
-use crate::scope::{Arguments, Resolver, Wanted};
+use crate::scope::{Arguments, Resolver, Wanted, variable};
 use crate::statement::{self, Lines};
 use coracle_spec::image::RunConfig;
+use std::collections::HashSet;
+
+/// Where programs are looked for unless the base says something else.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A stage, ready to be built.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,12 +130,17 @@ pub fn plan(
 ) -> Result<Plan> {
     let mut config = base.clone();
     let triggers = std::mem::take(&mut config.on_build);
+    if variable(&config.env, "PATH").is_none() {
+        // As Docker: an image has a path although its base has none.
+        config.env.push(format!("PATH={DEFAULT_PATH}"));
+    }
     let stage = &file.stages[stage];
     let mut planner = Planner {
         file,
         outline,
         wanted,
         resolver: Resolver::new(file.directives.escape),
+        environments_left: limits::ENVIRONMENTS,
         plan: Plan { steps: Vec::new(), config, author: None, arguments: inherited },
         has_cmd: false,
     };
@@ -162,6 +172,8 @@ struct Planner<'a> {
     outline: &'a Outline,
     wanted: &'a Wanted,
     resolver: Resolver,
+    /// Bytes that environments of commands may still have.
+    environments_left: usize,
     plan: Plan,
     /// Whether this stage has said what runs, so that an entry point does not drop it.
     has_cmd: bool,
@@ -225,12 +237,15 @@ impl Planner<'_> {
             RunCommand::Script(text) => Program::Script(text.clone()),
             RunCommand::Line(line) => Program::Words(words(&self.plan.config, line)),
         };
+        self.count_environment()?;
         let config = &self.plan.config;
         let mut env = config.env.clone();
-        let has = |env: &[String], name: &str| crate::scope::variable(env, name).is_some();
+        let names = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
+        let set: HashSet<String> = config.env.iter().filter_map(names).collect();
+        let has = |env: &[String], name: &str| variable(env, name).is_some();
         for (name, value) in &self.plan.arguments {
             if let Some(value) = value
-                && !has(&env, name)
+                && !set.contains(name)
             {
                 env.push(format!("{name}={value}"));
             }
@@ -250,6 +265,19 @@ impl Planner<'_> {
             insecure: run.insecure,
             devices: run.devices.clone(),
         })
+    }
+
+    /// Every command has a whole environment of its own, and arguments are in its history too.
+    fn count_environment(&mut self) -> Result<()> {
+        let entry = |bytes: usize| bytes + size_of::<String>();
+        let variables: usize = self.plan.config.env.iter().map(|variable| entry(variable.len())).sum();
+        let values = self.plan.arguments.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let arguments: usize = values.map(|(name, value)| 2 * entry(name.len() + value.len())).sum();
+        let limit = limits::ENVIRONMENTS;
+        let too_large = Error::TooLarge { what: "sum of all environments, in bytes,", limit };
+        self.environments_left =
+            self.environments_left.checked_sub(variables + arguments).ok_or(too_large)?;
+        Ok(())
     }
 
     /// As `docker history` shows it: the arguments of the build in front, as they are part of what was run.
@@ -302,7 +330,8 @@ impl Planner<'_> {
         }
         for inline in &mut resolved.inline {
             if inline.expands {
-                inline.content = self.expand_document(&inline.content)?;
+                let (env, arguments) = (&self.plan.config.env, &self.plan.arguments);
+                inline.content = self.resolver.resolve_document(&inline.content, env, arguments)?;
             }
         }
         let destination = self.resolve(&files.destination)?;
@@ -321,19 +350,6 @@ impl Planner<'_> {
             )));
         }
         Ok(resolved)
-    }
-
-    /// Quotes mean nothing in a document; a variable does, and an escape in front of one.
-    fn expand_document(&mut self, content: &str) -> Result<String> {
-        let escape = self.resolver.escape();
-        let mut quoted = String::with_capacity(content.len());
-        for character in content.chars() {
-            if matches!(character, '"' | '\'') {
-                quoted.push(escape);
-            }
-            quoted.push(character);
-        }
-        self.resolve(&quoted)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Which variables an instruction sees: the environment of the image, then the arguments of the build.
 
 use crate::error::{Error, Result};
-use crate::expand::expand;
+use crate::expand::{expand, expand_document};
 use crate::instruction::ArgDeclaration;
 use crate::limits;
 use coracle_spec::Platform;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Arguments that need no declaration, and are no reason to run a step again.
@@ -66,11 +67,13 @@ pub(crate) struct Resolver {
     escape: char,
     /// Bytes that values may still have.
     left: usize,
+    /// Variables that may still be looked at.
+    looks_left: usize,
 }
 
 impl Resolver {
     pub(crate) fn new(escape: char) -> Self {
-        Self { escape, left: limits::VALUES }
+        Self { escape, left: limits::VALUES, looks_left: limits::LOOKS }
     }
 
     pub(crate) fn escape(&self) -> char {
@@ -79,10 +82,28 @@ impl Resolver {
 
     /// What a word stands for.
     pub(crate) fn resolve(&mut self, word: &str, env: &[String], arguments: &Arguments) -> Result<String> {
-        let lookup = |name: &str| variable(env, name).or_else(|| arguments.get(name).cloned().flatten());
-        let value = expand(word, self.escape, &lookup)?;
+        let looks = Cell::new(Some(self.looks_left));
+        let value = expand(word, self.escape, &|name| lookup(name, env, arguments, &looks))?;
+        self.count(value, looks.get())
+    }
+
+    /// What a here-document stands for.
+    pub(crate) fn resolve_document(
+        &mut self,
+        text: &str,
+        env: &[String],
+        arguments: &Arguments,
+    ) -> Result<String> {
+        let looks = Cell::new(Some(self.looks_left));
+        let value = expand_document(text, self.escape, &|name| lookup(name, env, arguments, &looks))?;
+        self.count(value, looks.get())
+    }
+
+    fn count(&mut self, value: String, looks: Option<usize>) -> Result<String> {
         let too_large = Error::TooLarge { what: "sum of all values, in bytes,", limit: limits::VALUES };
         self.left = self.left.checked_sub(value.len()).ok_or(too_large)?;
+        let too_many = Error::TooLarge { what: "work of finding variables", limit: limits::LOOKS };
+        self.looks_left = looks.ok_or(too_many)?;
         Ok(value)
     }
 
@@ -106,6 +127,14 @@ impl Resolver {
         arguments.insert(declared.name.clone(), value);
         Ok(())
     }
+}
+
+/// A variable of an environment, or else of the build. `looks` says how many may still be looked at, and nothing once
+/// they were too many.
+fn lookup(name: &str, env: &[String], arguments: &Arguments, looks: &Cell<Option<usize>>) -> Option<String> {
+    looks.set(looks.get().and_then(|left| left.checked_sub(env.len())));
+    looks.get()?;
+    variable(env, name).or_else(|| arguments.get(name).cloned().flatten())
 }
 
 /// A variable of an environment.

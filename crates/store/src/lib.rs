@@ -46,7 +46,7 @@ pub use load::{Loaded, LoadedArtifact, LoadedImage, LoadedOrigin, Progress};
 pub use pack::Altered;
 pub use partial::Partial;
 pub use save::{Saved, SavedImage, SavedVariant};
-pub use select::{Chosen, Filter, Workspace, pack_texts};
+pub use select::{Chosen, Filter, Workspace, pack_directories, pack_texts};
 pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 

@@ -123,14 +123,25 @@ impl<W: Write> Packer<W> {
         Self { altered, ..Self::new(Writer::new(output), Form::Root, Vec::new()) }
     }
 
-    /// Packs what comes next under names that begin so.
+    /// Packs what comes next under names that begin so. No link leads to what was packed before: something else may have
+    /// taken its name since.
     pub(crate) fn under(&mut self, prefix: &[u8]) {
         self.prefix = prefix.to_vec();
+        self.links.clear();
     }
 
     /// Packs the directory that everything below has its prefix from.
     pub(crate) fn directory_itself(&mut self, top: BorrowedFd<'_>) -> Result<()> {
         self.top(top)
+    }
+
+    /// Packs a directory of root's, made now.
+    pub(crate) fn empty_directory(&mut self, name: &[u8]) -> Result<()> {
+        let path = [name, b"/"].concat();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mtime = Time { seconds: now.as_secs().try_into().unwrap_or_default(), nanoseconds: 0 };
+        let (kind, xattrs) = (Kind::Directory, Vec::new());
+        self.entry(&Entry { path, kind, mode: 0o755, uid: 0, gid: 0, mtime, xattrs })
     }
 
     /// Packs a file of root's with this content.

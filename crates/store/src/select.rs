@@ -95,7 +95,9 @@ impl Tree {
         let mut start = Vec::new();
         // What cannot be decompressed is no archive.
         let read = decoder(file).and_then(|(_, decoded)| decoded.take(BLOCK as u64).read_to_end(&mut start));
-        Ok(read.is_ok() && <&[u8; BLOCK]>::try_from(&start[..]).is_ok_and(is_header))
+        // Zeros end an archive, and begin many a file that is none.
+        let begins = start.iter().any(|byte| *byte != 0);
+        Ok(read.is_ok() && begins && <&[u8; BLOCK]>::try_from(&start[..]).is_ok_and(is_header))
     }
 
     /// Writes an archive of what was chosen, in that order. `left_out` says of paths that they stay out: it is given the
@@ -166,6 +168,18 @@ fn pack_content<W: Write>(
         let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
         if left_out(&whole, node.path) { Ok(()) } else { packer.node(node) }
     })
+}
+
+/// Writes an archive of empty directories of root's, of mode 0755, in that order.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn pack_directories(names: &[PathBuf], altered: Altered, output: impl Write) -> Result<()> {
+    let mut packer = Packer::altering(output, altered);
+    for name in names {
+        packer.empty_directory(&relative(name))?;
+    }
+    packer.finish().map(drop)
 }
 
 /// Writes an archive of files of root's with these names and contents.

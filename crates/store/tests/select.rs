@@ -133,3 +133,23 @@ fn every_path_is_visited_but_those_below_a_closed_directory() {
         ["a/", "a/b/", "a/skipped/", "a/skipped/z", "a/unwanted", "a/x", "empty/", "f", "link", "out"]
     );
 }
+
+#[test]
+fn a_file_of_zeros_is_no_archive() {
+    let field = Field::new();
+    let top = field.directory.path().join("top");
+    fs::write(top.join("zeros"), vec![0; 4096]).unwrap();
+    fs::write(top.join("tar"), field.pack(&[chosen("f", "f", false)], Altered::default()).unwrap()).unwrap();
+    assert!(!field.tree.is_archive(Path::new("zeros")).unwrap());
+    assert!(field.tree.is_archive(Path::new("tar")).unwrap());
+}
+
+#[test]
+fn a_link_never_leads_to_a_name_that_something_else_took() {
+    let field = Field::new();
+    let top = field.directory.path().join("top");
+    fs::hard_link(top.join("f"), top.join("g")).unwrap();
+    // The second takes the name of the first; the third was the same file as that.
+    let all = [chosen("f", "to/x", false), chosen("a/x", "to/x", false), chosen("g", "to/g", false)];
+    assert_eq!(field.listing(&all)["to/g"], "file");
+}

@@ -56,7 +56,7 @@ fn commands_see_the_environment_and_then_the_arguments() {
 
 #[test]
 fn files_have_absolute_destinations() {
-    let text = "FROM a\nARG D=dir\nWORKDIR /w\nCOPY a b\nCOPY a .\nCOPY a $D/\nCOPY --from=x --chown=$D a b /c/../d/\nCOPY <<\"Q\" <<E /e/\n$D\nQ\n\"$D\" \\$D\nE\nADD --checksum=sha256:$D http://x/y /";
+    let text = "FROM a\nARG D=dir\nWORKDIR /w\nCOPY a b\nCOPY a .\nCOPY a $D/\nCOPY --from=x --chown=$D a b /c/../d/\nCOPY <<\"Q\" <<E /e/\n$D\nQ\n\"$D\" \\$D \\\"\nE\nADD --checksum=sha256:$D http://x/y /";
     let plan = planned(text, json!({}), &[]).unwrap();
     let found = files(&plan);
     let destinations: Vec<&str> = found.iter().map(|files| files.transfer.destination.as_str()).collect();
@@ -64,19 +64,42 @@ fn files_have_absolute_destinations() {
     assert_eq!(found[3].from, Some(Origin::Image("x".to_owned())));
     assert_eq!(found[3].transfer.owner.as_deref(), Some("dir"));
     let inline: Vec<&str> = found[4].transfer.inline.iter().map(|inline| inline.content.as_str()).collect();
-    assert_eq!(inline, ["$D\n", "\"dir\" $D\n"]);
+    assert_eq!(inline, ["$D\n", "\"dir\" $D \"\n"]);
     let checksum = Some("sha256:dir".to_owned());
     assert_eq!(found[5].rules, FileRules::Add { keep_git_dir: false, checksum, unpack: None });
 }
 
 #[test]
 fn triggers_of_the_base_come_first_and_are_gone() {
-    let base = json!({"OnBuild": ["ENV A=1", "COPY x /x"], "Cmd": ["old"], "Env": ["A=0"]});
+    let base = json!({"OnBuild": ["ENV A=1", "COPY x /x"], "Cmd": ["old"], "Env": ["PATH=/bin", "A=0"]});
     let plan = planned("FROM a\nENV B=$A\nONBUILD RUN later\nENTRYPOINT [\"e\"]", base, &[]).unwrap();
-    assert_eq!(plan.config.env, ["A=1", "B=1"]);
+    assert_eq!(plan.config.env, ["PATH=/bin", "A=1", "B=1"]);
     assert_eq!(plan.config.on_build, ["RUN later"]);
     assert_eq!((plan.config.cmd.clone(), plan.config.entrypoint.clone()), (None, Some(vec!["e".to_owned()])));
     assert_eq!(plan.steps[1].text, "COPY x /x");
+}
+
+#[test]
+fn what_would_be_too_much_for_all_commands_together_is_refused() {
+    let variables: String = (0..40_000).map(|number| format!(" v{number}=1")).collect();
+    let lookups = format!("FROM a\nENV{variables}\nENV x={}\n", "$none".repeat(1000));
+    let commands = format!("FROM a\nENV{variables}\n{}", "RUN x\n".repeat(5000));
+    let arguments = format!("FROM a\nARG{variables}\n{}", "RUN x\n".repeat(5000));
+    for (text, expected) in [
+        (lookups, "work of finding variables"),
+        (commands, "sum of all environments"),
+        (arguments, "sum of all environments"),
+    ] {
+        let error = planned(&text, json!({}), &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_image_has_a_path_although_its_base_has_none() {
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let plan = planned("FROM scratch\nENV P=$PATH:/x", json!({}), &[]).unwrap();
+    assert_eq!(plan.config.env, [format!("PATH={path}"), format!("P={path}:/x")]);
 }
 
 #[test]

@@ -6,10 +6,14 @@ use crate::images::BodyReader;
 use coracle_build::Ignored;
 use coracle_store::{Copying, Tree, Workspace};
 use coracle_sys::rooted::Root;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Mode of the root of a context, whatever the umask and the archive say.
+const MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// A context.
 pub(super) struct Context {
@@ -28,7 +32,10 @@ pub(super) async fn unpack(shared: &Arc<Shared>, archive: BodyReader, dockerfile
     blocking(move || {
         let opening = || "unpack the context of a build".to_owned();
         let workspace = store.workspace().attempt(opening)?;
-        let tree = Tree::new(Root::open(workspace.path()).attempt(opening)?, &[]).attempt(opening)?;
+        // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
+        let top = workspace.path().join("context");
+        coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
+        let tree = Tree::new(Root::open(&top).attempt(opening)?, &[]).attempt(opening)?;
         let copying = Copying { owner: Some((0, 0)), ..Copying::default() };
         tree.unpack(Path::new("/"), archive, copying).map_err(|error| of_input(error, opening))?;
         let (name, text) = read(&tree, &dockerfile)?;
@@ -59,9 +66,13 @@ fn read(tree: &Tree, name: &str) -> Result<(String, String)> {
 fn read_if_there(tree: &Tree, name: &str) -> Result<Option<String>> {
     let reading = || format!("read {name} of the context");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let file = match tree.root().open_file(name, flags, rustix::fs::Mode::empty()) {
+    let file = match tree.root().open_file(name, flags, Mode::empty()) {
         Ok(file) => std::fs::File::from(file),
-        Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => return Ok(None),
+        // The name and the links are the client's.
+        Err(error) if matches!(error.errno(), Some(Errno::LOOP | Errno::INVAL | Errno::NAMETOOLONG)) => {
+            return Err(Error::Invalid(coracle_spec::full_text(&error)));
+        }
         Err(error) => return Err(error).attempt(reading),
     };
     if !file.metadata().attempt(reading)?.is_file() {

@@ -34,7 +34,9 @@ pub(super) async fn bring(workshop: &Workshop<'_>, wanted: &Files, build: &Build
     };
     let layers = match origin {
         Origin::Stage(stage) => {
-            build.built.get(stage).expect("stages come after those that they need").layers.clone()
+            // What a trigger of a base image needs was not known when the order was made.
+            let built = build.built.get(stage).ok_or_else(|| not_built(*stage))?;
+            built.layers.clone()
         }
         Origin::Image(name) => build.image(name, &build.request.wanted.platform).await?.layers,
     };
@@ -48,6 +50,13 @@ pub(super) async fn bring(workshop: &Workshop<'_>, wanted: &Files, build: &Build
     Ok(brought??)
 }
 
+fn not_built(stage: usize) -> Error {
+    Error::Unsupported(format!(
+        "a trigger of the base image copies from stage {stage}, which nothing else before it needs: this is not \
+         supported yet by this engine"
+    ))
+}
+
 fn check(wanted: &Files) -> Result<()> {
     let remote = |source: &&String| source.contains("://") || source.starts_with("git@");
     if let FileRules::Add { .. } = wanted.rules
@@ -57,6 +66,11 @@ fn check(wanted: &Files) -> Result<()> {
             "ADD {source}: addresses are not supported yet by this engine"
         )));
     }
+    if let FileRules::Add { checksum: Some(_), .. } = wanted.rules {
+        return Err(Error::Invalid(
+            "ADD --checksum is for addresses, not for files of the context".to_owned(),
+        ));
+    }
     if let FileRules::Copy { parents: true } = wanted.rules {
         return Err(Error::Unsupported("COPY --parents is not supported yet by this engine".to_owned()));
     }
@@ -65,6 +79,24 @@ fn check(wanted: &Files) -> Result<()> {
 
 fn is_left_out(ignored: &Ignored, path: &[u8]) -> bool {
     std::str::from_utf8(path).is_ok_and(|path| ignored.leaves_out(path))
+}
+
+fn missing(source: &str) -> Error {
+    Error::Invalid(format!("COPY failed: {source} is not in the build context, or is left out of it"))
+}
+
+/// A path without the slash at its beginning, as archives have it.
+fn relative(path: &Path) -> Vec<u8> {
+    path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes().to_vec()
+}
+
+/// Where files go, links on the way followed.
+struct Destination {
+    path: PathBuf,
+    /// Whether files keep their names in it.
+    is_directory: bool,
+    exists_as_directory: bool,
+    exists_as_file: bool,
 }
 
 /// Files on their way.
@@ -82,31 +114,31 @@ impl Job {
         let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
         let sources = self.expand(source, left_out)?;
         let altered = Altered { owner: self.owner()?, mode: self.mode()?, timeless: false };
+        let destination = self.destination(sources.len() + self.transfer.inline.len())?;
         let mut chosen = Vec::new();
         for path in &sources {
             if self.unpacks() && source.is_archive(path).attempt(|| format!("look at {}", path.display()))? {
                 self.unpack(source, path)?;
             } else {
-                chosen.push(self.choose(source, path)?);
+                chosen.push(self.choose(source, path, &destination)?);
             }
         }
+        if !chosen.is_empty() || !self.transfer.inline.is_empty() {
+            self.make_way(&destination, altered.owner)?;
+        }
         self.transport(source, &chosen, &out, altered)?;
-        self.write_inline(altered)
+        self.write_inline(&destination, altered)
     }
 
-    /// The paths that the sources stand for.
+    /// The paths that the sources stand for. A pattern may stand for none as long as another source stands for some.
     fn expand(&self, source: &Tree, out: &dyn Fn(&[u8]) -> bool) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for text in &self.transfer.sources {
-            let relative = text.trim_start_matches('/');
-            let pattern = PathPattern::parse(relative).map_err(super::invalid)?;
-            let before = found.len();
+            let pattern = PathPattern::parse(text).map_err(super::invalid)?;
             match pattern.literal() {
-                Some(path) => {
-                    if !out(path.as_bytes()) {
-                        found.push(PathBuf::from(path));
-                    }
-                }
+                Some(path) if out(path.as_bytes()) => return Err(missing(text)),
+                Some("") => found.push(PathBuf::from(".")),
+                Some(path) => found.push(PathBuf::from(path)),
                 None => source
                     .paths(&mut |path, _| {
                         let bytes = path.as_os_str().as_bytes();
@@ -117,38 +149,77 @@ impl Job {
                     })
                     .attempt(|| format!("look for {text}"))?,
             }
-            if found.len() == before {
-                return Err(Error::Invalid(format!(
-                    "COPY failed: {text} is not in the build context, or is left out of it"
-                )));
-            }
         }
-        Ok(found)
+        match self.transfer.sources.first() {
+            Some(text) if found.is_empty() => Err(missing(text)),
+            _ => Ok(found),
+        }
     }
 
     fn unpacks(&self) -> bool {
         matches!(self.rules, FileRules::Add { unpack, .. } if unpack != Some(false))
     }
 
-    /// A directory gives its content; a file keeps its name where the destination is a directory.
-    fn choose(&self, source: &Tree, path: &Path) -> Result<Chosen> {
-        let finding = || format!("look for {}", path.display());
-        let destination = self.transfer.destination.trim_start_matches('/');
-        let is_directory = source.is_directory(path).attempt(finding)?;
-        let into_directory = self.transfer.destination.ends_with('/')
-            || destination.is_empty()
-            || self.transfer.sources.len() > 1
-            || self.target.tree.is_directory(Path::new(destination)).attempt(finding)?;
-        let mut name = PathBuf::from(destination);
-        if !is_directory && into_directory {
+    /// A directory gives its content; a file keeps its name where the destination is a directory. A link there is
+    /// followed.
+    fn choose(&self, source: &Tree, path: &Path, destination: &Destination) -> Result<Chosen> {
+        let is_directory = source.is_directory(path).attempt(|| format!("look for {}", path.display()))?;
+        let mut name = destination.path.clone();
+        if !is_directory && destination.is_directory {
             name.push(path.file_name().unwrap_or_default());
         }
-        let there = self.target.tree.is_directory(Path::new(destination)).attempt(finding)?;
+        if is_directory && destination.exists_as_file {
+            return Err(Error::Invalid(format!(
+                "cannot copy the directory {} to {}, which is no directory",
+                path.display(),
+                self.transfer.destination
+            )));
+        }
         Ok(Chosen {
             path: path.to_owned(),
-            name: name.as_os_str().as_bytes().to_vec(),
-            with_directory: !there,
+            name: relative(&name),
+            with_directory: !destination.exists_as_directory,
         })
+    }
+
+    /// What is at the destination, and what becomes of it.
+    fn destination(&self, sources: usize) -> Result<Destination> {
+        let (text, target) = (&self.transfer.destination, &self.target.tree);
+        let finding = || format!("look for {text}");
+        let path = target.root().evaluate(text).attempt(finding)?;
+        let exists_as_directory = target.is_directory(&path).attempt(finding)?;
+        let found = target.find(&path).attempt(finding)?;
+        let is_directory = exists_as_directory || text.ends_with('/') || self.transfer.sources.len() > 1;
+        if sources > 1 && !is_directory {
+            return Err(Error::Invalid(
+                "when using COPY with more than one source file, the destination must be a directory and end with a /"
+                    .to_owned(),
+            ));
+        }
+        let exists_as_file = found.is_some() && !exists_as_directory;
+        if exists_as_file && is_directory {
+            return Err(Error::Invalid(format!("the destination {text} is no directory")));
+        }
+        Ok(Destination { path, is_directory, exists_as_directory, exists_as_file })
+    }
+
+    /// Makes the directories that are missing on the way. They are whoever's the files are.
+    fn make_way(&self, destination: &Destination, owner: Option<(u32, u32)>) -> Result<()> {
+        let making = || format!("make directories of {}", self.transfer.destination);
+        let end = if destination.is_directory { Some(&*destination.path) } else { destination.path.parent() };
+        let mut missing = Vec::new();
+        for directory in end.into_iter().flat_map(Path::ancestors) {
+            if self.target.tree.is_directory(directory).attempt(making)? {
+                break;
+            }
+            missing.push(directory.to_owned());
+        }
+        missing.reverse();
+        let mut archive = Vec::new();
+        let altered = Altered { owner, ..Altered::default() };
+        coracle_store::pack_directories(&missing, altered, &mut archive).attempt(making)?;
+        let unpacked = self.target.tree.unpack(Path::new("/"), &archive[..], Copying::default());
+        unpacked.map_err(|error| super::context::of_input(error, making))
     }
 
     /// Packs what was chosen and unpacks it at once.
@@ -183,18 +254,16 @@ impl Job {
     }
 
     /// Files whose content stands in the Dockerfile.
-    fn write_inline(&self, altered: Altered) -> Result<()> {
+    fn write_inline(&self, destination: &Destination, altered: Altered) -> Result<()> {
         if self.transfer.inline.is_empty() {
             return Ok(());
         }
-        let directory = self.transfer.destination.trim_start_matches('/');
-        let into_directory = self.transfer.destination.ends_with('/') || directory.is_empty();
         let named = self.transfer.inline.iter().map(|inline| {
-            let mut name = PathBuf::from(directory);
-            if into_directory {
+            let mut name = destination.path.clone();
+            if destination.is_directory {
                 name.push(&inline.name);
             }
-            (name.as_os_str().as_bytes().to_vec(), inline.content.as_bytes())
+            (relative(&name), inline.content.as_bytes())
         });
         let named: Vec<_> = named.collect();
         let mut archive = Vec::new();

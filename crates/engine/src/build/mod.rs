@@ -17,7 +17,7 @@ mod stage;
 use crate::containers::refuse_artifact;
 use crate::containers::settings::HostSettings;
 use crate::engine::{Engine, Shared};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::images::{BodyReader, Image, PullRequest, Teller};
 pub use coracle_build::Wanted;
 use coracle_build::{Arguments, Base, Dockerfile, Outline, Plan, outline, plan};
@@ -112,14 +112,20 @@ impl Engine {
         let shared = &self.shared;
         let _hold = shared.images.hold_arrivals();
         let context = Arc::new(context::unpack(shared, context, &request.dockerfile).await?);
-        let file = Dockerfile::parse(&context.dockerfile).map_err(invalid)?;
-        let outline = outline(&file, &request.wanted).map_err(invalid)?;
+        let (text, wanted) = (context.dockerfile.clone(), request.wanted.clone());
+        let read = move || {
+            let file = Dockerfile::parse(&text)?;
+            let outline = outline(&file, &wanted)?;
+            Ok((Arc::new(file), Arc::new(outline)))
+        };
+        // A hostile file may take a while.
+        let (file, outline) = blocking(read).await?.map_err(invalid)?;
         let mut build = Build {
             engine: self,
             request: &request,
             context: Arc::clone(&context),
-            file: &file,
-            outline: &outline,
+            file,
+            outline,
             listener,
             built: HashMap::new(),
             number: 0,
@@ -140,8 +146,8 @@ struct Build<'a> {
     engine: &'a Engine,
     request: &'a BuildRequest,
     context: Arc<context::Context>,
-    file: &'a Dockerfile,
-    outline: &'a Outline,
+    file: Arc<Dockerfile>,
+    outline: Arc<Outline>,
     listener: &'a Listener,
     built: HashMap<usize, Built>,
     /// Steps so far.
@@ -174,11 +180,16 @@ impl Build<'_> {
     }
 
     async fn stage(&mut self, number: usize) -> BuildResult<Built> {
-        let stage = &self.file.stages[number];
+        let (file, outline) = (Arc::clone(&self.file), Arc::clone(&self.outline));
+        let stage = &file.stages[number];
         self.announce(&stage.text).await;
         let (mut built, config, inherited) = self.base(number).await?;
-        let plan = plan(self.file, self.outline, &self.request.wanted, number, &config, inherited)
-            .map_err(invalid)?;
+        let wanted = self.request.wanted.clone();
+        let planning = {
+            let file = Arc::clone(&file);
+            move || plan(&file, &outline, &wanted, number, &config, inherited)
+        };
+        let plan = blocking(planning).await?.map_err(invalid)?;
         let triggers = plan.steps.len() - stage.steps.len();
         for (at, step) in plan.steps.iter().enumerate() {
             if at >= triggers {
@@ -201,7 +212,6 @@ impl Build<'_> {
         match &self.outline.bases[number] {
             Base::Scratch => {
                 let built = Built::scratch(self.request.wanted.platform.clone());
-                // As Docker: commands have a path even where there is nothing in it.
                 Ok((built, RunConfig::default(), Arguments::new()))
             }
             Base::Stage(earlier) => {
