@@ -371,6 +371,33 @@ fn a_client_that_goes_ends_its_build_and_nothing_is_left() {
     });
 }
 
+#[test]
+fn an_engine_that_is_killed_in_a_step_leaves_no_container_of_it() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let mut engine = Engine::start();
+    let context = Context::new("FROM BASE\nRUN echo begun && sleep 1000\n", &[]);
+    let mut child = engine
+        .command("docker")
+        .args(["build", "."])
+        .current_dir(context.path())
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child, "begun");
+    let kept = engine.docker(&["create", SMALL, "true"]).ok();
+    engine.kill();
+    child.wait().unwrap();
+    engine.start_again();
+    assert_eq!(engine.docker(&["ps", "-aq", "--no-trunc"]).ok(), kept, "what somebody made stays");
+    engine.docker(&["rm", &kept]).ok();
+    assert_eq!(fs::read_dir(engine.directory().join("data/building")).unwrap().count(), 0);
+}
+
 fn wait_for_line(child: &mut std::process::Child, wanted: &str) {
     use std::io::{BufRead, BufReader};
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();

@@ -114,6 +114,7 @@ impl Engine {
             cgroups,
         });
         recover::recover(&shared).await?;
+        crate::build::leftovers::remove_all(&shared).await?;
         let upkeep =
             vec![tokio::spawn(heal(Arc::clone(&shared))), tokio::spawn(empty_trash(Arc::clone(&shared)))];
         shared.empty_trash_soon();

@@ -11,6 +11,7 @@
 
 mod context;
 mod files;
+pub(crate) mod leftovers;
 mod run;
 mod stage;
 

@@ -1,7 +1,6 @@
 //! One step of a stage: a container on the layers so far, in which something is done to the files, and the layer of it.
 
-use super::{Build, BuildResult, files, run};
-use crate::containers::remove_unasked;
+use super::{Build, BuildResult, files, leftovers, run};
 use crate::containers::settings::Settings;
 use crate::error::{Attempt, Result, blocking};
 use crate::images::Image;
@@ -68,9 +67,18 @@ pub(super) struct Workshop<'a> {
 impl<'a> Workshop<'a> {
     /// Makes a container on `layers`.
     pub(super) async fn open(layers: &[Digest], settings: Settings, build: &'a Build<'a>) -> Result<Self> {
+        let id = ContainerId::random();
+        leftovers::note(build.shared(), &id).await?;
+        // From here on it is removed, made or not.
+        let workshop = Self { build, id, is_open: true };
         let image = Image::of_layers(layers.to_vec());
-        let created = build.engine.create_of(settings, &image).await?;
-        Ok(Self { build, id: created.id, is_open: true })
+        match build.engine.create_of(workshop.id.clone(), settings, &image).await {
+            Ok(_) => Ok(workshop),
+            Err(error) => {
+                workshop.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// What it wrote, as a layer; `None` if nothing.
@@ -84,7 +92,7 @@ impl<'a> Workshop<'a> {
     /// Removes it, and waits until it is gone.
     pub(super) async fn close(mut self) {
         self.is_open = false;
-        remove_unasked(Arc::clone(self.build.shared()), self.id.clone()).await;
+        leftovers::remove(Arc::clone(self.build.shared()), self.id.clone()).await;
     }
 }
 
@@ -92,7 +100,7 @@ impl Drop for Workshop<'_> {
     /// Nobody waits for the build any more.
     fn drop(&mut self) {
         if self.is_open {
-            tokio::spawn(remove_unasked(Arc::clone(self.build.shared()), self.id.clone()));
+            tokio::spawn(leftovers::remove(Arc::clone(self.build.shared()), self.id.clone()));
         }
     }
 }

@@ -61,8 +61,13 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::create`]. Whoever calls holds on to the image's layers.
-    pub(crate) async fn create_of(&self, settings: Settings, image: &Image) -> Result<Created> {
-        self.create_on(ContainerId::random(), None, settings, image).await
+    pub(crate) async fn create_of(
+        &self,
+        id: ContainerId,
+        settings: Settings,
+        image: &Image,
+    ) -> Result<Created> {
+        self.create_on(id, None, settings, image).await
     }
 
     async fn create_on(
