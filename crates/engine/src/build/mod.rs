@@ -3,7 +3,7 @@
 //! ```text
 //! context.rs  archive → directory    coracle-build: Dockerfile → outline → plan of each stage
 //!   stage.rs  step after step: each that changes files runs in a container on the layers so far ─► a layer
-//!     run.rs  a command    files.rs  COPY and ADD
+//!     run.rs  a command    files.rs  COPY and ADD    leftovers.rs  what a killed engine has left
 //! ```
 //!
 //! What a step leaves is one layer; a step that changes nothing leaves none. Nothing is an image before the last step: a
