@@ -351,18 +351,7 @@ fn a_trigger_that_copies_from_what_is_not_built_is_refused() {
 fn a_client_that_goes_ends_its_build_and_nothing_is_left() {
     let engine = Engine::start();
     let containers = engine.docker(&["ps", "-aq"]).ok();
-    let context = Context::new("FROM BASE\nRUN echo begun && sleep 1000\n", &[]);
-    let mut child = engine
-        .command("docker")
-        .args(["build", "."])
-        .current_dir(context.path())
-        .env("DOCKER_BUILDKIT", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for_line(&mut child, "begun");
+    let (_context, mut child) = build_without_end(&engine);
     assert_ne!(engine.docker(&["ps", "-aq"]).ok(), containers, "the step runs");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -377,6 +366,19 @@ fn an_engine_that_is_killed_in_a_step_leaves_no_container_of_it() {
         return;
     }
     let mut engine = Engine::start();
+    let (_context, mut child) = build_without_end(&engine);
+    let kept = engine.docker(&["create", SMALL, "true"]).ok();
+    engine.kill();
+    child.wait().unwrap();
+    engine.start_again();
+    assert_eq!(engine.docker(&["ps", "-aq", "--no-trunc"]).ok(), kept, "what somebody made stays");
+    engine.docker(&["rm", &kept]).ok();
+    assert_eq!(fs::read_dir(engine.directory().join("data/building")).unwrap().count(), 0);
+}
+
+/// A build whose only command has begun, and goes on.
+fn build_without_end(engine: &Engine) -> (Context, std::process::Child) {
+    use std::io::{BufRead, BufReader};
     let context = Context::new("FROM BASE\nRUN echo begun && sleep 1000\n", &[]);
     let mut child = engine
         .command("docker")
@@ -388,20 +390,9 @@ fn an_engine_that_is_killed_in_a_step_leaves_no_container_of_it() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for_line(&mut child, "begun");
-    let kept = engine.docker(&["create", SMALL, "true"]).ok();
-    engine.kill();
-    child.wait().unwrap();
-    engine.start_again();
-    assert_eq!(engine.docker(&["ps", "-aq", "--no-trunc"]).ok(), kept, "what somebody made stays");
-    engine.docker(&["rm", &kept]).ok();
-    assert_eq!(fs::read_dir(engine.directory().join("data/building")).unwrap().count(), 0);
-}
-
-fn wait_for_line(child: &mut std::process::Child, wanted: &str) {
-    use std::io::{BufRead, BufReader};
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == wanted), "the output has no line {wanted}");
+    assert!(lines.map_while(Result::ok).any(|line| line == "begun"), "the command has not begun");
+    (context, child)
 }
 
 #[test]
