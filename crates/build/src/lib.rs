@@ -35,7 +35,7 @@ pub use instruction::{
     RunNetwork, Sharing, Transfer, parse_change, parse_changes,
 };
 pub use outline::{Base, Origin, Outline, outline};
-pub use pattern::PathPattern;
+pub use pattern::{PathPattern, matches_name};
 pub use plan::{Command, FileRules, Files, Operation, Plan, Planned, Program, plan};
 pub use scope::{Arguments, Wanted};
 pub use statement::{Directives, Heredoc, Lines};

@@ -42,6 +42,12 @@ impl PathPattern {
     }
 }
 
+/// Whether a pattern matches all of a text (Go's `path.Match`): `*` and `?` stop at a slash, `[a-z]` and `[^a]` are classes, a
+/// backslash takes the next character as it is. A malformed pattern matches nothing.
+pub fn matches_name(pattern: &str, text: &str) -> bool {
+    Pattern::of_names(pattern, false).is_some_and(|pattern| pattern.matches(text))
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     /// Any number of any characters.
@@ -86,11 +92,16 @@ impl Pattern {
 
     /// A pattern of paths (Go's `filepath.Match`, and `**` for any number of components); `None` if it is malformed.
     pub(crate) fn of_path(text: &str) -> Option<Self> {
+        Self::of_names(text, true)
+    }
+
+    /// `components` says whether `**` has a meaning of its own.
+    fn of_names(text: &str, components: bool) -> Option<Self> {
         let mut characters = text.chars().peekable();
         let mut pieces = Vec::new();
         while let Some(character) = characters.next() {
             pieces.push(match character {
-                '*' if characters.next_if_eq(&'*').is_some() => {
+                '*' if components && characters.next_if_eq(&'*').is_some() => {
                     while characters.next_if_eq(&'*').is_some() {}
                     match characters.next_if_eq(&'/') {
                         Some(_) => Piece::Components,
@@ -338,5 +349,35 @@ mod tests {
         assert!(pattern.matches(&"a".repeat(5000)) && !pattern.matches(&"a".repeat(499)));
         let large = "a".repeat(100_000);
         assert!(Pattern::of_shell("*b").replaced(&large, "", true).is_err());
+    }
+
+    #[test]
+    fn patterns_match_as_go_has_them() {
+        let cases = [
+            ("busybox", "busybox", true),
+            ("busybox", "busybox:latest", false),
+            ("busybox:*", "busybox:latest", true),
+            ("*", "a", true),
+            ("*", "a/b", false),
+            ("*/*", "a/b", true),
+            ("*a*b*c", "xaxbxbxc", true),
+            ("*a*b*c", "xaxbxbxd", false),
+            ("b?sybox:[a-l]*", "busybox:latest", true),
+            ("[^a]x", "bx", true),
+            ("[^a]x", "ax", false),
+            (r"\*", "*", true),
+            (r"\*", "a", false),
+            ("[", "[", false),
+            ("[]a]", "a", false),
+            ("[a-]", "a", false),
+            (r"a\", "a", false),
+            ("", "", true),
+            ("", "a", false),
+            ("a*", "a", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches_name(pattern, text), expected, "{pattern} {text}");
+        }
+        assert!(!matches_name(&"*a".repeat(40), &"a".repeat(39)), "many stars end soon too");
     }
 }

@@ -10,7 +10,6 @@ pub mod containers;
 mod engine;
 pub mod error;
 pub mod events;
-mod glob;
 pub mod images;
 mod index;
 pub mod labels;

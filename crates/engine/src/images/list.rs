@@ -3,7 +3,6 @@
 use super::Images;
 use super::catalogue::{Catalogue, Known};
 use crate::error::Result;
-use crate::glob;
 use crate::labels::LabelFilter;
 use coracle_spec::{Digest, Reference};
 use std::cmp::Reverse;
@@ -149,7 +148,8 @@ fn size(images: &BTreeMap<Digest, Arc<Known>>) -> u64 {
 
 /// A pattern is compared with the name alone and with all of it.
 fn is_match(pattern: &str, reference: &Reference) -> bool {
-    glob::matches(pattern, &reference.familiar()) || glob::matches(pattern, &reference.familiar_name())
+    coracle_build::matches_name(pattern, &reference.familiar())
+        || coracle_build::matches_name(pattern, &reference.familiar_name())
 }
 
 fn shared_size(catalogue: &Catalogue, image: &Known) -> u64 {
