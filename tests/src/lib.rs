@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+pub mod context;
 pub mod engine;
 pub mod image;
 pub mod leftovers;

@@ -1,11 +1,11 @@
 //! Images built by the docker command through the classic door.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+use coracle_tests::context::{Context, classic_build};
 use coracle_tests::image::SMALL;
 use coracle_tests::{Engine, Output};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A context, what is built of it, and what a command in the result prints.
@@ -179,49 +179,9 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// A context on the disk.
-struct Context {
-    directory: tempfile::TempDir,
-}
-
-impl Context {
-    fn new(dockerfile: &str, files: &[(&str, &str)]) -> Self {
-        let context = Self { directory: tempfile::tempdir().unwrap() };
-        context.put("Dockerfile", &dockerfile.replace("FROM BASE", &format!("FROM {SMALL}")));
-        for (path, content) in files {
-            context.put(path, content);
-        }
-        context
-    }
-
-    fn put(&self, path: &str, content: &str) {
-        let path = self.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        match content.strip_prefix("-> ") {
-            Some(target) => symlink(target, path).unwrap(),
-            None => {
-                fs::write(&path, content).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().to_owned()
-    }
-}
-
+/// Builds as if for the first time.
 fn build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
-    let output = engine
-        .command("docker")
-        .args(["build", "--force-rm", "--no-cache"])
-        .args(arguments)
-        .arg(context)
-        .env("DOCKER_BUILDKIT", "0")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    Output::new(format!("docker build {}", arguments.join(" ")), &output)
+    classic_build(engine, context, &[&["--no-cache"], arguments].concat())
 }
 
 #[test]

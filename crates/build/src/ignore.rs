@@ -13,6 +13,8 @@ pub struct Ignored(Vec<Rule>);
 
 #[derive(Clone, Debug)]
 struct Rule {
+    /// As it was given, cleaned.
+    path: String,
     pattern: Pattern,
     takes_back: bool,
 }
@@ -52,7 +54,8 @@ impl Ignored {
             if path.is_empty() {
                 continue;
             }
-            rules.push(Rule { pattern: Pattern::of_path(&path).ok_or_else(malformed)?, takes_back });
+            let pattern = Pattern::of_path(&path).ok_or_else(malformed)?;
+            rules.push(Rule { path, pattern, takes_back });
             if rules.len() > limits::PATTERNS {
                 return Err(Error::TooLarge { what: "number of patterns", limit: limits::PATTERNS });
             }
@@ -63,6 +66,12 @@ impl Ignored {
     /// Whether there is nothing that it leaves out.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The patterns, for somebody else who goes by them.
+    pub fn patterns(&self) -> Vec<String> {
+        let written = |rule: &Rule| format!("{}{}", if rule.takes_back { "!" } else { "" }, rule.path);
+        self.0.iter().map(written).collect()
     }
 
     /// Whether a path, from the context's root and without a slash at its beginning, is left out.

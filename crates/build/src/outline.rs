@@ -2,7 +2,6 @@
 
 use crate::dockerfile::{Dockerfile, Stage};
 use crate::error::{Error, Result};
-use crate::instruction::Instruction;
 use crate::limits;
 use crate::scope::{Arguments, Resolver, Wanted};
 use coracle_spec::Platform;
@@ -114,15 +113,6 @@ pub(crate) fn origin(file: &Dockerfile, name: &str) -> Result<Origin> {
     }
 }
 
-/// Every name in `--from` of an instruction.
-fn origins(instruction: &Instruction) -> Vec<&str> {
-    match instruction {
-        Instruction::Copy(copy) => copy.from.as_deref().into_iter().collect(),
-        Instruction::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_deref()).collect(),
-        _ => Vec::new(),
-    }
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     New,
@@ -159,7 +149,7 @@ impl Walk<'_> {
             self.visit(base, depth + 1)?;
         }
         for step in &stage.steps {
-            for name in origins(&step.instruction) {
+            for name in step.instruction.origins() {
                 let origin = origin(self.file, name).map_err(|error| error.at(step.lines.first, 1))?;
                 if let Origin::Stage(needed) = origin {
                     self.visit(needed, depth + 1)?;

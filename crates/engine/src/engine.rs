@@ -1,5 +1,6 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
+use crate::build::Cache;
 use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) containers: Registry,
     pub(crate) execs: Execs,
+    /// What builds have done before.
+    pub(crate) built: Cache,
     pub(crate) cgroups: Layout,
     /// The lowest layer of every container: what is mounted on.
     pub(crate) mount_points: PathBuf,
@@ -100,6 +103,7 @@ impl Engine {
             network: Network::open(&config).await?,
             containers: Registry::default(),
             execs: Execs::default(),
+            built: Cache::open(Arc::clone(&index)).await?,
             mount_points: prepare_mount_points(&config)?,
             available: Available::read(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,

@@ -47,6 +47,21 @@ impl Store {
         Ok(snapshot)
     }
 
+    /// Makes the directories of a root in `directory`, which is empty.
+    pub(crate) fn prepare_in(&self, directory: &Path, layers: &[Digest]) -> Result<Snapshot> {
+        let mut lower = self.lowers(layers)?;
+        if lower.is_empty() {
+            lower.push(directory.join("lower"));
+            atomic::create_dir(&lower[0], layout::PASSABLE)?;
+        }
+        let (upper, work) = (directory.join("upper"), directory.join("work"));
+        for made in [&upper, &work] {
+            atomic::create_dir(made, layout::PRIVATE)?;
+        }
+        self.copy_root(layers, &upper)?;
+        Ok(Snapshot { lower, upper, work })
+    }
+
     /// The directories of a container that [`Store::prepare`] made.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! `GET /system/df` and `POST /build/prune`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::container::ContainerSummary;
 use crate::image::ImageSummary;
@@ -17,6 +16,38 @@ pub struct BuildPruneResponse {
     pub space_reclaimed: u64,
 }
 
+/// A step of a build that need not be done again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct BuildCache {
+    /// Its id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Up to API 1.41, see `Parents`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub parent: String,
+    /// Ids of the records that it was made of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<String>,
+    /// `regular` for a step, `exec.cachemount` for the content of a cache mount.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// The instruction.
+    pub description: String,
+    /// Whether a build that goes on has it.
+    pub in_use: bool,
+    /// Whether an image has its content too.
+    pub shared: bool,
+    /// Bytes.
+    pub size: i64,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; `null` for never.
+    pub last_used_at: Option<String>,
+    /// How often it was used.
+    pub usage_count: i64,
+}
+
 /// Who uses how much. A list is `null` when `type` did not ask for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -30,7 +61,7 @@ pub struct DiskUsage {
     /// With `UsageData`.
     pub volumes: Option<Vec<Volume>>,
     /// Records of the build cache.
-    pub build_cache: Option<Vec<Value>>,
+    pub build_cache: Option<Vec<BuildCache>>,
     /// From API 1.52 on, as the three below, which say the same as the lists above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_usage: Option<ObjectUsage<ImageSummary>>,
@@ -42,7 +73,7 @@ pub struct DiskUsage {
     pub volume_usage: Option<ObjectUsage<Volume>>,
     /// Of the build cache.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub build_cache_usage: Option<ObjectUsage<Value>>,
+    pub build_cache_usage: Option<ObjectUsage<BuildCache>>,
 }
 
 /// What all objects of a kind use.

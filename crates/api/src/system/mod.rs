@@ -8,7 +8,7 @@ mod reclaim;
 mod version;
 
 pub use check::{CheckFinding, CheckMessage, CheckSummary};
-pub use df::{BuildPruneResponse, DiskUsage, ObjectUsage};
+pub use df::{BuildCache, BuildPruneResponse, DiskUsage, ObjectUsage};
 pub use events::{Actor, Event};
 pub use info::{AddressPool, Commit, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo};
 pub use reclaim::{ReclaimReport, ReclaimVerdict};

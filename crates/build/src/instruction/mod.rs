@@ -31,6 +31,22 @@ pub enum Instruction {
     Change(Change),
 }
 
+impl Instruction {
+    /// Whether it makes or changes files, and so perhaps a layer.
+    pub fn makes_files(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Copy(_) | Self::Add(_) | Self::Change(Change::Workdir(_)))
+    }
+
+    /// Every name in its `--from`, as written.
+    pub fn origins(&self) -> Vec<&str> {
+        match self {
+            Self::Copy(copy) => copy.from.as_deref().into_iter().collect(),
+            Self::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_deref()).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A variable of the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgDeclaration {

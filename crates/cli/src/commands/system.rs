@@ -164,12 +164,11 @@ fn volume_line(usage: &DiskUsage) -> Row {
 
 fn cache_line(usage: &DiskUsage) -> Row {
     let records = usage.build_cache.as_deref().unwrap_or_default();
-    let field = |record: &Value, name: &str| record.get(name).cloned().unwrap_or_default();
-    let size = |record: &Value| field(record, "Size").as_i64().unwrap_or(0);
-    let in_use = |record: &&Value| field(record, "InUse").as_bool().unwrap_or(false);
-    let total: i64 = records.iter().map(size).sum();
-    let idle: i64 = records.iter().filter(|record| !in_use(record)).map(size).sum();
-    line("Build Cache", records.len(), records.iter().filter(in_use).count(), total, units::size(idle))
+    let total: i64 = records.iter().map(|record| record.size).sum();
+    let idle = records.iter().filter(|record| !record.in_use && !record.shared);
+    let idle: i64 = idle.map(|record| record.size).sum();
+    let active = records.iter().filter(|record| record.in_use).count();
+    line("Build Cache", records.len(), active, total, units::size(idle))
 }
 
 fn verbose(usage: &DiskUsage) -> Result<String> {

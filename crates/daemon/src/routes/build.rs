@@ -1,34 +1,36 @@
 //! `POST /build`: the classic door, a context as an archive and answers as lines.
 
+pub(super) mod cache;
+mod lines;
+
 use super::images::reference;
 use super::json_line;
 use crate::answer::{self, Answer};
 use crate::convert::{host_config, transfer};
 use crate::error::Failure;
 use crate::input;
-use crate::peer::Watch;
-use crate::server::{Call, Context};
+use crate::server::Call;
 use coracle_api::ProgressMessage;
 use coracle_api::auth::AuthConfig;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_api::progress::ErrorDetail;
 use coracle_engine::Credentials;
-use coracle_engine::build::{BuildError, BuildRequest, Listener, Told, Wanted};
-use coracle_spec::Platform;
+use coracle_engine::build::{Anew, BuildError, BuildRequest, Listener, Recipe, Silent, Source, Told, Wanted};
+use coracle_spec::{Platform, Reference};
 use hyper::StatusCode;
+use lines::{Lines, Running};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// Credentials by registry, as a document in base64.
 const CREDENTIALS: &str = "X-Registry-Config";
 
 pub(super) async fn build(call: Call) -> Answer {
-    let request = match request(&call) {
-        Ok(request) => request,
+    let asked = request(&call).and_then(|request| Ok((request, references(&call)?)));
+    let (request, references) = match asked {
+        Ok(asked) => asked,
         Err(failure) => {
             input::discard(call.request);
             return Err(failure);
@@ -36,19 +38,18 @@ pub(super) async fn build(call: Call) -> Answer {
     };
     let quiet = call.query.is_on("q");
     let context = Arc::clone(&call.context);
-    let body = input::reader(call.request);
+    let request = BuildRequest { source: Source::Archive(input::reader(call.request)), ..request };
     let (listener, told) = Listener::channel();
     let task = tokio::spawn({
-        let context = Arc::clone(&context);
-        async move { context.engine.build(body, request, &listener).await.map(drop) }
+        let (context, references) = (Arc::clone(&context), references.clone());
+        async move {
+            let product = context.engine.build(request, &listener).await?;
+            let image = context.engine.keep_product(&product, references).await?;
+            listener.tell(Told::Built(image)).await;
+            Ok(())
+        }
     });
-    let mut lines = Lines {
-        running: Some(Running { task, context, client: call.client }),
-        told,
-        quiet,
-        cut: Vec::new(),
-        ready: VecDeque::new(),
-    };
+    let mut lines = Lines::new(Running { task, context, client: call.client }, told, &references, quiet);
     // What fails before anything is told is an answer of its own.
     let first = lines.next().await.map_err(failed)?;
     lines.ready.extend(first);
@@ -70,12 +71,10 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
     let platform = text("platform").map(str::parse::<Platform>).transpose();
     let platform = platform.map_err(|error| Failure::invalid(error.to_string()))?;
     let arguments: BTreeMap<String, Option<String>> = document(call, "buildargs")?;
-    let mut references = Vec::new();
-    for name in call.query.all("t") {
-        references.extend(reference(Some(name), None)?.filter(|name| !references.contains(name)));
-    }
     Ok(BuildRequest {
-        dockerfile: text("dockerfile").unwrap_or_default().to_owned(),
+        source: Source::Nothing,
+        recipe: Recipe::InContext(text("dockerfile").unwrap_or_default().to_owned()),
+        client: Arc::new(Silent { credentials: credentials(call) }),
         wanted: Wanted {
             target: text("target").map(str::to_owned),
             // One without a value is not given.
@@ -83,12 +82,19 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
             platform: platform.unwrap_or_else(Platform::host),
             build_platform: Platform::host(),
         },
-        references,
         labels: document(call, "labels")?,
         pull: call.query.is_on("pull"),
+        anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
         host: host_config::host_settings(host(call)?)?,
-        credentials: credentials(call),
     })
+}
+
+fn references(call: &Call) -> Result<Vec<Reference>, Failure> {
+    let mut references = Vec::new();
+    for name in call.query.all("t") {
+        references.extend(reference(Some(name), None)?.filter(|name| !references.contains(name)));
+    }
+    Ok(references)
 }
 
 /// Limits and network of commands, as a container's creation has them.
@@ -175,128 +181,22 @@ fn credentials(call: &Call) -> HashMap<String, Credentials> {
     known.iter().map(|(address, auth)| (domain(address), transfer::of_auth(auth))).collect()
 }
 
-/// A build that ends with whoever waits for it.
-struct Running {
-    task: JoinHandle<Result<(), BuildError>>,
-    context: Arc<Context>,
-    client: Watch,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-        // Also of a build that failed or was given up, something may be left to delete.
-        self.context.engine.tidy_soon();
-    }
-}
-
-/// What a build tells, as lines.
-struct Lines {
-    running: Option<Running>,
-    told: mpsc::Receiver<Told>,
-    /// Whether only the image is told.
-    quiet: bool,
-    /// The beginning of a character whose end has not come.
-    cut: Vec<u8>,
-    ready: VecDeque<ProgressMessage>,
-}
-
-impl Lines {
-    /// The next line; `None` at the end.
-    async fn next(&mut self) -> Result<Option<ProgressMessage>, BuildError> {
-        loop {
-            if let Some(line) = self.ready.pop_front() {
-                return Ok(Some(line));
-            }
-            let Some(running) = &mut self.running else { return Ok(None) };
-            let told = tokio::select! {
-                told = self.told.recv() => told,
-                () = running.client.gone() => {
-                    self.running = None;
-                    return Ok(None);
-                }
-            };
-            match told {
-                Some(told) => self.take(told),
-                None => return self.end().await,
-            }
-        }
-    }
-
-    async fn end(&mut self) -> Result<Option<ProgressMessage>, BuildError> {
-        let Some(mut running) = self.running.take() else { return Ok(None) };
-        match (&mut running.task).await {
-            Ok(result) => result.map(|()| None),
-            Err(error) => Err(BuildError::Command { text: error.to_string(), code: 1 }),
-        }
-    }
-
-    fn take(&mut self, told: Told) {
-        let stream = |stream: String| ProgressMessage { stream, ..ProgressMessage::default() };
-        match told {
-            Told::Built(id) => {
-                let aux = Some(serde_json::json!({ "ID": id.to_string() }));
-                self.ready.push_back(ProgressMessage { aux, ..ProgressMessage::default() });
-                if self.quiet {
-                    self.ready.push_back(stream(format!("{id}\n")));
-                }
-            }
-            _ if self.quiet => {}
-            Told::Text(text) => self.ready.push_back(stream(text)),
-            Told::Output(bytes) => {
-                self.cut.extend_from_slice(&bytes);
-                let text = take_text(&mut self.cut);
-                if !text.is_empty() {
-                    self.ready.push_back(stream(text));
-                }
-            }
-        }
-    }
-}
-
-/// All whole characters; what is none is replaced.
-fn take_text(bytes: &mut Vec<u8>) -> String {
-    let whole = match std::str::from_utf8(bytes) {
-        // A character that has only begun is at most three bytes of its four.
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        _ => bytes.len(),
-    };
-    let rest = bytes.split_off(whole);
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    *bytes = rest;
-    text
-}
-
 fn failed(error: BuildError) -> Failure {
     match error {
         BuildError::Engine(error) => error.into(),
-        BuildError::Command { text, .. } => Failure::new(StatusCode::INTERNAL_SERVER_ERROR, text),
+        error @ BuildError::Command { .. } => {
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }
     }
 }
 
 fn failure_line(error: &BuildError) -> ProgressMessage {
     match error {
-        BuildError::Command { text, code } => ProgressMessage {
-            error_detail: Some(ErrorDetail { code: *code, message: text.clone() }),
-            error: text.clone(),
+        BuildError::Command { code, .. } => ProgressMessage {
+            error_detail: Some(ErrorDetail { code: *code, message: error.to_string() }),
+            error: error.to_string(),
             ..ProgressMessage::default()
         },
         BuildError::Engine(error) => ProgressMessage::failure(error.chain()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn characters_are_not_cut_in_two() {
-        let mut pending = Vec::new();
-        let mut texts = Vec::new();
-        for part in [&b"a\xc3"[..], b"\xa4b\xff", b"\xf0\x9f", b"\xa6\x80"] {
-            pending.extend_from_slice(part);
-            texts.push(take_text(&mut pending));
-        }
-        assert_eq!(texts, ["a", "äb\u{fffd}", "", "🦀"]);
     }
 }

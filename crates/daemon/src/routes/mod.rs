@@ -47,7 +47,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
             crate::input::discard(call.request);
             Err(later("BuildKit's protocol"))
         }
-        ("POST", ["build", "prune"]) => system::prune_build_cache(),
+        ("POST", ["build", "prune"]) => build::cache::prune(&call).await,
         ("POST", ["commit"]) => images::commit(call).await,
         ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),
         ("GET", ["distribution", name @ .., "json"]) => {

@@ -153,11 +153,6 @@ pub(super) fn info(call: &Call) -> Answer {
     })
 }
 
-/// There is no build cache yet, so there is nothing to remove.
-pub(super) fn prune_build_cache() -> Answer {
-    answer::ok(&api::BuildPruneResponse { caches_deleted: Some(Vec::new()), space_reclaimed: 0 })
-}
-
 /// The registries that are known by name: the default one, and those without trusted TLS.
 fn index_configs(hosts: &coracle_engine::Registries) -> BTreeMap<String, api::IndexInfo> {
     let default = api::IndexInfo {

@@ -34,7 +34,7 @@ pub(super) async fn disk_usage(call: &Call) -> Answer {
         usage.volumes = Some(volumes(call).await?);
     }
     if wanted("build-cache") {
-        usage.build_cache = Some(Vec::new());
+        usage.build_cache = Some(super::build::cache::records(call.engine()));
     }
     if call.version >= ApiVersion::new(1, 52) {
         sum_up(&mut usage, call.query.is_on("verbose"));
@@ -108,8 +108,13 @@ fn sum_up(usage: &mut DiskUsage, verbose: bool) {
         let data = |volume: &Volume| volume.usage_data.clone().unwrap_or_default();
         summed(volumes, verbose, |volume| data(volume).ref_count > 0, |volume| data(volume).size.max(0))
     });
-    usage.build_cache_usage =
-        usage.build_cache.as_ref().map(|records| summed(records, verbose, |_| false, |_| 0));
+    usage.build_cache_usage = usage.build_cache.as_ref().map(|records| {
+        let mut sum = summed(records, verbose, |record| record.in_use, |record| record.size);
+        // What an image has too stays when the record goes.
+        sum.reclaimable =
+            records.iter().filter(|record| !record.in_use && !record.shared).map(|record| record.size).sum();
+        sum
+    });
 }
 
 fn summed<T: Clone>(

@@ -1,5 +1,6 @@
-//! The context of a build: an archive, unpacked into a directory of its own.
+//! The context of a build: a directory of this machine, or an archive that is unpacked into a directory of its own.
 
+use super::inputs::{Client, Recipe, Selection, Source};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::BodyReader;
@@ -11,48 +12,189 @@ use rustix::io::Errno;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// What a Dockerfile is called.
+const USUAL: [&str; 2] = ["Dockerfile", "dockerfile"];
+/// What an ignore file is called.
+const IGNORE: &str = ".dockerignore";
 
 /// Mode of the root of a context, whatever the umask and the archive say.
 const MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// A context.
-pub(super) struct Context {
+/// The files of a context.
+pub(super) struct Files {
     pub(super) tree: Tree,
     /// What the ignore file leaves out.
-    pub(super) ignored: Ignored,
-    /// The text of the Dockerfile.
-    pub(super) dockerfile: String,
-    /// Goes after the tree.
-    _workspace: Workspace,
+    ignored: Ignored,
+    /// Where they were unpacked. Goes after the tree.
+    _workspace: Option<Workspace>,
 }
 
-/// Unpacks a context. Everything belongs to root, as what is copied from it does.
-pub(super) async fn unpack(shared: &Arc<Shared>, archive: BodyReader, dockerfile: &str) -> Result<Context> {
-    let (store, dockerfile) = (Arc::clone(&shared.store), dockerfile.to_owned());
-    blocking(move || {
-        let opening = || "unpack the context of a build".to_owned();
-        let workspace = store.workspace().attempt(opening)?;
-        // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
-        let top = workspace.path().join("context");
-        coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
-        let tree = Tree::new(Root::open(&top).attempt(opening)?, &[]).attempt(opening)?;
-        let copying = Copying { owner: Some((0, 0)), ..Copying::default() };
-        tree.unpack(Path::new("/"), archive, copying).map_err(|error| of_input(error, opening))?;
-        let (name, text) = read(&tree, &dockerfile)?;
-        // A Dockerfile may have an ignore file of its own beside it.
-        let own = read_if_there(&tree, &format!("{name}.dockerignore"))?;
-        let ignore = match own {
-            Some(own) => Some(own),
-            None => read_if_there(&tree, ".dockerignore")?,
+impl Files {
+    /// Whether a path is left out.
+    pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
+        std::str::from_utf8(path).is_ok_and(|path| self.ignored.leaves_out(path))
+    }
+}
+
+/// The contexts of a build, of which the client is asked for those that are needed.
+pub(super) struct Contexts {
+    main: OnceCell<Arc<Files>>,
+    /// The name of the client's directory, where that is the context, and what its ignore file says.
+    named: Option<(String, String)>,
+    client: Arc<dyn Client>,
+    shared: Arc<Shared>,
+}
+
+impl Contexts {
+    /// The files of the context.
+    pub(super) async fn main(&self) -> Result<Arc<Files>> {
+        self.main.get_or_try_init(|| self.fetch()).await.cloned()
+    }
+
+    async fn fetch(&self) -> Result<Arc<Files>> {
+        let Some((name, ignore)) = &self.named else {
+            return Err(Error::Invalid("this build has no context to take files from".to_owned()));
         };
-        let ignored = Ignored::parse(&ignore.unwrap_or_default()).map_err(super::invalid)?;
-        Ok(Context { tree, ignored, dockerfile: text, _workspace: workspace })
-    })
-    .await?
+        let ignored = Ignored::parse(ignore).map_err(super::invalid)?;
+        let selection = Selection { exclude: ignored.patterns(), ..Selection::default() };
+        let archive = self.client.directory(name, &selection).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let (tree, workspace) = unpack(&shared, archive)?;
+            Ok(Arc::new(Files { tree, ignored, _workspace: Some(workspace) }))
+        })
+        .await?
+    }
+}
+
+/// Reads the Dockerfile, and opens the context as far as that needs it.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    source: Source,
+    recipe: &Recipe,
+    client: &Arc<dyn Client>,
+) -> Result<(String, Contexts)> {
+    let opened = Arc::clone(shared);
+    let (files, name) = match source {
+        Source::Nothing => (None, None),
+        Source::Client(name) => (None, Some(name)),
+        Source::Archive(archive) => {
+            let unpacking = move || unpack(&opened, archive).map(|(tree, work)| (tree, Some(work)));
+            (Some(blocking(unpacking).await??), None)
+        }
+        Source::Directory(directory) => {
+            let tree = Root::from_fd(directory).attempt(|| "open the context of a build".to_owned())?;
+            let tree = Tree::new(tree, &[]).attempt(|| "open the context of a build".to_owned())?;
+            (Some((tree, None)), None)
+        }
+    };
+    let (files, text, ignore) = match recipe {
+        Recipe::Text(text) => {
+            // Only the ignore file that has the usual name can be meant.
+            let reading = move || {
+                let ignore =
+                    files.as_ref().map(|(tree, _)| read_if_there(tree, IGNORE)).transpose()?.flatten();
+                Ok::<_, Error>((files, ignore))
+            };
+            let (files, ignore) = blocking(reading).await??;
+            (files, text.clone(), ignore)
+        }
+        Recipe::InContext(path) => {
+            let Some((tree, workspace)) = files else {
+                return Err(Error::Invalid(
+                    "this build has no context to read the Dockerfile from".to_owned(),
+                ));
+            };
+            let path = path.clone();
+            let reading = move || {
+                let (text, ignore) = read_recipe(&tree, &path)?;
+                Ok::<_, Error>((Some((tree, workspace)), text, ignore))
+            };
+            blocking(reading).await??
+        }
+        Recipe::Client { directory, path } => {
+            let (text, ignore) = ask_for_recipe(shared, client, directory, path).await?;
+            (files, text, ignore)
+        }
+    };
+    let ignore = match (&name, ignore) {
+        (_, Some(ignore)) => ignore,
+        (Some(name), None) => ask_for_ignore(shared, client, name).await?.unwrap_or_default(),
+        (None, None) => String::new(),
+    };
+    let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
+    let files = files.map(|(tree, workspace)| Arc::new(Files { tree, ignored, _workspace: workspace }));
+    let contexts = Contexts {
+        main: files.map(OnceCell::from).unwrap_or_default(),
+        named: name.map(|name| (name, ignore)),
+        client: Arc::clone(client),
+        shared: Arc::clone(shared),
+    };
+    Ok((text, contexts))
+}
+
+/// Unpacks a context. Everything belongs to root, as what is copied from it does. Blocks.
+fn unpack(shared: &Shared, archive: BodyReader) -> Result<(Tree, Workspace)> {
+    let opening = || "unpack the context of a build".to_owned();
+    let workspace = shared.store.workspace().attempt(opening)?;
+    // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
+    let top = workspace.path().join("context");
+    coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
+    let tree = Tree::new(Root::open(&top).attempt(opening)?, &[]).attempt(opening)?;
+    let copying = Copying { owner: Some((0, 0)), ..Copying::default() };
+    tree.unpack(Path::new("/"), archive, copying).map_err(|error| of_input(error, opening))?;
+    Ok((tree, workspace))
+}
+
+/// The text of a Dockerfile, and of the ignore file that goes with it.
+fn read_recipe(tree: &Tree, path: &str) -> Result<(String, Option<String>)> {
+    let (name, text) = read(tree, path)?;
+    // A Dockerfile may have an ignore file of its own beside it.
+    let own = read_if_there(tree, &format!("{name}{IGNORE}"))?;
+    let ignore = match own {
+        Some(own) => Some(own),
+        None => read_if_there(tree, IGNORE)?,
+    };
+    Ok((text, ignore))
+}
+
+async fn ask_for_recipe(
+    shared: &Arc<Shared>,
+    client: &Arc<dyn Client>,
+    directory: &str,
+    path: &str,
+) -> Result<(String, Option<String>)> {
+    let follow = vec![path.to_owned(), format!("{path}{IGNORE}"), path.to_lowercase()];
+    let selection = Selection { follow, ..Selection::default() };
+    let archive = client.directory(directory, &selection).await?;
+    let (shared, path) = (Arc::clone(shared), path.to_owned());
+    let reading = move || {
+        let (tree, _workspace) = unpack(&shared, archive)?;
+        let (name, text) = read(&tree, if path == USUAL[0] { "" } else { &path })?;
+        Ok((text, read_if_there(&tree, &format!("{name}{IGNORE}"))?))
+    };
+    blocking(reading).await?
+}
+
+async fn ask_for_ignore(
+    shared: &Arc<Shared>,
+    client: &Arc<dyn Client>,
+    name: &str,
+) -> Result<Option<String>> {
+    let selection = Selection { follow: vec![IGNORE.to_owned()], ..Selection::default() };
+    let archive = client.directory(name, &selection).await?;
+    let shared = Arc::clone(shared);
+    let reading = move || {
+        let (tree, _workspace) = unpack(&shared, archive)?;
+        read_if_there(&tree, IGNORE)
+    };
+    blocking(reading).await?
 }
 
 fn read(tree: &Tree, name: &str) -> Result<(String, String)> {
-    let names: &[&str] = if name.is_empty() { &["Dockerfile", "dockerfile"] } else { &[name] };
+    let names: &[&str] = if name.is_empty() { &USUAL } else { &[name] };
     for name in names {
         if let Some(text) = read_if_there(tree, name)? {
             return Ok(((*name).to_owned(), text));

@@ -1,63 +1,64 @@
 //! `COPY`, `ADD` and `WORKDIR`: files of the context, a stage or an image under new names.
 
-use super::stage::{Workshop, unstarted};
-use super::{Build, BuildResult};
-use crate::containers::View;
-use crate::error::{Attempt, Error, Result, blocking};
-use coracle_build::{FileRules, Files, Ignored, Origin, PathPattern, Transfer};
+use crate::error::{Attempt, Error, Result};
+use coracle_build::{FileRules, Files, Ignored, PathPattern, Transfer};
+use coracle_spec::Digest;
 use coracle_store::{Altered, Chosen, Copying, Filter, Tree};
 use rustix::fs::Mode;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Mode of directories that nobody describes.
 const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
 
-/// Makes a directory, unless it is there.
-pub(super) async fn make_directory(workshop: &Workshop<'_>, path: &str) -> Result<()> {
-    let (view, path) = (workshop.build.engine.view(workshop.id.as_str()).await?, path.to_owned());
-    let made = move || view.tree.root().create_dir_all(&path, DIRECTORY).map(drop);
-    blocking(made).await?.map_err(|error| Error::Invalid(coracle_spec::full_text(&error)))
+/// Whether a path of a source stays out.
+type LeftOut<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// Makes a directory, unless it is there. Blocks, as everything here.
+pub(super) fn make_directory(target: &Tree, path: &str) -> Result<()> {
+    let made = target.root().create_dir_all(path, DIRECTORY).map(drop);
+    made.map_err(|error| Error::Invalid(coracle_spec::full_text(&error)))
 }
 
-/// Brings files in.
-pub(super) async fn bring(workshop: &Workshop<'_>, wanted: &Files, build: &Build<'_>) -> BuildResult<()> {
-    check(wanted)?;
-    let target = build.engine.view(workshop.id.as_str()).await?;
-    let job = Job { target, transfer: wanted.transfer.clone(), rules: wanted.rules.clone() };
-    let Some(origin) = &wanted.from else {
-        let context = Arc::clone(&build.context);
-        let bringing = move || job.run(&context.tree, &|path| is_left_out(&context.ignored, path));
-        return Ok(blocking(bringing).await??);
-    };
-    let layers = match origin {
-        Origin::Stage(stage) => {
-            // What a trigger of a base image needs was not known when the order was made.
-            let built = build.built.get(stage).ok_or_else(|| not_built(*stage))?;
-            built.layers.clone()
+/// Brings files into `target`, from `source` where any are not in the Dockerfile itself.
+pub(super) fn bring(
+    target: &Tree,
+    wanted: &Files,
+    source: Option<&Tree>,
+    left_out: LeftOut<'_>,
+) -> Result<()> {
+    let is_of_context = wanted.from.is_none();
+    Job { target, transfer: &wanted.transfer, rules: &wanted.rules, is_of_context }.run(source, left_out)
+}
+
+/// What the files are that would be brought, but for their times.
+pub(super) fn fingerprint(source: &Tree, wanted: &Files, left_out: LeftOut<'_>) -> Result<Digest> {
+    let transfer = &wanted.transfer;
+    let excluded = excluded(transfer)?;
+    let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
+    let mut chosen = Vec::new();
+    for (at, path) in expand(transfer, source, left_out)?.into_iter().enumerate() {
+        // What it is called counts where it keeps its name.
+        let mut name = at.to_string().into_bytes();
+        if !source.is_directory(&path).attempt(|| format!("look for {}", path.display()))? {
+            name.push(b'/');
+            name.extend_from_slice(path.file_name().unwrap_or_default().as_bytes());
         }
-        Origin::Image(name) => build.image(name, &build.request.wanted.platform).await?.layers,
-    };
-    let source = Workshop::open(&layers, unstarted(), build).await?;
-    let view = build.engine.view(source.id.as_str()).await;
-    let brought = match view {
-        Ok(view) => blocking(move || job.run(&view.tree, &|_| false)).await,
-        Err(error) => Err(error),
-    };
-    source.close().await;
-    Ok(brought??)
+        chosen.push(Chosen { path, name, with_directory: true });
+    }
+    let owner = wanted.from.is_none().then_some((0, 0));
+    source
+        .fingerprint(&chosen, &out, Altered { owner, ..Altered::default() })
+        .map_err(|error| super::context::of_input(error, || "read files of a build".to_owned()))
 }
 
-fn not_built(stage: usize) -> Error {
-    Error::Unsupported(format!(
-        "a trigger of the base image copies from stage {stage}, which nothing else before it needs: this is not \
-         supported yet by this engine"
-    ))
+fn excluded(transfer: &Transfer) -> Result<Ignored> {
+    Ignored::of_patterns(transfer.exclude.iter().map(String::as_str)).map_err(super::invalid)
 }
 
-fn check(wanted: &Files) -> Result<()> {
+/// Refuses what is not done yet, before anything is.
+pub(super) fn check(wanted: &Files) -> Result<()> {
     let remote = |source: &&String| source.contains("://") || source.starts_with("git@");
     if let FileRules::Add { .. } = wanted.rules
         && let Some(source) = wanted.transfer.sources.iter().find(remote)
@@ -99,24 +100,55 @@ struct Destination {
     exists_as_file: bool,
 }
 
-/// Files on their way.
-struct Job {
-    target: Arc<View>,
-    transfer: Transfer,
-    rules: FileRules,
+/// The paths that the sources stand for. A pattern may stand for none as long as another source stands for some.
+fn expand(transfer: &Transfer, source: &Tree, out: LeftOut<'_>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for text in &transfer.sources {
+        let pattern = PathPattern::parse(text).map_err(super::invalid)?;
+        match pattern.literal() {
+            Some(path) if out(path.as_bytes()) => return Err(missing(text)),
+            Some("") => found.push(PathBuf::from(".")),
+            Some(path) => found.push(PathBuf::from(path)),
+            None => source
+                .paths(&mut |path, _| {
+                    let bytes = path.as_os_str().as_bytes();
+                    if !out(bytes) && path.to_str().is_some_and(|path| pattern.matches(path)) {
+                        found.push(path.to_owned());
+                    }
+                    true
+                })
+                .attempt(|| format!("look for {text}"))?,
+        }
+    }
+    match transfer.sources.first() {
+        Some(text) if found.is_empty() => Err(missing(text)),
+        _ => Ok(found),
+    }
 }
 
-impl Job {
-    /// Blocks.
-    fn run(&self, source: &Tree, left_out: &dyn Fn(&[u8]) -> bool) -> Result<()> {
-        let excluded =
-            Ignored::of_patterns(self.transfer.exclude.iter().map(String::as_str)).map_err(super::invalid)?;
+/// Files on their way.
+struct Job<'a> {
+    target: &'a Tree,
+    transfer: &'a Transfer,
+    rules: &'a FileRules,
+    is_of_context: bool,
+}
+
+impl Job<'_> {
+    fn run(&self, source: Option<&Tree>, left_out: LeftOut<'_>) -> Result<()> {
+        let excluded = excluded(self.transfer)?;
         let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
-        let sources = self.expand(source, left_out)?;
-        let altered = Altered { owner: self.owner()?, mode: self.mode()?, timeless: false };
+        let sources = match source {
+            Some(source) => expand(self.transfer, source, left_out)?,
+            None => Vec::new(),
+        };
+        // Everything in a context is root's, whoever sends it.
+        let owner = self.owner()?.or(self.is_of_context.then_some((0, 0)));
+        let altered = Altered { owner, mode: self.mode()?, timeless: false };
         let destination = self.destination(sources.len() + self.transfer.inline.len())?;
         let mut chosen = Vec::new();
         for path in &sources {
+            let source = source.expect("without one there are no paths");
             if self.unpacks() && source.is_archive(path).attempt(|| format!("look at {}", path.display()))? {
                 self.unpack(source, path)?;
             } else {
@@ -126,38 +158,14 @@ impl Job {
         if !chosen.is_empty() || !self.transfer.inline.is_empty() {
             self.make_way(&destination, altered.owner)?;
         }
-        self.transport(source, &chosen, &out, altered)?;
+        if let Some(source) = source {
+            self.transport(source, &chosen, &out, altered)?;
+        }
         self.write_inline(&destination, altered)
     }
 
-    /// The paths that the sources stand for. A pattern may stand for none as long as another source stands for some.
-    fn expand(&self, source: &Tree, out: &dyn Fn(&[u8]) -> bool) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for text in &self.transfer.sources {
-            let pattern = PathPattern::parse(text).map_err(super::invalid)?;
-            match pattern.literal() {
-                Some(path) if out(path.as_bytes()) => return Err(missing(text)),
-                Some("") => found.push(PathBuf::from(".")),
-                Some(path) => found.push(PathBuf::from(path)),
-                None => source
-                    .paths(&mut |path, _| {
-                        let bytes = path.as_os_str().as_bytes();
-                        if !out(bytes) && path.to_str().is_some_and(|path| pattern.matches(path)) {
-                            found.push(path.to_owned());
-                        }
-                        true
-                    })
-                    .attempt(|| format!("look for {text}"))?,
-            }
-        }
-        match self.transfer.sources.first() {
-            Some(text) if found.is_empty() => Err(missing(text)),
-            _ => Ok(found),
-        }
-    }
-
     fn unpacks(&self) -> bool {
-        matches!(self.rules, FileRules::Add { unpack, .. } if unpack != Some(false))
+        matches!(self.rules, FileRules::Add { unpack, .. } if *unpack != Some(false))
     }
 
     /// A directory gives its content; a file keeps its name where the destination is a directory. A link there is
@@ -184,7 +192,7 @@ impl Job {
 
     /// What is at the destination, and what becomes of it.
     fn destination(&self, sources: usize) -> Result<Destination> {
-        let (text, target) = (&self.transfer.destination, &self.target.tree);
+        let (text, target) = (&self.transfer.destination, self.target);
         let finding = || format!("look for {text}");
         let path = target.root().evaluate(text).attempt(finding)?;
         let exists_as_directory = target.is_directory(&path).attempt(finding)?;
@@ -209,7 +217,7 @@ impl Job {
         let end = if destination.is_directory { Some(&*destination.path) } else { destination.path.parent() };
         let mut missing = Vec::new();
         for directory in end.into_iter().flat_map(Path::ancestors) {
-            if self.target.tree.is_directory(directory).attempt(making)? {
+            if self.target.is_directory(directory).attempt(making)? {
                 break;
             }
             missing.push(directory.to_owned());
@@ -218,7 +226,7 @@ impl Job {
         let mut archive = Vec::new();
         let altered = Altered { owner, ..Altered::default() };
         coracle_store::pack_directories(&missing, altered, &mut archive).attempt(making)?;
-        let unpacked = self.target.tree.unpack(Path::new("/"), &archive[..], Copying::default());
+        let unpacked = self.target.unpack(Path::new("/"), &archive[..], Copying::default());
         unpacked.map_err(|error| super::context::of_input(error, making))
     }
 
@@ -230,7 +238,7 @@ impl Job {
         let copying = || "copy files of a build".to_owned();
         let (reader, writer) = io::pipe().attempt(copying)?;
         std::thread::scope(|scope| {
-            let target = &self.target.tree;
+            let target = self.target;
             let unpacking = scope.spawn(move || target.unpack(Path::new("/"), reader, Copying::default()));
             let packed = source.pack_chosen(chosen, out, altered, writer);
             let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -248,8 +256,8 @@ impl Job {
         let unpacking = || format!("unpack {}", path.display());
         let file = source.open(path).attempt(unpacking)?;
         let destination = Path::new(&self.transfer.destination);
-        self.target.tree.root().create_dir_all(destination, DIRECTORY).attempt(unpacking)?;
-        let unpacked = self.target.tree.unpack(destination, file, Copying::default());
+        self.target.root().create_dir_all(destination, DIRECTORY).attempt(unpacking)?;
+        let unpacked = self.target.unpack(destination, file, Copying::default());
         unpacked.map_err(|error| super::context::of_input(error, unpacking))
     }
 
@@ -269,14 +277,14 @@ impl Job {
         let mut archive = Vec::new();
         let writing = || "write files of a Dockerfile".to_owned();
         coracle_store::pack_texts(&named, altered, &mut archive).attempt(writing)?;
-        let unpacked = self.target.tree.unpack(Path::new("/"), &archive[..], Copying::default());
+        let unpacked = self.target.unpack(Path::new("/"), &archive[..], Copying::default());
         unpacked.map_err(|error| super::context::of_input(error, writing))
     }
 
     /// Whose the files become: root's from a context, and who they were of a stage or an image, unless it is said.
     fn owner(&self) -> Result<Option<(u32, u32)>> {
         let Some(owner) = &self.transfer.owner else { return Ok(None) };
-        let root = self.target.tree.root();
+        let root = self.target.root();
         let resolved = coracle_runtime::sandbox::users::resolve(root, owner, &[])
             .map_err(|error| Error::Invalid(error.chain()))?;
         // As Docker: without a group, that of the user's number.

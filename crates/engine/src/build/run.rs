@@ -1,20 +1,22 @@
 //! `RUN`: a command in a container, its output to whoever listens.
 
-use super::stage::Workshop;
-use super::{BuildError, BuildRequest, BuildResult, Listener, Told};
+use super::workshop::Workshop;
+use super::{BuildError, BuildResult, Listener, Told};
 use crate::containers::modes::NetworkMode;
 use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
 use crate::error::{Attempt, Error, Result};
-use coracle_build::{Command, MountKind, Operation, Program, RunNetwork};
+use coracle_build::{Command, Lines, MountKind, Program, RunNetwork};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 /// Bytes of a frame's head: the stream's number, three zeros, the length.
 const HEAD: usize = 8;
+/// The number of the standard error in it.
+const STDERR: u8 = 2;
 
 /// What a container of this command is.
-pub(super) fn settings(command: &Command, request: &BuildRequest) -> Result<Settings> {
+pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Settings> {
     if command.insecure {
         return Err(not_allowed("security.insecure"));
     }
@@ -22,14 +24,14 @@ pub(super) fn settings(command: &Command, request: &BuildRequest) -> Result<Sett
         return Err(not_allowed("device"));
     }
     let network = match command.network {
-        RunNetwork::Default => request.host.network.clone(),
+        RunNetwork::Default => host.network.clone(),
         RunNetwork::None => NetworkMode::None,
         RunNetwork::Host => return Err(not_allowed("network.host")),
     };
     let Program::Words(words) = &command.program else {
         return Err(later("RUN with a here-document that names its interpreter"));
     };
-    let mut host = HostSettings { network, ..request.host.clone() };
+    let mut host = HostSettings { network, ..host.clone() };
     for (mount, _) in &command.mounts {
         match (mount.kind, &mount.target) {
             (MountKind::Tmpfs, Some(target)) => {
@@ -62,27 +64,31 @@ fn later(what: &str) -> Error {
 /// Runs the command of a container that was made for it.
 pub(super) async fn run(
     workshop: &Workshop<'_>,
-    operation: &Operation,
+    command: &Command,
+    step: usize,
+    lines: Lines,
     listener: &Listener,
 ) -> BuildResult<()> {
-    let (engine, id) = (workshop.build.engine, workshop.id.as_str());
+    let (engine, id) = (workshop.engine, workshop.id.as_str());
     let wanted = AttachSettings { stdin: false, stdout: true, stderr: true };
     let attached = engine.attach(id, wanted).await?;
     let waiting = engine.wait(id, WaitCondition::NextExit)?;
     engine.start(id).await?;
-    forward(attached.stream, listener).await?;
+    forward(attached.stream, step, listener).await?;
     let ended = waiting.done().await;
     let code = ended.state.exit_code;
     if code == 0 {
         return Ok(());
     }
-    let Operation::Run(Command { program: Program::Words(words), .. }) = operation else { return Ok(()) };
-    let text = format!("The command '{}' returned a non-zero code: {code}", words.join(" "));
-    Err(BuildError::Command { text, code: code.into() })
+    let words = match &command.program {
+        Program::Words(words) => words.clone(),
+        Program::Script(text) => vec![text.clone()],
+    };
+    Err(BuildError::Command { words, code: code.into(), lines: (lines.first, lines.last) })
 }
 
 /// Takes the frames of an output apart, to its end.
-async fn forward(mut stream: UnixStream, listener: &Listener) -> Result<()> {
+async fn forward(mut stream: UnixStream, step: usize, listener: &Listener) -> Result<()> {
     let reading = || "read the output of a step".to_owned();
     let mut head = [0; HEAD];
     loop {
@@ -102,7 +108,8 @@ async fn forward(mut stream: UnixStream, listener: &Listener) -> Result<()> {
             }
             bytes.truncate(count);
             left -= count as u64;
-            listener.tell(Told::Output(bytes.freeze())).await;
+            let is_error = head[0] == STDERR;
+            listener.tell(Told::Output { step, is_error, bytes: bytes.freeze() }).await;
         }
     }
 }

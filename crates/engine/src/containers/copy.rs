@@ -107,14 +107,6 @@ impl Engine {
         Ok(())
     }
 
-    /// The files of a container.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], and when they cannot be opened.
-    pub(crate) async fn view(&self, name: &str) -> Result<Arc<View>> {
-        Ok(self.files(name).await?.0)
-    }
-
     async fn files(&self, name: &str) -> Result<(Arc<View>, Arc<Description>)> {
         let container = self.shared.containers.find(name)?;
         let view = container.ask(|reply| Command::Files { reply }).await?;

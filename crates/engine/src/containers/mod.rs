@@ -49,7 +49,7 @@ pub use paths::Paths;
 pub(crate) use remove::remove_unasked;
 pub use top::Top;
 pub(crate) use usage::image_users;
-pub(crate) use view::View;
+pub(crate) use view::{View, of_scratch as view_of_scratch};
 
 use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};

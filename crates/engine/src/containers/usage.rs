@@ -1,4 +1,4 @@
-//! Which images, layers and volumes containers need.
+//! Which images, layers and volumes containers and builds need.
 
 use super::Description;
 use super::registry::Container;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 struct Uses(Arc<Shared>);
 
-/// What containers need of images.
+/// What containers and builds need of images.
 pub(crate) fn image_users(shared: &Arc<Shared>) -> Arc<dyn InUse> {
     Arc::new(Uses(Arc::clone(shared)))
 }
@@ -34,11 +34,18 @@ impl InUse for Uses {
     }
 
     fn layer(&self, diff_id: &Digest) -> bool {
-        self.all().iter().any(|container| container.layers.contains(diff_id))
+        self.0.built.has_layer(diff_id)
+            || self.all().iter().any(|container| container.layers.contains(diff_id))
+    }
+
+    fn remembers(&self, diff_id: &Digest) -> bool {
+        self.0.built.has_layer(diff_id)
     }
 
     fn layers(&self) -> HashSet<Digest> {
-        self.all().iter().flat_map(|container| container.layers.iter().copied()).collect()
+        let of_containers = self.all();
+        let of_containers = of_containers.iter().flat_map(|container| container.layers.iter().copied());
+        of_containers.chain(self.0.built.layers()).collect()
     }
 }
 

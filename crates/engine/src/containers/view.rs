@@ -82,7 +82,8 @@ impl View {
         snapshot.lower.push(shared.mount_points.clone());
         let mounts = Prepared::all(shared, container).attempt(opening)?;
         let readonly = container.settings.host.readonly_root;
-        let (root, namespace) = assemble(&snapshot, &mounts, readonly).attempt(opening)?;
+        let assembled = assemble(&snapshot, Durability::Durable, &mounts, readonly);
+        let (root, namespace) = assembled.attempt(opening)?;
         let (held, closed) = oneshot::channel();
         let tree = Tree::new(root, &[]).attempt(opening)?;
         let (impatient, patience) = Patience::new(COPY_STALL);
@@ -91,6 +92,17 @@ impl View {
         let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
         Ok((view, opened))
     }
+}
+
+/// The files of a root that is no container's. What is written is on the disk once it is a layer.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn of_scratch(snapshot: &Snapshot) -> Result<View> {
+    let opening = || "open the files of a step of a build".to_owned();
+    let (root, namespace) = assemble(snapshot, Durability::Volatile, &[], false).attempt(opening)?;
+    let tree = Tree::new(root, &[]).attempt(opening)?;
+    Ok(View { tree, patience: None, _namespace: Some(namespace), _held: None })
 }
 
 fn opening(container: &Description) -> String {
@@ -148,12 +160,13 @@ impl Prepared {
 /// Mounts everything in a new mount namespace that holds nothing else. Returns the root, and the namespace.
 fn assemble(
     snapshot: &Snapshot,
+    durability: Durability,
     mounts: &[Prepared],
     readonly: bool,
 ) -> coracle_sys::Result<(Root, OwnedFd)> {
     let lower = snapshot.lower.iter().map(|path| open(path)).collect::<coracle_sys::Result<Vec<_>>>()?;
     let (upper, work) = (open(&snapshot.upper)?, open(&snapshot.work)?);
-    let writable = Writable { upper: upper.as_fd(), work: work.as_fd(), durability: Durability::Durable };
+    let writable = Writable { upper: upper.as_fd(), work: work.as_fd(), durability };
     let overlay = mount::overlay(&lower, Some(writable))?;
     let root = Root::from_fd(overlay.try_clone().context("dup", "root")?)?;
     let (assembled, namespace) = mntns::in_new(|| {

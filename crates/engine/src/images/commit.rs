@@ -100,7 +100,7 @@ impl Inner {
 }
 
 /// Whether a layer is of a container that wrote nothing.
-pub(crate) fn is_empty_layer(diff_id: &Digest) -> bool {
+fn is_empty_layer(diff_id: &Digest) -> bool {
     *diff_id == empty_layer()
 }
 

@@ -24,13 +24,18 @@ pub struct ContainerUse {
     pub running: bool,
 }
 
-/// What containers use.
+/// What containers and builds use.
 pub trait InUse: Send + Sync {
     /// A container of this image; one that runs, where there is one.
     fn image(&self, id: &Digest) -> Option<ContainerUse>;
 
     /// Whether the root of a container has this layer.
     fn layer(&self, diff_id: &Digest) -> bool;
+
+    /// Whether this layer stays until somebody says that it may go, and has the collector look then.
+    fn remembers(&self, _diff_id: &Digest) -> bool {
+        false
+    }
 
     /// All layers that roots of containers have.
     fn layers(&self) -> HashSet<Digest>;
@@ -88,7 +93,7 @@ impl Inner {
                 }
                 continue;
             }
-            if !needed {
+            if !needed && !in_use.remembers(&diff_id) {
                 self.holds.something_is_left();
             }
             kept.extend(blob);

@@ -178,7 +178,7 @@ impl Hold {
     }
 
     /// These too, where it is not everything anyway.
-    pub(super) fn and(&self, digests: impl IntoIterator<Item = Digest>) {
+    pub(crate) fn and(&self, digests: impl IntoIterator<Item = Digest>) {
         if let Some(Scope::Only(held) | Scope::Arrived(held)) = self.holds.lock().held.get_mut(&self.key) {
             held.extend(digests);
         }

@@ -41,7 +41,6 @@ pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};
 pub use commit::CommitRequest;
-pub(crate) use commit::is_empty_layer;
 pub use garbage::{ContainerUse, InUse};
 pub use history::HistoryStep;
 pub use holds::Hold;
@@ -194,9 +193,19 @@ impl Images {
         self.0.find(name).map(|known| known.id)
     }
 
-    /// As long as the value is kept, no layer or blob is freed; what came meanwhile and no image needs goes then.
-    pub(crate) fn hold_arrivals(&self) -> Hold {
-        self.0.arriving()
+    /// As long as the value is kept, nothing that arrives from now on is freed, nor what is named to [`Hold::and`].
+    pub(crate) fn hold_what_comes(&self) -> Hold {
+        self.0.holds.arrivals()
+    }
+
+    /// Whether somebody holds on to this by its name.
+    pub(crate) fn is_held(&self, digest: &Digest) -> bool {
+        self.0.holds.names(digest)
+    }
+
+    /// Whether an image has this layer.
+    pub(crate) fn have_layer(&self, diff_id: &Digest) -> bool {
+        self.0.read().users_of(diff_id) > 0
     }
 
     /// As long as the value is kept, no layer or blob is freed: for whoever makes something of them.

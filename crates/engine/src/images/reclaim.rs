@@ -96,6 +96,11 @@ impl Images {
     pub(crate) fn look_again(&self) {
         self.0.holds.may_have_grown();
     }
+
+    /// Has the collector look for layers that nothing needs any more.
+    pub(crate) fn may_be_garbage(&self) {
+        self.0.holds.something_is_left();
+    }
 }
 
 /// Everything that a plan is made of, and the plan.

@@ -10,12 +10,13 @@
 //! images/pins.json                    what was pinned by hand
 //! ```
 //!
-//! When images were last used stands in the database alone.
+//! When images were last used, and what builds have done, stands in the database alone.
 //!
 //! Records are opaque here: their owners give them a form. One thread owns the connection and does one thing after
 //! the other; nothing here is locked. What is in a directory of containers or volumes besides its record is not the
 //! index's.
 
+mod build_steps;
 mod database;
 mod image_files;
 mod image_rows;

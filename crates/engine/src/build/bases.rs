@@ -1,0 +1,54 @@
+//! Images that a build needs: pulled where they are not here, and kept as long as it goes on.
+
+use super::stages::Build;
+use crate::containers::refuse_artifact;
+use crate::error::{Error, Result};
+use crate::images::{Image, PullRequest, Teller};
+use coracle_spec::{Digest, Platform, Reference};
+use time::OffsetDateTime;
+
+impl Build<'_> {
+    /// An image by its name, pulled where it is not here for the platform or a newer one is wanted.
+    pub(super) async fn image(&self, name: &str, platform: &Platform) -> Result<Image> {
+        let images = &self.shared().images;
+        // Until its layers are named, nobody frees anything.
+        let everything = images.hold();
+        let here = if self.request.pull { None } else { self.image_here(name, platform).await? };
+        let image = match here {
+            Some(image) => image,
+            // Its name may be that of another platform, which runs better here.
+            None => images.resolve(&self.pull(name, platform).await?.to_string()).await?,
+        };
+        self.hold.and(image.layers.iter().copied());
+        drop(everything);
+        refuse_artifact(&image, name)?;
+        images.note_use(&image.id, OffsetDateTime::now_utc());
+        Ok(image)
+    }
+
+    async fn image_here(&self, name: &str, platform: &Platform) -> Result<Option<Image>> {
+        match self.shared().images.resolve_for(name, Some(platform)).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Error::NotFound { .. } | Error::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull(&self, name: &str, platform: &Platform) -> Result<Digest> {
+        let reference: Reference = name
+            .parse::<Reference>()
+            .map_err(|error| Error::Invalid(format!("failed to parse {name}: {error}")))?
+            .or_latest();
+        let credentials = self.request.client.credentials(reference.domain()).await?;
+        let request = PullRequest { reference, platform: Some(platform.clone()), credentials };
+        let (told, mut steps) = Teller::channel();
+        let quiet = async { while steps.recv().await.is_some() {} };
+        let pulling = async {
+            let pulled = self.shared().images.pull(request, &told).await;
+            drop(told);
+            pulled
+        };
+        let (pulled, ()) = futures_util::future::join(pulling, quiet).await;
+        pulled.map(|pulled| pulled.id)
+    }
+}

@@ -1,0 +1,183 @@
+//! What builds have done before: by everything that a step depended on, the layer that it left.
+//!
+//! All of it is in memory, and in the index. A layer that is remembered is kept, until it is pruned.
+
+mod key;
+mod prune;
+
+pub(super) use key::{Input, Inputs};
+pub use prune::{CachedStep, PrunedSteps, StepFilter};
+
+use crate::error::{Attempt, Result};
+use crate::index::Index;
+use coracle_spec::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// What a step left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Remembered {
+    /// The layer; `None` if it changed nothing.
+    pub(super) layer: Option<Digest>,
+    /// Bytes in the files of the layer.
+    pub(super) size: u64,
+    /// Seconds since 1970.
+    pub(super) created: i64,
+    /// The instruction.
+    pub(super) text: String,
+    /// Everything that it depended on.
+    pub(super) inputs: Vec<Input>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    step: Arc<Remembered>,
+    last_used: i64,
+    uses: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Digest, Entry>,
+    /// How many steps left each layer.
+    layers: HashMap<Digest, usize>,
+}
+
+impl State {
+    fn insert(&mut self, key: Digest, entry: Entry) {
+        self.remove(&key);
+        if let Some(layer) = entry.step.layer {
+            *self.layers.entry(layer).or_default() += 1;
+        }
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Digest) {
+        let layer = self.entries.remove(key).and_then(|entry| entry.step.layer);
+        if let Some(layer) = layer
+            && let Some(count) = self.layers.get_mut(&layer)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.layers.remove(&layer);
+            }
+        }
+    }
+}
+
+/// See above.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    index: Arc<Index>,
+    state: Mutex<State>,
+    /// Steps that are being done, so that another build waits for the result instead of doing them too.
+    turns: Mutex<HashMap<Digest, Weak<AsyncMutex<()>>>>,
+}
+
+impl Cache {
+    /// Reads what is remembered.
+    ///
+    /// # Errors
+    /// The index's.
+    pub(crate) async fn open(index: Arc<Index>) -> Result<Self> {
+        let mut state = State::default();
+        for row in index.build_steps().await? {
+            // What cannot be read was written by an engine that is not this one: it is done again.
+            let Ok(step) = serde_json::from_str(&row.record) else { continue };
+            let entry = Entry { step: Arc::new(step), last_used: row.last_used, uses: row.uses };
+            state.insert(row.key, entry);
+        }
+        Ok(Self { index, state: Mutex::new(state), turns: Mutex::default() })
+    }
+
+    /// All layers that are remembered.
+    pub(crate) fn layers(&self) -> HashSet<Digest> {
+        self.lock().layers.keys().copied().collect()
+    }
+
+    /// Whether a layer is remembered.
+    pub(crate) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.lock().layers.contains_key(diff_id)
+    }
+
+    /// Waits until nobody does the step of this key. Whoever has the turn does it, or finds it done.
+    pub(super) async fn turn(&self, key: Digest) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&key).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let new = Arc::new(AsyncMutex::new(()));
+                turns.insert(key, Arc::downgrade(&new));
+                new
+            })
+        };
+        turn.lock_owned().await
+    }
+
+    /// What the step of this key left.
+    pub(super) fn find(&self, key: &Digest) -> Option<Arc<Remembered>> {
+        self.lock().entries.get(key).map(|entry| Arc::clone(&entry.step))
+    }
+
+    /// Notes that a step need not be done again.
+    pub(super) fn note_use(&self, key: &Digest) {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let mut state = self.lock();
+        if let Some(entry) = state.entries.get_mut(key) {
+            (entry.last_used, entry.uses) = (now, entry.uses.saturating_add(1));
+            self.index.note_build_step_use(*key, entry.last_used, entry.uses);
+        }
+    }
+
+    /// Remembers what a step left. It survives the end of the engine.
+    ///
+    /// # Errors
+    /// The index's.
+    pub(super) async fn remember(&self, key: Digest, step: Remembered) -> Result<()> {
+        let record = serde_json::to_string(&step).attempt(|| "write a step down".to_owned())?;
+        let last_used = OffsetDateTime::now_utc().unix_timestamp();
+        // Before the layer could be taken for garbage.
+        self.lock().insert(key, Entry { step: Arc::new(step), last_used, uses: 0 });
+        let kept = self.index.put_build_step(key, record, last_used).await;
+        if kept.is_err() {
+            self.lock().remove(&key);
+        }
+        kept
+    }
+
+    /// Forgets steps.
+    ///
+    /// # Errors
+    /// The index's.
+    pub(super) async fn forget_all(&self, keys: &[Digest]) -> Result<()> {
+        {
+            let mut state = self.lock();
+            keys.iter().for_each(|key| state.remove(key));
+        }
+        self.index.remove_build_steps(keys.to_vec()).await
+    }
+
+    /// The steps that are being done or looked at.
+    fn busy(&self) -> HashSet<Digest> {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.iter().filter(|(_, turn)| turn.strong_count() > 0).map(|(key, _)| *key).collect()
+    }
+
+    /// What has changed since the instruction was done last: the least there is among all times.
+    pub(super) fn changed(&self, text: &str, inputs: &Inputs) -> Vec<String> {
+        let state = self.lock();
+        let alike = state.entries.values().filter(|entry| entry.step.text == text);
+        let changes = alike.map(|entry| (inputs.changed_since(&entry.step.inputs), entry.last_used));
+        let least = changes.min_by_key(|(changed, last_used)| (changed.len(), -last_used));
+        least.map(|(changed, _)| changed).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

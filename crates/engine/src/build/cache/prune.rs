@@ -1,0 +1,193 @@
+//! What is remembered of builds, for those who look at it and those who want the room.
+
+use super::{Cache, Entry};
+use crate::engine::Engine;
+use crate::error::Result;
+use coracle_spec::Digest;
+use std::collections::HashSet;
+use time::OffsetDateTime;
+
+/// The kind of what a step left.
+const REGULAR: &str = "regular";
+
+/// A step that is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedStep {
+    /// What it is remembered under.
+    pub id: Digest,
+    /// Docker's name of what it is: `regular` for a step.
+    pub kind: &'static str,
+    /// The instruction.
+    pub description: String,
+    /// Bytes in the files of its layer.
+    pub size: u64,
+    /// When it was done.
+    pub created: OffsetDateTime,
+    /// When it was done or found last.
+    pub last_used: OffsetDateTime,
+    /// How often it needed not be done.
+    pub uses: u32,
+    /// Whether a build that goes on has it.
+    pub in_use: bool,
+    /// Whether an image has its layer too.
+    pub shared: bool,
+}
+
+/// Which steps are to be forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepFilter {
+    /// Also those whose layer an image has.
+    pub all: bool,
+    /// Only those that were not used since.
+    pub until: Option<OffsetDateTime>,
+    /// Only these; all if empty. The beginning of an id will do.
+    pub ids: Vec<String>,
+    /// Only those whose description holds one of these; all if empty.
+    pub descriptions: Vec<String>,
+    /// Only those of these kinds; all if empty.
+    pub kinds: Vec<String>,
+    /// As many bytes stay, of what was used last.
+    pub keep: u64,
+}
+
+/// Steps that were forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrunedSteps {
+    /// What they were remembered under.
+    pub ids: Vec<Digest>,
+    /// Bytes of layers that nothing else has.
+    pub bytes: u64,
+}
+
+impl StepFilter {
+    fn covers(&self, step: &CachedStep) -> bool {
+        let id = step.id.to_string();
+        let hex = id.split(':').next_back().unwrap_or_default();
+        let is_named = |name: &String| {
+            !name.is_empty() && (id.starts_with(name.as_str()) || hex.starts_with(name.as_str()))
+        };
+        let is_described = |text: &String| step.description.contains(text.as_str());
+        !step.in_use
+            && (self.all || !step.shared)
+            && self.until.is_none_or(|until| step.last_used <= until)
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == step.kind))
+            && (self.ids.is_empty() || self.ids.iter().any(is_named))
+            && (self.descriptions.is_empty() || self.descriptions.iter().any(is_described))
+    }
+}
+
+impl Engine {
+    /// What builds have done before, what was used last first.
+    pub fn cached_steps(&self) -> Vec<CachedStep> {
+        let (built, images) = (&self.shared.built, &self.shared.images);
+        let busy = built.busy();
+        let mut steps: Vec<CachedStep> = built
+            .entries()
+            .into_iter()
+            .map(|(id, entry)| CachedStep {
+                in_use: busy.contains(&id) || entry.step.layer.is_some_and(|layer| images.is_held(&layer)),
+                shared: entry.step.layer.is_some_and(|layer| images.have_layer(&layer)),
+                id,
+                kind: REGULAR,
+                description: entry.step.text.clone(),
+                size: entry.step.size,
+                created: moment(entry.step.created),
+                last_used: moment(entry.last_used),
+                uses: entry.uses,
+            })
+            .collect();
+        // Of those that were used at once, the one that was made first stays longest: the others stand on it.
+        steps.sort_by(|a, b| {
+            b.last_used.cmp(&a.last_used).then(a.created.cmp(&b.created)).then(a.id.cmp(&b.id))
+        });
+        steps
+    }
+
+    /// Forgets steps, so that their layers can be freed.
+    ///
+    /// # Errors
+    /// The index's.
+    pub async fn prune_cached_steps(&self, filter: &StepFilter) -> Result<PrunedSteps> {
+        let mut kept = 0_u64;
+        let mut pruned = PrunedSteps::default();
+        let (mut freed, mut staying) = (HashSet::new(), HashSet::new());
+        let entries = self.shared.built.entries();
+        let layer_of =
+            |id: &Digest| entries.iter().find(|(key, _)| key == id).and_then(|(_, entry)| entry.step.layer);
+        let mut sizes = Vec::new();
+        for step in self.cached_steps() {
+            let fits = kept.saturating_add(step.size) <= filter.keep;
+            let layer = layer_of(&step.id);
+            if !filter.covers(&step) || (filter.keep > 0 && fits) {
+                kept = kept.saturating_add(step.size);
+                staying.extend(layer);
+                continue;
+            }
+            pruned.ids.push(step.id);
+            if let Some(layer) = layer.filter(|layer| !step.shared && freed.insert(*layer)) {
+                sizes.push((layer, step.size));
+            }
+        }
+        pruned.bytes = sizes.iter().filter(|(layer, _)| !staying.contains(layer)).map(|(_, size)| size).sum();
+        self.shared.built.forget_all(&pruned.ids).await?;
+        self.shared.images.may_be_garbage();
+        self.shared.empty_trash_soon();
+        Ok(pruned)
+    }
+}
+
+impl Cache {
+    fn entries(&self) -> Vec<(Digest, Entry)> {
+        self.lock().entries.iter().map(|(key, entry)| (*key, entry.clone())).collect()
+    }
+}
+
+fn moment(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(text: &str) -> CachedStep {
+        CachedStep {
+            id: Digest::of(text.as_bytes()),
+            kind: REGULAR,
+            description: text.to_owned(),
+            size: 10,
+            created: moment(50),
+            last_used: moment(100),
+            uses: 0,
+            in_use: false,
+            shared: false,
+        }
+    }
+
+    #[test]
+    fn filters_choose_what_is_forgotten() {
+        let plain = step("RUN a");
+        let (in_use, shared) =
+            (CachedStep { in_use: true, ..step("RUN b") }, CachedStep { shared: true, ..step("RUN c") });
+        let covered = |filter: StepFilter| [&plain, &in_use, &shared].map(|step| filter.covers(step));
+        assert_eq!(covered(StepFilter::default()), [true, false, false]);
+        assert_eq!(covered(StepFilter { all: true, ..StepFilter::default() }), [true, false, true]);
+        for (until, expected) in [(99, false), (100, true)] {
+            let filter = StepFilter { until: Some(moment(until)), ..StepFilter::default() };
+            assert_eq!(filter.covers(&plain), expected, "{until}");
+        }
+        let hex = plain.id.to_string().split_off("sha256:".len());
+        for (id, expected) in [
+            (hex[..8].to_owned(), true),
+            (plain.id.to_string(), true),
+            ("x".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let filter = StepFilter { ids: vec![id.clone()], ..StepFilter::default() };
+            assert_eq!(filter.covers(&plain), expected, "{id:?}");
+        }
+        let filter =
+            StepFilter { descriptions: vec!["RUN c".to_owned()], all: true, ..StepFilter::default() };
+        assert_eq!(covered(filter), [false, false, true]);
+    }
+}

@@ -1,0 +1,331 @@
+//! All stages of a build at once: each goes on as soon as what it needs of others is there.
+
+use super::context::Contexts;
+use super::inputs::Client;
+use super::told::{Listener, StepInfo, Told};
+use super::{Anew, BuildError, BuildResult, invalid};
+use crate::containers::settings::HostSettings;
+use crate::engine::{Engine, Shared};
+use crate::error::{Error, Result, blocking};
+use crate::images::{Hold, Image};
+use crate::limits;
+use coracle_build::{Arguments, Base, Dockerfile, Outline, Plan, Planned, Wanted, plan};
+use coracle_spec::image::{History, ImageConfig, RunConfig};
+use coracle_spec::{Digest, Platform};
+use std::collections::HashMap;
+use std::sync::Arc;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::{Semaphore, SetOnce};
+
+/// The argument that says how new files and times of an image may be, in seconds since 1970.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What is asked for, as far as steps need it.
+pub(super) struct Request {
+    pub(super) client: Arc<dyn Client>,
+    pub(super) wanted: Wanted,
+    pub(super) pull: bool,
+    pub(super) anew: Anew,
+    pub(super) host: HostSettings,
+}
+
+/// How far a stage is.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    /// Lowest first.
+    pub(super) layers: Vec<Digest>,
+    pub(super) config: ImageConfig,
+    /// For the stages that begin with this one.
+    arguments: Arguments,
+    /// How much of the history is an image's that was there before.
+    inherited: usize,
+}
+
+/// A build under way.
+pub(super) struct Build<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) request: Request,
+    pub(super) contexts: Contexts,
+    pub(super) listener: &'a Listener,
+    /// Whatever the build needs or has made stays.
+    pub(super) hold: Hold,
+    file: Arc<Dockerfile>,
+    outline: Arc<Outline>,
+    /// The stages that are done, by their number in the file.
+    done: HashMap<usize, SetOnce<Arc<Built>>>,
+    /// The number of the first step of each stage.
+    first_steps: HashMap<usize, usize>,
+    /// For steps that are done at once.
+    pub(super) permits: Semaphore,
+}
+
+impl<'a> Build<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        request: Request,
+        contexts: Contexts,
+        (file, outline): (Dockerfile, Outline),
+        listener: &'a Listener,
+        hold: Hold,
+    ) -> Self {
+        let done = outline.order.iter().map(|stage| (*stage, SetOnce::new())).collect();
+        let mut first_steps = HashMap::new();
+        let mut next = 0;
+        for stage in &outline.order {
+            first_steps.insert(*stage, next);
+            next += file.stages[*stage].steps.len() + 1;
+        }
+        let permits = Semaphore::new(limits::STEPS_AT_ONCE);
+        let (file, outline) = (Arc::new(file), Arc::new(outline));
+        Self { engine, request, contexts, listener, hold, file, outline, done, first_steps, permits }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.engine.shared
+    }
+
+    pub(super) fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    /// How new files and times may be, where that is asked for.
+    pub(super) fn epoch(&self) -> Result<Option<i64>> {
+        let text = self.request.wanted.arguments.get(EPOCH).filter(|text| !text.is_empty());
+        let seconds =
+            text.map(|text| text.parse::<i64>().ok().filter(|seconds| *seconds >= 0)).map(|seconds| {
+                seconds.ok_or_else(|| {
+                    Error::Invalid(format!("invalid {EPOCH}: it is no number of seconds since 1970"))
+                })
+            });
+        seconds.transpose()
+    }
+
+    /// Builds every stage that is needed, and returns the last one. Whatever fails first ends all.
+    pub(super) async fn all(&self) -> BuildResult<Arc<Built>> {
+        self.epoch()?;
+        self.listener.tell(Told::Steps(self.steps())).await;
+        let stages = self.outline.order.iter().map(|stage| self.stage(*stage));
+        futures_util::future::try_join_all(stages).await?;
+        Ok(Arc::clone(self.done[&self.outline.target].wait().await))
+    }
+
+    /// What a stage has made, once it has.
+    pub(super) async fn built(&self, stage: usize) -> Result<Arc<Built>> {
+        match self.done.get(&stage) {
+            Some(built) => Ok(Arc::clone(built.wait().await)),
+            // What a trigger of a base image needs was not known when the order was made.
+            None => Err(Error::Unsupported(format!(
+                "a trigger of the base image copies from stage {stage}, which nothing else before it needs: this is not \
+                 supported yet by this engine"
+            ))),
+        }
+    }
+
+    fn steps(&self) -> Vec<StepInfo> {
+        let mut steps = Vec::new();
+        for number in &self.outline.order {
+            let stage = &self.file.stages[*number];
+            let name = stage.from.name.clone().unwrap_or_else(|| format!("stage-{number}"));
+            let info = |text: &str, lines: coracle_build::Lines| StepInfo {
+                number: 0,
+                stage: name.clone(),
+                one_of_stages: self.outline.order.len() > 1,
+                text: text.to_owned(),
+                place: None,
+                inputs: Vec::new(),
+                lines: (lines.first, lines.last),
+            };
+            let makes_files = |step: &&coracle_build::Step| step.instruction.makes_files();
+            let all = stage.steps.iter().filter(makes_files).count() + 1;
+            let mut place = 1;
+            let mut last = self.first_steps[number];
+            let mut from = info(&stage.text, stage.lines);
+            from.place = Some((1, all));
+            from.number = last;
+            if let Base::Stage(base) = self.outline.bases[*number] {
+                from.inputs = self.last_step(base).into_iter().collect();
+            }
+            steps.push(from);
+            for (at, step) in stage.steps.iter().enumerate() {
+                let mut info = info(&step.text, step.lines);
+                info.number = self.first_steps[number] + 1 + at;
+                if step.instruction.makes_files() {
+                    place += 1;
+                    info.place = Some((place, all));
+                    info.inputs = std::iter::once(last).chain(self.origins(&step.instruction)).collect();
+                    last = info.number;
+                }
+                steps.push(info);
+            }
+        }
+        steps
+    }
+
+    /// The last steps of the stages that an instruction takes files of.
+    fn origins(&self, instruction: &coracle_build::Instruction) -> Vec<usize> {
+        let names = instruction.origins();
+        names
+            .iter()
+            .filter_map(|name| self.file.stage(name))
+            .filter_map(|stage| self.last_step(stage))
+            .collect()
+    }
+
+    fn last_step(&self, stage: usize) -> Option<usize> {
+        let first = self.first_steps.get(&stage)?;
+        let steps = &self.file.stages[stage].steps;
+        let last = steps.iter().rposition(|step| step.instruction.makes_files());
+        Some(last.map_or(*first, |last| first + 1 + last))
+    }
+
+    async fn stage(&self, number: usize) -> BuildResult<()> {
+        let first = self.first_steps[&number];
+        let stage = &self.file.stages[number];
+        let anew = self.request.anew.covers(stage.from.name.as_deref());
+        if let Base::Stage(base) = self.outline.bases[number] {
+            // Nothing of this one begins before.
+            self.built(base).await?;
+        }
+        let (mut built, plan) = self.told(first, self.begin_stage(number, anew)).await?;
+        let own = plan.steps.len() - stage.steps.len();
+        for (at, planned) in plan.steps.iter().enumerate().skip(own) {
+            let step = first + 1 + at - own;
+            let left = self.told(step, self.take_step(step, &built, planned, anew)).await?;
+            built.add(planned, left);
+        }
+        built.finish(plan, self.epoch()?);
+        self.done[&number].set(Arc::new(built)).expect("each stage is built once");
+        Ok(())
+    }
+
+    /// What a stage begins with, the triggers of its base done, and what it does then.
+    async fn begin_stage(&self, number: usize, anew: bool) -> BuildResult<(Built, Plan)> {
+        let (mut built, config, inherited) = self.begin(number).await?;
+        let plan = self.plan(number, config, inherited).await?;
+        let triggers = plan.steps.len() - self.file.stages[number].steps.len();
+        for planned in plan.steps.iter().take(triggers) {
+            let left = self.take_step(self.first_steps[&number], &built, planned, anew).await?;
+            built.add(planned, left);
+        }
+        Ok((built, plan))
+    }
+
+    async fn take_step(
+        &self,
+        step: usize,
+        built: &Built,
+        planned: &Planned,
+        anew: bool,
+    ) -> BuildResult<Option<Left>> {
+        let Some(operation) = &planned.operation else { return Ok(None) };
+        self.step(step, &built.layers, operation, planned, anew).await
+    }
+
+    /// Tells of the beginning and the end of what is done for a step.
+    async fn told<T>(&self, step: usize, work: impl Future<Output = BuildResult<T>>) -> BuildResult<T> {
+        self.listener.begun(step).await;
+        let done = work.await;
+        let error = done.as_ref().err().map(|error| match error {
+            BuildError::Engine(error) => error.chain(),
+            error => error.to_string(),
+        });
+        self.listener.ended(step, error).await;
+        done
+    }
+
+    async fn plan(&self, number: usize, config: RunConfig, inherited: Arguments) -> Result<Plan> {
+        let (file, outline, wanted) =
+            (Arc::clone(&self.file), Arc::clone(&self.outline), self.request.wanted.clone());
+        let planning = move || plan(&file, &outline, &wanted, number, &config, inherited);
+        blocking(planning).await?.map_err(invalid)
+    }
+
+    /// What a stage begins with: layers and history, the configuration, and arguments of the stage below.
+    async fn begin(&self, number: usize) -> BuildResult<(Built, RunConfig, Arguments)> {
+        match &self.outline.bases[number] {
+            Base::Scratch => {
+                let built = Built::scratch(self.request.wanted.platform.clone());
+                Ok((built, RunConfig::default(), Arguments::new()))
+            }
+            Base::Stage(earlier) => {
+                let built = self.built(*earlier).await?.as_ref().clone();
+                let (config, arguments) = (built.config.config.clone(), built.arguments.clone());
+                Ok((built, config, arguments))
+            }
+            Base::Image(name, platform) => {
+                let image = self.image(name, platform).await?;
+                let config = image.config.config.clone();
+                Ok((Built::on(&image), config, Arguments::new()))
+            }
+        }
+    }
+}
+
+/// A layer that a step left, and when it did, in seconds since 1970.
+pub(super) struct Left {
+    pub(super) layer: Option<Digest>,
+    pub(super) created: i64,
+}
+
+impl Built {
+    fn scratch(platform: Platform) -> Self {
+        Self {
+            layers: Vec::new(),
+            config: ImageConfig { platform, ..ImageConfig::default() },
+            arguments: Arguments::new(),
+            inherited: 0,
+        }
+    }
+
+    fn on(image: &Image) -> Self {
+        let mut config = image.config.as_ref().clone();
+        // They were the base's: what it was built in, and by what.
+        config.other.clear();
+        let inherited = config.history.len();
+        Self { layers: image.layers.clone(), config, arguments: Arguments::new(), inherited }
+    }
+
+    /// Notes what a step has left.
+    fn add(&mut self, step: &Planned, left: Option<Left>) {
+        let layer = left.as_ref().and_then(|left| left.layer);
+        if let Some(layer) = layer {
+            self.layers.push(layer);
+            self.config.rootfs.diff_ids.push(layer);
+        }
+        // What only changes the configuration is as old as what it stands on: the same build gives the same image.
+        let before = self.config.history.iter().rev().find_map(|step| step.created.clone());
+        let created = left.and_then(|left| written(left.created)).or(before).or(self.config.created.clone());
+        self.config.history.push(History {
+            created,
+            created_by: step.history.clone(),
+            comment: "buildkit.dockerfile.v0".to_owned(),
+            empty_layer: layer.is_none(),
+            ..History::default()
+        });
+    }
+
+    /// With all times the same, where that is asked for.
+    fn finish(&mut self, plan: Plan, epoch: Option<i64>) {
+        self.config.config = plan.config;
+        self.arguments = plan.arguments;
+        if let Some(author) = plan.author {
+            self.config.author = author;
+        }
+        let latest = self.config.history.iter().rev().find_map(|step| step.created.clone());
+        self.config.created = latest.or_else(|| Some(crate::images::now()));
+        if let Some(epoch) = epoch {
+            self.config.created = written(epoch);
+            self.config
+                .history
+                .iter_mut()
+                .skip(self.inherited)
+                .for_each(|step| step.created = written(epoch));
+        }
+    }
+}
+
+/// A time as configurations have it.
+fn written(seconds: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
+}

@@ -1,0 +1,58 @@
+//! Contexts of builds.
+
+use crate::image::SMALL;
+use crate::{Engine, Output};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// The context of a build, on the disk.
+#[derive(Debug)]
+pub struct Context {
+    directory: tempfile::TempDir,
+}
+
+impl Context {
+    /// With this Dockerfile, where `FROM BASE` means [`SMALL`], and files: paths and contents; `-> target` is a link.
+    pub fn new(dockerfile: &str, files: &[(&str, &str)]) -> Self {
+        let context = Self { directory: tempfile::tempdir().unwrap() };
+        context.put("Dockerfile", &dockerfile.replace("FROM BASE", &format!("FROM {SMALL}")));
+        for (path, content) in files {
+            context.put(path, content);
+        }
+        context
+    }
+
+    /// Writes a file, or makes a link.
+    pub fn put(&self, path: &str, content: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match content.strip_prefix("-> ") {
+            Some(target) => symlink(target, path).unwrap(),
+            None => {
+                fs::write(&path, content).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+}
+
+/// `docker build` through the classic door.
+pub fn classic_build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
+    let output = engine
+        .command("docker")
+        .args(["build", "--force-rm"])
+        .args(arguments)
+        .arg(context)
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Output::new(format!("docker build {}", arguments.join(" ")), &output)
+}
