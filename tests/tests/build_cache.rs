@@ -57,8 +57,8 @@ fn only_what_has_changed_is_done_again() {
     context.put("late", "2");
     assert_eq!(build(&engine, &context, &[]).0[3..7], [true, true, true, false]);
     let (found, changed) = build(&engine, &context, &["--build-arg", "A=2"]);
-    assert_eq!(found[3], true);
-    assert_eq!(found[4], false, "a command has the arguments");
+    assert!(found[3]);
+    assert!(!found[4], "a command has the arguments");
     assert_ne!(changed, first);
     context.put("late", "1");
     assert_eq!(build(&engine, &context, &[]).1, first, "what was before is found again");
@@ -82,15 +82,15 @@ fn names_modes_and_links_of_files_count() {
     fs::rename(context.path().join("f1"), context.path().join("f2")).unwrap();
     assert_eq!(steps(&context), [true, false], "a file under another name");
     fs::rename(context.path().join("d/a"), context.path().join("d/b")).unwrap();
-    assert_eq!(steps(&context)[0], false, "a file of a directory under another name");
+    assert!(!steps(&context)[0], "a file of a directory under another name");
     context.put("d/l", "-> b");
-    assert_eq!(steps(&context)[0], false, "a new link");
+    assert!(!steps(&context)[0], "a new link");
     fs::remove_file(context.path().join("d/l")).unwrap();
     context.put("d/l", "-> c");
-    assert_eq!(steps(&context)[0], false, "a link to something else");
+    assert!(!steps(&context)[0], "a link to something else");
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(context.path().join("d/b"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(steps(&context)[0], false, "another mode");
+    assert!(!steps(&context)[0], "another mode");
     assert_eq!(steps(&context), [true, true]);
     engine.docker(&["image", "prune", "-af"]).ok();
 }
@@ -159,7 +159,7 @@ fn no_image_that_only_looks_like_a_result_is_taken_for_one() {
     // Its configuration no longer is what its name says: refused, or taken under its new name.
     let _ = engine.docker(&["load", "-i", directory.path().join("crafted.tar").to_str().unwrap()]);
     let (found, built) = build(&engine, &context, &[]);
-    assert_eq!(found[1], false);
+    assert!(!found[1]);
     assert_eq!(engine.docker(&["run", "--rm", "--network", "none", &built, "cat", "/f"]).ok(), "good");
     engine.docker(&["image", "prune", "-af"]).ok();
 }
@@ -318,22 +318,10 @@ fn the_same_step_of_two_builds_is_done_once() {
     let steps = || engine.docker(&["ps", "-q"]).ok();
     wait_until("the command runs", || !steps().is_empty());
     engine.docker(&["exec", &steps(), "touch", "/go"]).ok();
+    // A second container would wait for ever.
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
-    let arguments = [
-        "events",
-        "--since",
-        "1h",
-        "--until",
-        "0s",
-        "--filter",
-        "event=create",
-        "--filter",
-        "type=container",
-    ];
-    let created = engine.docker(&arguments);
-    assert_eq!(created.ok().lines().count(), 1, "one container was made for both");
 }
 
 #[test]
