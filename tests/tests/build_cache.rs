@@ -39,7 +39,7 @@ fn only_what_has_changed_is_done_again() {
         "FROM BASE\nARG A=1\nENV E=1\nCOPY d /d\nRUN cat /d/f >/r\nWORKDIR /w\nCOPY late /late\nCMD [\"true\"]\n",
         &[("d/f", "one"), ("late", "1"), ("unused", "")],
     );
-    let nothing = vec![false; 8];
+    let nothing = [false; 8];
     let (found, first) = build(&engine, &context, &[]);
     assert_eq!(found[3..7], nothing[3..7]);
     let (found, again) = build(&engine, &context, &[]);
