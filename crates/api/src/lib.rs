@@ -16,6 +16,7 @@
 
 pub mod auth;
 pub mod base64;
+pub mod build;
 pub mod container;
 pub mod error;
 pub mod filters;

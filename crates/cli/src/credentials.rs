@@ -9,6 +9,7 @@
 //!
 //! The protocol of helpers: `get`, `store` and `erase` as argument, the host or a document on stdin, a document on stdout.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -75,6 +76,34 @@ impl Credentials {
         };
         let (username, password) = auth.account().unwrap_or_default();
         Ok(Some(AuthConfig { username, password, auth: String::new(), ..auth }))
+    }
+
+    /// What is known for every registry, by its host. Those of a helper that cannot be asked are left out.
+    pub(crate) fn all(&self) -> Result<BTreeMap<String, AuthConfig>> {
+        let names = |field: &str| {
+            let entries = self.document.get(field).and_then(Value::as_object);
+            entries.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        let mut servers = names("auths");
+        servers.extend(names("credHelpers"));
+        if let Some(helper) = self.document.get("credsStore").and_then(Value::as_str)
+            && let Ok(Some(listed)) = run(helper, "list", "")
+            && let Ok(listed) = serde_json::from_str::<Map<String, Value>>(&listed)
+        {
+            servers.extend(listed.into_iter().map(|(server, _)| server));
+        }
+        let mut all = BTreeMap::new();
+        for name in servers {
+            let host = match host_of(&name) {
+                // Docker Hub's address from before registries had names.
+                "index.docker.io" => "docker.io",
+                host => host,
+            };
+            if let Some(auth) = self.of(host)? {
+                all.insert(host.to_owned(), auth);
+            }
+        }
+        Ok(all)
     }
 
     /// Keeps credentials, and says where if that is in the open.

@@ -105,6 +105,12 @@ impl Error {
         self.status() == Some(404)
     }
 
+    /// Whether what the request supposed is not so.
+    #[must_use]
+    pub fn is_precondition_failed(&self) -> bool {
+        self.status() == Some(412)
+    }
+
     /// Whether nobody listens at the endpoint, so that starting an engine would help.
     #[must_use]
     pub fn is_not_running(&self) -> bool {

@@ -11,6 +11,7 @@
 //! What is not here: rendering, terminals, starting an engine.
 #![forbid(unsafe_code)]
 
+mod build;
 mod containers;
 mod endpoint;
 mod error;

@@ -3,11 +3,14 @@
 use clap::{Args, Subcommand};
 use coracle_spec::Platform;
 
+use super::build::BuildArgs;
 use super::{InspectArgs, ListArgs, PruneArgs};
 
 /// Commands that stand at the top.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopLevelCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// List images
     Images(ImagesArgs),
     /// Create an image from a tar archive of a file system
@@ -33,6 +36,8 @@ pub(crate) enum TopLevelCommand {
 /// `image …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// List images
     #[command(alias = "list")]
     Ls(ImagesArgs),

@@ -1,6 +1,7 @@
 //! The command line as typed: one structure per command, Docker's names and defaults. What the arguments mean is
 //! decided in `resolve`.
 
+pub(crate) mod build;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod image;

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{
-    App, Code, done, for_each_that_exists, inspect, moving, print, prune, pull, reclaim, registries,
+    App, Code, build, done, for_each_that_exists, inspect, moving, print, prune, pull, reclaim, registries,
     transfer, tree,
 };
 use crate::args::image::{HistoryArgs, ImageCommand, ImagesArgs, RemoveArgs, TagArgs, TopLevelCommand};
@@ -60,6 +60,7 @@ const HISTORY_FOR_PROGRAMS: Layout = Layout {
 
 pub(super) async fn dispatch_top_level(app: &App, command: TopLevelCommand) -> Code {
     match command {
+        TopLevelCommand::Build(args) => build::build(app, *args).await.map(done),
         TopLevelCommand::Images(args) => list(app, args).await.map(done),
         TopLevelCommand::Import(args) => transfer::import(app, args).await.map(done),
         TopLevelCommand::Load(args) => transfer::load(app, args).await.map(done),
@@ -75,6 +76,7 @@ pub(super) async fn dispatch_top_level(app: &App, command: TopLevelCommand) -> C
 
 pub(super) async fn dispatch(app: &App, command: ImageCommand) -> Code {
     match command {
+        ImageCommand::Build(args) => build::build(app, *args).await.map(done),
         ImageCommand::Ls(args) => list(app, args).await.map(done),
         ImageCommand::Import(args) => transfer::import(app, args).await.map(done),
         ImageCommand::Load(args) => transfer::load(app, args).await.map(done),

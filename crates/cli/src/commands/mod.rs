@@ -1,5 +1,6 @@
 //! Commands: arguments → requests → output.
 
+mod build;
 mod check;
 mod commit;
 mod containers;

@@ -1,5 +1,6 @@
 //! `push`, `login`, `logout` and `search`.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read as _};
 use std::path::PathBuf;
 
@@ -44,6 +45,11 @@ pub(super) fn configuration() -> PathBuf {
 
 fn credentials() -> Result<Credentials> {
     Credentials::read(&configuration())
+}
+
+/// Everything that is known, by registry.
+pub(super) fn all_credentials() -> Result<BTreeMap<String, AuthConfig>> {
+    credentials()?.all()
 }
 
 /// The header that says who asks for an image; nothing where nothing is known.

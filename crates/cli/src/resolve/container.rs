@@ -290,7 +290,7 @@ fn log_config(args: &CreateArgs) -> Result<LogConfig, Invalid> {
 }
 
 /// `host:ip` or `host=ip`, the address perhaps in brackets.
-fn extra_host(text: &str) -> Result<String, Invalid> {
+pub(crate) fn extra_host(text: &str) -> Result<String, Invalid> {
     let split = text.split_once('=').or_else(|| text.split_once(':'));
     let Some((name, address)) = split.filter(|(name, _)| !name.is_empty()) else {
         return invalid(format!("bad format for add-host: {text:?}"));

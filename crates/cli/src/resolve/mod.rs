@@ -1,6 +1,7 @@
 //! What people type into what the API wants. Pure, but for the files that `--env-file` and the like name, which the
 //! caller reads.
 
+pub(crate) mod build;
 pub(crate) mod container;
 pub(crate) mod copy;
 pub(crate) mod device;

@@ -2,6 +2,7 @@
 
 pub(super) mod cache;
 mod lines;
+pub(super) mod own;
 
 use super::images::reference;
 use super::json_line;

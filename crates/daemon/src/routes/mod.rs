@@ -42,6 +42,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["coracle", "images", name @ .., "pin"]) => reclaim::pin(&call, &name.join("/")).await,
         ("DELETE", ["coracle", "images", name @ .., "pin"]) => reclaim::unpin(&call, &name.join("/")).await,
         ("POST", ["auth"]) => registries::login(call).await,
+        ("POST", ["coracle", "build"]) => build::own::build(call).await,
         ("POST", ["build"]) => build::build(call).await,
         ("POST", ["session" | "grpc"]) => {
             crate::input::discard(call.request);

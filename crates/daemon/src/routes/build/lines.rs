@@ -20,6 +20,16 @@ pub(super) struct Running {
     pub(super) client: Watch,
 }
 
+impl Running {
+    /// Waits for its end.
+    pub(super) async fn end(mut self) -> Result<(), BuildError> {
+        (&mut self.task).await.unwrap_or_else(|error| {
+            let source = Box::new(error);
+            Err(coracle_engine::Error::Failed { action: "build".to_owned(), source }.into())
+        })
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
@@ -91,19 +101,11 @@ impl Lines {
             };
             match told {
                 Some(told) => self.take(told),
-                None => return self.end().await,
+                None => {
+                    let Some(running) = self.running.take() else { return Ok(None) };
+                    return running.end().await.map(|()| None);
+                }
             }
-        }
-    }
-
-    async fn end(&mut self) -> Result<Option<ProgressMessage>, BuildError> {
-        let Some(mut running) = self.running.take() else { return Ok(None) };
-        match (&mut running.task).await {
-            Ok(result) => result.map(|()| None),
-            Err(error) => Err(BuildError::Engine(coracle_engine::Error::Failed {
-                action: "build".to_owned(),
-                source: Box::new(error),
-            })),
         }
     }
 
@@ -201,7 +203,7 @@ impl Waiting {
 }
 
 /// All whole characters; what is none is replaced.
-fn take_text(bytes: &mut Vec<u8>) -> String {
+pub(super) fn take_text(bytes: &mut Vec<u8>) -> String {
     let whole = match std::str::from_utf8(bytes) {
         // A character that has only begun is at most three bytes of its four.
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

@@ -1,0 +1,92 @@
+//! `build`.
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Add a line to /etc/hosts of commands, host:ip
+    #[arg(long, value_name = "HOST:IP")]
+    pub(crate) add_host: Vec<String>,
+    /// Set an argument of the build; without a value it comes from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// Parent cgroup of commands
+    #[arg(long, default_value = "")]
+    pub(crate) cgroup_parent: String,
+    /// CPUs that a command may use
+    #[arg(long)]
+    pub(crate) cpus: Option<String>,
+    /// Weight of a command's CPU time
+    #[arg(short, long, default_value_t = 0)]
+    pub(crate) cpu_shares: i64,
+    /// CPUs on which commands may run, 0-3 or 0,1
+    #[arg(long, default_value = "")]
+    pub(crate) cpuset_cpus: String,
+    /// Say of steps that are done again what has changed
+    #[arg(long)]
+    pub(crate) explain_cache: bool,
+    /// Dockerfile: a path below PATH or elsewhere, - for stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Write the id of the image to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<std::path::PathBuf>,
+    /// Set a label of the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Memory that a command may use
+    #[arg(short, long)]
+    pub(crate) memory: Option<String>,
+    /// Network of commands: default, none, host or the name of one
+    #[arg(long, default_value = "")]
+    pub(crate) network: String,
+    /// Use nothing that was done before
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Use nothing that was done before for these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Platform of the image
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+    /// Pull base images although they are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Print the id of the image, and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Give commands a secret that stays in no layer
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    pub(crate) secret: Vec<String>,
+    /// Size of /dev/shm of commands
+    #[arg(long)]
+    pub(crate) shm_size: Option<String>,
+    /// What the image is called, NAME[:TAG]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Stage that is wanted
+    #[arg(long, default_value = "")]
+    pub(crate) target: String,
+    /// Limits of processes of commands
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Directory of the context, or - for an archive or a Dockerfile on stdin
+    #[arg(value_name = "PATH | -")]
+    pub(crate) context: String,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// As suits where it goes.
+    Auto,
+    /// Line after line.
+    Plain,
+    /// On a terminal, in place.
+    Tty,
+    /// Not.
+    Quiet,
+}

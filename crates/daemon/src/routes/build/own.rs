@@ -1,0 +1,262 @@
+//! `POST /coracle/build`, an endpoint of our own: a context that is on this machine is read where it is, and every step
+//! is told of as it goes.
+
+use super::lines::{Running, take_text};
+use super::{failed, host_config};
+use crate::answer::{self, Answer};
+use crate::convert::transfer;
+use crate::error::Failure;
+use crate::input;
+use crate::routes::images::reference;
+use crate::routes::json_line;
+use crate::server::Call;
+use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory};
+use coracle_engine::build::{
+    Anew, BuildError, BuildRequest, Client, Listener, Recipe, Selection, Silent, Source, StepInfo, Stream,
+    Told, Wanted,
+};
+use coracle_engine::images::BodyReader;
+use coracle_engine::{Credentials, Result as EngineResult};
+use coracle_spec::{Platform, Reference};
+use futures_util::future::BoxFuture;
+use hyper::StatusCode;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Largest document in front of a context, in bytes: it holds secrets, too.
+const OPTIONS: usize = 4 << 20;
+
+pub(in crate::routes) async fn build(call: Call) -> Answer {
+    let context = Arc::clone(&call.context);
+    let mut body = input::reader(call.request);
+    let reading = move || read_options(&mut body).map(|options| (options, body));
+    let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
+    let references = references(&options.tags)?;
+    let request = request(options, body)?;
+    let (listener, told) = Listener::channel();
+    let names = references.iter().map(Reference::familiar).collect();
+    let task = tokio::spawn({
+        let context = Arc::clone(&context);
+        async move {
+            let product = context.engine.build(request, &listener).await?;
+            let image = context.engine.keep_product(&product, references).await?;
+            listener.tell(Told::Built(image)).await;
+            Ok(())
+        }
+    });
+    let running = Running { task, context, client: call.client };
+    let mut messages =
+        Messages { running: Some(running), told, names, cut: HashMap::new(), ready: VecDeque::new() };
+    // What fails before anything is told is an answer of its own.
+    let first = messages.next().await.map_err(failed)?;
+    messages.ready.extend(first);
+    let parts = futures_util::stream::unfold(messages, |mut messages| async {
+        let message = match messages.next().await {
+            Ok(message) => message?,
+            Err(error) => failure(&error),
+        };
+        Some((Ok::<_, io::Error>(json_line(&message)), messages))
+    });
+    Ok(answer::stream("application/json", parts))
+}
+
+/// Reads the document in front of the context. Blocks.
+fn read_options(body: &mut BodyReader) -> Result<BuildOptions, Failure> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        match body.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) if byte[0] == b'\n' => break,
+            Ok(_) if line.len() >= OPTIONS => {
+                let message = format!("the options of the build are larger than {OPTIONS} bytes");
+                return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+            Ok(_) => line.push(byte[0]),
+            Err(error) => return Err(Failure::invalid(format!("cannot read the request body: {error}"))),
+        }
+    }
+    coracle_api::from_slice(&line).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn stopped(error: tokio::task::JoinError) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+fn references(tags: &[String]) -> Result<Vec<Reference>, Failure> {
+    let mut references = Vec::new();
+    for tag in tags {
+        references.extend(reference(Some(tag), None)?.filter(|name| !references.contains(name)));
+    }
+    Ok(references)
+}
+
+fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Failure> {
+    let source = match &options.directory {
+        Some(directory) => Source::Directory(open(directory)?),
+        None => Source::Archive(body),
+    };
+    let platform = match options.platform.as_str() {
+        "" => Platform::host(),
+        text => text.parse().map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?,
+    };
+    let anew = match (options.no_cache, options.no_cache_filter) {
+        (true, _) => Anew::Everything,
+        (false, stages) if stages.is_empty() => Anew::Nothing,
+        (false, stages) => Anew::Stages(stages),
+    };
+    let credentials = options.credentials.iter();
+    let credentials = credentials.map(|(domain, auth)| (domain.clone(), transfer::of_auth(auth))).collect();
+    Ok(BuildRequest {
+        source,
+        recipe: match options.text {
+            Some(text) => Recipe::Text(text),
+            None => Recipe::InContext(options.dockerfile),
+        },
+        client: Arc::new(Given { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
+        wanted: Wanted {
+            target: Some(options.target).filter(|target| !target.is_empty()),
+            arguments: options.arguments,
+            platform,
+            build_platform: Platform::host(),
+        },
+        labels: options.labels,
+        pull: options.pull,
+        anew,
+        host: host_config::host_settings(options.host_config)?,
+    })
+}
+
+/// Opens a directory of this machine, which must be the one that the client sees.
+fn open(directory: &Directory) -> Result<OwnedFd, Failure> {
+    let elsewhere = || {
+        let message = format!("the engine does not find the client's directory {}", directory.path);
+        Failure::new(StatusCode::PRECONDITION_FAILED, message)
+    };
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or_default();
+    let file =
+        File::options().read(true).custom_flags(flags).open(&directory.path).map_err(|_| elsewhere())?;
+    let stat = file.metadata().map_err(|_| elsewhere())?;
+    if (stat.dev(), stat.ino()) == (directory.device, directory.inode) {
+        Ok(file.into())
+    } else {
+        Err(elsewhere())
+    }
+}
+
+fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>>, Failure> {
+    let decode = |(id, text): (&String, &String)| {
+        let bytes = coracle_api::base64::decode(text);
+        Ok((id.clone(), bytes.ok_or_else(|| Failure::invalid(format!("the secret {id} is no base64")))?))
+    };
+    encoded.iter().map(decode).collect()
+}
+
+/// A client that gave its secrets with the request.
+struct Given {
+    silent: Silent,
+    secrets: HashMap<String, Vec<u8>>,
+}
+
+impl Client for Given {
+    fn directory<'a>(
+        &'a self,
+        name: &'a str,
+        wanted: &'a Selection,
+    ) -> BoxFuture<'a, EngineResult<BodyReader>> {
+        self.silent.directory(name, wanted)
+    }
+
+    fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, EngineResult<Option<Vec<u8>>>> {
+        let secret = self.secrets.get(id).cloned();
+        Box::pin(async { Ok(secret) })
+    }
+
+    fn ssh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, EngineResult<Option<Box<dyn Stream>>>> {
+        self.silent.ssh(id)
+    }
+
+    fn credentials<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, EngineResult<Credentials>> {
+        self.silent.credentials(domain)
+    }
+}
+
+/// What a build tells, as documents.
+struct Messages {
+    running: Option<Running>,
+    told: mpsc::Receiver<Told>,
+    names: Vec<String>,
+    /// Of each step, the beginning of a character whose end has not come.
+    cut: HashMap<usize, Vec<u8>>,
+    ready: VecDeque<BuildProgress>,
+}
+
+impl Messages {
+    /// The next document; `None` at the end.
+    async fn next(&mut self) -> Result<Option<BuildProgress>, BuildError> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Some(message));
+            }
+            let Some(running) = &mut self.running else { return Ok(None) };
+            let told = tokio::select! {
+                told = self.told.recv() => told,
+                () = running.client.gone() => {
+                    self.running = None;
+                    return Ok(None);
+                }
+            };
+            let Some(told) = told else {
+                let Some(running) = self.running.take() else { return Ok(None) };
+                return running.end().await.map(|()| None);
+            };
+            let message = self.message(told);
+            self.ready.extend(message);
+        }
+    }
+
+    fn message(&mut self, told: Told) -> Option<BuildProgress> {
+        let time = |moment: ::time::OffsetDateTime| i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(0);
+        Some(match told {
+            Told::Steps(steps) => BuildProgress::Steps { steps: steps.into_iter().map(step).collect() },
+            Told::Begun(step, at) => BuildProgress::Begun { step, time: time(at) },
+            Told::Cached(step) => BuildProgress::Cached { step },
+            Told::Changed(step, inputs) => BuildProgress::Changed { step, inputs },
+            Told::Output { step, is_error, bytes } => {
+                let cut = self.cut.entry(step).or_default();
+                cut.extend_from_slice(&bytes);
+                let text = take_text(cut);
+                return (!text.is_empty()).then_some(BuildProgress::Output { step, error: is_error, text });
+            }
+            Told::Ended(step, at, failure) => {
+                BuildProgress::Ended { step, time: time(at), failure: failure.unwrap_or_default() }
+            }
+            Told::Built(image) => {
+                BuildProgress::Built { image: image.to_string(), names: std::mem::take(&mut self.names) }
+            }
+        })
+    }
+}
+
+fn step(info: StepInfo) -> BuildStep {
+    let stage = if info.one_of_stages { info.stage } else { String::new() };
+    BuildStep { number: info.number, stage, text: info.text, place: info.place }
+}
+
+fn failure(error: &BuildError) -> BuildProgress {
+    let message = match error {
+        BuildError::Engine(error) => error.chain(),
+        error => error.to_string(),
+    };
+    let (code, lines) = match error {
+        BuildError::Command { code, lines, .. } => (*code, Some(*lines)),
+        BuildError::Engine(_) => (1, None),
+    };
+    BuildProgress::Failed { message, code, lines }
+}

@@ -1,0 +1,139 @@
+//! `coracle build`: the context is read where it is, every step is told of.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use coracle_tests::context::Context;
+use coracle_tests::engine::programs;
+use coracle_tests::{Engine, Output};
+use std::fs;
+use std::path::Path;
+
+fn build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
+    let output = engine
+        .command(programs().join("coracle").to_str().unwrap())
+        .arg("build")
+        .args(arguments)
+        .arg(context)
+        .output()
+        .unwrap();
+    Output::new(format!("coracle build {}", arguments.join(" ")), &output)
+}
+
+fn is_original() -> bool {
+    std::env::var_os("TARGET").is_some()
+}
+
+#[test]
+fn the_context_is_read_in_place_and_stays_as_it_is() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    let context = Context::new(
+        "FROM BASE AS one\nCOPY . /c\nRUN echo said; cat /c/f >/out\nFROM BASE\nCOPY --from=one /out /out\nENV A=1\n",
+        &[("f", "content"), (".dockerignore", "ignored\n"), ("ignored", "")],
+    );
+    std::os::unix::fs::chown(context.path().join("f"), Some(1234), Some(1234)).unwrap();
+    let iid = tempfile::NamedTempFile::new().unwrap();
+    let arguments = ["-t", "own", "--iidfile", iid.path().to_str().unwrap()];
+    let output = build(&engine, &context.path(), &arguments);
+    assert!(output.stderr.contains("[one 3/3] RUN echo said"), "{}", output.stderr);
+    let said = output.stderr.lines().any(|line| line.starts_with('#') && line.ends_with(" said"));
+    assert!(said && output.stderr.contains("named own:latest"), "{}", output.stderr);
+    output.ok();
+    let check = ["run", "--rm", "--network", "none", "own", "cat", "/out"];
+    assert_eq!(engine.docker(&check).ok(), "content");
+    let image = engine.docker(&["inspect", "-f", "{{.Id}}", "own"]).ok();
+    assert_eq!(fs::read_to_string(iid.path()).unwrap(), image);
+    // Nothing was sent, so nothing was unpacked.
+    let quiet = build(&engine, &context.path(), &["-q"]);
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.ok(), image);
+    let again = build(&engine, &context.path(), &[]);
+    assert_eq!(again.stderr.matches("CACHED").count(), 3, "{}", again.stderr);
+    let stage = build(&engine, &context.path(), &["--target", "one", "-t", "stage"]);
+    stage.ok();
+    let check = ["run", "--rm", "--network", "none", "stage", "sh", "-c", "ls /c; stat -c %u /c/f"];
+    assert_eq!(engine.docker(&check).ok(), "Dockerfile\nf\n0");
+    engine.docker(&["rmi", "own", "stage"]).ok();
+}
+
+#[test]
+fn it_is_told_what_has_changed_and_what_failed() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    let context = Context::new("FROM BASE\nARG A=1\nCOPY f /f\nRUN cat /f\n", &[("f", "1")]);
+    build(&engine, &context.path(), &[]).ok();
+    let changed = build(&engine, &context.path(), &["--explain-cache", "--build-arg", "A=2"]);
+    assert!(changed.stderr.contains("not in the cache: variable A changed"), "{}", changed.stderr);
+    context.put("f", "2");
+    let changed = build(&engine, &context.path(), &["--explain-cache"]);
+    assert!(changed.stderr.contains("not in the cache: the files changed"), "{}", changed.stderr);
+    let below = changed.stderr.contains("not in the cache: what is below changed");
+    assert!(below, "{}", changed.stderr);
+
+    context.put("Dockerfile", "FROM scratch\n# a comment\nRUM x\n");
+    build(&engine, &context.path(), &[]).refused(1, "unknown instruction: RUM");
+    let failing = Context::new("FROM BASE\nRUN echo why >&2; \\\n  exit 7\n", &[]);
+    let failed = build(&engine, &failing.path(), &[]);
+    assert!(failed.stderr.contains(" why\n"), "{}", failed.stderr);
+    failed.refused(7, "Dockerfile, lines 2 to 3:");
+    build(&engine, Path::new("/nowhere"), &[]).refused(1, "/nowhere");
+    engine.docker(&["image", "prune", "-af"]).ok();
+}
+
+#[test]
+fn dockerfiles_come_from_elsewhere_and_contexts_from_stdin() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    let context = Context::new("", &[("f", "here")]);
+    fs::remove_file(context.path().join("Dockerfile")).unwrap();
+    build(&engine, &context.path(), &[]).refused(1, "Cannot locate specified Dockerfile: Dockerfile");
+    let other = Context::new("FROM BASE\nCOPY f /f\n", &[]);
+    let file = other.path().join("Dockerfile").display().to_string();
+    build(&engine, &context.path(), &["-f", &file, "-t", "elsewhere"]).ok();
+    let cat = ["run", "--rm", "--network", "none", "elsewhere", "cat", "/f"];
+    assert_eq!(engine.docker(&cat).ok(), "here");
+
+    let from_stdin = |input: &[u8]| {
+        use std::io::Write;
+        let mut command = engine.command(programs().join("coracle").to_str().unwrap());
+        command.args(["build", "-t", "elsewhere", "-"]).stdin(std::process::Stdio::piped());
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        Output::new("coracle build -".to_owned(), &child.wait_with_output().unwrap())
+    };
+    let text = fs::read_to_string(&file).unwrap();
+    from_stdin(text.replace("COPY f /f", "RUN echo alone >/f").as_bytes()).ok();
+    assert_eq!(engine.docker(&cat).ok(), "alone");
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_path_with_name(&file, "Dockerfile").unwrap();
+    archive.append_path_with_name(context.path().join("f"), "f").unwrap();
+    from_stdin(&archive.into_inner().unwrap()).ok();
+    assert_eq!(engine.docker(&cat).ok(), "here");
+    engine.docker(&["rmi", "elsewhere"]).ok();
+}
+
+#[test]
+fn an_engine_that_does_not_find_the_directory_is_sent_it() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    let options = serde_json::json!({"Directory": {"Path": "/tmp", "Device": 1, "Inode": 1}});
+    let (status, answer) = engine.upload("POST", "/v1.47/coracle/build", format!("{options}\n").as_bytes());
+    assert_eq!(status, 412, "{answer}");
+    for (body, status) in
+        [(&b"x\n"[..], 400), (b"{\"Tags\": [\"A B\"]}\n", 400), (b"{\"Secrets\": {\"a\": \"*\"}}\n", 400)]
+    {
+        let (answered, answer) = engine.upload("POST", "/v1.47/coracle/build", body);
+        assert_eq!(answered, status, "{answer}");
+    }
+}
