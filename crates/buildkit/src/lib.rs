@@ -35,7 +35,7 @@ pub use definition::{definition_of, result_of};
 pub use error::{Error, Result, Violation};
 pub use failure::{Failure, Position, status_of};
 pub use filesend::{Target, send_file, send_tree};
-pub use filesync::{Archive, Selection, directory};
+pub use filesync::{Archive, Selection, directory, file_of};
 pub use progress::{Event, Progress, Reader, now, timestamp};
 pub use secrets::secret;
 pub use session::{HEADER_ID, HEADER_METHOD, Offer, Session, Sessions};

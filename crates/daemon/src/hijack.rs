@@ -4,6 +4,7 @@
 //! clients come; a later one without the header gets the output as the body of its answer.
 
 use crate::answer::{self, Answer};
+use crate::error::Failure;
 use crate::listen::Connection;
 use crate::peer::Peer;
 use bytes::Bytes;
@@ -89,21 +90,41 @@ impl Takeover {
                 upgrade
             }
         };
-        tokio::spawn(async move {
-            // A client that is gone by now has nobody to tell.
-            let Ok(upgraded) = upgrade.await else { return };
-            match upgraded.downcast::<TokioIo<Rewound<Peer>>>() {
-                Ok(Parts { io, read_buf, .. }) => {
-                    let stream = io.into_inner().preceded_by(&read_buf);
-                    if let Connection::Unix(socket) = &*stream.inner {
-                        until_read(socket).await;
-                    }
-                    session(Box::new(stream)).await;
-                }
-                Err(upgraded) => session(Box::new(TokioIo::new(upgraded))).await,
-            }
-        });
+        tokio::spawn(take_over(upgrade, session));
         Ok(response)
+    }
+
+    /// Answers that another protocol follows, and runs `session` over it. Only for a client that has asked for it.
+    pub(crate) fn begin_other<F: Future<Output = ()> + Send + 'static>(
+        self,
+        protocol: &'static str,
+        session: impl FnOnce(Box<dyn Client>) -> F + Send + 'static,
+    ) -> Answer {
+        let (Self::Upgrade(upgrade) | Self::Plain(upgrade)) = self else {
+            return Err(Failure::invalid(format!("this connection cannot change to {protocol}")));
+        };
+        let mut response = answer::empty(StatusCode::SWITCHING_PROTOCOLS)?;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+        tokio::spawn(take_over(upgrade, session));
+        Ok(response)
+    }
+}
+
+/// Runs `session` over a connection, once its client has read that it may begin.
+async fn take_over<F: Future<Output = ()>>(upgrade: OnUpgrade, session: impl FnOnce(Box<dyn Client>) -> F) {
+    // A client that is gone by now has nobody to tell.
+    let Ok(upgraded) = upgrade.await else { return };
+    match upgraded.downcast::<TokioIo<Rewound<Peer>>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            let stream = io.into_inner().preceded_by(&read_buf);
+            if let Connection::Unix(socket) = &*stream.inner {
+                until_read(socket).await;
+            }
+            session(Box::new(stream)).await;
+        }
+        Err(upgraded) => session(Box::new(TokioIo::new(upgraded))).await,
     }
 }
 

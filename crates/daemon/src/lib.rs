@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod buildkit;
 mod config;
 mod convert;
 mod error;
@@ -15,6 +16,7 @@ mod routes;
 mod server;
 mod session;
 
+use buildkit::Door;
 use config::{LogFormat, Settings};
 use coracle_engine::Engine;
 use coracle_spec::full_text;
@@ -100,7 +102,7 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
     let engine = Engine::open(settings.engine.clone()).await?;
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     let reloadable = RwLock::new(Reloadable::of(&settings));
-    let context = Arc::new(Context { engine, settings, reloadable });
+    let context = Arc::new(Context { engine, settings, reloadable, door: Door::default() });
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
     let serving: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&context)))).collect();

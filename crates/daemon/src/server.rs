@@ -1,6 +1,7 @@
 //! Connections and requests: the version is taken off the path, the route answers, failures become documents.
 
 use crate::answer::{self, Answer, Body};
+use crate::buildkit::Door;
 use crate::config::Settings;
 use crate::error::Failure;
 use crate::peer::{Peer, Watch};
@@ -21,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) settings: Settings,
     pub(crate) reloadable: RwLock<Reloadable>,
+    /// What builds of BuildKit's clients have open.
+    pub(crate) door: Door,
 }
 
 /// What SIGHUP can change.

@@ -94,6 +94,20 @@ pub fn directory(session: &Session, name: &str, selection: &Selection) -> Result
     Ok(Archive { parts, ended: false, came, task: task.abort_handle() })
 }
 
+/// The content of a file in an archive that is whole.
+pub fn file_of(archive: &[u8], path: &str) -> Option<Vec<u8>> {
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().ok()? {
+        let mut entry = entry.ok()?;
+        if entry.header().entry_type().is_file() && entry.path_bytes() == path.as_bytes() {
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).ok()?;
+            return Some(content);
+        }
+    }
+    None
+}
+
 fn failed(status: tonic::Status) -> Error {
     Error::Call { method: METHOD, source: Box::new(status) }
 }

@@ -111,7 +111,7 @@ async fn list(call: &Call) -> Answer {
 }
 
 /// A name with a tag that stands apart, as several endpoints have it; nothing for an image without a name.
-pub(super) fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>, Failure> {
+pub(crate) fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>, Failure> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     let invalid = |_| Failure::invalid("invalid reference format");
     let reference: Reference = name.parse().map_err(invalid)?;

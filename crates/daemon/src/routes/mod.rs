@@ -6,7 +6,7 @@ mod build;
 mod check;
 mod containers;
 mod exec;
-mod images;
+pub(crate) mod images;
 mod lists;
 mod moving;
 pub(crate) mod networks;
@@ -44,10 +44,8 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["coracle", "build"]) => build::own::build(call).await,
         ("POST", ["build"]) => build::build(call).await,
-        ("POST", ["session" | "grpc"]) => {
-            crate::input::discard(call.request);
-            Err(later("BuildKit's protocol"))
-        }
+        ("POST", ["session"]) => crate::buildkit::session(call),
+        ("POST", ["grpc"]) => crate::buildkit::grpc(call),
         ("POST", ["build", "prune"]) => build::cache::prune(&call).await,
         ("POST", ["commit"]) => images::commit(call).await,
         ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),

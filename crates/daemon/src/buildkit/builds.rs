@@ -1,0 +1,210 @@
+//! The builds under way. Three calls belong to one build, and name it: `Solve`, which lasts as long as it does, `Status`,
+//! and those by which the client steers it. They come in any order.
+
+use coracle_buildkit::Progress;
+use coracle_buildkit::proto::google::rpc::Status as Proto;
+use coracle_engine::build::Product;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// How long a call waits for the `Solve` of its build.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many builds that have ended can still be asked what they told.
+const ENDED: usize = 16;
+/// Longest name of a build, in bytes.
+const NAME: usize = 256;
+
+/// What a client says at the end of steering.
+#[derive(Debug)]
+pub(super) enum Returned {
+    /// This is the result; nothing, where nothing was built.
+    Result(Option<Arc<Product>>),
+    /// It failed so.
+    Failed(Proto),
+}
+
+/// A build under way.
+#[derive(Debug)]
+pub(super) struct Build {
+    /// What its calls name it.
+    pub(super) id: String,
+    /// The session whose client lends what is needed.
+    pub(super) session: String,
+    /// What it tells.
+    pub(super) progress: Progress,
+    results: Mutex<Vec<Arc<Product>>>,
+    returned: Mutex<Option<oneshot::Sender<Returned>>>,
+    over: watch::Sender<bool>,
+}
+
+impl Build {
+    /// Keeps a result, and says what it is called.
+    pub(super) fn keep(&self, product: Arc<Product>) -> String {
+        let mut results = lock(&self.results);
+        results.push(product);
+        format!("{}/{}", self.id, results.len() - 1)
+    }
+
+    /// Takes what the client returns. Whether it was the first time.
+    pub(super) fn give(&self, returned: Returned) -> bool {
+        let waiting = lock(&self.returned).take();
+        waiting.is_some_and(|waiting| waiting.send(returned).is_ok())
+    }
+
+    /// Returns when the build is over, for those who work for it alone.
+    pub(super) async fn over(&self) {
+        let mut over = self.over.subscribe();
+        // Its sender is part of this.
+        let _ = over.wait_for(|over| *over).await;
+    }
+}
+
+/// All builds.
+#[derive(Debug, Default)]
+pub(super) struct Builds {
+    table: Mutex<Table>,
+    opened: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    running: HashMap<String, Arc<Build>>,
+    /// What those have told that ended last.
+    ended: VecDeque<(String, Progress)>,
+}
+
+/// A build from `Solve` on. Dropped, the build is over.
+#[derive(Debug)]
+pub(super) struct Running<'a> {
+    builds: &'a Builds,
+    pub(super) build: Arc<Build>,
+    pub(super) returned: oneshot::Receiver<Returned>,
+}
+
+impl Builds {
+    /// Begins a build; nothing if there is one of that name.
+    pub(super) fn begin(&self, id: &str, session: &str) -> Option<Running<'_>> {
+        if id.is_empty() || id.len() > NAME {
+            return None;
+        }
+        let (sender, returned) = oneshot::channel();
+        let build = Arc::new(Build {
+            id: id.to_owned(),
+            session: session.to_owned(),
+            progress: Progress::default(),
+            results: Mutex::default(),
+            returned: Mutex::new(Some(sender)),
+            over: watch::Sender::new(false),
+        });
+        let mut table = lock(&self.table);
+        if table.running.contains_key(id) {
+            return None;
+        }
+        table.running.insert(id.to_owned(), Arc::clone(&build));
+        drop(table);
+        self.opened.notify_waiters();
+        Some(Running { builds: self, build, returned })
+    }
+
+    /// The build of that name, once it has begun.
+    pub(super) async fn get(&self, id: &str) -> Option<Arc<Build>> {
+        self.wait(|table| table.running.get(id).cloned()).await
+    }
+
+    /// What a build tells, also one that has ended.
+    pub(super) async fn progress(&self, id: &str) -> Option<Progress> {
+        self.wait(|table| {
+            let running = table.running.get(id).map(|build| build.progress.clone());
+            let ended = || table.ended.iter().rev().find(|(ended, _)| ended == id);
+            running.or_else(|| ended().map(|(_, progress)| progress.clone()))
+        })
+        .await
+    }
+
+    /// The result of that name, of a build under way.
+    pub(super) fn result(&self, name: &str) -> Option<Arc<Product>> {
+        let (id, number) = name.rsplit_once('/')?;
+        let build = lock(&self.table).running.get(id).cloned()?;
+        let results = lock(&build.results);
+        results.get(number.parse::<usize>().ok()?).cloned()
+    }
+
+    async fn wait<T>(&self, find: impl Fn(&Table) -> Option<T>) -> Option<T> {
+        let found = async {
+            loop {
+                let mut opened = std::pin::pin!(self.opened.notified());
+                // Before looking, so that a build that begins in between is not missed.
+                opened.as_mut().enable();
+                let found = find(&lock(&self.table));
+                if let Some(found) = found {
+                    return found;
+                }
+                opened.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.ok()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.build.progress.end();
+        let mut table = lock(&self.builds.table);
+        table.running.remove(&self.build.id);
+        table.ended.push_back((self.build.id.clone(), self.build.progress.clone()));
+        if table.ended.len() > ENDED {
+            table.ended.pop_front();
+        }
+        drop(table);
+        self.build.over.send_replace(true);
+        // Results go with the build, whoever still holds it.
+        lock(&self.build.results).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is under these locks is changed by single calls.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_of_a_build_come_in_any_order() {
+        let builds = Arc::new(Builds::default());
+        let early = tokio::spawn({
+            let builds = Arc::clone(&builds);
+            async move { builds.get("one").await.map(|build| build.session.clone()) }
+        });
+        tokio::task::yield_now().await;
+        let running = builds.begin("one", "session").unwrap();
+        assert_eq!(early.await.unwrap().as_deref(), Some("session"));
+        assert!(builds.begin("one", "other").is_none(), "a name is taken once");
+        let build = builds.get("one").await.unwrap();
+        drop(running);
+        build.over().await;
+        let mut reader = builds.progress("one").await.unwrap().reader();
+        assert!(reader.next().await.is_none(), "it has ended, and told nothing");
+        assert!(builds.begin("one", "again").is_some());
+    }
+
+    #[tokio::test]
+    async fn only_the_first_return_counts() {
+        let builds = Builds::default();
+        let mut running = builds.begin("one", "").unwrap();
+        assert!(running.build.give(Returned::Result(None)));
+        assert!(!running.build.give(Returned::Failed(Proto::default())));
+        assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
+    }
+
+    #[test]
+    fn builds_have_names() {
+        let builds = Builds::default();
+        assert!(builds.begin("", "").is_none());
+        assert!(builds.begin(&"x".repeat(NAME + 1), "").is_none());
+    }
+}

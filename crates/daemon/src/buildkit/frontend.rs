@@ -1,0 +1,387 @@
+//! The options of a build, as clients write them, and what the engine is asked for. What would change the result and is
+//! not supported is refused by its name; what only describes where a build comes from is not needed.
+
+use crate::convert::host_config;
+use coracle_api::container::{HostConfig, Ulimit};
+use coracle_buildkit::Failure;
+use coracle_engine::build::{Anew, Wanted};
+use coracle_engine::containers::settings::HostSettings;
+use coracle_spec::Platform;
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
+use tonic::Code;
+
+/// Where contexts are that a client has read from its standard input.
+const UPLOADS: &str = "http://buildkit-session/";
+/// The usual name of a Dockerfile.
+const RECIPE: &str = "Dockerfile";
+
+/// Where the context of a build is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Context {
+    /// A directory that the client lends by this name.
+    Directory(String),
+    /// An archive that the client has read, at this path.
+    Upload(String),
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) context: Context,
+    /// The directory of the Dockerfile by the name that the client lends it by; none, where it is in the context.
+    pub(super) recipe: Option<String>,
+    /// The Dockerfile's path in that.
+    pub(super) file: String,
+    pub(super) wanted: Wanted,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) pull: bool,
+    pub(super) anew: Anew,
+    pub(super) host: HostSettings,
+    /// What a person should know of what was asked for.
+    pub(super) notes: Vec<String>,
+}
+
+/// An option, taken apart.
+enum Attribute<'a> {
+    Argument(&'a str),
+    Label(&'a str),
+    /// Has no effect on the result, or none that is not had anyway.
+    Description,
+    /// Taken by its name.
+    Known,
+    Foreign,
+}
+
+fn attribute<'a>(key: &'a str, value: &str) -> Attribute<'a> {
+    if let Some(name) = key.strip_prefix("build-arg:") {
+        return Attribute::Argument(name);
+    }
+    if let Some(name) = key.strip_prefix("label:") {
+        return Attribute::Label(name);
+    }
+    let is_off = matches!(value, "" | "0" | "false");
+    match key {
+        "filename" | "target" | "platform" | "no-cache" | "image-resolve-mode" | "add-hosts"
+        | "force-network-mode" | "cgroup-parent" | "shm-size" | "ulimit" | "context" | "contextkey"
+        | "dockerfilekey" | "source" | "cache-imports" | "cache-from" => Attribute::Known,
+        // What the client can do, and where the sources come from.
+        "frontend.caps" | "cmdline" => Attribute::Description,
+        _ if key.starts_with("vcs:") || key.starts_with("local-sessionid:") => Attribute::Description,
+        // Attestations that are switched off, or stand beside the image only where a store keeps them.
+        _ if key.starts_with("attest:")
+            && (value.contains("disabled=true") || value.contains("inline-only=true")) =>
+        {
+            Attribute::Description
+        }
+        "multi-platform" if is_off => Attribute::Description,
+        _ => Attribute::Foreign,
+    }
+}
+
+fn refused(what: impl Into<String>) -> Failure {
+    Failure::coded(Code::Unimplemented, what)
+}
+
+fn invalid(what: impl Into<String>) -> Failure {
+    Failure::coded(Code::InvalidArgument, what)
+}
+
+/// What the options of a build by this frontend ask for.
+///
+/// # Errors
+/// What cannot be done, by the option's name.
+pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Result<Asked, Failure> {
+    let text = |name: &str| attributes.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    check_language(frontend, text("source"))?;
+    check_language("gateway.v0", text("build-arg:BUILDKIT_SYNTAX").or(Some(LANGUAGE)))?;
+    if let Some(request) = text("requestid") {
+        return Err(Failure::unsupported_request(request));
+    }
+    let (mut arguments, mut labels) = (BTreeMap::new(), BTreeMap::new());
+    let mut foreign = Vec::new();
+    for (key, value) in attributes {
+        match attribute(key, value) {
+            Attribute::Argument(name) => drop(arguments.insert(name.to_owned(), value.clone())),
+            Attribute::Label(name) => drop(labels.insert(name.to_owned(), value.clone())),
+            Attribute::Known | Attribute::Description => {}
+            Attribute::Foreign => foreign.push(key.as_str()),
+        }
+    }
+    foreign.sort_unstable();
+    if let Some(key) = foreign.first() {
+        return Err(refused(format!("the build option {key} is not supported yet by this engine")));
+    }
+    let context = context(text("context"), text("contextkey"))?;
+    let key = text("dockerfilekey").map(str::to_owned);
+    let recipe = match context {
+        Context::Directory(_) => Some(key.unwrap_or_else(|| "dockerfile".to_owned())),
+        Context::Upload(_) => key,
+    };
+    Ok(Asked {
+        recipe,
+        context,
+        file: text("filename").unwrap_or(RECIPE).to_owned(),
+        wanted: Wanted {
+            target: text("target").map(str::to_owned),
+            arguments,
+            platform: platform(text("platform"))?,
+            build_platform: Platform::host(),
+        },
+        labels,
+        pull: pull(text("image-resolve-mode"))?,
+        anew: anew(attributes.get("no-cache")),
+        host: host(attributes)?,
+        notes: notes(attributes),
+    })
+}
+
+/// What stands for the language that this engine has.
+const LANGUAGE: &str = "docker/dockerfile";
+
+/// Refuses languages that are others than that of Dockerfiles.
+fn check_language(frontend: &str, source: Option<&str>) -> Result<(), Failure> {
+    match (frontend, source) {
+        ("dockerfile.v0", _) => Ok(()),
+        ("gateway.v0", Some(source)) => {
+            let name = source.split('@').next().unwrap_or_default();
+            let name =
+                name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
+            let name = name.strip_prefix("docker.io/").unwrap_or(name);
+            match name {
+                LANGUAGE | "docker/dockerfile-upstream" => Ok(()),
+                _ => Err(refused(format!(
+                    "the language of {source} is not supported: this engine runs no frontends of images, and has \
+                     only Dockerfiles"
+                ))),
+            }
+        }
+        ("gateway.v0", None) => Err(invalid("the frontend gateway.v0 needs a source")),
+        (other, _) => Err(refused(format!("the frontend {other} is not supported by this engine"))),
+    }
+}
+
+fn context(address: Option<&str>, key: Option<&str>) -> Result<Context, Failure> {
+    let Some(address) = address else {
+        return Ok(Context::Directory(key.unwrap_or("context").to_owned()));
+    };
+    match address.strip_prefix(UPLOADS) {
+        Some(path) => Ok(Context::Upload(format!("/{path}"))),
+        None => Err(refused(format!(
+            "the context {address} is an address, which is not supported yet by this engine"
+        ))),
+    }
+}
+
+fn platform(text: Option<&str>) -> Result<Platform, Failure> {
+    let Some(text) = text else { return Ok(Platform::host()) };
+    if text.contains(',') {
+        return Err(refused(
+            "a build for several platforms is not supported yet by this engine: build one at a time",
+        ));
+    }
+    text.parse().map_err(|error: coracle_spec::Error| invalid(error.to_string()))
+}
+
+fn pull(mode: Option<&str>) -> Result<bool, Failure> {
+    match mode {
+        None | Some("default" | "local") => Ok(false),
+        Some("pull") => Ok(true),
+        Some(other) => Err(invalid(format!("invalid image-resolve-mode: {other}"))),
+    }
+}
+
+/// The option without a value means everything.
+fn anew(stages: Option<&String>) -> Anew {
+    match stages.map(String::as_str) {
+        None => Anew::Nothing,
+        Some("") => Anew::Everything,
+        Some(stages) => Anew::Stages(list(Some(stages)).map(str::to_owned).collect()),
+    }
+}
+
+fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Network and limits of commands, as a container's creation has them.
+fn host(attributes: &HashMap<String, String>) -> Result<HostSettings, Failure> {
+    let text = |name: &str| attributes.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let network = match text("force-network-mode") {
+        None | Some("sandbox" | "default") => "",
+        Some(mode @ ("host" | "none")) => mode,
+        Some(other) => return Err(invalid(format!("invalid network mode {other:?}"))),
+    };
+    let hosts = list(text("add-hosts")).map(|pair| match pair.split_once('=') {
+        Some((host, address)) => Ok(format!("{host}:{address}")),
+        None => Err(invalid(format!("invalid key-value pair: {pair}"))),
+    });
+    let settings = HostConfig {
+        network_mode: network.to_owned(),
+        extra_hosts: Some(hosts.collect::<Result<_, _>>()?),
+        shm_size: text("shm-size").map(|size| number("shm-size", size)).transpose()?.unwrap_or(0),
+        cgroup_parent: text("cgroup-parent").unwrap_or_default().to_owned(),
+        ulimits: Some(list(text("ulimit")).map(ulimit).collect::<Result<_, _>>()?),
+        ..HostConfig::default()
+    };
+    host_config::host_settings(settings).map_err(|failure| invalid(failure.message))
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| invalid(format!("invalid value of {name}: {text:?} is no number")))
+}
+
+/// `nofile=1024:2048`, or one number for both limits.
+fn ulimit(text: &str) -> Result<Ulimit, Failure> {
+    let (name, limits) = text.split_once('=').ok_or_else(|| invalid(format!("invalid ulimit {text:?}")))?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    Ok(Ulimit { name: name.to_owned(), soft: number("ulimit", soft)?, hard: number("ulimit", hard)? })
+}
+
+fn notes(attributes: &HashMap<String, String>) -> Vec<String> {
+    let given =
+        |name: &str| attributes.get(name).is_some_and(|text| !matches!(text.as_str(), "" | "null" | "[]"));
+    let mut notes = Vec::new();
+    if given("cache-imports") || given("cache-from") {
+        notes.push(
+            "Cache imports are not supported yet by this engine: only its own cache is used".to_owned(),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_engine::containers::modes::NetworkMode;
+
+    fn attributes(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn asked(pairs: &[(&str, &str)]) -> Asked {
+        read("dockerfile.v0", &attributes(pairs)).unwrap()
+    }
+
+    fn refusal(frontend: &str, pairs: &[(&str, &str)]) -> String {
+        read(frontend, &attributes(pairs)).unwrap_err().to_proto().message
+    }
+
+    #[test]
+    fn options_are_what_the_engine_is_asked_for() {
+        let asked = asked(&[
+            ("filename", "build/Dockerfile.prod"),
+            ("target", "final"),
+            ("build-arg:VERSION", "1=2"),
+            ("build-arg:EMPTY", ""),
+            ("label:org.example", "x"),
+            ("platform", "linux/arm64"),
+            ("no-cache", "one, two"),
+            ("image-resolve-mode", "pull"),
+            ("add-hosts", "db=10.0.0.1,six=fe80::1"),
+            ("force-network-mode", "none"),
+            ("shm-size", "1048576"),
+            ("ulimit", "nofile=1024:2048,nproc=7"),
+            ("cgroup-parent", "/builds"),
+            ("vcs:revision", "abc"),
+            ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
+        ]);
+        assert_eq!(asked.context, Context::Directory("context".into()));
+        assert_eq!(
+            (asked.recipe.as_deref(), asked.file.as_str()),
+            (Some("dockerfile"), "build/Dockerfile.prod")
+        );
+        assert_eq!(asked.wanted.target.as_deref(), Some("final"));
+        assert_eq!(asked.wanted.arguments["VERSION"], "1=2");
+        assert_eq!(asked.wanted.arguments["EMPTY"], "");
+        assert_eq!(asked.wanted.platform.to_string(), "linux/arm64");
+        assert_eq!(asked.labels["org.example"], "x");
+        assert!(asked.pull);
+        assert_eq!(asked.anew, Anew::Stages(vec!["one".into(), "two".into()]));
+        assert_eq!(asked.host.network, NetworkMode::parse("none"));
+        assert!(asked.notes.is_empty());
+    }
+
+    #[test]
+    fn without_options_a_build_is_the_usual_one() {
+        let asked = asked(&[]);
+        assert_eq!((asked.file.as_str(), asked.pull, &asked.anew), ("Dockerfile", false, &Anew::Nothing));
+        assert_eq!(asked.wanted.platform, Platform::host());
+        assert_eq!(self::asked(&[("no-cache", "")]).anew, Anew::Everything);
+    }
+
+    #[test]
+    fn a_context_may_be_an_archive_that_the_client_has_read() {
+        let upload = asked(&[("context", "http://buildkit-session/abc")]);
+        assert_eq!((upload.context, upload.recipe), (Context::Upload("/abc".into()), None));
+        let upload = asked(&[("context", "http://buildkit-session/abc"), ("dockerfilekey", "dockerfile")]);
+        assert_eq!(upload.recipe.as_deref(), Some("dockerfile"));
+        let named = asked(&[("contextkey", "here"), ("dockerfilekey", "there")]);
+        assert_eq!(
+            (named.context, named.recipe.as_deref()),
+            (Context::Directory("here".into()), Some("there"))
+        );
+    }
+
+    #[test]
+    fn the_language_of_dockerfiles_has_several_names() {
+        for source in [
+            "docker/dockerfile",
+            "docker/dockerfile:1",
+            "docker.io/docker/dockerfile:1.7@sha256:abc",
+            "docker/dockerfile-upstream:master-labs",
+        ] {
+            assert!(read("gateway.v0", &attributes(&[("source", source)])).is_ok(), "{source}");
+            assert!(
+                read("dockerfile.v0", &attributes(&[("build-arg:BUILDKIT_SYNTAX", source)])).is_ok(),
+                "{source}"
+            );
+        }
+        for (frontend, pairs, words) in [
+            ("gateway.v0", &[("source", "evil/dockerfile:1")][..], "evil/dockerfile:1 is not supported"),
+            ("gateway.v0", &[("source", "localhost:5000/docker/dockerfile")], "is not supported"),
+            ("gateway.v0", &[], "needs a source"),
+            ("dockerfile.v0", &[("build-arg:BUILDKIT_SYNTAX", "evil/x")], "evil/x is not supported"),
+            ("other.v1", &[], "the frontend other.v1"),
+        ] {
+            let refusal = refusal(frontend, pairs);
+            assert!(refusal.contains(words), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (pair, words) in [
+            (("some-new-option", "1"), "build option some-new-option"),
+            (("context:base", "docker-image://alpine"), "build option context:base"),
+            (("multi-platform", "true"), "build option multi-platform"),
+            (("attest:sbom", "generator=x"), "build option attest:sbom"),
+            (("hostname", "x"), "build option hostname"),
+            (("context", "https://example.com/x.git"), "context https://example.com/x.git is an address"),
+            (("platform", "linux/amd64,linux/arm64"), "several platforms"),
+            (("platform", "nonsense/////"), "platform"),
+            (("image-resolve-mode", "never"), "invalid image-resolve-mode: never"),
+            (("force-network-mode", "mynet"), "invalid network mode"),
+            (("add-hosts", "nobody"), "invalid key-value pair: nobody"),
+            (("shm-size", "much"), "invalid value of shm-size"),
+            (("ulimit", "nofile"), "invalid ulimit"),
+            (("ulimit", "nofile=a"), "invalid value of ulimit"),
+            (("requestid", "frontend.outline"), "unsupported request frontend.outline"),
+        ] {
+            let refusal = refusal("dockerfile.v0", &[pair]);
+            assert!(refusal.contains(words), "{pair:?}: {refusal}");
+        }
+        for pair in
+            [("attest:provenance", "mode=min,inline-only=true"), ("attest:provenance", "disabled=true")]
+        {
+            assert!(read("dockerfile.v0", &attributes(&[pair])).is_ok(), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn caches_of_others_are_not_used_and_that_is_said() {
+        let asked = asked(&[("cache-imports", "[{\"Type\":\"registry\"}]")]);
+        assert_eq!(asked.notes.len(), 1);
+        assert!(self::asked(&[("cache-imports", "[]")]).notes.is_empty());
+    }
+}

@@ -1,0 +1,213 @@
+//! What becomes of the result of a build.
+
+use super::builds::Build;
+use super::steps::digest_of;
+use crate::routes::images::reference;
+use crate::server::Context;
+use coracle_buildkit::proto::moby::buildkit::v1::{SolveRequest, Vertex, VertexStatus};
+use coracle_buildkit::{Event, now};
+use coracle_engine::build::{Client, Product};
+use coracle_engine::images::{PushRequest, Teller};
+use coracle_spec::{Reference, full_text};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tonic::Status;
+
+/// Where a result goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// It becomes an image here, with these names, which are pushed if that is asked for.
+    Image { names: Vec<Reference>, push: bool },
+}
+
+type Told = HashMap<String, String>;
+
+/// The outputs that a client asks for.
+///
+/// # Errors
+/// What cannot be done, by its name.
+pub(super) fn read(request: &SolveRequest) -> Result<Vec<Output>, Status> {
+    let older = [(request.exporter_deprecated.as_str(), &request.exporter_attrs_deprecated)];
+    let newer = request.exporters.iter().map(|exporter| (exporter.r#type.as_str(), &exporter.attrs));
+    // Clients send the first of the new ones as the old one too.
+    let all: Vec<_> = if request.exporters.is_empty() { older.to_vec() } else { newer.collect() };
+    let outputs = all.into_iter().filter(|(kind, _)| !matches!(*kind, "" | "cacheonly"));
+    outputs.map(|(kind, attributes)| one(kind, attributes)).collect()
+}
+
+fn one(kind: &str, attributes: &Told) -> Result<Output, Status> {
+    let known: &[&str] = match kind {
+        "moby" | "image" => &["name", "push", "push-by-digest", "unpack", "store", "context"],
+        other => {
+            return Err(Status::unimplemented(format!(
+                "the output {other} is not supported yet by this engine"
+            )));
+        }
+    };
+    let is_off =
+        |name: &str| matches!(attributes.get(name).map(String::as_str), None | Some("" | "0" | "false"));
+    let mut names: Vec<&String> = attributes.keys().collect();
+    names.sort_unstable();
+    if let Some(name) = names.into_iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Status::unimplemented(format!(
+            "the option {name} of the output {kind} is not supported yet by this engine"
+        )));
+    }
+    if !is_off("push-by-digest") {
+        return Err(Status::unimplemented("push-by-digest is not supported yet by this engine"));
+    }
+    if attributes.get("store").is_some_and(|text| matches!(text.as_str(), "0" | "false")) {
+        return Err(Status::unimplemented("an image that is not stored is not supported by this engine"));
+    }
+    let names = attributes.get("name").map(String::as_str).unwrap_or_default();
+    let mut references = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let found = reference(Some(name), None)
+            .map_err(|failure| Status::invalid_argument(format!("{name}: {}", failure.message)))?;
+        references.extend(found.filter(|found| !references.contains(found)));
+    }
+    Ok(Output::Image { names: references, push: !is_off("push") })
+}
+
+impl Output {
+    /// Puts a result there, and says what clients want to know of it.
+    pub(super) async fn put(
+        &self,
+        context: &Context,
+        build: &Build,
+        product: &Arc<Product>,
+    ) -> Result<Told, Status> {
+        match self {
+            Self::Image { names, push } => {
+                let told =
+                    Shown::run(build, "exporting to image", keep(context, build, product, names)).await?;
+                if *push {
+                    for name in names {
+                        let label = format!("pushing {}", name.familiar());
+                        Shown::run(build, &label, send(context, build, name)).await?;
+                    }
+                }
+                Ok(told)
+            }
+        }
+    }
+}
+
+async fn keep(
+    context: &Context,
+    build: &Build,
+    product: &Arc<Product>,
+    names: &[Reference],
+) -> Result<Told, Status> {
+    let vertex = digest_of(&build.id, "exporting to image");
+    let kept = context.engine.keep_product(product, names.to_vec()).await;
+    let id = kept.map_err(|error| Status::unknown(error.chain()))?.to_string();
+    Shown::note(build, &vertex, &format!("writing image {id}"));
+    for name in names {
+        Shown::note(build, &vertex, &format!("naming to {name}"));
+    }
+    let mut told: Told = ["containerimage.config.digest", "containerimage.digest"]
+        .map(|key| (key.to_owned(), id.clone()))
+        .into();
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        told.insert("image.name".to_owned(), names.join(","));
+    }
+    Ok(told)
+}
+
+async fn send(context: &Context, build: &Build, name: &Reference) -> Result<(), Status> {
+    let session = context.door.sessions.get(&build.session).await;
+    let session = session.map_err(|error| Status::unknown(full_text(&error)))?;
+    let caller = super::client::Caller::bare(session, build);
+    let credentials =
+        caller.credentials(name.domain()).await.map_err(|error| Status::unknown(error.chain()))?;
+    let request = PushRequest { reference: name.clone(), platform: None, credentials };
+    let (told, mut steps) = Teller::channel();
+    let quiet = async { while steps.recv().await.is_some() {} };
+    let pushing = async {
+        let pushed = context.engine.images().push(request, &told).await;
+        drop(told);
+        pushed
+    };
+    let (pushed, ()) = tokio::join!(pushing, quiet);
+    pushed.map(drop).map_err(|error| Status::unknown(error.chain()))
+}
+
+/// A part of the work, as clients show it.
+pub(super) struct Shown;
+
+impl Shown {
+    /// Does it, and shows when it begins and how it ends.
+    pub(super) async fn run<T>(
+        build: &Build,
+        label: &str,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let digest = digest_of(&build.id, label);
+        let begun = Vertex { digest, name: label.to_owned(), started: Some(now()), ..Vertex::default() };
+        build.progress.tell(Event::Vertex(begun.clone()));
+        let done = work.await;
+        let error = done.as_ref().err().map(|status| status.message().to_owned()).unwrap_or_default();
+        build.progress.tell(Event::Vertex(Vertex { completed: Some(now()), error, ..begun }));
+        done
+    }
+
+    /// Something that was done at once.
+    pub(super) fn note(build: &Build, vertex: &str, what: &str) {
+        let time = Some(now());
+        build.progress.tell(Event::Status(VertexStatus {
+            id: what.to_owned(),
+            name: what.to_owned(),
+            vertex: vertex.to_owned(),
+            timestamp: time,
+            started: time,
+            completed: time,
+            ..VertexStatus::default()
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_buildkit::proto::moby::buildkit::v1::Exporter;
+
+    fn asked(kind: &str, attributes: &[(&str, &str)]) -> Result<Vec<Output>, String> {
+        let attrs = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let exporters = vec![Exporter { r#type: kind.into(), attrs }];
+        let request = SolveRequest { exporters, ..SolveRequest::default() };
+        read(&request).map_err(|status| status.message().to_owned())
+    }
+
+    #[test]
+    fn an_image_has_the_names_that_were_given() {
+        let names = ["docker.io/library/a:latest", "docker.io/library/b:1"].map(|name| name.parse().unwrap());
+        let image = Output::Image { names: names.to_vec(), push: false };
+        assert_eq!(asked("moby", &[("name", "a, b:1,a:latest"), ("unpack", "true")]), Ok(vec![image]));
+        let pushed = asked("image", &[("name", "a"), ("push", "true")]).unwrap();
+        assert!(matches!(&pushed[..], [Output::Image { push: true, .. }]));
+        assert_eq!(asked("cacheonly", &[]), Ok(Vec::new()));
+        assert_eq!(read(&SolveRequest::default()).unwrap(), Vec::new());
+    }
+
+    #[test]
+    fn older_clients_name_one_output() {
+        let request = SolveRequest { exporter_deprecated: "moby".into(), ..SolveRequest::default() };
+        assert_eq!(read(&request).unwrap(), [Output::Image { names: Vec::new(), push: false }]);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (kind, attributes, words) in [
+            ("teleport", &[][..], "the output teleport"),
+            ("moby", &[("annotation.x", "y")], "option annotation.x of the output moby"),
+            ("moby", &[("push-by-digest", "true")], "push-by-digest"),
+            ("moby", &[("name", "UPPER")], "UPPER: invalid reference format"),
+            ("image", &[("store", "false")], "not stored"),
+        ] {
+            let refusal = asked(kind, attributes).unwrap_err();
+            assert!(refusal.contains(words), "{refusal}");
+        }
+    }
+}
