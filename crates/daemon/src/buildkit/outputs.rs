@@ -104,13 +104,13 @@ async fn keep(
     let id = kept.map_err(|error| Status::unknown(error.chain()))?.to_string();
     Shown::note(build, &vertex, &format!("writing image {id}"));
     for name in names {
-        Shown::note(build, &vertex, &format!("naming to {name}"));
+        Shown::note(build, &vertex, &format!("naming to {}", name.canonical()));
     }
     let mut told: Told = ["containerimage.config.digest", "containerimage.digest"]
         .map(|key| (key.to_owned(), id.clone()))
         .into();
     if !names.is_empty() {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
     }
     Ok(told)
