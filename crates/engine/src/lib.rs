@@ -16,6 +16,7 @@ pub mod labels;
 mod launcher;
 mod limits;
 pub mod network;
+mod products;
 mod shim;
 #[cfg(test)]
 mod testing;

@@ -30,8 +30,17 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// The header that says which build a call is for.
 const BUILD: &str = "buildkit-controlapi-buildid";
 /// What clients may count on in these calls.
-const BRIDGE: [&str; 6] =
-    ["solve.base", "return", "proto.refarray", "reference.output", "frontend.inputs", "gateway.warnings"];
+const BRIDGE: [&str; 9] = [
+    "solve.base",
+    "return",
+    "proto.refarray",
+    "reference.output",
+    "frontend.inputs",
+    "frontend.caps",
+    "gateway.solve.metadata",
+    "gateway.solve.evaluate",
+    "gateway.warnings",
+];
 /// What they may count on in builds.
 const BUILDS: [&str; 11] = [
     "source.image",
@@ -68,7 +77,8 @@ impl Bridge {
 
 /// What is not there, and which part of a build asked for it.
 fn unsupported<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(format!("{what} is not supported yet by this engine")))
+    // Clients put the name of any other code before the text, each time that they pass it on.
+    Err(Status::unknown(format!("{what} is not supported yet by this engine")))
 }
 
 #[tonic::async_trait]
@@ -239,7 +249,7 @@ impl LlbBridge for Bridge {
 /// The name of the one result that is returned.
 fn reference(result: Solved) -> Result<Option<String>, Status> {
     if !result.attestations.is_empty() {
-        return Err(Status::unimplemented("attestations are not supported yet by this engine"));
+        return Err(Status::unknown("attestations are not supported yet by this engine"));
     }
     let name = match result.result {
         None => String::new(),

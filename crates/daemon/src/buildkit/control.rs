@@ -152,12 +152,9 @@ impl Control for Controller {
 
 /// Refuses what a build may not have or this engine does not do.
 fn check(request: &SolveRequest) -> Result<(), Status> {
-    let refuse =
-        |what: String| Err(Status::unimplemented(format!("{what} is not supported yet by this engine")));
+    let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
     if let Some(other) = request.entitlements.iter().find(|name| !ENTITLED.contains(&name.as_str())) {
-        return Err(Status::permission_denied(format!(
-            "granting entitlement {other} is not allowed by this engine"
-        )));
+        return Err(Status::unknown(format!("granting entitlement {other} is not allowed by this engine")));
     }
     if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
         return refuse("a build by a definition".to_owned());

@@ -9,7 +9,6 @@ use coracle_engine::containers::settings::HostSettings;
 use coracle_spec::Platform;
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
-use tonic::Code;
 
 /// Where contexts are that a client has read from its standard input.
 const UPLOADS: &str = "http://buildkit-session/";
@@ -80,11 +79,11 @@ fn attribute<'a>(key: &'a str, value: &str) -> Attribute<'a> {
 }
 
 fn refused(what: impl Into<String>) -> Failure {
-    Failure::coded(Code::Unimplemented, what)
+    Failure::new(what)
 }
 
 fn invalid(what: impl Into<String>) -> Failure {
-    Failure::coded(Code::InvalidArgument, what)
+    Failure::new(what)
 }
 
 /// What the options of a build by this frontend ask for.

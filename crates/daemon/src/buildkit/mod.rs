@@ -22,6 +22,7 @@ mod health;
 mod outputs;
 mod service;
 mod steps;
+mod transfer;
 
 use crate::answer::Answer;
 use crate::error::Failure;

@@ -2,6 +2,7 @@
 
 use super::builds::Build;
 use super::steps::digest_of;
+use super::transfer;
 use crate::routes::images::reference;
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::{SolveRequest, Vertex, VertexStatus};
@@ -17,7 +18,29 @@ use tonic::Status;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// It becomes an image here, with these names, which are pushed if that is asked for.
-    Image { names: Vec<Reference>, push: bool },
+    Image {
+        /// What it is called.
+        names: Vec<Reference>,
+        /// Whether it goes to the registries of its names.
+        push: bool,
+    },
+    /// Its archive goes to a file of the client.
+    Archive {
+        /// Which of the client's outputs it is.
+        output: usize,
+        /// What it is called in the archive.
+        names: Vec<Reference>,
+    },
+    /// An archive of its files goes to a file of the client.
+    Files {
+        /// Which of the client's outputs it is.
+        output: usize,
+    },
+    /// Its files go to a directory of the client.
+    Directory {
+        /// Which of the client's outputs it is.
+        output: usize,
+    },
 }
 
 type Told = HashMap<String, String>;
@@ -31,49 +54,60 @@ pub(super) fn read(request: &SolveRequest) -> Result<Vec<Output>, Status> {
     let newer = request.exporters.iter().map(|exporter| (exporter.r#type.as_str(), &exporter.attrs));
     // Clients send the first of the new ones as the old one too.
     let all: Vec<_> = if request.exporters.is_empty() { older.to_vec() } else { newer.collect() };
-    let outputs = all.into_iter().filter(|(kind, _)| !matches!(*kind, "" | "cacheonly"));
-    outputs.map(|(kind, attributes)| one(kind, attributes)).collect()
+    let outputs = all.into_iter().enumerate().filter(|(_, (kind, _))| !matches!(*kind, "" | "cacheonly"));
+    outputs.map(|(output, (kind, attributes))| one(output, kind, attributes)).collect()
 }
 
-fn one(kind: &str, attributes: &Told) -> Result<Output, Status> {
+fn unsupported(what: impl std::fmt::Display) -> Status {
+    Status::unknown(format!("{what} is not supported yet by this engine"))
+}
+
+fn one(output: usize, kind: &str, attributes: &Told) -> Result<Output, Status> {
     let known: &[&str] = match kind {
-        "moby" | "image" => &["name", "push", "push-by-digest", "unpack", "store", "context"],
-        other => {
-            return Err(Status::unimplemented(format!(
-                "the output {other} is not supported yet by this engine"
-            )));
-        }
+        "moby" | "image" => &["name", "push", "push-by-digest", "unpack", "load", "store"],
+        "docker" | "oci" => &["name", "tar"],
+        "tar" | "local" => &["platform-split"],
+        other => return Err(unsupported(format_args!("the output {other}"))),
     };
-    let is_off =
-        |name: &str| matches!(attributes.get(name).map(String::as_str), None | Some("" | "0" | "false"));
     let mut names: Vec<&String> = attributes.keys().collect();
     names.sort_unstable();
     if let Some(name) = names.into_iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(Status::unimplemented(format!(
-            "the option {name} of the output {kind} is not supported yet by this engine"
-        )));
+        return Err(unsupported(format_args!("the option {name} of the output {kind}")));
     }
-    if !is_off("push-by-digest") {
-        return Err(Status::unimplemented("push-by-digest is not supported yet by this engine"));
+    let is = |name: &str, values: &[&str]| {
+        attributes.get(name).is_some_and(|text| values.contains(&text.as_str()))
+    };
+    let (on, off) = (["1", "true"], ["0", "false"]);
+    // An image is stored, and files are those of one platform.
+    for (name, other) in [("push-by-digest", &on), ("platform-split", &on), ("store", &off), ("tar", &off)] {
+        if is(name, other) {
+            return Err(unsupported(format_args!("the option {name}={} of the output {kind}", other[1])));
+        }
     }
-    if attributes.get("store").is_some_and(|text| matches!(text.as_str(), "0" | "false")) {
-        return Err(Status::unimplemented("an image that is not stored is not supported by this engine"));
-    }
+    Ok(match kind {
+        "docker" | "oci" => Output::Archive { output, names: references(attributes)? },
+        "tar" => Output::Files { output },
+        "local" => Output::Directory { output },
+        _ => Output::Image { names: references(attributes)?, push: is("push", &on) },
+    })
+}
+
+fn references(attributes: &Told) -> Result<Vec<Reference>, Status> {
     let names = attributes.get("name").map(String::as_str).unwrap_or_default();
     let mut references = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let found = reference(Some(name), None)
-            .map_err(|failure| Status::invalid_argument(format!("{name}: {}", failure.message)))?;
+            .map_err(|failure| Status::unknown(format!("{name}: {}", failure.message)))?;
         references.extend(found.filter(|found| !references.contains(found)));
     }
-    Ok(Output::Image { names: references, push: !is_off("push") })
+    Ok(references)
 }
 
 impl Output {
     /// Puts a result there, and says what clients want to know of it.
     pub(super) async fn put(
         &self,
-        context: &Context,
+        context: &Arc<Context>,
         build: &Build,
         product: &Arc<Product>,
     ) -> Result<Told, Status> {
@@ -88,6 +122,18 @@ impl Output {
                     }
                 }
                 Ok(told)
+            }
+            Self::Archive { output, names } => {
+                let work = transfer::archive(context, build, product, *output, names);
+                Shown::run(build, "exporting to image archive", work).await
+            }
+            Self::Files { output } => {
+                let work = transfer::files(context, build, product, *output);
+                Shown::run(build, "exporting to client tarball", work).await.map(|()| Told::new())
+            }
+            Self::Directory { output } => {
+                let work = transfer::directory(context, build, product, *output);
+                Shown::run(build, "exporting to client directory", work).await.map(|()| Told::new())
             }
         }
     }
@@ -192,6 +238,15 @@ mod tests {
     }
 
     #[test]
+    fn outputs_are_numbered_as_the_client_does() {
+        let exporter = |kind: &str| Exporter { r#type: kind.into(), ..Exporter::default() };
+        let exporters = ["cacheonly", "local", "tar", "oci"].map(exporter).to_vec();
+        let all = read(&SolveRequest { exporters, ..SolveRequest::default() }).unwrap();
+        let archive = Output::Archive { output: 3, names: Vec::new() };
+        assert_eq!(all, [Output::Directory { output: 1 }, Output::Files { output: 2 }, archive]);
+    }
+
+    #[test]
     fn older_clients_name_one_output() {
         let request = SolveRequest { exporter_deprecated: "moby".into(), ..SolveRequest::default() };
         assert_eq!(read(&request).unwrap(), [Output::Image { names: Vec::new(), push: false }]);
@@ -202,9 +257,12 @@ mod tests {
         for (kind, attributes, words) in [
             ("teleport", &[][..], "the output teleport"),
             ("moby", &[("annotation.x", "y")], "option annotation.x of the output moby"),
-            ("moby", &[("push-by-digest", "true")], "push-by-digest"),
+            ("moby", &[("push-by-digest", "true")], "option push-by-digest=true"),
+            ("oci", &[("tar", "false")], "option tar=false of the output oci"),
+            ("local", &[("platform-split", "true")], "option platform-split=true"),
+            ("docker", &[("compression", "zstd")], "option compression of the output docker"),
             ("moby", &[("name", "UPPER")], "UPPER: invalid reference format"),
-            ("image", &[("store", "false")], "not stored"),
+            ("image", &[("store", "false")], "option store=false"),
         ] {
             let refusal = asked(kind, attributes).unwrap_err();
             assert!(refusal.contains(words), "{refusal}");

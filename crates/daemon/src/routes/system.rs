@@ -21,8 +21,8 @@ pub(super) fn ping(body: bool) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
-    // The classic builder: clients with a BuildKit of their own ask nothing of the engine.
-    headers.insert("Builder-Version", HeaderValue::from_static("1"));
+    // BuildKit's protocol; clients that do not know it use the classic door all the same.
+    headers.insert("Builder-Version", HeaderValue::from_static("2"));
     Ok(response)
 }
 
