@@ -346,3 +346,32 @@ fn two_builds_give_the_same_image_where_times_are_given() {
     classic_build(&engine, &context.path(), &["--build-arg", "SOURCE_DATE_EPOCH=soon"])
         .refused(1, "SOURCE_DATE_EPOCH");
 }
+
+#[test]
+fn what_no_image_has_goes_when_it_takes_more_than_it_may() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let engine = Engine::start_with(&["--build-cache-budget", "150000"]);
+    let context = |number: usize| {
+        Context::new(&format!("FROM BASE\nRUN head -c 100000 /dev/zero >/big{number}\n"), &[])
+    };
+    let descriptions = || {
+        let records = get(&engine, "GET", "/v1.47/system/df?type=build-cache")["BuildCache"].clone();
+        let records = records.as_array().unwrap().iter();
+        let mut texts: Vec<_> =
+            records.map(|record| record["Description"].as_str().unwrap().to_owned()).collect();
+        texts.sort();
+        texts
+    };
+    let images: Vec<String> = (0..3).map(|number| build(&engine, &context(number), &[]).1).collect();
+    assert_eq!(descriptions().len(), 3, "images have all of them");
+    for image in &images {
+        engine.docker(&["rmi", image]).ok();
+    }
+    // The next thing that is remembered has it looked.
+    let kept = Context::new("FROM BASE\nRUN head -c 90000 /dev/zero >/last\n", &[]);
+    build(&engine, &kept, &[]);
+    wait_until("only one that no image has is left", || descriptions().len() == 2);
+    assert!(descriptions().iter().any(|text| text.contains("/last")), "an image has it");
+}

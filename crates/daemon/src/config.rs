@@ -135,7 +135,12 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             log_files,
             registries: registries(all)?,
             labels: list("label"),
-            storage: storage(last("storage-budget"), last("storage-keep-recent"))?,
+            storage: StorageSettings {
+                build_cache: last("build-cache-budget")
+                    .map(|text| size("build-cache-budget", &text))
+                    .transpose()?,
+                ..storage(last("storage-budget"), last("storage-keep-recent"))?
+            },
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -222,13 +227,7 @@ fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> 
 }
 
 fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<StorageSettings, Error> {
-    let budget = match budget {
-        None => None,
-        Some(text) => {
-            let bytes = quantity::bytes(&text);
-            Some(bytes.ok_or_else(|| refused("storage-budget", &text, "it is no size as 20g or 500m"))?)
-        }
-    };
+    let budget = budget.map(|text| size("storage-budget", &text)).transpose()?;
     let keep_recent = match keep_recent {
         None => StorageSettings::default().keep_recent,
         Some(text) => {
@@ -236,7 +235,12 @@ fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<Storag
             span.ok_or_else(|| refused("storage-keep-recent", &text, "it is no time as 72h or 30m"))?
         }
     };
-    Ok(StorageSettings { budget: budget.filter(|bytes| *bytes > 0), keep_recent })
+    let budget = budget.filter(|bytes| *bytes > 0);
+    Ok(StorageSettings { budget, keep_recent, ..StorageSettings::default() })
+}
+
+fn size(name: &'static str, text: &str) -> Result<u64, Error> {
+    quantity::bytes(text).ok_or_else(|| refused(name, text, "it is no size as 20g or 500m"))
 }
 
 fn level(given: Option<String>) -> Result<String, Error> {
@@ -307,7 +311,7 @@ mod tests {
                 "dns" => "10.0.0.1",
                 "log-level" => "warn",
                 "log-driver" => "json-file",
-                "storage-budget" => "20g",
+                "storage-budget" | "build-cache-budget" => "20g",
                 "storage-keep-recent" => "1h30m",
                 "log-opt" => "max-file=3",
                 "registry-mirror" => "https://mirror.test",
@@ -354,6 +358,7 @@ mod tests {
             ["--log-opt", "max-size"],
             ["--log-format", "xml"],
             ["--storage-budget", "much"],
+            ["--build-cache-budget", "-1"],
             ["--storage-keep-recent", "3"],
             ["--debug=perhaps", "--init"],
         ] {

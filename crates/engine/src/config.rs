@@ -62,13 +62,16 @@ pub struct Config {
 pub struct StorageSettings {
     /// Bytes of layers, archives of layers and documents; as much as there is if absent.
     pub budget: Option<u64>,
+    /// Bytes of layers that builds remember and no image has; 0 for as much as there is, a tenth of the file system if
+    /// absent.
+    pub build_cache: Option<u64>,
     /// Images that were used within this time stay.
     pub keep_recent: Duration,
 }
 
 impl Default for StorageSettings {
     fn default() -> Self {
-        Self { budget: None, keep_recent: DEFAULT_KEEP_RECENT }
+        Self { budget: None, build_cache: None, keep_recent: DEFAULT_KEEP_RECENT }
     }
 }
 

@@ -300,6 +300,9 @@ async fn empty_trash(shared: Arc<Shared>) {
         if let Some(done) = stay_within_budget(&shared, &users).await {
             again = done.again;
         }
+        if let Err(error) = crate::build::stay_within_budget(&shared).await {
+            tracing::warn!(error = error.chain(), "what builds remember takes more room than it may");
+        }
         if let Err(error) = shared.images.collect_garbage(users).await {
             tracing::warn!(error = error.chain(), "layers that nobody needs could not be removed");
         }
@@ -329,7 +332,7 @@ async fn stay_within_budget(
     shared: &Shared,
     users: &Arc<dyn crate::images::InUse>,
 ) -> Option<crate::images::Reclaimed> {
-    let StorageSettings { budget, keep_recent } = shared.config.storage;
+    let StorageSettings { budget, keep_recent, .. } = shared.config.storage;
     let policy = Policy { budget: budget?, keep_recent };
     let done = shared.images.reclaim_if_grown(policy, Arc::clone(users)).await;
     done.unwrap_or_else(|error| {

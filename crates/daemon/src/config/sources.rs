@@ -132,10 +132,44 @@ fn read_file(path: &Path) -> Result<Values, Error> {
     Ok(values)
 }
 
-/// Docker has the proxies in a document of their own.
+/// `{"gc": {"enabled": true, "defaultKeepStorage": "20GB", "policy": []}, "entitlements": {}}`
+fn flat_builder(builder: serde_json::Map<String, serde_json::Value>) -> Vec<(String, serde_json::Value)> {
+    if builder.is_empty() {
+        return Vec::new();
+    }
+    let mut all = vec![("builder".to_owned(), serde_json::Value::from("given"))];
+    for (key, value) in builder {
+        let serde_json::Value::Object(gc) = value else {
+            all.push((format!("builder.{key}"), value));
+            continue;
+        };
+        if key != "gc" {
+            all.push((format!("builder.{key}"), "given".into()));
+            continue;
+        }
+        let is_off = gc.get("enabled").is_some_and(|enabled| *enabled == false);
+        for (key, value) in gc {
+            match key.as_str() {
+                "enabled" => {}
+                "defaultKeepStorage" | "defaultReservedSpace" if is_off => {}
+                "defaultKeepStorage" | "defaultReservedSpace" => {
+                    all.push(("build-cache-budget".to_owned(), value));
+                }
+                _ => all.push((format!("builder.gc.{key}"), value)),
+            }
+        }
+        if is_off {
+            all.push(("build-cache-budget".to_owned(), "0".into()));
+        }
+    }
+    all
+}
+
+/// Docker has the proxies in a document of their own, and what builds may keep.
 fn flat(document: BTreeMap<String, serde_json::Value>) -> impl Iterator<Item = (String, serde_json::Value)> {
     document.into_iter().flat_map(|(key, value)| match value {
         serde_json::Value::Object(proxies) if key == "proxies" => proxies.into_iter().collect(),
+        serde_json::Value::Object(builder) if key == "builder" => flat_builder(builder),
         value => vec![(key, value)],
     })
 }
@@ -218,6 +252,23 @@ mod tests {
                 &["b.test".to_owned()][..]
             )
         );
+    }
+
+    #[test]
+    fn what_builds_may_keep_is_known_by_dockers_document() {
+        let budget = |gc: &str| read_all(&format!(r#"{{"builder": {{"gc": {gc}}}}}"#), &[], &[]);
+        for (gc, expected) in [
+            (r#"{"defaultKeepStorage": "20GB"}"#, Some("20GB")),
+            (r#"{"enabled": true, "defaultReservedSpace": "1GB"}"#, Some("1GB")),
+            (r#"{"enabled": false, "defaultKeepStorage": "20GB"}"#, Some("0")),
+            (r#"{"enabled": true}"#, None),
+        ] {
+            let values = budget(gc).unwrap();
+            let given = values.get("build-cache-budget").map(|values| values[0].as_str());
+            assert_eq!(given, expected, "{gc}");
+        }
+        assert!(budget(r#"{"policy": [{"all": true}]}"#).unwrap().contains_key("builder.gc.policy"));
+        assert!(budget(r#"{"nope": 1}"#).unwrap_err().to_string().contains("builder.gc.nope"));
     }
 
     #[test]

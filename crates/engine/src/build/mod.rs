@@ -27,7 +27,7 @@ mod workshop;
 use crate::containers::settings::HostSettings;
 use crate::engine::Engine;
 use crate::error::{Error, blocking};
-pub(crate) use cache::Cache;
+pub(crate) use cache::{Cache, stay_within_budget};
 pub use cache::{CachedStep, PrunedSteps, StepFilter};
 pub use coracle_build::Wanted;
 use coracle_build::{Dockerfile, outline};

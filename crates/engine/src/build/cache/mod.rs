@@ -6,6 +6,7 @@ mod key;
 mod prune;
 
 pub(super) use key::{Input, Inputs};
+pub(crate) use prune::stay_within_budget;
 pub use prune::{CachedStep, PrunedSteps, StepFilter};
 
 use crate::error::{Attempt, Result};
@@ -13,6 +14,7 @@ use crate::index::Index;
 use coracle_spec::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -74,6 +76,8 @@ impl State {
 pub(crate) struct Cache {
     index: Arc<Index>,
     state: Mutex<State>,
+    /// Whether more may be remembered than may be. At first it may.
+    grown: AtomicBool,
     /// Steps that are being done, so that another build waits for the result instead of doing them too.
     turns: Mutex<HashMap<Digest, Weak<AsyncMutex<()>>>>,
 }
@@ -91,7 +95,7 @@ impl Cache {
             let entry = Entry { step: Arc::new(step), last_used: row.last_used, uses: row.uses };
             state.insert(row.key, entry);
         }
-        Ok(Self { index, state: Mutex::new(state), turns: Mutex::default() })
+        Ok(Self { index, state: Mutex::new(state), grown: AtomicBool::new(true), turns: Mutex::default() })
     }
 
     /// All layers that are remembered.
@@ -102,6 +106,11 @@ impl Cache {
     /// Whether a layer is remembered.
     pub(crate) fn has_layer(&self, diff_id: &Digest) -> bool {
         self.lock().layers.contains_key(diff_id)
+    }
+
+    /// Whether more may be remembered than before; from now on it is not.
+    fn take_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::SeqCst)
     }
 
     /// Waits until nobody does the step of this key. Whoever has the turn does it, or finds it done.
@@ -143,6 +152,7 @@ impl Cache {
         let last_used = OffsetDateTime::now_utc().unix_timestamp();
         // Before the layer could be taken for garbage.
         self.lock().insert(key, Entry { step: Arc::new(step), last_used, uses: 0 });
+        self.grown.store(true, Ordering::SeqCst);
         let kept = self.index.put_build_step(key, record, last_used).await;
         if kept.is_err() {
             self.lock().remove(&key);

@@ -1,10 +1,11 @@
 //! What is remembered of builds, for those who look at it and those who want the room.
 
 use super::{Cache, Entry};
-use crate::engine::Engine;
+use crate::engine::{Engine, Shared};
 use crate::error::Result;
 use coracle_spec::Digest;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use time::OffsetDateTime;
 
 /// The kind of what a step left.
@@ -79,28 +80,7 @@ impl StepFilter {
 impl Engine {
     /// What builds have done before, what was used last first.
     pub fn cached_steps(&self) -> Vec<CachedStep> {
-        let (built, images) = (&self.shared.built, &self.shared.images);
-        let busy = built.busy();
-        let mut steps: Vec<CachedStep> = built
-            .entries()
-            .into_iter()
-            .map(|(id, entry)| CachedStep {
-                in_use: busy.contains(&id) || entry.step.layer.is_some_and(|layer| images.is_held(&layer)),
-                shared: entry.step.layer.is_some_and(|layer| images.have_layer(&layer)),
-                id,
-                kind: REGULAR,
-                description: entry.step.text.clone(),
-                size: entry.step.size,
-                created: moment(entry.step.created),
-                last_used: moment(entry.last_used),
-                uses: entry.uses,
-            })
-            .collect();
-        // Of those that were used at once, the one that was made first stays longest: the others stand on it.
-        steps.sort_by(|a, b| {
-            b.last_used.cmp(&a.last_used).then(a.created.cmp(&b.created)).then(a.id.cmp(&b.id))
-        });
-        steps
+        steps(&self.shared)
     }
 
     /// Forgets steps, so that their layers can be freed.
@@ -108,32 +88,75 @@ impl Engine {
     /// # Errors
     /// The index's.
     pub async fn prune_cached_steps(&self, filter: &StepFilter) -> Result<PrunedSteps> {
-        let mut kept = 0_u64;
-        let mut pruned = PrunedSteps::default();
-        let (mut freed, mut staying) = (HashSet::new(), HashSet::new());
-        let entries = self.shared.built.entries();
-        let layer_of =
-            |id: &Digest| entries.iter().find(|(key, _)| key == id).and_then(|(_, entry)| entry.step.layer);
-        let mut sizes = Vec::new();
-        for step in self.cached_steps() {
-            let fits = kept.saturating_add(step.size) <= filter.keep;
-            let layer = layer_of(&step.id);
-            if !filter.covers(&step) || (filter.keep > 0 && fits) {
-                kept = kept.saturating_add(step.size);
-                staying.extend(layer);
-                continue;
-            }
-            pruned.ids.push(step.id);
-            if let Some(layer) = layer.filter(|layer| !step.shared && freed.insert(*layer)) {
-                sizes.push((layer, step.size));
-            }
-        }
-        pruned.bytes = sizes.iter().filter(|(layer, _)| !staying.contains(layer)).map(|(_, size)| size).sum();
-        self.shared.built.forget_all(&pruned.ids).await?;
-        self.shared.images.may_be_garbage();
-        self.shared.empty_trash_soon();
-        Ok(pruned)
+        prune(&self.shared, filter).await
     }
+}
+
+/// Forgets what was not used for the longest time where the layers of steps alone take more than they may, if any came.
+///
+/// # Errors
+/// The index's.
+pub(crate) async fn stay_within_budget(shared: &Shared) -> Result<PrunedSteps> {
+    let budget =
+        shared.config.storage.build_cache.unwrap_or_else(|| default_budget(&shared.config.data_root));
+    if budget == 0 || !shared.built.take_grown() {
+        return Ok(PrunedSteps::default());
+    }
+    prune(shared, &StepFilter { keep: budget, ..StepFilter::default() }).await
+}
+
+/// A tenth of the file system.
+fn default_budget(root: &Path) -> u64 {
+    // Where the kernel does not say, nothing is forgotten.
+    rustix::fs::statvfs(root).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize) / 10)
+}
+
+fn steps(shared: &Shared) -> Vec<CachedStep> {
+    let (built, images) = (&shared.built, &shared.images);
+    let busy = built.busy();
+    let mut steps: Vec<CachedStep> = built
+        .entries()
+        .into_iter()
+        .map(|(id, entry)| CachedStep {
+            in_use: busy.contains(&id) || entry.step.layer.is_some_and(|layer| images.is_held(&layer)),
+            shared: entry.step.layer.is_some_and(|layer| images.have_layer(&layer)),
+            id,
+            kind: REGULAR,
+            description: entry.step.text.clone(),
+            size: entry.step.size,
+            created: moment(entry.step.created),
+            last_used: moment(entry.last_used),
+            uses: entry.uses,
+        })
+        .collect();
+    // Of those that were used at once, the one that was made first stays longest: the others stand on it.
+    steps.sort_by(|a, b| b.last_used.cmp(&a.last_used).then(a.created.cmp(&b.created)).then(a.id.cmp(&b.id)));
+    steps
+}
+
+async fn prune(shared: &Shared, filter: &StepFilter) -> Result<PrunedSteps> {
+    let mut kept = 0_u64;
+    let mut pruned = PrunedSteps::default();
+    let entries: HashMap<Digest, Entry> = shared.built.entries().into_iter().collect();
+    let (mut freed, mut staying) = (HashMap::new(), HashSet::new());
+    for step in steps(shared) {
+        let layer = entries.get(&step.id).and_then(|entry| entry.step.layer);
+        // What an image has too takes no room of its own.
+        let own = if step.shared { 0 } else { step.size };
+        let fits = filter.keep > 0 && kept.saturating_add(own) <= filter.keep;
+        if fits || !filter.covers(&step) {
+            kept = kept.saturating_add(own);
+            staying.extend(layer);
+            continue;
+        }
+        pruned.ids.push(step.id);
+        freed.extend(layer.map(|layer| (layer, own)));
+    }
+    pruned.bytes = freed.iter().filter(|(layer, _)| !staying.contains(*layer)).map(|(_, size)| size).sum();
+    shared.built.forget_all(&pruned.ids).await?;
+    shared.images.may_be_garbage();
+    shared.empty_trash_soon();
+    Ok(pruned)
 }
 
 impl Cache {
