@@ -1,11 +1,9 @@
 //! `docker import` of an address: the archive comes from a web server instead of the client.
 
-use super::{BodyReader, BodySender, Images, ImportRequest, LayerStep, Step, Teller};
+use super::forward::forward;
+use super::{BodyReader, Images, ImportRequest, LayerStep, Step, Teller};
 use crate::error::{Error, Result};
-use crate::limits::TOLD_EVERY;
-use coracle_registry::Fetched;
 use coracle_spec::Digest;
-use std::time::Instant;
 
 /// What progress is told of: there is one thing only.
 const WHAT: &str = "archive";
@@ -24,47 +22,18 @@ impl Images {
         if request.message.is_empty() {
             request.message = format!("Imported from {address}");
         }
-        let file = self.0.registries.fetch(address).await.map_err(|error| missing(address, &error))?;
+        let mut file = self.0.registries.fetch(address).await.map_err(|error| missing(address, &error))?;
         told.tell(Step::Fetching(address.to_owned())).await;
         let (sender, reader) = BodyReader::channel();
-        let fetching = forward(file, sender, told);
+        let total = file.left().unwrap_or(0);
+        let tell = |done| told.layer(WHAT, LayerStep::Downloading { done, total });
+        let fetching = forward(&mut file, sender, tell);
         let (fetched, imported) = futures_util::future::join(fetching, self.import(reader, request)).await;
         // The cause comes first: the import only saw the archive end.
         fetched.map_err(|error| missing(address, &error))?;
         let id = imported?;
         told.tell(Step::Imported(id)).await;
         Ok(id)
-    }
-}
-
-/// Hands on what comes, to its end or to that of whoever reads it, who says why.
-async fn forward(
-    mut file: Fetched,
-    sender: BodySender,
-    told: &Teller,
-) -> std::result::Result<(), coracle_registry::Error> {
-    let total = file.left().unwrap_or(0);
-    let (mut done, mut last) = (0, Instant::now());
-    loop {
-        let bytes = match file.next().await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => {
-                sender.finish().await;
-                return Ok(());
-            }
-            Err(error) => {
-                sender.fail(std::io::ErrorKind::UnexpectedEof.into()).await;
-                return Err(error);
-            }
-        };
-        done += bytes.len() as u64;
-        if sender.send(bytes).await.is_err() {
-            return Ok(());
-        }
-        if last.elapsed() >= TOLD_EVERY {
-            last = Instant::now();
-            told.layer(WHAT, LayerStep::Downloading { done, total }).await;
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod catalogue;
 mod check;
 mod commit;
 mod fetch;
+mod forward;
 mod garbage;
 mod history;
 mod holds;

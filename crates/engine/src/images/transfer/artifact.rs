@@ -3,17 +3,16 @@
 
 use super::super::adopt::NewArtifact;
 use super::super::body::BodyReader;
+use super::super::forward::forward;
 use super::super::{Inner, of_store};
 use super::choose::Chosen;
 use super::pull::{Pull, Pulled, names, origin};
 use super::{LayerStep, Step, of_registry, refused};
 use crate::error::{Result, blocking};
-use crate::limits::TOLD_EVERY;
 use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Platform};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 impl Pull<'_> {
     /// Pulls what is no image.
@@ -67,35 +66,14 @@ impl Pull<'_> {
         let (sender, reader) = BodyReader::channel();
         let (inner, digest) = (Arc::clone(self.inner), blob.digest);
         let storing = tokio::task::spawn_blocking(move || store(&inner, digest, reader));
-        let (mut done, mut last) = (0, Instant::now());
-        loop {
-            match stream.next().await {
-                Ok(Some(bytes)) => {
-                    done += bytes.len() as u64;
-                    if sender.send(bytes).await.is_err() {
-                        // The store has failed and says why.
-                        break;
-                    }
-                    if last.elapsed() >= TOLD_EVERY {
-                        last = Instant::now();
-                        let state = LayerStep::Downloading { done, total: blob.size };
-                        self.told.layer(&blob.digest.short(), state).await;
-                    }
-                }
-                Ok(None) => {
-                    sender.finish().await;
-                    break;
-                }
-                Err(error) => {
-                    sender.fail(io::ErrorKind::UnexpectedEof.into()).await;
-                    // It ends for the same reason.
-                    let _ = storing.await;
-                    return Err(failed(error));
-                }
-            }
-        }
+        let (id, total) = (blob.digest.short(), blob.size);
+        let tell = |done| self.told.layer(&id, LayerStep::Downloading { done, total });
+        let came = forward(&mut stream, sender, tell).await;
+        // If no more comes, this ends for the same reason.
+        let stored = storing.await;
+        came.map_err(failed)?;
         let host = stream.host();
-        Ok((super::joined(storing.await.map(Ok))?, host))
+        Ok((super::joined(stored.map(Ok))?, host))
     }
 
     async fn adopt_artifact(&self, chosen: Chosen, kind: String, blobs: Vec<Descriptor>) -> Result<Pulled> {

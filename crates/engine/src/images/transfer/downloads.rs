@@ -7,10 +7,10 @@
 //! ```
 
 use super::super::body::BodyReader;
+use super::super::forward::forward;
 use super::super::{Inner, of_store};
 use super::{LayerStep, Teller, of_registry};
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::limits::TOLD_EVERY;
 use coracle_registry::Repository;
 use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Reference};
@@ -19,7 +19,6 @@ use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
@@ -233,38 +232,25 @@ async fn fetch(
         let (inner, source) = (Arc::clone(inner), source.clone());
         tokio::task::spawn_blocking(move || import(&inner, &source, offset, reader))
     };
-    let (mut done, mut last) = (offset, Instant::now());
-    state.send_replace(State::Downloading(done));
-    loop {
-        match stream.next().await {
-            Ok(Some(bytes)) => {
-                done += bytes.len() as u64;
-                if sender.send(bytes).await.is_err() {
-                    // The import has failed and says why.
-                    *from = Some(stream.host());
-                    break;
-                }
-                if last.elapsed() >= TOLD_EVERY {
-                    last = Instant::now();
-                    state.send_replace(State::Downloading(done));
-                }
-            }
-            Ok(None) => {
-                *from = Some(stream.host());
+    state.send_replace(State::Downloading(offset));
+    let came = forward(&mut stream, sender, |done| {
+        state.send_replace(State::Downloading(offset + done));
+        std::future::ready(())
+    });
+    match came.await {
+        Ok(whole) => {
+            *from = Some(stream.host());
+            if whole {
                 state.send_replace(State::Unpacking);
-                sender.finish().await;
-                break;
             }
-            Err(error) => {
-                let error = of_registry(error, &source.reference);
-                sender.fail(std::io::ErrorKind::UnexpectedEof.into()).await;
-                // It ends for the same reason, after keeping what came.
-                let _ = importing.await;
-                return Err(error);
-            }
+            super::joined(importing.await)
+        }
+        Err(error) => {
+            // It ends for the same reason, after keeping what came.
+            let _ = importing.await;
+            Err(of_registry(error, &source.reference))
         }
     }
-    super::joined(importing.await)
 }
 
 /// Makes a layer of what came before and what comes now. Blocks.
