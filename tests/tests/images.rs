@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
-use coracle_tests::Engine;
+use coracle_corpus::tar::Tar;
 use coracle_tests::image::SMALL;
+use coracle_tests::{Engine, race_iterations};
 
 #[test]
 fn an_imported_archive_has_the_changes_that_were_asked_for() {
@@ -170,5 +171,36 @@ fn an_archive_is_imported_from_an_address() {
         assert!(status == 404 && answer.contains("only http and https"), "{status} {answer}");
         let (status, answer) = engine.request("POST", "/v1.44/images/create", None);
         assert!(status == 400 && answer.contains("neither fromImage nor fromSrc"), "{status} {answer}");
+    }
+}
+
+#[test]
+fn of_a_removal_and_a_container_that_want_the_same_image_one_comes_too_late() {
+    let engine = Engine::start();
+    for number in 0..race_iterations(40) {
+        let name = engine.name(&format!("raced{number}"));
+        let archive = Tar::new().file("number", number.to_string().as_bytes()).end();
+        let import = format!("/images/create?fromSrc=-&repo={name}");
+        assert_eq!(engine.upload("POST", &import, &archive).0, 200);
+        let body = serde_json::json!({"Image": name, "Cmd": ["true"]}).to_string();
+        let begin = std::sync::Barrier::new(2);
+        let (created, removed) = std::thread::scope(|scope| {
+            let creating = scope.spawn(|| {
+                begin.wait();
+                engine.request("POST", &format!("/containers/create?name={name}"), Some(&body))
+            });
+            begin.wait();
+            let removed = engine.request("DELETE", &format!("/images/{name}"), None);
+            (creating.join().unwrap(), removed)
+        });
+        match (created.0, removed.0) {
+            // The container was first, or the removal.
+            (201, 409) => {
+                engine.docker(&["rm", &name]).ok();
+                engine.docker(&["rmi", &name]).ok();
+            }
+            (404, 200) => {}
+            _ => panic!("round {number}: {created:?}, {removed:?}"),
+        }
     }
 }

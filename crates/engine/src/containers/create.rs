@@ -50,7 +50,7 @@ impl Engine {
         // Until the container is known, nothing else keeps the image and its layers.
         let hold = shared.images.hold();
         let image = shared.images.resolve_for(&settings.image, platform).await?;
-        shared.images.hold_only(&hold, &image)?;
+        shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
         let mut created = self.create_on(id, name, settings, &image).await?;
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));

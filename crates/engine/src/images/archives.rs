@@ -27,7 +27,8 @@ pub struct Loaded {
 pub struct Saving {
     inner: Arc<Inner>,
     saved: Vec<(Saved, Vec<Reference>)>,
-    ids: Vec<Digest>,
+    /// The images of each, the one first that the archive is told of by.
+    ids: Vec<Vec<Digest>>,
     left_out: LeftOut,
     _hold: Hold,
 }
@@ -68,7 +69,8 @@ impl Images {
             }
             let images = chosen.iter().flat_map(|choice| &choice.images);
             hold.only(images.flat_map(|image| holds::content_of(image)));
-            let ids = chosen.iter().map(|choice| choice.images[0].id).collect();
+            let ids = chosen.iter().map(|choice| choice.images.iter().map(|image| image.id).collect());
+            let ids = ids.collect();
             let saved = chosen.into_iter().map(|choice| known.saved(choice)).collect::<Result<_>>()?;
             Ok(Saving { inner, saved, ids, left_out: LeftOut::default(), _hold: hold })
         })
@@ -130,8 +132,10 @@ impl Saving {
             output
                 .flush()
                 .map_err(|source| crate::Error::Failed { action: saving(), source: source.into() })?;
-            for id in &self.ids {
+            for id in self.ids.iter().flatten() {
                 self.inner.note_use_now(id);
+            }
+            for id in self.ids.iter().filter_map(|ids| ids.first()) {
                 self.inner.tell_by_id(id, "save");
             }
             Ok(())

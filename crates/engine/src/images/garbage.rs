@@ -172,12 +172,14 @@ impl Inner {
             let blob = layer.and_then(|layer| layer.blob).map(|blob| blob.blob.digest);
             let Some(gone) = self.free_layer(&diff_id, blob).attempt(freeing)? else { continue };
             freed.extend(gone.then_some(position));
-            // An artifact may have it too.
+            // As below.
             if let Some(blob) = blob.filter(|blob| self.read().users_of(blob) == 0) {
                 self.free_one(&[blob], |store| store.remove_blob(&blob)).attempt(freeing)?;
             }
         }
-        for blob in image.manifests.iter().filter(|blob| self.read().users_of(blob) == 0).chain([&image.id]) {
+        // An artifact may have one of these too.
+        let documents = image.manifests.iter().chain([&image.id]);
+        for blob in documents.filter(|blob| self.read().users_of(blob) == 0) {
             self.free_one(&[*blob], |store| store.remove_blob(blob)).attempt(freeing)?;
         }
         Ok(freed)

@@ -2,14 +2,18 @@
 //!
 //! Whoever brings content, or makes something of what is there, holds on: to everything as long as it is not known what
 //! that will be, to the digests alone from then on; whoever brings what a client sends, to what has arrived since. A client
-//! that stops reading or sending thus keeps what its own operation needs, and nothing else. Whoever lets go has the collector look again if it was kept from anything, or if content has arrived.
+//! that stops reading or sending thus keeps what its own operation needs, and nothing else. Whoever lets go has the
+//! collector look again if it was kept from anything, or if content has arrived.
+//!
+//! Whoever makes a container says of which image as well, and whoever removes an image closes it to them meanwhile: either
+//! the removal finds the container, or the container finds the image gone.
 
 use super::catalogue::Known;
 use coracle_spec::Digest;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Who holds on. Whoever frees something keeps this locked while it goes, so that who begins to hold on finds it either
 /// whole, and it stays, or gone.
@@ -21,12 +25,18 @@ pub(super) struct Holds {
     /// Whether images may take more room than they may. At first they may.
     grown: AtomicBool,
     collector: Arc<Notify>,
+    /// Changes each time that an image is open again.
+    opened: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<u64, Scope>,
     next: u64,
+    /// Of which images containers are being made, by the key of who makes them.
+    becoming: BTreeMap<u64, Digest>,
+    /// Of which images no container begins to be made, once for each who says so.
+    closed: Vec<Digest>,
     /// Whether something was not freed because somebody held on.
     refused: bool,
 }
@@ -65,7 +75,7 @@ impl Holds {
     /// `collector` is told when it should look again.
     pub(super) fn new(collector: Arc<Notify>) -> Self {
         let (left, grown) = (AtomicBool::new(true), AtomicBool::new(true));
-        Self { state: Mutex::default(), left, grown, collector }
+        Self { state: Mutex::default(), left, grown, collector, opened: watch::Sender::default() }
     }
 
     /// Holds on to everything. Waits at most while one thing goes into the trash, which is a rename.
@@ -116,6 +126,18 @@ impl Holds {
             Scope::Everything => false,
             Scope::Only(held) | Scope::Arrived(held) => held.contains(digest),
         })
+    }
+
+    /// As long as the value is kept, nobody begins to make a container of these images.
+    pub(super) fn close(self: &Arc<Self>, images: impl IntoIterator<Item = Digest>) -> Closed {
+        let images: Vec<Digest> = images.into_iter().collect();
+        self.lock().closed.extend(&images);
+        Closed { holds: Arc::clone(self), images }
+    }
+
+    /// Whether a container is being made of an image. It is known before this says no.
+    pub(super) fn becomes_a_container(&self, image: &Digest) -> bool {
+        self.lock().becoming.values().any(|becoming| becoming == image)
     }
 
     /// Frees what these digests stand for, unless somebody holds on to one of them.
@@ -177,6 +199,24 @@ impl Hold {
         }
     }
 
+    /// From now on a container is being made of `image`, once it is not closed.
+    pub(super) async fn becomes_a_container_of(&self, image: Digest) {
+        let mut opened = self.holds.opened.subscribe();
+        while !self.is_let_in(image) {
+            // It ends only with what is asked here.
+            let _ = opened.changed().await;
+        }
+    }
+
+    fn is_let_in(&self, image: Digest) -> bool {
+        let mut state = self.holds.lock();
+        let open = !state.closed.contains(&image);
+        if open {
+            state.becoming.insert(self.key, image);
+        }
+        open
+    }
+
     /// These too, where it is not everything anyway.
     pub(crate) fn and(&self, digests: impl IntoIterator<Item = Digest>) {
         if let Some(Scope::Only(held) | Scope::Arrived(held)) = self.holds.lock().held.get_mut(&self.key) {
@@ -189,6 +229,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.holds.lock();
         state.held.remove(&self.key);
+        state.becoming.remove(&self.key);
         let refused = std::mem::take(&mut state.refused);
         drop(state);
         if self.purpose == Purpose::Arrival {
@@ -199,6 +240,26 @@ impl Drop for Hold {
         if refused || self.purpose == Purpose::Arrival {
             self.holds.collector.notify_one();
         }
+    }
+}
+
+/// Keeps containers from being made of images as long as it exists.
+#[derive(Debug)]
+pub(super) struct Closed {
+    holds: Arc<Holds>,
+    images: Vec<Digest>,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let mut state = self.holds.lock();
+        for image in &self.images {
+            if let Some(position) = state.closed.iter().position(|closed| closed == image) {
+                state.closed.swap_remove(position);
+            }
+        }
+        drop(state);
+        self.holds.opened.send_replace(());
     }
 }
 
@@ -273,6 +334,24 @@ mod tests {
         assert!(is_told(&collector) && holds.take_left());
         drop(first);
         assert!(!is_told(&collector));
+    }
+
+    #[test]
+    fn a_closed_image_becomes_a_container_when_all_have_opened_it_again() {
+        let (holds, _) = holds();
+        let [image, other] = ["image", "other"].map(|text| Digest::of(text.as_bytes()));
+        let (first, second) = (holds.close([image]), holds.close([other, image]));
+        let hold = holds.everything();
+        let mut becoming = Box::pin(hold.becomes_a_container_of(image));
+        assert!(becoming.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(becoming.as_mut().now_or_never().is_none() && !holds.becomes_a_container(&image));
+        drop(second);
+        assert!(becoming.as_mut().now_or_never().is_some());
+        assert!(holds.becomes_a_container(&image) && !holds.becomes_a_container(&other));
+        drop(becoming);
+        drop(hold);
+        assert!(!holds.becomes_a_container(&image));
     }
 
     #[test]

@@ -214,13 +214,15 @@ impl Images {
         self.0.holds.everything()
     }
 
-    /// From now on only this image is held on to, which is not reclaimed either.
+    /// From now on only this image is held on to, and a container is being made of it: it is not removed without force. Waits
+    /// while somebody tries to.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it is gone already.
-    pub(crate) fn hold_only(&self, hold: &Hold, image: &Image) -> Result<()> {
+    /// [`Error::NotFound`] when it is gone then.
+    pub(crate) async fn hold_for_container(&self, hold: &Hold, image: &Image) -> Result<()> {
         let known = self.0.find(&image.id.to_string())?;
         hold.only(holds::content_of(&known));
+        hold.becomes_a_container_of(image.id).await;
         self.0.find(&image.id.to_string()).map(drop)
     }
 

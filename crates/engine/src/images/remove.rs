@@ -1,6 +1,7 @@
 //! Names and images go.
 
 use super::catalogue::Known;
+use super::holds::Closed;
 use super::{ContainerUse, Images, InUse, Inner, lookup};
 use crate::error::{Error, Result};
 use coracle_spec::{Digest, Platform, Reference};
@@ -39,10 +40,36 @@ impl Images {
         in_use: Arc<dyn InUse>,
     ) -> Result<Vec<Deleted>> {
         let name = name.to_owned();
+        self.removing(in_use, move |removal| removal.remove(&name, options)).await
+    }
+
+    /// Removes some platforms of what a name leads to, whatever else leads to them. The name stays as long as it leads to one.
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for a platform that is not here, [`Error::Conflict`] without force and while a container that runs
+    /// or another image uses it; nothing is removed then.
+    pub async fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: Vec<Platform>,
+        options: RemoveOptions,
+        in_use: Arc<dyn InUse>,
+    ) -> Result<Vec<Deleted>> {
+        let name = name.to_owned();
+        self.removing(in_use, move |removal| removal.remove_platforms(&name, &platforms, options)).await
+    }
+
+    /// What `remove` removes, while nobody else changes anything.
+    async fn removing(
+        &self,
+        in_use: Arc<dyn InUse>,
+        remove: impl FnOnce(&mut Removal<'_>) -> Result<()> + Send + 'static,
+    ) -> Result<Vec<Deleted>> {
         self.run(move |inner| {
             let _change = inner.change();
             let mut removal = Removal::new(inner, in_use.as_ref());
-            removal.remove(&name, options)?;
+            remove(&mut removal)?;
             Ok(removal.deleted)
         })
         .await
@@ -58,36 +85,18 @@ pub(super) struct Removal<'a> {
     pub(super) bytes: u64,
 }
 
+/// Who uses an image.
+enum User {
+    Known(ContainerUse),
+    /// A container that is being made.
+    Begun,
+}
+
 /// Why an image cannot go.
 struct Obstacle {
     /// Whether force does not help.
     hard: bool,
     text: String,
-}
-
-impl Images {
-    /// Removes some platforms of what a name leads to, whatever else leads to them. The name stays as long as it leads to one.
-    /// Durable on return.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] for a platform that is not here, [`Error::Conflict`] without force and while a container that runs
-    /// or another image uses it; nothing is removed then.
-    pub async fn remove_platforms(
-        &self,
-        name: &str,
-        platforms: Vec<Platform>,
-        options: RemoveOptions,
-        in_use: Arc<dyn InUse>,
-    ) -> Result<Vec<Deleted>> {
-        let name = name.to_owned();
-        self.run(move |inner| {
-            let _change = inner.change();
-            let mut removal = Removal::new(inner, in_use.as_ref());
-            removal.remove_platforms(&name, &platforms, options)?;
-            Ok(removal.deleted)
-        })
-        .await
-    }
 }
 
 impl<'a> Removal<'a> {
@@ -102,6 +111,7 @@ impl<'a> Removal<'a> {
         }
         let name = lookup::key(lookup::parse(wanted)?);
         let variants = self.variants(&image);
+        let _closed = self.close(std::iter::once(&image).chain(&variants));
         if !options.force && is_single(&image) {
             for image in std::iter::once(&image).chain(&variants) {
                 self.refuse_used_name(image, &name)?;
@@ -119,12 +129,18 @@ impl<'a> Removal<'a> {
     /// Removes an image with all its names and what only they lead to, and then the parents that nothing needs.
     pub(super) fn delete(&mut self, image: &Known, options: RemoveOptions) -> Result<()> {
         let variants = self.variants(image);
+        let _closed = self.inner.holds.close(variants.iter().map(|variant| variant.id).chain([image.id]));
         self.refuse(image, options.force)?;
         for variant in &variants {
             self.refuse(variant, options.force)?;
         }
         self.delete_one(image, options)?;
         self.delete_stranded(&variants, options)
+    }
+
+    /// From now on no container is made of these.
+    fn close<'i>(&self, images: impl IntoIterator<Item = &'i Arc<Known>>) -> Closed {
+        self.inner.holds.close(images.into_iter().map(|image| image.id))
     }
 
     /// Images without a name of their own that the names of `image` lead to.
@@ -153,6 +169,7 @@ impl<'a> Removal<'a> {
         self.delete_now(image)?;
         let mut parent = image.parent.filter(|_| !options.keep_parents);
         while let Some(known) = parent.and_then(|id| self.inner.read().get(&id).cloned()) {
+            let _closed = self.close([&known]);
             let reached = !known.references.is_empty() || self.inner.read().is_variant(&known);
             if reached || self.obstacle(&known, false).is_some() {
                 break;
@@ -165,9 +182,8 @@ impl<'a> Removal<'a> {
 
     /// Removes an image with all its names that nothing needs, and nothing else.
     pub(super) fn reclaim(&mut self, image: &Known) -> Result<()> {
-        if self.has_children(&image.id)
-            || self.in_use.image(&image.id).is_some()
-            || !self.variants(image).is_empty()
+        let _closed = self.inner.holds.close([image.id]);
+        if self.has_children(&image.id) || self.user(&image.id).is_some() || !self.variants(image).is_empty()
         {
             return Err(Error::Conflict("it is used by now".to_owned()));
         }
@@ -234,6 +250,7 @@ impl<'a> Removal<'a> {
             let text = "the content goes from all images that have this platform: use --force to remove it";
             return Err(Error::Conflict(text.to_owned()));
         }
+        let _closed = self.close(chosen.values());
         for image in chosen.values() {
             self.refuse(image, true)?;
         }
@@ -282,8 +299,8 @@ impl<'a> Removal<'a> {
             let text = "image has dependent child images".to_owned();
             return Some(Obstacle { hard: true, text });
         }
-        let user = self.in_use.image(&image.id);
-        if let Some(ContainerUse { container, running: true }) = &user {
+        let user = self.user(&image.id);
+        if let Some(User::Known(ContainerUse { container, running: true })) = &user {
             let text = format!("image is being used by running container {container}");
             return Some(Obstacle { hard: true, text });
         }
@@ -294,15 +311,30 @@ impl<'a> Removal<'a> {
             let text = "image is referenced in multiple repositories".to_owned();
             return Some(Obstacle { hard: false, text });
         }
-        let ContainerUse { container, .. } = user?;
-        let text = format!("image is being used by stopped container {container}");
+        let text = match user? {
+            User::Known(ContainerUse { container, .. }) => {
+                format!("image is being used by stopped container {container}")
+            }
+            User::Begun => "image is being used by a container that is being created".to_owned(),
+        };
         Some(Obstacle { hard: false, text })
     }
 
+    /// A container of an image that is closed; one that runs, where there is one.
+    fn user(&self, id: &Digest) -> Option<User> {
+        // In this order: one that is no longer being made is known by now.
+        let begun = self.inner.holds.becomes_a_container(id).then_some(User::Begun);
+        self.in_use.image(id).map(User::Known).or(begun)
+    }
+
     fn refuse_used_name(&self, image: &Known, name: &Reference) -> Result<()> {
-        let Some(ContainerUse { container, .. }) = self.in_use.image(&image.id) else { return Ok(()) };
+        let container = match self.user(&image.id) {
+            None => return Ok(()),
+            Some(User::Known(ContainerUse { container, .. })) => format!("container {container}"),
+            Some(User::Begun) => "a container that is being created".to_owned(),
+        };
         Err(Error::Conflict(format!(
-            "conflict: unable to remove repository reference \"{}\" (must force) - container {container} is using its \
+            "conflict: unable to remove repository reference \"{}\" (must force) - {container} is using its \
              referenced image {}",
             name.familiar(),
             image.id.short()
@@ -340,3 +372,6 @@ pub(super) fn tell_prune(inner: &Inner, bytes: u64) {
     let attributes = BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]);
     inner.events.tell("image", "prune", "", attributes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -321,7 +321,7 @@ async fn whoever_holds_on_to_one_thing_keeps_nothing_else() {
     adopt(&field, &[kept], "kept", None).await;
     adopt(&field, &[other], "other", None).await;
     let hold = field.images.hold();
-    field.images.hold_only(&hold, &field.images.resolve("kept").await.unwrap()).unwrap();
+    hold.only(holds::content_of(&field.images.0.find("kept").unwrap()));
     for name in ["kept", "other"] {
         field.images.remove(name, RemoveOptions::default(), nothing()).await.unwrap();
     }

@@ -119,7 +119,7 @@ async fn recent_and_held_images_stay() {
     assert_eq!(keep_of(&done, id), Some(Keep::Recent));
     assert!(done.again.is_some_and(|again| again > OffsetDateTime::now_utc()));
     let hold = field.images.hold();
-    field.images.hold_only(&hold, &field.images.resolve("a:1").await.unwrap()).unwrap();
+    field.images.hold_for_container(&hold, &field.images.resolve("a:1").await.unwrap()).await.unwrap();
     let done = field.images.reclaim(EVERYTHING, nothing()).await.unwrap();
     assert_eq!(keep_of(&done, id), Some(Keep::Held));
     drop(hold);

@@ -260,6 +260,29 @@ async fn what_was_sent_is_one_platform_of_its_name_as_it_was_here() {
 }
 
 #[tokio::test]
+async fn a_save_is_a_use_of_each_platform_and_is_told_once() {
+    let field = Field::new().await;
+    let several = Several::new(&field, "a");
+    for which in 0..2 {
+        several.adopt(&field, which, "app:1").await;
+    }
+    let (first, second) = (several.ids[0], several.ids[1]);
+    let before = field.images.last_used(&second).max(field.images.last_used(&first)).unwrap();
+    field
+        .images
+        .save(vec!["app:1".to_owned()], Vec::new())
+        .await
+        .unwrap()
+        .write(std::io::sink())
+        .await
+        .unwrap();
+    for id in [first, second] {
+        assert!(field.images.last_used(&id).unwrap() > before);
+    }
+    assert_eq!(field.told().iter().filter(|(action, _)| action == "save").count(), 1);
+}
+
+#[tokio::test]
 async fn a_prune_spares_the_platforms_of_what_has_a_name() {
     let field = Field::new().await;
     let several = Several::new(&field, "a");
@@ -298,16 +321,17 @@ async fn an_artifact_shares_blobs_with_images_and_neither_takes_them_from_the_ot
         ..super::super::ImportRequest::default()
     };
     let image = field.images.import(std::io::Cursor::new(tar.clone()), request).await.unwrap();
-    // The archive of the layer is a blob of the artifact.
+    // The archive of the layer is a blob of the artifact, and so is the configuration.
     let blob = Descriptor::of("a/b", &tar);
-    let manifest = json!({"schemaVersion": 2, "config": blob, "layers": []}).to_string();
+    let config = Descriptor::new("c/d", image, field.store.has_blob(&image).unwrap().unwrap().size);
+    let manifest = json!({"schemaVersion": 2, "config": blob, "layers": [config]}).to_string();
     let id = field.store.put_blob(manifest.as_bytes()).unwrap().digest;
     let adopt = async |name: &str| {
         let new = NewArtifact {
             id,
             references: vec![name.parse().unwrap()],
             kind: "a/b".to_owned(),
-            blobs: vec![id, blob.digest],
+            blobs: vec![id, blob.digest, image],
             size: blob.size,
         };
         let origin = Origin { target: Some(id), member: None };
@@ -325,7 +349,9 @@ async fn an_artifact_shares_blobs_with_images_and_neither_takes_them_from_the_ot
     adopt("thing:1").await;
     field.images.remove(&image.to_string(), RemoveOptions::default(), nothing()).await.unwrap();
     field.images.collect_garbage(nothing()).await.unwrap();
-    assert!(field.store.has_blob(&blob.digest).unwrap().is_some(), "the artifact is whole");
+    for blob in [blob.digest, image] {
+        assert!(field.store.has_blob(&blob).unwrap().is_some(), "the artifact is whole");
+    }
     assert_eq!(findings(&field).await, Vec::<String>::new());
 }
 
