@@ -5,6 +5,7 @@ use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
 use crate::containers::registry::Registry;
+use crate::containers::sizes::Sizes;
 use crate::containers::{Description, host, recover};
 use crate::error::{Attempt, Result, blocking};
 use crate::events::{Bus, Event};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) network: Network,
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) containers: Registry,
+    /// What containers that do not run have written.
+    pub(crate) sizes: Arc<Sizes>,
     pub(crate) execs: Execs,
     /// What builds have done before.
     pub(crate) built: Cache,
@@ -102,6 +105,7 @@ impl Engine {
             .await?,
             network: Network::open(&config).await?,
             containers: Registry::default(),
+            sizes: Arc::default(),
             execs: Execs::default(),
             built: Cache::open(Arc::clone(&index)).await?,
             mount_points: prepare_mount_points(&config)?,

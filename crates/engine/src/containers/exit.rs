@@ -13,6 +13,8 @@ pub(crate) fn lost() -> Exit {
 /// Takes note of an exit: the network is given back first, so that nobody reaches an address that is free again.
 pub(crate) async fn settle(task: &mut Task, exit: Exit) {
     release_network(task).await;
+    // Nobody takes a size of a container that ran for that of one that ended.
+    task.shared.sizes.forget(&task.now.id);
     let finished =
         OffsetDateTime::from_unix_timestamp_nanos(exit.at).unwrap_or_else(|_| OffsetDateTime::now_utc());
     let state = &mut task.now.state;

@@ -25,6 +25,7 @@ pub(crate) mod registry;
 mod remove;
 pub mod settings;
 mod signals;
+pub(crate) mod sizes;
 mod start;
 pub mod state;
 pub mod stats;

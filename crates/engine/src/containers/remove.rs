@@ -20,6 +20,7 @@ pub(crate) async fn remove(task: &mut Task, volumes: bool) -> Result<()> {
     task.waiting.clear();
     task.shared.execs.remove_of(&task.now.id);
     task.shared.containers.remove(&task.now.id, &task.now.name);
+    task.shared.sizes.forget(&task.now.id);
     task.tell("destroy", &[]);
     Ok(())
 }

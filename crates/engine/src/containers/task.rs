@@ -246,8 +246,8 @@ impl Task {
             let (_, mut descriptors) = live.shim.ask(&Request::Root, &[]).await?;
             let root =
                 descriptors.pop().ok_or_else(|| Error::Conflict("the shim sent no root".to_owned()))?;
-            let now = self.now.clone();
-            return blocking(move || View::of_running(&now, root)).await?.map(Arc::new);
+            let (shared, now) = (Arc::clone(&self.shared), self.now.clone());
+            return blocking(move || View::of_running(&shared, &now, root)).await?.map(Arc::new);
         }
         if let Some(view) = self.files.as_ref().and_then(Opened::view) {
             return Ok(view);

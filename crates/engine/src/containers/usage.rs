@@ -74,16 +74,22 @@ impl Engine {
         self.shared.volume_users(name, None)
     }
 
-    /// How many bytes a container has written over its image; none when it is removed meanwhile.
+    /// How many bytes a container has written over its image; none when it is removed meanwhile. They are counted, unless it
+    /// does not run and nothing can have changed since they were counted last.
     ///
     /// # Errors
     /// When its files cannot be counted.
     pub async fn size_of(&self, container: &Description) -> Result<u64> {
-        let (store, id) = (Arc::clone(&self.shared.store), container.id.clone());
-        let directory = self.shared.config.data_root.join("containers").join(id.as_str());
-        blocking(move || match store.snapshot_size(&id) {
-            Err(_) if !directory.exists() => Ok(0),
-            counted => counted.attempt(|| format!("count the files of container {id}")),
+        let (shared, id) = (Arc::clone(&self.shared), container.id.clone());
+        let runs = container.state.status.is_up();
+        blocking(move || {
+            let count = || shared.store.snapshot_size(&id);
+            let counted = if runs { count() } else { shared.sizes.get_or_count(&id, count) };
+            if shared.containers.find(id.as_str()).is_err() {
+                shared.sizes.forget(&id);
+                return Ok(counted.unwrap_or(0));
+            }
+            counted.attempt(|| format!("count the files of container {id}"))
         })
         .await?
     }

@@ -5,6 +5,7 @@
 //! once, whoever asks meanwhile, as a second overlay on the same upper directory would destroy it.
 
 use super::mounts;
+use super::sizes::Changing;
 use super::{Description, MountPoint};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result};
@@ -34,6 +35,8 @@ pub(crate) struct View {
     pub(crate) tree: Tree,
     /// Ends when the container waits to start.
     pub(crate) patience: Option<Patience>,
+    /// Whoever has the files may change them, also after the end of a container that ran.
+    _changing: Option<Changing>,
     /// Keeps the mounts of a container that does not run; closed after the tree.
     _namespace: Option<OwnedFd>,
     /// Dropped last, which tells [`Opened::closed`].
@@ -65,14 +68,15 @@ impl Opened {
 
 impl View {
     /// The files of a container that runs, by its shim's descriptor of the root.
-    pub(crate) fn of_running(container: &Description, root: OwnedFd) -> Result<Self> {
+    pub(crate) fn of_running(shared: &Shared, container: &Description, root: OwnedFd) -> Result<Self> {
         let opening = || opening(container);
         // What the client mounts over something of the kernel's is the client's.
         let covered =
             |path: &str| container.mounts.iter().any(|m| m.destination.strip_prefix('/') == Some(path));
         let hidden: Vec<&str> = KERNELS.into_iter().filter(|path| !covered(path)).collect();
         let tree = Tree::new(Root::from_fd(root).attempt(opening)?, &hidden).attempt(opening)?;
-        Ok(Self { tree, patience: None, _namespace: None, _held: None })
+        let changing = Some(shared.sizes.changing(&container.id));
+        Ok(Self { tree, patience: None, _changing: changing, _namespace: None, _held: None })
     }
 
     /// The files of a container that does not run, and will not until the view is closed.
@@ -88,7 +92,10 @@ impl View {
         let tree = Tree::new(root, &[]).attempt(opening)?;
         let (impatient, patience) = Patience::new(COPY_STALL);
         let patience = Some(patience);
-        let view = Arc::new(Self { tree, patience, _namespace: Some(namespace), _held: Some(held) });
+        let changing = Some(shared.sizes.changing(&container.id));
+        let view =
+            Self { tree, patience, _changing: changing, _namespace: Some(namespace), _held: Some(held) };
+        let view = Arc::new(view);
         let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
         Ok((view, opened))
     }
@@ -102,7 +109,7 @@ pub(crate) fn of_scratch(snapshot: &Snapshot) -> Result<View> {
     let opening = || "open the files of a step of a build".to_owned();
     let (root, namespace) = assemble(snapshot, Durability::Volatile, &[], false).attempt(opening)?;
     let tree = Tree::new(root, &[]).attempt(opening)?;
-    Ok(View { tree, patience: None, _namespace: Some(namespace), _held: None })
+    Ok(View { tree, patience: None, _changing: None, _namespace: Some(namespace), _held: None })
 }
 
 fn opening(container: &Description) -> String {
