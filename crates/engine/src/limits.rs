@@ -68,8 +68,12 @@ pub(crate) const MOVED_CHUNK: usize = 256 << 10;
 /// Bytes of another engine's complaint.
 pub(crate) const SAID: usize = 4 << 10;
 
-/// How long the engine on the other side may do nothing. Its disk may take that long to write a layer.
+/// How long the engine on the other side may do nothing before what it says next: it may have to pack a layer, or its disk
+/// may take that long to write one.
 pub(crate) const MOVING_STALL: Duration = Duration::from_secs(600);
+
+/// How long another engine may give nothing of a layer that it has at hand.
+pub(crate) const PIECE_STALL: Duration = Duration::from_secs(60);
 
 /// How long is waited for another engine's reason to take no more.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 
 use crate::answer::{Answer, Subject};
 use crate::exchange::Call;
+use crate::pace::Pace;
 use crate::retry::{Outlook, Tries};
 use crate::session::Session;
 use crate::{Error, Repository, Result, limits};
@@ -13,7 +14,6 @@ use coracle_spec::image::Descriptor;
 use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue, RANGE};
 use std::fmt;
-use std::time::{Duration, Instant};
 
 /// The bytes of a blob, from an offset to its end.
 pub struct BlobStream {
@@ -35,9 +35,7 @@ struct Body {
     /// Bytes that come before the position.
     skip: u64,
     gained: u64,
-    waited: Duration,
-    /// Bytes that came since `waited` was last zero.
-    came: u64,
+    pace: Pace,
 }
 
 impl Repository {
@@ -170,7 +168,7 @@ impl BlobStream {
                 }
             };
             let (answer, session) = (answer.unencoded()?, session.clone());
-            return Ok(Body { session, answer, skip, gained: 0, waited: Duration::ZERO, came: 0 });
+            return Ok(Body { session, answer, skip, gained: 0, pace: Pace::default() });
         }
     }
 
@@ -178,7 +176,7 @@ impl BlobStream {
     async fn piece(&mut self) -> Result<Option<Bytes>> {
         let idle = self.repository.origin().client.timing().idle;
         let body = self.body.as_mut().expect("an answer is open whenever bytes are missing");
-        let chunk = body.chunk(idle).await?;
+        let chunk = body.pace.next(&mut body.answer, idle, "blob").await?;
         let Some(mut chunk) = chunk else {
             let (host, got) = (body.answer.host(), self.position);
             return Err(self.mismatch(host, got));
@@ -248,29 +246,6 @@ impl BlobStream {
 
     fn mismatch(&self, host: String, got: u64) -> Error {
         Error::SizeMismatch { host, digest: self.digest, expected: self.size, got }
-    }
-}
-
-impl Body {
-    /// The next bytes, unless hardly any come for as long as `idle`.
-    async fn chunk(&mut self, idle: Duration) -> Result<Option<Bytes>> {
-        let slow = || Error::Timeout { host: self.answer.host(), what: "blob" };
-        // Only the time in here counts: who reads slowly is not to blame the host.
-        let since = Instant::now();
-        let slow_error = slow();
-        let chunk = match tokio::time::timeout(idle, self.answer.chunk()).await {
-            Ok(chunk) => chunk?,
-            Err(_) => return Err(slow_error),
-        };
-        self.waited += since.elapsed();
-        self.came += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if self.waited >= idle {
-            if self.came < limits::IDLE_BYTES && chunk.is_some() {
-                return Err(slow_error);
-            }
-            (self.waited, self.came) = (Duration::ZERO, 0);
-        }
-        Ok(chunk)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Subject, clean};
 use crate::exchange::{Call, Home};
+use crate::pace::Pace;
 use crate::reach::Reach;
 use crate::{Client, Error, Result};
 use bytes::Bytes;
@@ -13,6 +14,7 @@ pub struct Fetched {
     answer: Answer,
     left: Option<u64>,
     idle: std::time::Duration,
+    pace: Pace,
 }
 
 impl Client {
@@ -36,7 +38,7 @@ impl Client {
             return Err(answer.failure(Subject::Other).await);
         }
         let answer = answer.unencoded()?;
-        Ok(Fetched { left: answer.length(), answer, idle: self.timing().idle })
+        Ok(Fetched { left: answer.length(), answer, idle: self.timing().idle, pace: Pace::default() })
     }
 }
 
@@ -49,10 +51,9 @@ impl Fetched {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Timeout`] when nothing comes, and what broke the connection.
+    /// [`Error::Timeout`] when hardly anything comes, and what broke the connection.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        let slow = Error::Timeout { host: self.answer.host(), what: "file" };
-        let piece = tokio::time::timeout(self.idle, self.answer.chunk()).await.unwrap_or(Err(slow))?;
+        let piece = self.pace.next(&mut self.answer, self.idle, "file").await?;
         if let (Some(left), Some(piece)) = (&mut self.left, &piece) {
             *left = left.saturating_sub(piece.len() as u64);
         }

@@ -27,6 +27,7 @@ mod limits;
 mod login;
 mod manifest;
 mod options;
+mod pace;
 mod reach;
 mod repository;
 mod retry;

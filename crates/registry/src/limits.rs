@@ -86,8 +86,10 @@ pub(crate) const BLOB_TRIES: u32 = 100;
 /// connection after each byte.
 pub(crate) const PROGRESS: u64 = 64 << 10;
 
-/// Bytes that must come in each idle period of a blob: one byte now and then is no transfer.
-pub(crate) const IDLE_BYTES: u64 = 16 << 10;
+/// Bytes that must come in each idle period (a minute) of a blob or file: one byte now and then is no transfer. A host that
+/// gives less is cut off and asked again, [`BLOB_TRIES`] times at most; one that gives just enough keeps a pull for a day and a
+/// half per gigabyte.
+pub(crate) const IDLE_BYTES: u64 = 512 << 10;
 
 /// Upload sessions that failed mounts left and that one repository keeps for its next uploads.
 pub(crate) const SESSIONS: usize = 64;

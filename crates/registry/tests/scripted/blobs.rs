@@ -216,12 +216,16 @@ async fn a_blob_that_stays_short_is_told_so() {
 #[tokio::test]
 async fn a_blob_that_stalls_or_trickles_is_resumed_elsewhere_in_time() {
     let all = content(SIZE);
-    for trickle in [false, true] {
+    // Bytes in each fiftieth of the second in which something must come.
+    for piece in [0, 1, 1000] {
         let server = Server::start(move |request| match start(request) {
             None => {
                 let part = Reply::raw([head(), content(SIZE)[..200_000].to_vec()].concat());
                 let rest = content(SIZE)[200_000..].to_vec();
-                if trickle { part.then_trickle(rest, Duration::from_millis(20)) } else { part.then_hang() }
+                match piece {
+                    0 => part.then_hang(),
+                    piece => part.then_drip(rest, piece, Duration::from_millis(20)),
+                }
             }
             Some(_) => serve(request),
         })

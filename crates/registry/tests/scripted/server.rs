@@ -38,8 +38,8 @@ enum Then {
     Reset,
     /// Nothing, on an open connection.
     Hang,
-    /// These bytes, one in each interval.
-    Trickle(Vec<u8>, Duration),
+    /// These bytes, so many in each interval.
+    Drip(Vec<u8>, usize, Duration),
     /// These bytes, over and over.
     Repeat(Vec<u8>),
 }
@@ -177,8 +177,14 @@ impl Reply {
         Self { then: Then::Hang, ..self }
     }
 
+    /// One byte after the other.
     pub(crate) fn then_trickle(self, bytes: Vec<u8>, interval: Duration) -> Self {
-        Self { then: Then::Trickle(bytes, interval), ..self }
+        self.then_drip(bytes, 1, interval)
+    }
+
+    /// So many bytes at a time.
+    pub(crate) fn then_drip(self, bytes: Vec<u8>, piece: usize, interval: Duration) -> Self {
+        Self { then: Then::Drip(bytes, piece, interval), ..self }
     }
 
     pub(crate) fn then_repeat(self, bytes: Vec<u8>) -> Self {
@@ -262,11 +268,11 @@ async fn converse(mut link: impl Link, script: &Script, requests: &Mutex<Vec<Req
                 while link.read(&mut [0; 64]).await.ok()? > 0 {}
                 return None;
             }
-            Then::Trickle(bytes, interval) => {
+            Then::Drip(bytes, piece, interval) => {
                 let mut ticks = tokio::time::interval(interval);
-                for byte in bytes {
+                for piece in bytes.chunks(piece) {
                     ticks.tick().await;
-                    link.write_all(&[byte]).await.ok()?;
+                    link.write_all(piece).await.ok()?;
                     link.flush().await.ok()?;
                 }
             }

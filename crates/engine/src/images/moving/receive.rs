@@ -175,7 +175,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
         let mut left = layer.size - offset;
         let mut taken = true;
         loop {
-            match self.wire.incoming.next().await? {
+            match self.wire.incoming.next_at_hand().await? {
                 Frame::Data(piece) if piece.len() as u64 <= left => {
                     left -= piece.len() as u64;
                     taken = taken && unpacker.send(piece).await.is_ok();

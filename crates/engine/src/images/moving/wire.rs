@@ -4,7 +4,7 @@
 use super::offer::{Done, Offer, Wanted};
 use super::{broken, other_side};
 use crate::error::{Attempt, Error, Result};
-use crate::limits::{MOVED_CHUNK, MOVING_STALL, OFFER, SAID};
+use crate::limits::{MOVED_CHUNK, MOVING_STALL, OFFER, PIECE_STALL, SAID};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -139,6 +139,8 @@ pub(super) struct Incoming<R> {
     reader: R,
     /// How long nothing may come; `None` for ever.
     stall: Option<Duration>,
+    /// How long, where the other side has nothing to do first.
+    stall_at_hand: Duration,
 }
 
 /// What goes.
@@ -156,8 +158,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
 
     /// As [`Wire::open`], giving up when the other side does nothing for `stall`.
     pub(super) async fn open_patiently(reader: R, writer: W, stall: Duration) -> Result<Self> {
-        let mut wire =
-            Self { incoming: Incoming { reader, stall: Some(stall) }, outgoing: Outgoing { writer, stall } };
+        let incoming = Incoming { reader, stall: Some(stall), stall_at_hand: stall.min(PIECE_STALL) };
+        let mut wire = Self { incoming, outgoing: Outgoing { writer, stall } };
         wire.outgoing.write(&HELLO).await?;
         wire.outgoing.flush().await?;
         let mut hello = [0; HELLO.len()];
@@ -184,6 +186,14 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     /// For whoever may wait long for a reason of his own.
     pub(super) fn without_stall(self) -> Self {
         Self { stall: None, ..self }
+    }
+
+    /// The next frame, for which the other side has nothing to do first.
+    pub(super) async fn next_at_hand(&mut self) -> Result<Frame> {
+        let stall = self.stall.replace(self.stall_at_hand);
+        let next = self.next().await;
+        self.stall = stall;
+        next
     }
 
     /// The next frame. A failure that the other side tells of is one.
@@ -345,6 +355,11 @@ mod tests {
         let mut wire = Wire::open_patiently(reader, writer, stall).await.unwrap();
         let error = wire.outgoing.say(Frame::Data(vec![0; 1024].into())).await.unwrap_err();
         assert!(error.to_string().contains("did nothing"), "{error}");
+        // Also where it had long for something else.
+        wire.incoming.stall = Some(MOVING_STALL);
+        let error = wire.incoming.next_at_hand().await.unwrap_err();
+        assert!(error.to_string().contains("did nothing"), "{error}");
+        assert_eq!(wire.incoming.stall, Some(MOVING_STALL));
     }
 
     proptest::proptest! {
