@@ -15,6 +15,7 @@ pub mod context;
 pub mod engine;
 pub mod image;
 pub mod leftovers;
+pub mod moving;
 pub mod net;
 pub mod output;
 pub mod pipe;

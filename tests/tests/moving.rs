@@ -3,6 +3,7 @@
 
 use coracle_tests::engine::{programs, wait_until};
 use coracle_tests::image::SMALL;
+use coracle_tests::moving::{id, image, is_original};
 use coracle_tests::registry::Registry;
 use coracle_tests::ssh::Sshd;
 use coracle_tests::{Engine, Output};
@@ -11,28 +12,6 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// Whether the target is the original, which does not do any of this.
-fn is_original() -> bool {
-    std::env::var_os("TARGET").is_some()
-}
-
-/// An image on top of the small one whose layer holds `megabytes` that nothing compresses; its id.
-fn image(engine: &Engine, name: &str, megabytes: u32) -> String {
-    let container = engine.name("made");
-    let script = format!(
-        "dd if=/dev/urandom of=/random bs=1M count={megabytes} 2>/dev/null; echo {name} > /name; rm /etc/plain"
-    );
-    engine.docker(&["run", "--name", &container, "--network", "none", SMALL, "sh", "-c", &script]).ok();
-    engine.docker(&["commit", "-c", "CMD [\"cat\",\"/name\"]", &container, name]).ok();
-    engine.docker(&["rm", &container]).ok();
-    id(engine, name)
-}
-
-#[track_caller]
-fn id(engine: &Engine, name: &str) -> String {
-    engine.docker(&["inspect", "-f", "{{.Id}}", name]).ok()
-}
 
 #[test]
 fn an_image_arrives_over_ssh_with_its_id_and_only_missing_layers_go() {

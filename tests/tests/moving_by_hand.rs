@@ -5,32 +5,10 @@ use coracle_corpus::tar::Tar;
 use coracle_corpus::{config, digest};
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
-use coracle_tests::image::SMALL;
+use coracle_tests::moving::{id, image, is_original};
 use coracle_tests::pipe::{self, Peer};
 use serde_json::{Value, json};
 use std::fs;
-
-/// Whether the target is the original, which does not do any of this.
-fn is_original() -> bool {
-    std::env::var_os("TARGET").is_some()
-}
-
-/// An image on top of the small one whose layer holds `megabytes` that nothing compresses; its id.
-fn image(engine: &Engine, name: &str, megabytes: u32) -> String {
-    let container = engine.name("made");
-    let script = format!(
-        "dd if=/dev/urandom of=/random bs=1M count={megabytes} 2>/dev/null; echo {name} > /name; rm /etc/plain"
-    );
-    engine.docker(&["run", "--name", &container, "--network", "none", SMALL, "sh", "-c", &script]).ok();
-    engine.docker(&["commit", "-c", "CMD [\"cat\",\"/name\"]", &container, name]).ok();
-    engine.docker(&["rm", &container]).ok();
-    id(engine, name)
-}
-
-#[track_caller]
-fn id(engine: &Engine, name: &str) -> String {
-    engine.docker(&["inspect", "-f", "{{.Id}}", name]).ok()
-}
 
 /// An image that a test sends by hand.
 struct Made {
