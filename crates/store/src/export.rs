@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_spec::digest::Hasher;
 use coracle_spec::{ContainerId, Digest};
@@ -13,9 +12,8 @@ use coracle_sys::error::Context;
 use crate::blob::expect;
 use crate::compression::decoder;
 use crate::error::{Error, Result};
-use crate::import::Keep;
 use crate::pack::{Form, pack};
-use crate::{Expected, Layer, Store, limits};
+use crate::{Layer, Store, limits};
 
 impl Store {
     /// Writes a tar of everything below `root`, a descriptor of a container's whole root. Other mounts are left out.
@@ -34,23 +32,7 @@ impl Store {
     /// [`Error::Archive`] for a file that a layer cannot hold (a name that begins with `.wh.`), and the kernel's.
     pub fn commit(&self, container: &ContainerId) -> Result<Layer> {
         let upper = open(&self.upper(container))?;
-        let (reader, writer) = io::pipe().context("pipe", "commit")?;
-        let whole = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let packing = scope.spawn(|| {
-                let mut writer = BufWriter::with_capacity(limits::CHUNK, writer);
-                let packed = pack(upper.as_fd(), Form::Layer, &mut writer);
-                // Before the writer is closed, so that the reader knows what the end of the pipe means.
-                whole.store(packed.is_ok(), Ordering::Release);
-                packed
-            });
-            let layer = self.ingest(Whole { reader, whole: &whole }, &Expected::default(), Keep::Nothing);
-            match packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-                // Where the reader failed, the packer only saw nobody listen.
-                Ok(_) | Err(Error::Write { .. }) => layer,
-                Err(error) => Err(error),
-            }
-        })
+        self.import_packed(|output| pack(upper.as_fd(), Form::Layer, output))
     }
 
     /// Writes the uncompressed tar of a layer, verified while it is written.
@@ -85,23 +67,6 @@ pub(crate) fn copy(input: &mut dyn Read, output: &mut dyn Write) -> Result<()> {
             Err(error) => return Err(error).context("read", "blob").map_err(Error::from),
         };
         output.write_all(&buffer[..count]).map_err(|source| Error::Write { what: "the archive", source })?;
-    }
-}
-
-/// A pipe whose end counts only once everything was written.
-struct Whole<'a> {
-    reader: io::PipeReader,
-    whole: &'a AtomicBool,
-}
-
-impl Read for Whole<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.reader.read(buffer)? {
-            0 if !buffer.is_empty() && !self.whole.load(Ordering::Acquire) => {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-            count => Ok(count),
-        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! thread 3:            syncfs, now and then
 //! ```
 //!
+//! A layer that is made here is packed by thread 1, and there is no blob.
+//!
 //! Nothing is visible before both digests are verified and everything is on the disk: a last syncfs, then two renames.
 
 mod feed;
@@ -28,12 +30,13 @@ use rustix::io::Errno;
 #[cfg(doc)]
 use crate::Partial;
 use crate::archive::Reader;
-use crate::blob::{BlobWriter, expect};
+use crate::blob::expect;
 use crate::error::{Error, Result};
 use crate::layer::apply::{Unpacked, Unpacker};
 use crate::layer::{FS, Layer, LayerBlob};
 use crate::{Store, layout, limits};
-use feed::{Chunks, Fed, feed};
+pub(crate) use feed::Packed;
+use feed::{Chunk, Chunks, Fed, PACKED, feed, feed_packed};
 
 /// What a layer must be to be accepted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,15 +54,6 @@ impl Expected {
     }
 }
 
-/// Whether the stream itself is stored too.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Keep {
-    /// As a blob: it could not be made again byte by byte.
-    Blob,
-    /// Not: the layer was packed here and is packed alike again.
-    Nothing,
-}
-
 impl Store {
     /// Unpacks a layer from a tar stream, compressed or not, and keeps the stream as a blob. Durable on return.
     ///
@@ -68,12 +62,8 @@ impl Store {
     /// malformed or hostile, [`Error::Stream`] when it breaks off, and then what came can be resumed, see [`Partial`].
     /// Returns once a read of `input` that is under way returns.
     pub fn import(&self, input: impl Read + Send, expected: &Expected) -> Result<Layer> {
-        self.ingest(input, expected, Keep::Blob)
-    }
-
-    pub(crate) fn ingest(&self, input: impl Read + Send, expected: &Expected, keep: Keep) -> Result<Layer> {
         let broken = AtomicBool::new(false);
-        let result = self.ingest_unless_broken(input, expected, keep, &broken);
+        let result = self.import_unless_broken(input, expected, &broken);
         if let (Err(error), Some(digest)) = (&result, &expected.blob)
             && error.is_input()
             && !broken.load(Ordering::Relaxed)
@@ -84,22 +74,36 @@ impl Store {
         result
     }
 
-    fn ingest_unless_broken(
+    fn import_unless_broken(
         &self,
         input: impl Read + Send,
         expected: &Expected,
-        keep: Keep,
         broken: &AtomicBool,
     ) -> Result<Layer> {
         let work = Temporary::new(self)?;
-        let blob = match keep {
-            Keep::Blob => Some(self.blob_writer(expected.blob)?),
-            Keep::Nothing => None,
-        };
-        let (fed, mut layer) = unpack_while_feeding(input, &work, blob, expected, broken)?;
+        let blob = self.blob_writer(expected.blob)?;
+        let hashed = Some(blob.algorithm());
+        let feed = |sender: &SyncSender<Chunk>| feed(input, Some(blob), sender, broken);
+        let (fed, mut layer) = unpack_while_feeding(feed, hashed, &work, expected)?;
         if let Some(blob) = &fed.blob {
             blob.verify()?;
         }
+        self.publish(work, &mut layer, fed)?;
+        Ok(layer)
+    }
+
+    /// Makes a layer of the tar that `pack` writes, which is not stored: it is packed alike again when it is needed. Durable
+    /// on return.
+    ///
+    /// # Errors
+    /// Those of `pack`, and the kernel's.
+    pub(crate) fn import_packed(
+        &self,
+        pack: impl FnOnce(&mut Packed<'_>) -> Result<u64> + Send,
+    ) -> Result<Layer> {
+        let work = Temporary::new(self)?;
+        let feed = |sender: &SyncSender<Chunk>| feed_packed(pack, sender);
+        let (fed, mut layer) = unpack_while_feeding(feed, Some(PACKED), &work, &Expected::default())?;
         self.publish(work, &mut layer, fed)?;
         Ok(layer)
     }
@@ -115,7 +119,9 @@ impl Store {
     ) -> Result<(Temporary<'_>, Layer)> {
         let work = Temporary::new(self)?;
         let expected = Expected { blob: None, diff_id: Some(*diff_id) };
-        let (_, layer) = unpack_while_feeding(input, &work, None, &expected, &AtomicBool::new(false))?;
+        let broken = AtomicBool::new(false);
+        let feed = |sender: &SyncSender<Chunk>| feed(input, None, sender, &broken);
+        let (_, layer) = unpack_while_feeding(feed, None, &work, &expected)?;
         Ok((work, layer))
     }
 
@@ -153,21 +159,20 @@ impl Store {
     }
 }
 
-/// Both threads: reads `input` to its end and unpacks it into `work`, whose content goes to the disk meanwhile.
+/// Both threads: unpacks what `feed` sends into `work`, whose content goes to the disk meanwhile. `hashed` is the algorithm
+/// by which `feed` hashes what it has before it decompresses it, if it does.
 fn unpack_while_feeding<'a>(
-    input: impl Read + Send,
+    feed: impl FnOnce(&SyncSender<Chunk>) -> Result<Option<Fed<'a>>> + Send,
+    hashed: Option<Algorithm>,
     work: &Temporary<'_>,
-    blob: Option<BlobWriter<'a>>,
     expected: &Expected,
-    broken: &AtomicBool,
 ) -> Result<(Fed<'a>, Layer)> {
-    let blob_algorithm = blob.as_ref().map(BlobWriter::algorithm);
     let (fed, read, flushed) = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(limits::CHUNKS);
         let (due, dues) = sync_channel(1);
-        let feeder = scope.spawn(move || feed(input, blob, &sender, broken));
+        let feeder = scope.spawn(move || feed(&sender));
         let flusher = scope.spawn(move || work.flush_when(&dues));
-        let read = unpack(Chunks::new(receiver, blob_algorithm, expected.layer_algorithm()), work, due);
+        let read = unpack(Chunks::new(receiver, hashed, expected.layer_algorithm()), work, due);
         let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let flushed = flusher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (fed, read, flushed)
@@ -177,10 +182,10 @@ fn unpack_while_feeding<'a>(
     let (computed, tar_size, unpacked) = read?;
     let fed = fed.ok_or_else(|| Error::archive(b"", "the archive was not read to its end"))?;
     flushed?;
-    let computed = match (computed, &fed.blob) {
+    let computed = match (computed.or(fed.packed), &fed.blob) {
         (Some(digest), _) => digest,
         (None, Some(blob)) => blob.verify()?,
-        (None, None) => unreachable!("a digest is left to the blob only if there is one"),
+        (None, None) => unreachable!("a digest is left to the other thread only if it computes one"),
     };
     let layer = Layer {
         diff_id: expect("layer", expected.diff_id, computed)?,

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
 
 use super::{BLOCK, Entry, Kind, Time, pax};
+use crate::limits;
 
 /// Largest number of an eight-byte field: seven octal digits.
 const SMALL: u64 = 0o7_777_777;
@@ -18,11 +19,13 @@ const PAX_NAME: &[u8] = b"PaxHeaders.0";
 pub(crate) struct Writer<W> {
     output: W,
     written: u64,
+    /// What content is copied through.
+    buffer: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     pub(crate) fn new(output: W) -> Self {
-        Self { output, written: 0 }
+        Self { output, written: 0, buffer: Vec::new() }
     }
 
     /// Writes the header of an entry. The content of a file follows by [`Writer::content`].
@@ -54,10 +57,26 @@ impl<W: Write> Writer<W> {
     /// Writes exactly `size` bytes of content: what `input` has, cut off or filled with zeros where a file changed its
     /// length meanwhile.
     pub(crate) fn content(&mut self, input: &mut dyn Read, size: u64) -> io::Result<()> {
-        let copied = io::copy(&mut input.take(size), &mut self.output)?;
+        let copied = self.copy(&mut input.take(size))?;
         io::copy(&mut io::repeat(0).take(size - copied), &mut self.output)?;
         self.written += size;
         self.pad(size)
+    }
+
+    fn copy(&mut self, input: &mut impl Read) -> io::Result<u64> {
+        self.buffer.resize(limits::CHUNK, 0);
+        let mut copied = 0;
+        loop {
+            match input.read(&mut self.buffer) {
+                Ok(0) => return Ok(copied),
+                Ok(count) => {
+                    self.output.write_all(&self.buffer[..count])?;
+                    copied += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Has `write` write content that the caller knows to be `size` bytes.

@@ -1,4 +1,5 @@
-//! The first thread of an import: what arrives becomes a blob and, decompressed, chunks for the second one.
+//! The first thread of an import: what arrives becomes a blob and, decompressed, chunks for the second one. Or what is packed
+//! becomes chunks alone.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use crate::{Compression, limits};
 pub(super) struct Fed<'a> {
     pub(super) blob: Option<BlobWriter<'a>>,
     pub(super) compression: Compression,
+    /// The digest of what was packed.
+    pub(super) packed: Option<Digest>,
 }
 
 /// Reads `input` to its end, storing it as it comes and sending it on decompressed. `None` when nobody listens any more.
@@ -37,7 +40,67 @@ pub(super) fn feed<'a>(
         blob.interrupt()?;
     }
     let compression = pumped.map_err(|source| Error::Stream { what: "the layer", source })?;
-    Ok(compression.map(|compression| Fed { blob: raw.blob, compression }))
+    Ok(compression.map(|compression| Fed { blob: raw.blob, compression, packed: None }))
+}
+
+/// Sends on what `pack` writes, hashing it by [`PACKED`]. `None` when nobody listens any more.
+pub(super) fn feed_packed(
+    pack: impl FnOnce(&mut Packed<'_>) -> Result<u64>,
+    sender: &SyncSender<Chunk>,
+) -> Result<Option<Fed<'static>>> {
+    let mut packed = Packed { sender, hasher: Hasher::new(PACKED), chunk: Vec::new(), is_heard: true };
+    packed.send(Chunk::Begin(Compression::None));
+    let result = pack(&mut packed)
+        .and_then(|_| packed.flush().map_err(|source| Error::Write { what: "the layer", source }));
+    if result.is_ok() {
+        packed.send(Chunk::End);
+    }
+    if !packed.is_heard {
+        return Ok(None);
+    }
+    let digest = packed.hasher.finish();
+    result.map(|()| Some(Fed { blob: None, compression: Compression::None, packed: Some(digest) }))
+}
+
+/// By which algorithm layers are named that are made here.
+pub(super) const PACKED: Algorithm = Algorithm::Sha256;
+
+/// Makes chunks of what is written.
+pub(crate) struct Packed<'a> {
+    sender: &'a SyncSender<Chunk>,
+    hasher: Hasher,
+    chunk: Vec<u8>,
+    /// Whether anybody listens.
+    is_heard: bool,
+}
+
+impl Packed<'_> {
+    fn send(&mut self, chunk: Chunk) {
+        self.is_heard = self.is_heard && self.sender.send(chunk).is_ok();
+    }
+}
+
+impl Write for Packed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.capacity() == 0 {
+            self.chunk.reserve_exact(limits::CHUNK);
+        }
+        let count = bytes.len().min(limits::CHUNK - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..count]);
+        if self.chunk.len() == limits::CHUNK {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.chunk.is_empty() {
+            let chunk = std::mem::take(&mut self.chunk);
+            self.hasher.update(&chunk);
+            self.send(Chunk::Data(chunk));
+        }
+        if self.is_heard { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
 }
 
 /// Decompresses everything and sends it on; `None` when nobody listens any more.
@@ -124,22 +187,22 @@ pub(super) struct Chunks {
 
 /// Which digest is the layer's.
 enum Hashing {
-    /// Not known before the first chunk: the blob's, of this algorithm, if the layer is not compressed, or else one of the
-    /// other algorithm's.
+    /// Not known before the first chunk: that of what is sent, by this algorithm, if the layer is not compressed, or else one
+    /// of the other algorithm's.
     Undecided {
-        blob: Option<Algorithm>,
+        sent: Option<Algorithm>,
         layer: Algorithm,
     },
-    /// The blob's, which the other thread computes.
-    AsBlob,
+    /// The other thread computes it.
+    There,
     Here(Box<Hasher>),
 }
 
 impl Chunks {
-    /// The stream of a layer of which another digest than one of `layer`'s algorithm is of no use. `blob` is that of the
-    /// blob, if there is one.
-    pub(super) fn new(receiver: Receiver<Chunk>, blob: Option<Algorithm>, layer: Algorithm) -> Self {
-        let hashing = Hashing::Undecided { blob, layer };
+    /// The stream of a layer of which another digest than one of `layer`'s algorithm is of no use. `sent` is that by which
+    /// the other thread hashes what it was given, if it does.
+    pub(super) fn new(receiver: Receiver<Chunk>, sent: Option<Algorithm>, layer: Algorithm) -> Self {
+        let hashing = Hashing::Undecided { sent, layer };
         Self { receiver, chunk: Vec::new(), at: 0, ended: false, hashing, size: 0 }
     }
 
@@ -148,20 +211,20 @@ impl Chunks {
         self.size
     }
 
-    /// The digest of everything, which is read to its end; `None` if it is the blob's.
+    /// The digest of everything, which is read to its end; `None` if the other thread has it.
     pub(super) fn digest(mut self) -> Result<(Option<Digest>, u64)> {
         io::copy(&mut self, &mut io::sink()).map_err(|source| Error::Stream { what: "the layer", source })?;
         let digest = match self.hashing {
             Hashing::Here(hasher) => Some(hasher.finish()),
-            Hashing::AsBlob | Hashing::Undecided { .. } => None,
+            Hashing::There | Hashing::Undecided { .. } => None,
         };
         Ok((digest, self.size))
     }
 
     fn begin(&mut self, compression: Compression) {
-        if let Hashing::Undecided { blob, layer } = self.hashing {
-            let same = compression == Compression::None && blob == Some(layer);
-            self.hashing = if same { Hashing::AsBlob } else { Hashing::Here(Box::new(Hasher::new(layer))) };
+        if let Hashing::Undecided { sent, layer } = self.hashing {
+            let same = compression == Compression::None && sent == Some(layer);
+            self.hashing = if same { Hashing::There } else { Hashing::Here(Box::new(Hasher::new(layer))) };
         }
     }
 }

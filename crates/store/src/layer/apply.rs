@@ -182,7 +182,8 @@ impl Unpacker {
         segments: Option<&[Segment]>,
     ) -> Outcome<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || rustix::fs::openat(spot.parent(), spot.name(), flags, Mode::from_raw_mode(0o600));
+        let mode = Mode::from_raw_mode(if self.rules == Rules::Layer { entry.mode & 0o777 } else { 0o600 });
+        let create = || rustix::fs::openat(spot.parent(), spot.name(), flags, mode);
         let file = File::from(self.spots.replace(spot, create)?);
         let whole = [Segment { offset: 0, length: size }];
         let mut end = 0;

@@ -47,11 +47,17 @@ pub(super) enum Unsupported {
 }
 
 /// Sets everything but the time on an open file or directory. The owner comes first: changing it clears setuid and
-/// capabilities.
+/// capabilities. What is so already is left: to look costs a tenth of a change.
 pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry, unsupported: Unsupported) -> Result<()> {
     let (uid, gid) = owner(entry);
-    rustix::fs::fchown(fd, Some(uid), Some(gid)).context("fchown", "entry")?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).context("fchmod", "entry")?;
+    let found = rustix::fs::fstat(fd).context("fstat", "entry")?;
+    let is_theirs = (found.st_uid, found.st_gid) == (entry.uid, entry.gid);
+    if !is_theirs {
+        rustix::fs::fchown(fd, Some(uid), Some(gid)).context("fchown", "entry")?;
+    }
+    if !is_theirs || found.st_mode & 0o7777 != entry.mode {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).context("fchmod", "entry")?;
+    }
     for (name, value) in content(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
         match xattr::set(fd, &c_string(name), value) {
             Err(error) if unsupported == Unsupported::LeftOut && error.errno() == Some(Errno::OPNOTSUPP) => {}
@@ -65,7 +71,10 @@ pub(super) fn set_on_open(fd: BorrowedFd<'_>, entry: &Entry, unsupported: Unsupp
 pub(super) fn set_by_name(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry) -> Result<()> {
     let (uid, gid) = owner(entry);
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow).context("fchownat", "entry")?;
+    let found = rustix::fs::statat(parent, name, nofollow).context("fstatat", "entry")?;
+    if (found.st_uid, found.st_gid) != (entry.uid, entry.gid) {
+        rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow).context("fchownat", "entry")?;
+    }
     let open = || {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(parent, name, flags, Mode::empty()).context("openat", "entry")
