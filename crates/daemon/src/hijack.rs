@@ -15,7 +15,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -271,6 +271,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
             }
         }
         Pin::new(&mut this.inner).poll_write(context, buffer)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.replacing.is_some() {
+            let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| part);
+            return self.poll_write(context, first);
+        }
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, parts)
+    }
+
+    /// Asked once, at the beginning: the status line that is replaced must come in one piece.
+    fn is_write_vectored(&self) -> bool {
+        self.replacing.is_none() && self.inner.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

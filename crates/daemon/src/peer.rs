@@ -7,7 +7,7 @@
 
 use crate::listen::Connection;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -101,6 +101,24 @@ impl AsyncWrite for Peer {
                 result => return Poll::Ready(result),
             }
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(on!(&*self.0, socket => socket.poll_write_ready(context)))?;
+            match on!(&*self.0, socket => socket.try_write_vectored(parts)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

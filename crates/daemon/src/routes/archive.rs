@@ -1,6 +1,6 @@
 //! `/containers/{id}/archive`: what `docker cp` speaks.
 
-use super::streams::received;
+use super::streams;
 use crate::answer::{self, Answer};
 use crate::convert::path;
 use crate::error::Failure;
@@ -31,7 +31,7 @@ pub(super) async fn archive(call: &Call, name: &str) -> Answer {
             tracing::warn!(error = error.chain(), "an archive of a path ended early");
         }
     });
-    let mut response = answer::stream("application/x-tar", received(receiver));
+    let mut response = streams::archive(receiver);
     describe(&mut response, &stat)?;
     Ok(response)
 }

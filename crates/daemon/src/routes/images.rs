@@ -1,7 +1,7 @@
 //! `/images/…` and `/commit`
 
 use super::containers::{filters, label_choice, until};
-use super::streams::received;
+use super::streams;
 use super::{json_line, registries};
 use crate::answer::{self, Answer};
 use crate::convert::{image, platform, settings};
@@ -251,7 +251,7 @@ async fn save(call: &Call, names: Vec<String>) -> Answer {
             tracing::warn!(error = error.chain(), "saving images ended early");
         }
     });
-    Ok(answer::stream("application/x-tar", received(receiver)))
+    Ok(streams::archive(receiver))
 }
 
 /// `POST /commit`

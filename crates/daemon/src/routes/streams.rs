@@ -1,7 +1,7 @@
 //! Answers that go on: logs, events, exported file systems.
 
 use super::containers::filters;
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Body};
 use crate::convert::time;
 use crate::error::Failure;
 use crate::server::Call;
@@ -12,7 +12,9 @@ use coracle_engine::events::Event;
 use coracle_engine::images::BodyWriter;
 use coracle_engine::logs::{Entry, Selection, Stream, Tail};
 use futures_util::{StreamExt, stream};
+use hyper::Response;
 use std::io;
+use tokio::sync::mpsc::Receiver;
 
 /// The content type of a stream with output of this kind.
 pub(super) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
@@ -140,16 +142,15 @@ pub(super) async fn export(call: &Call, name: &str) -> Answer {
             tracing::warn!(error = error.chain(), "an export ended early");
         }
     });
-    Ok(answer::stream("application/x-tar", received(receiver)))
+    Ok(archive(receiver))
 }
 
-/// What a blocking writer sends, as a stream.
-pub(super) fn received(
-    receiver: tokio::sync::mpsc::Receiver<Bytes>,
-) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(receiver, |mut receiver| async move {
+/// The archive that a blocking writer sends.
+pub(super) fn archive(receiver: Receiver<Bytes>) -> Response<Body> {
+    let parts = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|bytes| (Ok(bytes), receiver))
-    })
+    });
+    answer::stream("application/x-tar", parts)
 }
 
 /// The filters of events.
