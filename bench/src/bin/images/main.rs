@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo build --release && cargo run --release -p bench --bin images [-- COUNT]
+//! cargo build --release && cargo run --release -p bench --bin images -- local [COUNT]
 //! cargo build --release && cargo run --release -p bench --bin images -- memory
 //! PEER_DOCKER=unix:///path/docker.sock   a running dockerd to compare with
 //! PEER_PODMAN="podman"                   a command that runs podman
@@ -9,7 +10,7 @@
 //! ```
 //!
 //! Every round runs each contestant once. What was brought is removed again between two runs, which is not counted. The second
-//! form measures the memory of the engine while it pulls two gigabytes.
+//! form leaves out the pulls; the third measures the memory of the engine while it pulls two gigabytes.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
@@ -26,18 +27,27 @@ use std::time::Duration;
 const ROUNDS: usize = 5;
 
 fn main() {
-    if std::env::args().nth(1).is_some_and(|argument| argument == "memory") {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == "memory").is_some() {
         return memory::measure();
     }
-    let rounds = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(ROUNDS);
-    let (engine, registry) = (Engine::start(), Registry::start());
+    let only_local = arguments.next_if(|argument| argument == "local").is_some();
+    let rounds = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(ROUNDS);
+    let engine = Engine::start();
     println!("{rounds} rounds, medians in milliseconds, ratios to ours\n");
-    for content in content::all() {
-        let image = registry.name(&format!("{}:v1", content.name()));
-        content.push(&engine, &image);
-        pulls::measure(&engine, &image, content.title(), rounds);
+    if !only_local {
+        measure_pulls(&engine, rounds);
     }
     local::measure(&engine, rounds);
+}
+
+fn measure_pulls(engine: &Engine, rounds: usize) {
+    let registry = Registry::start();
+    for content in content::all() {
+        let image = registry.name(&format!("{}:v1", content.name()));
+        content.push(engine, &image);
+        pulls::measure(engine, &image, content.title(), rounds);
+    }
 }
 
 /// One line of a table: who, how long, and how many times longer than ours.
