@@ -18,6 +18,7 @@ pub mod leftovers;
 pub mod net;
 pub mod output;
 pub mod pipe;
+pub mod plugins;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
