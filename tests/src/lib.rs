@@ -15,6 +15,7 @@ pub mod context;
 pub mod engine;
 pub mod image;
 pub mod leftovers;
+pub mod lender;
 pub mod net;
 pub mod output;
 pub mod pipe;
