@@ -12,6 +12,7 @@
 )]
 
 pub mod context;
+pub mod door;
 pub mod engine;
 pub mod image;
 pub mod leftovers;
