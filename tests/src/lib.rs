@@ -12,13 +12,16 @@
 )]
 
 pub mod context;
+pub mod door;
 pub mod engine;
 pub mod image;
 pub mod leftovers;
+pub mod lender;
 pub mod moving;
 pub mod net;
 pub mod output;
 pub mod pipe;
+pub mod plugins;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
