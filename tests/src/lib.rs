@@ -21,6 +21,7 @@ pub mod pipe;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
+pub mod web;
 
 pub use engine::Engine;
 pub use output::Output;

@@ -3,7 +3,7 @@
 use super::{BodyReader, BodySender, Images, ImportRequest, LayerStep, Step, Teller};
 use crate::error::{Error, Result};
 use crate::limits::TOLD_EVERY;
-use coracle_registry::Fetched;
+use coracle_registry::{Fetched, Secret};
 use coracle_spec::Digest;
 use std::time::Instant;
 
@@ -34,6 +34,17 @@ impl Images {
         let id = imported?;
         told.tell(Step::Imported(id)).await;
         Ok(id)
+    }
+}
+
+impl Images {
+    /// Asks for a file at an address (http or https).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for what the host does not give.
+    pub(crate) async fn fetch(&self, address: &str, authorization: Option<&Secret>) -> Result<Fetched> {
+        let fetched = self.0.registries.fetch_as(address, authorization).await;
+        fetched.map_err(|error| Error::Missing(format!("failed to load {}", coracle_spec::full_text(&error))))
     }
 }
 

@@ -35,7 +35,10 @@ impl Inputs {
         match operation {
             Operation::Run(command) => inputs.command(command),
             Operation::Files(files) => inputs.files(files),
-            Operation::Directory(path) => inputs.add("the directory", path),
+            Operation::Directory(directory) => {
+                inputs.add("the directory", &directory.path);
+                inputs.add("the owner", &directory.owner);
+            }
         }
         inputs
     }
