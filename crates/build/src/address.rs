@@ -211,7 +211,7 @@ fn check_host(text: &str, rest: &str) -> Result<()> {
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let path = if text.contains("://") { "" } else { host.split_once(':').map_or("", |(_, path)| path) };
     let has_dash = [user, host, path].iter().any(|part| part.starts_with('-'));
-    if host.is_empty() || host.starts_with(':') || has_dash {
+    if host.is_empty() || host.starts_with(':') || has_dash || text.chars().any(char::is_control) {
         return Err(Error::value("invalid host of an address", text));
     }
     Ok(())
