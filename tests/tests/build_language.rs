@@ -90,6 +90,14 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "what is linked belongs to the image's users too",
+        dockerfile: "FROM BASE\nRUN echo 'app:x:40:50::/:' >>/etc/passwd && mkdir /real && ln -s /real /here\nCOPY --link --chown=app:extra a /n/a\nCOPY --link a /b\n",
+        files: TREE,
+        check: "stat -c '%n %u %g' /n /n/a /b",
+        expected: "/n 40 77\n/n/a 40 77\n/b 0 0",
+        ..CASE
+    },
+    Case {
         name: "what is ignored is what the last pattern says",
         dockerfile: "FROM BASE\nCOPY . /c\n",
         files: &[

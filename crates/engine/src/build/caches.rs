@@ -325,6 +325,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_share_use_it_at_once_and_those_who_lock_wait() {
         let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("trash")).unwrap();
         let caches = Arc::new(CacheMounts::new(data.path()));
         let one = taken(&caches, "a", Sharing::Shared).await;
         let two = taken(&caches, "a", Sharing::Shared).await;

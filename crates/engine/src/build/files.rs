@@ -126,6 +126,16 @@ impl<'a> Bringing<'a> {
     }
 }
 
+/// The same with numbers instead of the names of users, who are those of `tree`.
+pub(super) fn with_numbers(wanted: &Files, tree: &Tree) -> Result<Files> {
+    let mut numbered = wanted.clone();
+    if let Some(owner) = &mut numbered.transfer.owner {
+        let (uid, gid) = owner_of(tree.root(), owner)?;
+        *owner = format!("{uid}:{gid}");
+    }
+    Ok(numbered)
+}
+
 /// What a source stands for, by names that say which source it is and what files are called, which counts where they keep
 /// their names.
 fn all(supply: Supply<'_>, text: &str, excluded: &Ignored) -> Result<Vec<Chosen>> {

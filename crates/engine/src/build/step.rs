@@ -177,13 +177,17 @@ impl Build<'_> {
             };
             return Ok(blocking(keeping).await??);
         }
-        let layers = match operation {
-            // What is linked does not depend on what is below, and follows no link of it.
-            Operation::Files(wanted) if wanted.transfer.link => Vec::new(),
-            _ => layers.to_vec(),
-        };
-        let operation = operation.clone();
+        let (mut operation, mut layers) = (operation.clone(), layers.to_vec());
         let work = move || {
+            if let Operation::Files(wanted) = &mut operation
+                && wanted.transfer.link
+            {
+                if !wanted.transfer.stands_alone() {
+                    *wanted = files::with_numbers(wanted, Bench::open(&shared, &layers)?.tree())?;
+                }
+                // What is linked does not depend on what is below, and follows no link of it.
+                layers.clear();
+            }
             let bench = Bench::open(&shared, &layers)?;
             match &operation {
                 Operation::Directory(wanted) => files::make_directory(bench.tree(), wanted)?,
