@@ -53,7 +53,10 @@ impl Dockerfile {
         let statements = statement::statements(text, directives.escape)?;
         let mut file = Self { directives, arguments: Vec::new(), stages: Vec::new() };
         for statement in &statements {
-            let at = |error: Error| error.at(statement.lines.first, column(text, statement.lines.first));
+            let at = |error: Error| {
+                let (line, column) = place(text, statement.lines, error.culprit().as_deref());
+                error.at(line, column)
+            };
             file.add(statement).map_err(at)?;
         }
         if file.stages.is_empty() {
@@ -70,11 +73,6 @@ impl Dockerfile {
         let (text, lines) = (statement.text.trim().to_owned(), statement.lines);
         if line.name.eq_ignore_ascii_case("FROM") {
             let from = instruction::from(&line, escape)?;
-            if let Some(name) = &from.name
-                && self.stage(name).is_some()
-            {
-                return Err(Error::value("duplicate name of a stage", name));
-            }
             self.stages.push(Stage { from, text, lines, steps: Vec::new() });
             return Ok(());
         }
@@ -105,10 +103,20 @@ fn refuse_other_language(syntax: &str) -> Result<()> {
     Err(Error::syntax(text).at(1, 1))
 }
 
-/// Where the instruction on a line begins, counted from 1.
-fn column(text: &str, line: usize) -> usize {
-    let line = text.lines().nth(line - 1).unwrap_or_default();
-    line.chars().take_while(|character| character.is_whitespace()).count() + 1
+/// Where on these lines something stands, or else where they begin; line and column, both counted from 1.
+fn place(text: &str, lines: Lines, culprit: Option<&str>) -> (usize, usize) {
+    let all = text.trim_start_matches('\u{feff}').lines().enumerate();
+    let own = all.skip(lines.first - 1).take(lines.last + 1 - lines.first);
+    let characters = |before: &str| before.chars().count() + 1;
+    for (at, line) in own {
+        if let Some(found) =
+            culprit.filter(|culprit| !culprit.is_empty()).and_then(|culprit| line.find(culprit))
+        {
+            return (at + 1, characters(&line[..found]));
+        }
+    }
+    let first = text.lines().nth(lines.first - 1).unwrap_or_default();
+    (lines.first, characters(&first[..first.len() - first.trim_start().len()]))
 }
 
 #[cfg(test)]

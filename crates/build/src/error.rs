@@ -32,10 +32,12 @@ pub enum Error {
         word: String,
     },
     /// An option that the instruction does not have.
-    #[error("unknown flag: --{flag}")]
+    #[error("unknown flag: --{flag}{}", hint(*.meant))]
     UnknownFlag {
         /// Its name.
         flag: String,
+        /// Which one was probably meant.
+        meant: Option<&'static str>,
     },
     /// An option that is wrong.
     #[error("{reason}: {text}")]
@@ -92,6 +94,20 @@ impl Error {
         }
     }
 
+    /// An option that is not among those that there are.
+    pub(crate) fn unknown_flag(flag: &str, known: &[&'static str]) -> Self {
+        Self::UnknownFlag { flag: flag.chars().take(200).collect(), meant: nearest(flag, known) }
+    }
+
+    /// What to look for in the text to find the place at fault.
+    pub(crate) fn culprit(&self) -> Option<String> {
+        match self {
+            Self::UnknownFlag { flag, .. } => Some(format!("--{flag}")),
+            Self::NoValue { word: text } | Self::Value { text, .. } => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn value(reason: &'static str, text: &str) -> Self {
         Self::Value { reason, text: text.chars().take(200).collect() }
     }
@@ -99,6 +115,33 @@ impl Error {
     pub(crate) fn too_long() -> Self {
         Self::TooLarge { what: "text of the instructions, in bytes,", limit: limits::TEXT }
     }
+}
+
+/// The name that `text` differs from by no more than two letters, and by no more than half of it.
+pub(crate) fn nearest(text: &str, known: &[&'static str]) -> Option<&'static str> {
+    nearest_of(text, known.iter().copied())
+}
+
+/// The same among names of any origin.
+pub(crate) fn nearest_of<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.into_iter().map(|known| (distance(text, known), known));
+    near.filter(|(distance, known)| *distance <= 2 && 2 * distance <= known.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many letters have to be put in, left out or changed (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (column, known) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(letter != known);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn hint(meant: Option<&str>) -> String {

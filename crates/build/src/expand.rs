@@ -101,7 +101,14 @@ impl Expander<'_> {
     /// What stands behind a `$`.
     fn variable(&mut self) -> Result<String> {
         if self.rest.next_if_eq(&'{').is_some() {
-            return self.braced();
+            // Every way into another variable leads through here, and each level costs the thread's stack.
+            if self.depth >= limits::NESTING {
+                return Err(Error::TooLarge { what: "depth of variables", limit: limits::NESTING });
+            }
+            self.depth += 1;
+            let value = self.braced();
+            self.depth -= 1;
+            return value;
         }
         let name = self.name();
         if name.is_empty() {
@@ -132,7 +139,7 @@ impl Expander<'_> {
                 ));
             }
         };
-        let word = self.nested_word('}')?;
+        let word = self.until(Some('}'))?;
         // With a colon an empty value is as good as none.
         let set = value.filter(|value| !colon || !value.is_empty());
         match (modifier, set) {
@@ -161,7 +168,7 @@ impl Expander<'_> {
     fn replaced(&mut self, value: &str) -> Result<String> {
         let each = self.rest.next_if_eq(&'/').is_some();
         let (pattern, end) = self.raw_word(&['/', '}'])?;
-        let word = if end == '/' { self.nested_word('}')? } else { String::new() };
+        let word = if end == '/' { self.until(Some('}'))? } else { String::new() };
         let replaced = Pattern::of_shell(&pattern).replaced(value, &word, each)?;
         check_length(&replaced)?;
         Ok(replaced)
@@ -184,16 +191,6 @@ impl Expander<'_> {
             check_length(&word)?;
         }
         Err(Error::syntax("syntax error: missing '}' in substitution: unexpected end of statement"))
-    }
-
-    fn nested_word(&mut self, end: char) -> Result<String> {
-        if self.depth >= limits::NESTING {
-            return Err(Error::TooLarge { what: "depth of variables", limit: limits::NESTING });
-        }
-        self.depth += 1;
-        let word = self.until(Some(end));
-        self.depth -= 1;
-        word
     }
 
     /// A name, a single digit, or one of the shell's special parameters, which are never set here.
@@ -283,6 +280,12 @@ mod tests {
     }
 
     #[test]
+    fn variables_stand_within_each_other_as_deep_as_anybody_writes_them() {
+        let deep = format!("{}end{}", "${X:-".repeat(limits::NESTING), "}".repeat(limits::NESTING));
+        assert_eq!(expand(&deep, ESCAPE, &lookup).unwrap(), "end");
+    }
+
+    #[test]
     fn quotes_of_a_document_are_text() {
         for (text, expected) in [
             (r#"{"a": "$A", 'b'"#, r#"{"a": "one", 'b'"#),
@@ -296,7 +299,9 @@ mod tests {
 
     #[test]
     fn what_does_not_end_or_is_too_much_is_refused() {
-        let deep = "${X:-".repeat(100);
+        let deep = "${X:-".repeat(10_000);
+        let cut = "${A#".repeat(10_000);
+        let quoted = "\"${X:-".repeat(10_000);
         let large = "$A".repeat(200_000);
         let cases = [
             ("'a", "matching single-quote"),
@@ -308,7 +313,9 @@ mod tests {
             ("${A:}", "unsupported modifier (:})"),
             ("${MISSING?need it}", "MISSING: need it"),
             ("${E:?}", "E: not allowed to be unset"),
-            (&deep, "larger"),
+            (&deep, "depth of variables"),
+            (&cut, "depth of variables"),
+            (&quoted, "depth of variables"),
             (&large, "larger"),
         ];
         for (word, expected) in cases {

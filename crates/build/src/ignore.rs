@@ -49,11 +49,8 @@ impl Ignored {
             if takes_back && path.is_empty() {
                 return Err(malformed());
             }
-            let path = clean(path);
-            // The context itself is always there.
-            if path.is_empty() {
-                continue;
-            }
+            // What is outside of the context, or the context itself, is left out by no pattern.
+            let Some(path) = within(path).filter(|path| !path.is_empty()) else { continue };
             let pattern = Pattern::of_path(&path).ok_or_else(malformed)?;
             rules.push(Rule { path, pattern, takes_back });
             if rules.len() > limits::PATTERNS {
@@ -92,6 +89,21 @@ impl Ignored {
     }
 }
 
+/// A pattern without empty components, `.` and `..`; `None` for one that leads out of the context.
+fn within(pattern: &str) -> Option<String> {
+    let mut depth = 0_usize;
+    for part in pattern.split('/') {
+        match part {
+            "" | "." => {}
+            // From the root it would lead to the root again.
+            ".." if depth == 0 && !pattern.starts_with('/') => return None,
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+    }
+    Some(clean(pattern))
+}
+
 /// A path without empty components, `.` and `..` (Go's `filepath.Clean`, from the root).
 pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -113,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_last_pattern_that_matches_counts() {
-        let cases: [(&str, &[&str], &[&str]); 12] = [
+        let cases: [(&str, &[&str], &[&str]); 16] = [
             ("", &[], &["a"]),
             ("# a\n\n  b  \n", &["b", "b/c"], &["a", "# a"]),
             ("*/temp*", &["a/temp", "a/temporary.txt"], &["temp", "a/b/temp"]),
@@ -130,6 +142,10 @@ mod tests {
             ("*\n!src", &["a", "b/c"], &["src", "src/main.rs", ""]),
             ("**\n!**/*.c", &["a", "b/c"], &["a.c", "b/c/d.c", ""]),
             ("a/b", &["a/b", "a/b/c/d"], &["a", "a/bc", "a/bc/d"]),
+            ("../a\n..\nb/../../c", &[], &["a", "c", "x"]),
+            ("/../a\n a \t\n", &["a", "a/b"], &["b"]),
+            (" # no comment\n! a\n", &["# no comment"], &["a"]),
+            ("*\n!.env*\n.env.local\n**/.git", &["a", ".env.local", "x/.git/y"], &[".env", ".env.dev"]),
         ];
         for (text, out, kept) in cases {
             let ignored = Ignored::parse(text).unwrap();

@@ -7,10 +7,12 @@
 //! ```
 //!
 //! `scope.rs` knows which variables there are, `expand.rs` resolves them and quotes, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
-//! both. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
+//! both, `address.rs` reads where `ADD` takes files from, `check/` says what works and is a mistake. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
 #![forbid(unsafe_code)]
 
+mod address;
 mod apply;
+mod check;
 mod dockerfile;
 mod duration;
 mod error;
@@ -26,7 +28,9 @@ mod scope;
 mod signal;
 mod statement;
 
+pub use address::{Address, Repository, disposed_name, file_name};
 pub use apply::{apply, apply_all};
+pub use check::{CheckOptions, Rule, Surroundings, Warning, check};
 pub use dockerfile::{Dockerfile, Stage, Step};
 pub use error::{Error, Result};
 pub use ignore::Ignored;

@@ -10,8 +10,9 @@ pub const VALUE: usize = 256 << 10;
 /// Most ports that one instruction exposes: all of three protocols.
 pub const PORTS: usize = 3 * 65536;
 
-/// Variables within each other's default values: `${A:-${B:-…}}`.
-pub const NESTING: usize = 32;
+/// Variables within each other: `${A:-${B:-…}}`. Each level costs some hundred bytes of a thread's stack, some thousand
+/// without optimisation.
+pub const NESTING: usize = 256;
 
 /// All values together that variables expand to, in bytes: `LABEL a=$A b=$A …` multiplies. Image configurations end at
 /// 8 MiB.
@@ -32,3 +33,8 @@ pub const PATTERNS: usize = 10_000;
 
 /// Stages that need each other, one after the other.
 pub const STAGES: usize = 256;
+
+/// Longest address of a repository, in bytes.
+pub const ADDRESS: usize = 4096;
+/// Longest name of a file or reference at an address, in bytes (`NAME_MAX`).
+pub const NAME: usize = 255;

@@ -53,6 +53,11 @@ pub fn outline(file: &Dockerfile, wanted: &Wanted) -> Result<Outline> {
     }
     let mut bases = Vec::new();
     for (number, stage) in file.stages.iter().enumerate() {
+        if let Some(name) = &stage.from.name
+            && file.stage(name) != Some(number)
+        {
+            return Err(Error::value("duplicate name of a stage", name).at(stage.lines.first, 1));
+        }
         let base = base(file, number, stage, &arguments, &mut resolver, wanted);
         bases.push(base.map_err(|error| error.at(stage.lines.first, 1))?);
     }
@@ -210,6 +215,7 @@ mod tests {
             ),
             ("FROM a AS x\nCOPY --from=x / /", None, "circular dependency detected on stage: x"),
             ("FROM a\nCOPY --from=7 / /", None, "there is no stage with this number: 7"),
+            ("FROM a AS b\nFROM c AS B", None, "line 2: duplicate name of a stage: b"),
             ("FROM $NOTHING", None, "base name should not be blank: $NOTHING"),
             ("FROM --platform=x/y/z/w a", None, "failed to parse platform: x/y/z/w"),
             ("FROM a", Some("b"), "target stage could not be found: b"),

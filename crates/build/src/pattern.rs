@@ -40,6 +40,19 @@ impl PathPattern {
     pub fn matches(&self, path: &str) -> bool {
         self.pattern.matches(path)
     }
+
+    /// Whether it may match something in a directory.
+    pub fn may_match_in(&self, directory: &str) -> bool {
+        self.pattern.may_match_in(directory)
+    }
+
+    /// Components that it has, where their number is the same for everything that it matches.
+    pub fn depth(&self) -> Option<usize> {
+        let slashes = self.pattern.0.iter().filter(|piece| **piece == Piece::Exactly('/')).count();
+        let is_fixed =
+            !self.pattern.0.iter().any(|piece| matches!(piece, Piece::Anything | Piece::Components));
+        is_fixed.then_some(if self.pattern.0.is_empty() { 0 } else { slashes + 1 })
+    }
 }
 
 /// Whether a pattern matches all of a text (Go's `path.Match`): `*` and `?` stop at a slash, `[a-z]` and `[^a]` are classes, a
@@ -130,6 +143,17 @@ impl Pattern {
             at_start = character == '/';
         }
         accepted(&states)
+    }
+
+    /// Whether it may match something that begins with `directory` and a slash.
+    fn may_match_in(&self, directory: &str) -> bool {
+        let mut states = self.begin(0);
+        let mut at_start = true;
+        for character in directory.chars().chain((!directory.is_empty()).then_some('/')) {
+            states = self.step(&states, character, at_start);
+            at_start = character == '/';
+        }
+        states[..self.0.len()].contains(&true)
     }
 
     /// Whether it matches a path or a directory above it. Reads the path once, however deep it is.
@@ -340,6 +364,30 @@ mod tests {
         for (text, path) in [("./*.c", "a.c"), ("d*/", "dir"), ("../b/../?", "x"), ("//d/*", "d/e")] {
             let pattern = PathPattern::parse(text).unwrap();
             assert!(pattern.literal().is_none() && pattern.matches(path), "{text}");
+        }
+    }
+
+    #[test]
+    fn directories_that_hold_no_match_need_not_be_looked_into() {
+        for (pattern, directory, expected) in [
+            ("a/*.txt", "a", true),
+            ("a/*.txt", "b", false),
+            ("a/*.txt", "a/b", false),
+            ("*", "", true),
+            ("*", "a", false),
+            ("**/x", "a/b/c", true),
+            ("src/**/*.c", "src/a", true),
+            ("src/**/*.c", "lib", false),
+            ("a?/b*/c", "ab/bb", true),
+        ] {
+            assert_eq!(
+                PathPattern::parse(pattern).unwrap().may_match_in(directory),
+                expected,
+                "{pattern} {directory}"
+            );
+        }
+        for (pattern, depth) in [("", Some(0)), ("a", Some(1)), ("./a/*/c?", Some(3)), ("a/**", None)] {
+            assert_eq!(PathPattern::parse(pattern).unwrap().depth(), depth, "{pattern}");
         }
     }
 

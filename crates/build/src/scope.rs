@@ -6,7 +6,7 @@ use crate::instruction::ArgDeclaration;
 use crate::limits;
 use coracle_spec::Platform;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Arguments that need no declaration, and are no reason to run a step again.
 const PREDEFINED: [&str; 10] = [
@@ -141,4 +141,9 @@ fn lookup(name: &str, env: &[String], arguments: &Arguments, looks: &Cell<Option
 pub(crate) fn variable(env: &[String], name: &str) -> Option<String> {
     let mut entries = env.iter().rev().filter_map(|entry| entry.split_once('='));
     entries.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+}
+
+/// The names of an environment's variables.
+pub(crate) fn variable_names(env: &[String]) -> BTreeSet<String> {
+    env.iter().filter_map(|entry| entry.split_once('=')).map(|(name, _)| name.to_owned()).collect()
 }

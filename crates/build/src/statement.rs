@@ -132,7 +132,7 @@ pub(crate) fn statements(text: &str, escape: char) -> Result<Vec<Statement>> {
 }
 
 /// A line without the escape character that continues it. One that is escaped itself does not.
-fn continued(line: &str, escape: char) -> (&str, bool) {
+pub(crate) fn continued(line: &str, escape: char) -> (&str, bool) {
     match line.trim_end().strip_suffix(escape) {
         Some(part) if !part.ends_with(escape) => (part, true),
         _ => (line, false),

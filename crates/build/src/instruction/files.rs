@@ -24,6 +24,14 @@ pub struct Transfer {
     pub exclude: Vec<String>,
 }
 
+impl Transfer {
+    /// Whether it depends on nothing below where it goes: it is linked, and its owner needs no look at the users there.
+    pub fn stands_alone(&self) -> bool {
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        self.link && self.owner.as_ref().is_none_or(|owner| owner.split(':').all(is_number))
+    }
+}
+
 /// `COPY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {

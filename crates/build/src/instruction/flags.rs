@@ -3,17 +3,22 @@
 use crate::error::{Error, Result};
 
 /// Options that have not been asked for yet.
-pub(super) struct Flags(Vec<(String, Option<String>)>);
+pub(super) struct Flags {
+    left: Vec<(String, Option<String>)>,
+    /// Names that were asked for.
+    known: Vec<&'static str>,
+}
 
 impl Flags {
     pub(super) fn new(flags: &[(String, Option<String>)]) -> Self {
-        Self(flags.to_vec())
+        Self { left: flags.to_vec(), known: Vec::new() }
     }
 
     /// All values of an option that may come several times.
-    pub(super) fn all(&mut self, name: &str) -> Result<Vec<String>> {
-        let (found, left) = std::mem::take(&mut self.0).into_iter().partition(|(flag, _)| flag == name);
-        self.0 = left;
+    pub(super) fn all(&mut self, name: &'static str) -> Result<Vec<String>> {
+        self.known.push(name);
+        let (found, left) = std::mem::take(&mut self.left).into_iter().partition(|(flag, _)| flag == name);
+        self.left = left;
         let value = |(_, value): (String, Option<String>)| {
             value.ok_or_else(|| Error::value("missing a value on flag", name))
         };
@@ -21,15 +26,15 @@ impl Flags {
     }
 
     /// The value of an option that comes once at most.
-    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>> {
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
         let mut values = self.all(name)?;
         let value = values.pop();
         if values.is_empty() { Ok(value) } else { Err(Error::value("duplicate flag specified", name)) }
     }
 
     /// Whether something is wanted; `None` where the option is not there.
-    pub(super) fn switch(&mut self, name: &str) -> Result<Option<bool>> {
-        for flag in self.0.iter_mut().filter(|(flag, value)| flag == name && value.is_none()) {
+    pub(super) fn switch(&mut self, name: &'static str) -> Result<Option<bool>> {
+        for flag in self.left.iter_mut().filter(|(flag, value)| flag == name && value.is_none()) {
             flag.1 = Some("true".to_owned());
         }
         match self.text(name)?.as_deref() {
@@ -44,8 +49,8 @@ impl Flags {
 
     /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> Result<()> {
-        match self.0.into_iter().next() {
-            Some((flag, _)) => Err(Error::UnknownFlag { flag }),
+        match self.left.first() {
+            Some((flag, _)) => Err(Error::unknown_flag(flag, &self.known)),
             None => Ok(()),
         }
     }

@@ -8,16 +8,19 @@ use coracle_spec::image::Healthcheck;
 /// The shortest duration that is no mistake, in nanoseconds.
 const LEAST: i64 = 1_000_000;
 
+const OPTIONS: [&str; 5] = ["interval", "timeout", "start-period", "start-interval", "retries"];
+
 pub(super) fn parse(line: &Line<'_>) -> Result<Healthcheck> {
     let (kind, rest) = line.rest.split_once(char::is_whitespace).unwrap_or((line.rest, ""));
     let rest = rest.trim();
     match kind.to_ascii_uppercase().as_str() {
         "" => Err(super::at_least_one("HEALTHCHECK")),
         "NONE" if !rest.is_empty() => Err(Error::syntax("HEALTHCHECK NONE takes no arguments")),
-        "NONE" => match line.flags.first() {
-            Some((flag, _)) => Err(Error::UnknownFlag { flag: flag.clone() }),
-            None => Ok(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() }),
-        },
+        "NONE" => {
+            // As Docker: options have no meaning without a check, but may stand there.
+            options(&mut Healthcheck::default(), &line.flags)?;
+            Ok(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() })
+        }
         "CMD" => {
             let mut health = Healthcheck { test: test(rest)?, ..Healthcheck::default() };
             options(&mut health, &line.flags)?;
@@ -51,7 +54,7 @@ fn options(health: &mut Healthcheck, flags: &[(String, Option<String>)]) -> Resu
             "start-period" => health.start_period = interval(flag, value)?,
             "start-interval" => health.start_interval = interval(flag, value)?,
             "retries" => health.retries = retries(value)?,
-            _ => return Err(Error::UnknownFlag { flag: flag.clone() }),
+            _ => return Err(Error::unknown_flag(flag, &OPTIONS)),
         }
     }
     Ok(())

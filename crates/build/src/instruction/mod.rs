@@ -8,7 +8,7 @@ mod run;
 pub use files::{Add, Copy, Transfer};
 pub use run::{Mount, MountKind, Run, RunCommand, RunNetwork, Sharing};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::lex::{self, Line};
 use crate::statement::{self, Heredoc};
 use coracle_spec::image::Healthcheck;
@@ -145,7 +145,7 @@ pub(crate) fn parse(line: &Line<'_>, heredocs: &[Heredoc], escape: char) -> Resu
         "MAINTAINER" => single("MAINTAINER", line.rest).map(Instruction::Maintainer),
         _ => match change(line, escape) {
             Err(Error::NotAChange { instruction }) => {
-                let meant = meant(&instruction);
+                let meant = nearest(&instruction.to_ascii_uppercase(), &NAMES);
                 Err(Error::Unknown { name: instruction, meant })
             }
             result => result.map(Instruction::Change),
@@ -154,7 +154,7 @@ pub(crate) fn parse(line: &Line<'_>, heredocs: &[Heredoc], escape: char) -> Resu
 }
 
 /// All instructions, for hints.
-const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 18] = [
     "ADD",
     "ARG",
     "CMD",
@@ -174,27 +174,6 @@ const NAMES: [&str; 18] = [
     "VOLUME",
     "WORKDIR",
 ];
-
-/// The instruction that a name differs from by no more than two letters.
-fn meant(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_uppercase();
-    let near = NAMES.into_iter().map(|known| (distance(&name, known), known));
-    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
-}
-
-/// How many letters have to be put in, left out or changed (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (column, known) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(letter != known);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
 
 /// `FROM [--platform=…] image [AS name]`.
 pub(crate) fn from(line: &Line<'_>, escape: char) -> Result<From> {
@@ -221,7 +200,7 @@ fn stage_name(name: &str) -> Result<String> {
 /// `ARG name[=default] …`.
 fn arg(line: &Line<'_>, escape: char) -> Result<Vec<ArgDeclaration>> {
     if let Some((flag, _)) = line.flags.first() {
-        return Err(Error::UnknownFlag { flag: flag.clone() });
+        return Err(Error::unknown_flag(flag, &[]));
     }
     let words = list("ARG", lex::words(line.rest, escape))?;
     let declaration = |word: String| {
@@ -262,7 +241,7 @@ fn change(line: &Line<'_>, escape: char) -> Result<Change> {
         _ => return Err(Error::NotAChange { instruction: line.name.chars().take(80).collect() }),
     };
     if let Some((flag, _)) = line.flags.first() {
-        return Err(Error::UnknownFlag { flag: flag.clone() });
+        return Err(Error::unknown_flag(flag, &[]));
     }
     change(line.rest, escape)
 }

@@ -71,6 +71,10 @@ fn instructions_are_read_in_all_their_forms() {
             "healthcheck none",
             Change::Healthcheck(Healthcheck { test: strings(&["NONE"]), ..Healthcheck::default() }),
         ),
+        (
+            "HEALTHCHECK --interval=3s NONE",
+            Change::Healthcheck(Healthcheck { test: strings(&["NONE"]), ..Healthcheck::default() }),
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(parse_change(text), Ok(expected), "{text}");
@@ -113,6 +117,8 @@ fn what_is_wrong_is_said_in_dockers_words() {
         ("HEALTHCHECK --interval=x CMD x", "invalid duration: x"),
         ("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)"),
         ("HEALTHCHECK --color=red CMD x", "unknown flag: --color"),
+        ("HEALTHCHECK --retires=1 CMD x", "unknown flag: --retires (did you mean retries?)"),
+        ("HEALTHCHECK --inteval=1s NONE", "unknown flag: --inteval (did you mean interval?)"),
         ("HEALTHCHECK --retries=1 --retries=2 CMD x", "duplicate flag specified: retries"),
         (&long, "text of the instructions, in bytes, is larger than the 1048576 allowed"),
     ];
