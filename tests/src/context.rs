@@ -56,3 +56,11 @@ pub fn classic_build(engine: &Engine, context: &Path, arguments: &[&str]) -> Out
         .unwrap();
     Output::new(format!("docker build {}", arguments.join(" ")), &output)
 }
+
+/// A build through our classic door, or by the original's BuildKit, whose language ours is.
+pub fn build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
+    if engine.is_original() {
+        return engine.buildx(context, &[&["--load"], arguments].concat());
+    }
+    classic_build(engine, context, arguments)
+}

@@ -25,6 +25,7 @@ pub mod plugins;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
+pub mod web;
 
 pub use engine::Engine;
 pub use output::Output;

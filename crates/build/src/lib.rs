@@ -40,6 +40,6 @@ pub use instruction::{
 };
 pub use outline::{Base, Origin, Outline, outline};
 pub use pattern::{PathPattern, matches_name};
-pub use plan::{Command, FileRules, Files, Operation, Plan, Planned, Program, plan};
+pub use plan::{Command, Directory, FileRules, Files, Operation, Plan, Planned, Program, plan};
 pub use scope::{Arguments, Wanted};
 pub use statement::{Directives, Heredoc, Lines};

@@ -50,7 +50,16 @@ pub enum Operation {
     /// Files are brought in.
     Files(Files),
     /// A directory is made, if it is not there.
-    Directory(String),
+    Directory(Directory),
+}
+
+/// A directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Where, from the root.
+    pub path: String,
+    /// Whose it and what is missing above it become, as `USER` says it; root's if empty.
+    pub owner: String,
 }
 
 /// A command.
@@ -224,8 +233,9 @@ impl Planner<'_> {
             _ => {}
         }
         apply_with(&mut self.plan.config, change, &self.plan.arguments, &mut self.resolver)?;
-        let directory = || Operation::Directory(self.plan.config.working_dir.clone());
-        Ok(matches!(change, Change::Workdir(_)).then(directory))
+        let config = &self.plan.config;
+        let directory = || Directory { path: config.working_dir.clone(), owner: config.user.clone() };
+        Ok(matches!(change, Change::Workdir(_)).then(|| Operation::Directory(directory())))
     }
 
     fn command(&mut self, run: &Run) -> Result<Command> {

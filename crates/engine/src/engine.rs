@@ -1,6 +1,6 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
-use crate::build::Cache;
+use crate::build::{Cache, CacheMounts};
 use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) execs: Execs,
     /// What builds have done before.
     pub(crate) built: Cache,
+    /// What commands of builds keep for the next one.
+    pub(crate) caches: Arc<CacheMounts>,
     pub(crate) cgroups: Layout,
     /// The lowest layer of every container: what is mounted on.
     pub(crate) mount_points: PathBuf,
@@ -108,6 +110,7 @@ impl Engine {
             sizes: Arc::default(),
             execs: Execs::default(),
             built: Cache::open(Arc::clone(&index)).await?,
+            caches: Arc::new(CacheMounts::new(&config.data_root)),
             mount_points: prepare_mount_points(&config)?,
             available: Available::read(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,

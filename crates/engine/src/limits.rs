@@ -86,3 +86,12 @@ pub(crate) const WANTED_ROUNDS: usize = 3;
 
 /// Steps of one build that are done at once.
 pub(crate) const STEPS_AT_ONCE: usize = 4;
+
+/// How long git may take for one of its steps.
+pub(crate) const GIT_TIME: Duration = Duration::from_secs(3600);
+
+/// Most that is kept of what git says, in bytes.
+pub(crate) const GIT_OUTPUT: usize = 16 << 10;
+
+/// Largest file that `ADD` fetches, in bytes.
+pub(crate) const FETCHED: u64 = 64 << 30;

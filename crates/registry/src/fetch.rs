@@ -4,10 +4,11 @@ use crate::answer::{Answer, Subject, clean};
 use crate::exchange::{Call, Home};
 use crate::pace::Pace;
 use crate::reach::Reach;
-use crate::{Client, Error, Result};
+use crate::{Client, Error, Result, Secret};
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 use reqwest::{Method, Url};
+use std::time::SystemTime;
 
 /// A file on its way.
 pub struct Fetched {
@@ -24,6 +25,14 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] for what is no address, and what the host says instead of a file.
     pub async fn fetch(&self, address: &str) -> Result<Fetched> {
+        self.fetch_as(address, None).await
+    }
+
+    /// As [`Client::fetch`], with the whole `Authorization` header for the host that the address names.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub async fn fetch_as(&self, address: &str, authorization: Option<&Secret>) -> Result<Fetched> {
         let invalid = |reason| Error::Address { text: clean(address), reason };
         let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let url = Url::parse(&full).map_err(|_| invalid("it is no address"))?;
@@ -33,7 +42,11 @@ impl Client {
         let home = Home { base: url.clone(), limit: Reach::Public, own: Reach::Local };
         let mut call = Call::new(Method::GET);
         call.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let answer = self.deliver(url, &call, None, &home).await?;
+        let authorization = authorization
+            .map(|header| HeaderValue::from_str(header.expose()))
+            .transpose()
+            .map_err(|_| invalid("what authorizes it cannot be part of a header"))?;
+        let answer = self.deliver(url, &call, authorization.as_ref(), &home).await?;
         if answer.status() != 200 {
             return Err(answer.failure(Subject::Other).await);
         }
@@ -46,6 +59,16 @@ impl Fetched {
     /// Bytes that are still to come, where the host says so.
     pub fn left(&self) -> Option<u64> {
         self.left
+    }
+
+    /// When the file was changed last, where the host says so.
+    pub fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.answer.header("last-modified")?).ok()
+    }
+
+    /// What the host says of the file's name: `attachment; filename="…"`.
+    pub fn disposition(&self) -> Option<&str> {
+        self.answer.header("content-disposition")
     }
 
     /// The next piece; `None` at the end.

@@ -9,12 +9,14 @@ pub mod id;
 pub mod image;
 mod lenient;
 pub mod limits;
+mod mode;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
 
 pub use digest::Digest;
 pub use id::{ContainerId, Name};
+pub use mode::ModeChange;
 pub use platform::Platform;
 pub use reference::{Reference, Tag};
 

@@ -49,7 +49,7 @@ pub use pack::Altered;
 pub use partial::Partial;
 pub use save::{Saved, SavedImage, SavedVariant};
 pub use scratch::Scratch;
-pub use select::{Chosen, Filter, Workspace, pack_directories, pack_texts};
+pub use select::{Chosen, Filter, Taken, Workspace, pack_directories, pack_texts, size_of};
 pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use coracle_spec::ModeChange;
 use coracle_sys::error::Context;
 use coracle_sys::{rooted, xattr};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -83,8 +84,8 @@ pub(crate) fn pack_file(parent: BorrowedFd<'_>, name: &CStr, output: impl Write)
 pub struct Altered {
     /// Whose everything becomes.
     pub owner: Option<(u32, u32)>,
-    /// The mode that everything gets but symbolic links, which have none.
-    pub mode: Option<u32>,
+    /// What becomes of the modes of everything but symbolic links, which have none.
+    pub mode: Option<ModeChange>,
     /// Whether all times are left out: what is the same but for its times gives the same archive then.
     pub timeless: bool,
 }
@@ -94,8 +95,8 @@ impl Altered {
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
-        if let Some(mode) = self.mode.filter(|_| !matches!(entry.kind, Kind::Symlink { .. })) {
-            entry.mode = mode;
+        if let Some(change) = self.mode.filter(|_| !matches!(entry.kind, Kind::Symlink { .. })) {
+            entry.mode = change.apply(entry.mode, entry.kind == Kind::Directory);
         }
         if self.timeless {
             entry.mtime = Time::default();

@@ -29,8 +29,17 @@ pub struct Chosen {
     /// What it is called in the archive; a directory's content is called so with its own names behind a slash. Empty for the
     /// content of a directory that goes to the top.
     pub name: Vec<u8>,
-    /// Whether a directory is packed itself, besides its content.
-    pub with_directory: bool,
+    /// Which part of it.
+    pub taken: Taken,
+}
+
+/// See [`Chosen::taken`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// What a file, or a directory, holds. A link stands for what it leads to.
+    Content,
+    /// What it is: a link as a link, a directory without what is in it.
+    Itself,
 }
 
 /// See [`Tree::pack_chosen`].
@@ -125,26 +134,49 @@ impl Tree {
         left_out: Filter<'_>,
         packer: &mut Packer<W>,
     ) -> Result<()> {
-        let missing = || Error::NotThere { path: chosen.path.display().to_string() };
-        // A link that is chosen itself stands for what it leads to.
-        let path = self.root().evaluate(&chosen.path).map_err(|error| of_missing(error, missing))?;
-        let found = match self.find(&path) {
-            Err(Error::Kernel(error)) => return Err(of_missing(error, missing)),
-            result => result?.ok_or_else(missing)?,
+        let missing = |path: &Path| Error::NotThere { path: path.display().to_string() };
+        let path = match chosen.taken {
+            Taken::Content => self.follow(&chosen.path)?,
+            Taken::Itself => chosen.path.clone(),
         };
-        let base = relative(&path);
-        match found.directory() {
-            Some(directory) => {
+        let found = match self.find(&path) {
+            Err(Error::Kernel(error)) => return Err(of_missing(error, || missing(&path))),
+            result => result?.ok_or_else(|| missing(&path))?,
+        };
+        match (found.directory(), chosen.taken) {
+            (Some(directory), Taken::Content) => {
                 let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                pack_content(&directory, &base, chosen, left_out, packer)
+                pack_content(&directory, &relative(&path), chosen, left_out, packer)
             }
-            None if left_out(&base, name_of(&base)) => Ok(()),
-            None => {
+            (Some(directory), Taken::Itself) => {
+                packer.under(&chosen.name);
+                packer.directory_itself(reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?.as_fd())
+            }
+            // A link to what is left out leads nowhere.
+            (None, Taken::Content) if left_out(&relative(&path), name_of(&relative(&chosen.path))) => {
+                Err(missing(&path))
+            }
+            (None, _) => {
                 let (parent, name) = found.place();
-                let Some(stat) = crate::walk::stat(parent, name)? else { return Err(missing()) };
+                let Some(stat) = crate::walk::stat(parent, name)? else { return Err(missing(&path)) };
                 packer.under(b"");
                 packer.node(&Node { parent, name, path: &chosen.name, depth: 0, stat, directory: None })
             }
+        }
+    }
+
+    /// Where a path leads, links followed inside the root.
+    ///
+    /// # Errors
+    /// [`Error::NotThere`] with the place that it leads to, where nothing is; the kernel's.
+    pub fn follow(&self, path: &Path) -> Result<PathBuf> {
+        let missing = |path: &Path| Error::NotThere { path: Path::new("/").join(path).display().to_string() };
+        let end = self.root().evaluate(path).map_err(|error| of_missing(error, || missing(path)))?;
+        match self.find(&end) {
+            Ok(Some(_)) => Ok(end),
+            Ok(None) => Err(missing(&end)),
+            Err(Error::Kernel(error)) => Err(of_missing(error, || missing(&end))),
+            Err(error) => Err(error),
         }
     }
 }
@@ -161,9 +193,6 @@ fn pack_content<W: Write>(
         prefix.push(b'/');
     }
     packer.under(&prefix);
-    if chosen.with_directory && !prefix.is_empty() {
-        packer.directory_itself(directory.as_fd())?;
-    }
     walk(directory.as_fd(), &mut |node: &Node<'_>| {
         let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
         if left_out(&whole, node.path) { Ok(()) } else { packer.node(node) }
@@ -192,6 +221,14 @@ pub fn pack_texts(files: &[(Vec<u8>, &[u8])], altered: Altered, output: impl Wri
         packer.text(name, content)?;
     }
     packer.finish().map(drop)
+}
+
+/// Bytes in the files below a directory; a file with several names counts once.
+///
+/// # Errors
+/// The kernel's.
+pub fn size_of(directory: &Path) -> Result<u64> {
+    crate::walk::size(crate::export::open(directory)?.as_fd())
 }
 
 /// A directory for work that is no content yet. It goes into the trash with the value.

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use coracle_store::{Altered, Chosen, Error, Tree};
+use coracle_store::{Altered, Chosen, Error, Taken, Tree};
 use coracle_sys::rooted::Root;
 
 struct Field {
@@ -62,8 +62,12 @@ fn listing(archive: &[u8]) -> BTreeMap<String, String> {
     entries.collect()
 }
 
-fn chosen(path: &str, name: &str, with_directory: bool) -> Chosen {
-    Chosen { path: Path::new(path).to_owned(), name: name.into(), with_directory }
+fn content(path: &str, name: &str) -> Chosen {
+    Chosen { path: Path::new(path).to_owned(), name: name.into(), taken: Taken::Content }
+}
+
+fn itself(path: &str, name: &str) -> Chosen {
+    Chosen { taken: Taken::Itself, ..content(path, name) }
 }
 
 fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -73,35 +77,50 @@ fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 #[test]
 fn content_gets_the_names_that_were_chosen() {
     let field = Field::new();
-    let content =
+    let entries =
         [("w/x", "ax"), ("w/b/", ""), ("w/b/c/", ""), ("w/b/c/y", "abcy"), ("w/b/inner", "-> ../x")];
-    assert_eq!(field.listing(&[chosen("/a", "w", false)]), expected(&content));
-    let with_top = [&content[..], &[("w/", "")]].concat();
-    assert_eq!(field.listing(&[chosen("a/", "w/", true)]), expected(&with_top));
-    assert_eq!(field.listing(&[chosen("f", "w/g", false)]), expected(&[("w/g", "file")]));
-    assert_eq!(field.listing(&[chosen("a/b/c", "", true)]), expected(&[("y", "abcy")]));
-    assert_eq!(field.listing(&[chosen("a/unwanted", "n", false)]), expected(&[]));
-    assert_eq!(field.listing(&[chosen("/", "", false)]).get("a/unwanted").map(String::as_str), Some("u"));
-    let several = [chosen("f", "one", false), chosen("a/b/c/y", "two", false)];
+    assert_eq!(field.listing(&[content("/a", "w")]), expected(&entries));
+    let with_top = [&entries[..], &[("w/", "")]].concat();
+    assert_eq!(field.listing(&[itself("a/", "w"), content("a/", "w/")]), expected(&with_top));
+    assert_eq!(
+        field.listing(&[itself("a/b", "w/b"), itself("a", "w")]),
+        expected(&[("w/", ""), ("w/b/", "")])
+    );
+    assert_eq!(field.listing(&[content("f", "w/g")]), expected(&[("w/g", "file")]));
+    assert_eq!(field.listing(&[itself("f", "w/g")]), expected(&[("w/g", "file")]));
+    assert_eq!(field.listing(&[content("a/b/c", "")]), expected(&[("y", "abcy")]));
+    assert_eq!(field.listing(&[content("/", "")]).get("a/unwanted").map(String::as_str), Some("u"));
+    let several = [content("f", "one"), content("a/b/c/y", "two")];
     assert_eq!(field.listing(&several), expected(&[("one", "file"), ("two", "abcy")]));
 }
 
 #[test]
 fn links_lead_nowhere_but_inside() {
     let field = Field::new();
-    assert_eq!(field.listing(&[chosen("link", "l", false)]), expected(&[("l", "ax")]));
+    assert_eq!(field.listing(&[content("link", "l")]), expected(&[("l", "ax")]));
+    assert_eq!(field.listing(&[itself("link", "l")]), expected(&[("l", "-> a/x")]));
     assert!(field.directory.path().join("top/out").exists(), "outside of the tree it leads somewhere");
-    for path in ["out", "../secret", "nothing", "f/x"] {
-        let refused = field.pack(&[chosen(path, "l", false)], Altered::default());
-        assert!(matches!(refused, Err(Error::NotThere { .. })), "{path}: {refused:?}");
+    symlink("a/skipped/z", field.directory.path().join("top/hidden")).unwrap();
+    for (path, missing) in [
+        ("out", "/secret"),
+        ("../secret", "/secret"),
+        ("nothing", "/nothing"),
+        ("f/x", "/f/x"),
+        ("a/unwanted", "/a/unwanted"),
+        ("hidden", "/a/skipped/z"),
+    ] {
+        match field.pack(&[content(path, "l")], Altered::default()) {
+            Err(Error::NotThere { path: found }) => assert_eq!(found, missing, "{path}"),
+            other => panic!("{path}: {other:?}"),
+        }
     }
 }
 
 #[test]
 fn owners_modes_and_times_are_altered() {
     let field = Field::new();
-    let altered = Altered { owner: Some((7, 8)), mode: Some(0o640), timeless: true };
-    let archive = field.pack(&[chosen("/", "all", true)], altered).unwrap();
+    let altered = Altered { owner: Some((7, 8)), mode: Some("640".parse().unwrap()), timeless: true };
+    let archive = field.pack(&[itself("/", "all"), content("/", "all")], altered).unwrap();
     for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
         let entry = entry.unwrap();
         let header = entry.header();
@@ -113,10 +132,27 @@ fn owners_modes_and_times_are_altered() {
     let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
     fs::File::open(field.directory.path().join("top/f")).unwrap().set_times(times).unwrap();
     assert_eq!(
-        field.pack(&[chosen("/", "all", true)], altered).unwrap(),
+        field.pack(&[itself("/", "all"), content("/", "all")], altered).unwrap(),
         archive,
         "times make no difference"
     );
+}
+
+#[test]
+fn symbolic_modes_depend_on_what_they_are_for() {
+    let field = Field::new();
+    fs::set_permissions(field.directory.path().join("top/a/x"), fs::Permissions::from_mode(0o711)).unwrap();
+    let altered = Altered { mode: Some("u=rwX,go=rX".parse().unwrap()), ..Altered::default() };
+    let archive = field.pack(&[itself("a", "a"), content("a", "a")], altered).unwrap();
+    let modes: BTreeMap<String, u32> = tar::Archive::new(&archive[..])
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            entry.map(|entry| (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap()))
+        })
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!((modes["a/"], modes["a/x"], modes["a/b/c/y"]), (0o755, 0o755, 0o644));
 }
 
 #[test]
@@ -139,7 +175,7 @@ fn a_file_of_zeros_is_no_archive() {
     let field = Field::new();
     let top = field.directory.path().join("top");
     fs::write(top.join("zeros"), vec![0; 4096]).unwrap();
-    fs::write(top.join("tar"), field.pack(&[chosen("f", "f", false)], Altered::default()).unwrap()).unwrap();
+    fs::write(top.join("tar"), field.pack(&[content("f", "f")], Altered::default()).unwrap()).unwrap();
     assert!(!field.tree.is_archive(Path::new("zeros")).unwrap());
     assert!(field.tree.is_archive(Path::new("tar")).unwrap());
 }
@@ -150,6 +186,6 @@ fn a_link_never_leads_to_a_name_that_something_else_took() {
     let top = field.directory.path().join("top");
     fs::hard_link(top.join("f"), top.join("g")).unwrap();
     // The second takes the name of the first; the third was the same file as that.
-    let all = [chosen("f", "to/x", false), chosen("a/x", "to/x", false), chosen("g", "to/g", false)];
+    let all = [content("f", "to/x"), content("a/x", "to/x"), content("g", "to/g")];
     assert_eq!(field.listing(&all)["to/g"], "file");
 }

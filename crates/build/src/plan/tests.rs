@@ -51,7 +51,8 @@ fn commands_see_the_environment_and_then_the_arguments() {
         "{}",
         last.history
     );
-    assert!(plan.steps.iter().any(|step| step.operation == Some(Operation::Directory("/base/w".to_owned()))));
+    let directory = Directory { path: "/base/w".to_owned(), owner: "u".to_owned() };
+    assert!(plan.steps.iter().any(|step| step.operation == Some(Operation::Directory(directory.clone()))));
 }
 
 #[test]

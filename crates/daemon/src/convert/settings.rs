@@ -51,6 +51,7 @@ pub(crate) fn config(config: Config) -> Settings {
         open_stdin: config.open_stdin,
         stdin_once: config.stdin_once,
         env: config.env.unwrap_or_default(),
+        secret_env: Default::default(),
         cmd: config.cmd,
         entrypoint: config.entrypoint,
         working_dir: config.working_dir,

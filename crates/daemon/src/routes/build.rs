@@ -39,7 +39,15 @@ pub(super) async fn build(call: Call) -> Answer {
     };
     let quiet = call.query.is_on("q");
     let context = Arc::clone(&call.context);
-    let request = BuildRequest { source: Source::Archive(input::reader(call.request)), ..request };
+    let source = match call.query.get("remote").filter(|address| !address.is_empty()) {
+        Some(address) => {
+            let address = address.to_owned();
+            input::discard(call.request);
+            Source::Address(address)
+        }
+        None => Source::Archive(input::reader(call.request)),
+    };
+    let request = BuildRequest { source, ..request };
     let (listener, told) = Listener::channel();
     let task = tokio::spawn({
         let (context, references) = (Arc::clone(&context), references.clone());
@@ -143,7 +151,6 @@ fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
         return refuse("BuildKit's protocol is not supported yet by this engine: set DOCKER_BUILDKIT=0");
     }
     for (name, what) in [
-        ("remote", "a context at an address is not supported yet by this engine: send it as an archive"),
         ("outputs", "other outputs than an image are not supported yet by this engine"),
         ("cachefrom", "--cache-from is not supported yet by this engine"),
         ("securityopt", "--security-opt is not supported yet for builds by this engine"),

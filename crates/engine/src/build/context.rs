@@ -1,6 +1,7 @@
 //! The context of a build: a directory of this machine, or an archive that is unpacked into a directory of its own.
 
 use super::inputs::{Client, Recipe, Selection, Source};
+use super::remote::{Fetcher, RemoteContext};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::BodyReader;
@@ -10,6 +11,7 @@ use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -18,6 +20,9 @@ use tokio::sync::OnceCell;
 const USUAL: [&str; 2] = ["Dockerfile", "dockerfile"];
 /// What an ignore file is called.
 const IGNORE: &str = ".dockerignore";
+
+/// Where a context is in its workspace.
+const TOP: &str = "context";
 
 /// Mode of the root of a context, whatever the umask and the archive say.
 const MODE: Mode = Mode::from_raw_mode(0o755);
@@ -32,6 +37,12 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// Where they are.
+    pub(super) fn directory(&self) -> std::io::Result<std::path::PathBuf> {
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.tree.root().as_fd());
+        std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
+    }
+
     /// Whether a path is left out.
     pub(super) fn leaves_out(&self, path: &[u8]) -> bool {
         std::str::from_utf8(path).is_ok_and(|path| self.ignored.leaves_out(path))
@@ -77,12 +88,21 @@ pub(super) async fn open(
     client: &Arc<dyn Client>,
 ) -> Result<(String, Contexts)> {
     let opened = Arc::clone(shared);
+    let alone = Recipe::InContext(USUAL[0].to_owned());
+    let mut recipe = recipe;
     let (files, name) = match source {
         Source::Nothing => (None, None),
         Source::Client(name) => (None, Some(name)),
         Source::Archive(archive) => {
             let unpacking = move || unpack(&opened, archive).map(|(tree, work)| (tree, Some(work)));
             (Some(blocking(unpacking).await??), None)
+        }
+        Source::Address(address) => {
+            let (tree, workspace, what) = fetch(shared, client, &address).await?;
+            if what == RemoteContext::Dockerfile {
+                recipe = &alone;
+            }
+            (Some((tree, Some(workspace))), None)
         }
         Source::Directory(directory) => {
             let tree = Root::from_fd(directory).attempt(|| "open the context of a build".to_owned())?;
@@ -135,14 +155,32 @@ pub(super) async fn open(
     Ok((text, contexts))
 }
 
+async fn fetch(
+    shared: &Arc<Shared>,
+    client: &Arc<dyn Client>,
+    address: &str,
+) -> Result<(Tree, Workspace, RemoteContext)> {
+    let opened = Arc::clone(shared);
+    let (tree, workspace) = blocking(move || make_room(&opened)).await??;
+    let what = Fetcher { shared, client }.context(address, &workspace.path().join(TOP)).await?;
+    Ok((tree, workspace, what))
+}
+
+/// An empty context.
+fn make_room(shared: &Shared) -> Result<(Tree, Workspace)> {
+    let opening = || "make room for the context of a build".to_owned();
+    let workspace = shared.store.workspace().attempt(opening)?;
+    // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
+    let top = workspace.path().join(TOP);
+    coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
+    let tree = Tree::new(Root::open(&top).attempt(opening)?, &[]).attempt(opening)?;
+    Ok((tree, workspace))
+}
+
 /// Unpacks a context. Everything belongs to root, as what is copied from it does. Blocks.
 fn unpack(shared: &Shared, archive: BodyReader) -> Result<(Tree, Workspace)> {
     let opening = || "unpack the context of a build".to_owned();
-    let workspace = shared.store.workspace().attempt(opening)?;
-    // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
-    let top = workspace.path().join("context");
-    coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
-    let tree = Tree::new(Root::open(&top).attempt(opening)?, &[]).attempt(opening)?;
+    let (tree, workspace) = make_room(shared)?;
     let copying = Copying { owner: Some((0, 0)), ..Copying::default() };
     tree.unpack(Path::new("/"), archive, copying).map_err(|error| of_input(error, opening))?;
     Ok((tree, workspace))

@@ -1,89 +1,163 @@
-//! `COPY`, `ADD` and `WORKDIR`: files of the context, a stage or an image under new names.
+//! `COPY`, `ADD` and `WORKDIR`: files of the context, a stage, an image or an address under new names. Everything blocks.
 
+use super::destination::Destination;
+use super::remote::{Fetched, What};
+use super::sources::{LeftOut, Supply, is_left_out, missing};
 use crate::error::{Attempt, Error, Result};
-use coracle_build::{FileRules, Files, Ignored, PathPattern, Transfer};
-use coracle_spec::Digest;
-use coracle_store::{Altered, Chosen, Copying, Filter, Tree};
-use rustix::fs::Mode;
+use coracle_build::{Directory, FileRules, Files, Ignored, Transfer};
+use coracle_spec::digest::{Algorithm, Hasher};
+use coracle_spec::{Digest, ModeChange};
+use coracle_store::{Altered, Chosen, Copying, Filter, Replace, Taken, Tree};
+use coracle_sys::rooted::Root;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Mode of directories that nobody describes.
-const DIRECTORY: Mode = Mode::from_raw_mode(0o755);
-
-/// Whether a path of a source stays out.
-type LeftOut<'a> = &'a dyn Fn(&[u8]) -> bool;
-
-/// Makes a directory, unless it is there. Blocks, as everything here.
-pub(super) fn make_directory(target: &Tree, path: &str) -> Result<()> {
-    let made = target.root().create_dir_all(path, DIRECTORY).map(drop);
-    made.map_err(|error| Error::Invalid(coracle_spec::full_text(&error)))
+/// Makes a directory, unless it is there: as BuildKit, it belongs to whoever commands run as.
+pub(super) fn make_directory(target: &Tree, wanted: &Directory) -> Result<()> {
+    let user = coracle_runtime::sandbox::users::resolve(target.root(), &wanted.owner, &[]);
+    // Nobody has said whose it is to be; a command as a user who is not there fails by itself.
+    let owner = user.map_or((0, 0), |resolved| (resolved.user.uid, resolved.user.gid));
+    Destination::find(target, &wanted.path, Some(owner))?.directory().map(drop)
 }
 
-/// Brings files into `target`, from `source` where any are not in the Dockerfile itself.
-pub(super) fn bring(
-    target: &Tree,
-    wanted: &Files,
-    source: Option<&Tree>,
-    left_out: LeftOut<'_>,
-) -> Result<()> {
-    let is_of_context = wanted.from.is_none();
-    Job { target, transfer: &wanted.transfer, rules: &wanted.rules, is_of_context }.run(source, left_out)
+/// What files are brought in, and where from.
+#[derive(Clone, Copy)]
+pub(super) struct Bringing<'a> {
+    pub(super) wanted: &'a Files,
+    /// Where those come from that are neither in the Dockerfile nor at an address.
+    pub(super) source: Option<&'a Tree>,
+    /// What stays out of them.
+    pub(super) left_out: LeftOut<'a>,
+    /// What came from addresses.
+    pub(super) fetched: &'a [Fetched],
 }
 
-/// What the files are that would be brought, but for their times.
-pub(super) fn fingerprint(source: &Tree, wanted: &Files, left_out: LeftOut<'_>) -> Result<Digest> {
-    let transfer = &wanted.transfer;
-    let excluded = excluded(transfer)?;
-    let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
-    let mut chosen = Vec::new();
-    for (at, path) in expand(transfer, source, left_out)?.into_iter().enumerate() {
-        // What it is called counts where it keeps its name.
-        let mut name = at.to_string().into_bytes();
-        if !source.is_directory(&path).attempt(|| format!("look for {}", path.display()))? {
-            name.push(b'/');
-            name.extend_from_slice(path.file_name().unwrap_or_default().as_bytes());
+/// One of the sources, found.
+enum Found<'a> {
+    Fetched(&'a Fetched),
+    Local(Supply<'a>, &'a str),
+}
+
+impl<'a> Bringing<'a> {
+    /// Brings them into `target`.
+    pub(super) fn bring(&self, target: &Tree) -> Result<()> {
+        let transfer = &self.wanted.transfer;
+        let altered = self.altered(target)?;
+        let mut work = Work {
+            target,
+            excluded: excluded(transfer)?,
+            altered,
+            owner_of_archives: altered.owner.filter(|_| transfer.owner.is_some()),
+            destination: Destination::find(target, &transfer.destination, altered.owner)?,
+        };
+        for found in self.sources()? {
+            match (found, &self.wanted.rules) {
+                (Found::Fetched(fetched), _) => work.bring_fetched(fetched)?,
+                (Found::Local(supply, text), FileRules::Copy { parents: true }) => {
+                    work.bring_with_parents(supply, text)?;
+                }
+                (Found::Local(supply, text), rules) => {
+                    for path in supply.expand(text)? {
+                        work.bring(supply, path, Archives::of(rules))?;
+                    }
+                }
+            }
         }
-        chosen.push(Chosen { path, name, with_directory: true });
+        work.write_inline(transfer)
     }
-    let owner = wanted.from.is_none().then_some((0, 0));
-    source
-        .fingerprint(&chosen, &out, Altered { owner, ..Altered::default() })
-        .map_err(|error| super::context::of_input(error, || "read files of a build".to_owned()))
+
+    /// What the files are that would be brought, but for their times.
+    pub(super) fn fingerprint(&self) -> Result<Digest> {
+        let reading = || "read files of a build".to_owned();
+        let transfer = &self.wanted.transfer;
+        let excluded = excluded(transfer)?;
+        let altered = Altered { owner: self.own_owner(), ..Altered::default() };
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        for found in self.sources()? {
+            let (supply, chosen, depth) = match (found, &self.wanted.rules) {
+                (Found::Fetched(fetched), _) => {
+                    hasher.update(fetched.identity.as_bytes());
+                    continue;
+                }
+                (Found::Local(supply, text), FileRules::Copy { parents: true }) => {
+                    let family = supply.with_parents(text, &excluded)?;
+                    (supply, family.chosen, Some(family.depth))
+                }
+                (Found::Local(supply, text), _) => (supply, all(supply, text, &excluded)?, None),
+            };
+            let out = |path: &[u8], below: &[u8]| {
+                let counted = depth.map_or(below, |depth| super::sources::below(path, depth));
+                supply.leaves_out(path) || is_left_out(&excluded, counted)
+            };
+            let digest = supply.tree.fingerprint(&chosen, &out, altered);
+            let digest = digest.map_err(|error| super::context::of_input(error, reading))?;
+            hasher.update(digest.to_string().as_bytes());
+        }
+        Ok(hasher.finish())
+    }
+
+    fn sources(&self) -> Result<Vec<Found<'a>>> {
+        let mut found = Vec::new();
+        for (number, text) in self.wanted.transfer.sources.iter().enumerate() {
+            let fetched = self.fetched.iter().find(|fetched| fetched.number == number);
+            found.push(match (fetched, self.source) {
+                (Some(fetched), _) => Found::Fetched(fetched),
+                (None, Some(tree)) => Found::Local(Supply { tree, left_out: self.left_out }, text),
+                (None, None) => {
+                    return Err(Error::Invalid(format!("there are no files to take {text} from")));
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// Everything in a context is root's, whoever sends it.
+    fn own_owner(&self) -> Option<(u32, u32)> {
+        self.wanted.from.is_none().then_some((0, 0))
+    }
+
+    fn altered(&self, target: &Tree) -> Result<Altered> {
+        let transfer = &self.wanted.transfer;
+        let owner = transfer.owner.as_deref().map(|text| owner_of(target.root(), text)).transpose()?;
+        let mode = transfer.mode.as_deref().map(str::parse::<ModeChange>).transpose();
+        let mode = mode.map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(Altered { owner: owner.or(self.own_owner()), mode, timeless: false })
+    }
+}
+
+/// The same with numbers instead of the names of users, who are those of `tree`.
+pub(super) fn with_numbers(wanted: &Files, tree: &Tree) -> Result<Files> {
+    let mut numbered = wanted.clone();
+    if let Some(owner) = &mut numbered.transfer.owner {
+        let (uid, gid) = owner_of(tree.root(), owner)?;
+        *owner = format!("{uid}:{gid}");
+    }
+    Ok(numbered)
+}
+
+/// What a source stands for, by names that say which source it is and what files are called, which counts where they keep
+/// their names.
+fn all(supply: Supply<'_>, text: &str, excluded: &Ignored) -> Result<Vec<Chosen>> {
+    let mut chosen = Vec::new();
+    for (at, path) in supply.expand(text)?.into_iter().enumerate() {
+        let mut name = at.to_string().into_bytes();
+        let end = supply.follow(&path)?;
+        if !supply.tree.is_directory(&end).attempt(|| format!("look at {}", path.display()))? {
+            let file_name = path.file_name().unwrap_or_default().as_bytes();
+            if is_left_out(excluded, file_name) {
+                continue;
+            }
+            name.push(b'/');
+            name.extend_from_slice(file_name);
+        }
+        chosen.push(Chosen { path, name, taken: Taken::Content });
+    }
+    Ok(chosen)
 }
 
 fn excluded(transfer: &Transfer) -> Result<Ignored> {
     Ignored::of_patterns(transfer.exclude.iter().map(String::as_str)).map_err(super::invalid)
-}
-
-/// Refuses what is not done yet, before anything is.
-pub(super) fn check(wanted: &Files) -> Result<()> {
-    let remote = |source: &&String| source.contains("://") || source.starts_with("git@");
-    if let FileRules::Add { .. } = wanted.rules
-        && let Some(source) = wanted.transfer.sources.iter().find(remote)
-    {
-        return Err(Error::Unsupported(format!(
-            "ADD {source}: addresses are not supported yet by this engine"
-        )));
-    }
-    if let FileRules::Add { checksum: Some(_), .. } = wanted.rules {
-        return Err(Error::Invalid(
-            "ADD --checksum is for addresses, not for files of the context".to_owned(),
-        ));
-    }
-    if let FileRules::Copy { parents: true } = wanted.rules {
-        return Err(Error::Unsupported("COPY --parents is not supported yet by this engine".to_owned()));
-    }
-    Ok(())
-}
-
-fn is_left_out(ignored: &Ignored, path: &[u8]) -> bool {
-    std::str::from_utf8(path).is_ok_and(|path| ignored.leaves_out(path))
-}
-
-fn missing(source: &str) -> Error {
-    Error::Invalid(format!("COPY failed: {source} is not in the build context, or is left out of it"))
 }
 
 /// A path without the slash at its beginning, as archives have it.
@@ -91,211 +165,155 @@ fn relative(path: &Path) -> Vec<u8> {
     path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes().to_vec()
 }
 
-/// Where files go, links on the way followed.
-struct Destination {
-    path: PathBuf,
-    /// Whether files keep their names in it.
-    is_directory: bool,
-    exists_as_directory: bool,
-    exists_as_file: bool,
+fn owner_of(root: &Root, text: &str) -> Result<(u32, u32)> {
+    let resolved = coracle_runtime::sandbox::users::resolve(root, text, &[])
+        .map_err(|error| Error::Invalid(error.chain()))?;
+    // As BuildKit: a number without a group is the group's number too, a name has its own.
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let gid = if is_number { resolved.user.uid } else { resolved.user.gid };
+    Ok((resolved.user.uid, gid))
 }
 
-/// The paths that the sources stand for. A pattern may stand for none as long as another source stands for some.
-fn expand(transfer: &Transfer, source: &Tree, out: LeftOut<'_>) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for text in &transfer.sources {
-        let pattern = PathPattern::parse(text).map_err(super::invalid)?;
-        match pattern.literal() {
-            Some(path) if out(path.as_bytes()) => return Err(missing(text)),
-            Some("") => found.push(PathBuf::from(".")),
-            Some(path) => found.push(PathBuf::from(path)),
-            None => source
-                .paths(&mut |path, _| {
-                    let bytes = path.as_os_str().as_bytes();
-                    if !out(bytes) && path.to_str().is_some_and(|path| pattern.matches(path)) {
-                        found.push(path.to_owned());
-                    }
-                    true
-                })
-                .attempt(|| format!("look for {text}"))?,
+/// What becomes of a tar archive, compressed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Archives {
+    AreFiles,
+    AreUnpacked,
+}
+
+impl Archives {
+    /// What becomes of those of a context.
+    fn of(rules: &FileRules) -> Self {
+        match rules {
+            FileRules::Add { unpack, .. } if *unpack != Some(false) => Self::AreUnpacked,
+            _ => Self::AreFiles,
         }
-    }
-    match transfer.sources.first() {
-        Some(text) if found.is_empty() => Err(missing(text)),
-        _ => Ok(found),
     }
 }
 
 /// Files on their way.
-struct Job<'a> {
+struct Work<'a> {
     target: &'a Tree,
-    transfer: &'a Transfer,
-    rules: &'a FileRules,
-    is_of_context: bool,
+    /// What `--exclude` leaves out.
+    excluded: Ignored,
+    altered: Altered,
+    /// Whose what is in archives becomes, where that is said: they say it themselves otherwise.
+    owner_of_archives: Option<(u32, u32)>,
+    destination: Destination<'a>,
 }
 
-impl Job<'_> {
-    fn run(&self, source: Option<&Tree>, left_out: LeftOut<'_>) -> Result<()> {
-        let excluded = excluded(self.transfer)?;
-        let out = |path: &[u8], below: &[u8]| left_out(path) || is_left_out(&excluded, below);
-        let sources = match source {
-            Some(source) => expand(self.transfer, source, left_out)?,
-            None => Vec::new(),
-        };
-        // Everything in a context is root's, whoever sends it.
-        let owner = self.owner()?.or(self.is_of_context.then_some((0, 0)));
-        let altered = Altered { owner, mode: self.mode()?, timeless: false };
-        let destination = self.destination(sources.len() + self.transfer.inline.len())?;
-        let mut chosen = Vec::new();
-        for path in &sources {
-            let source = source.expect("without one there are no paths");
-            if self.unpacks() && source.is_archive(path).attempt(|| format!("look at {}", path.display()))? {
-                self.unpack(source, path)?;
-            } else {
-                chosen.push(self.choose(source, path, &destination)?);
-            }
+impl Work<'_> {
+    /// Brings what is at a path. A directory gives its content; a file keeps its name where the destination is a
+    /// directory. A link is followed.
+    fn bring(&mut self, supply: Supply<'_>, path: PathBuf, archives: Archives) -> Result<()> {
+        let end = supply.follow(&path)?;
+        let looking = || format!("look at {}", path.display());
+        if supply.tree.is_directory(&end).attempt(looking)? {
+            let name = relative(self.destination.directory()?);
+            return self.transport(supply, Chosen { path, name, taken: Taken::Content }, self.altered);
         }
-        if !chosen.is_empty() || !self.transfer.inline.is_empty() {
-            self.make_way(&destination, altered.owner)?;
-        }
-        if let Some(source) = source {
-            self.transport(source, &chosen, &out, altered)?;
-        }
-        self.write_inline(&destination, altered)
-    }
-
-    fn unpacks(&self) -> bool {
-        matches!(self.rules, FileRules::Add { unpack, .. } if *unpack != Some(false))
-    }
-
-    /// A directory gives its content; a file keeps its name where the destination is a directory. A link there is
-    /// followed.
-    fn choose(&self, source: &Tree, path: &Path, destination: &Destination) -> Result<Chosen> {
-        let is_directory = source.is_directory(path).attempt(|| format!("look for {}", path.display()))?;
-        let mut name = destination.path.clone();
-        if !is_directory && destination.is_directory {
-            name.push(path.file_name().unwrap_or_default());
-        }
-        if is_directory && destination.exists_as_file {
-            return Err(Error::Invalid(format!(
-                "cannot copy the directory {} to {}, which is no directory",
-                path.display(),
-                self.transfer.destination
-            )));
-        }
-        Ok(Chosen {
-            path: path.to_owned(),
-            name: relative(&name),
-            with_directory: !destination.exists_as_directory,
-        })
-    }
-
-    /// What is at the destination, and what becomes of it.
-    fn destination(&self, sources: usize) -> Result<Destination> {
-        let (text, target) = (&self.transfer.destination, self.target);
-        let finding = || format!("look for {text}");
-        let path = target.root().evaluate(text).attempt(finding)?;
-        let exists_as_directory = target.is_directory(&path).attempt(finding)?;
-        let found = target.find(&path).attempt(finding)?;
-        let is_directory = exists_as_directory || text.ends_with('/') || self.transfer.sources.len() > 1;
-        if sources > 1 && !is_directory {
-            return Err(Error::Invalid(
-                "when using COPY with more than one source file, the destination must be a directory and end with a /"
-                    .to_owned(),
-            ));
-        }
-        let exists_as_file = found.is_some() && !exists_as_directory;
-        if exists_as_file && is_directory {
-            return Err(Error::Invalid(format!("the destination {text} is no directory")));
-        }
-        Ok(Destination { path, is_directory, exists_as_directory, exists_as_file })
-    }
-
-    /// Makes the directories that are missing on the way. They are whoever's the files are.
-    fn make_way(&self, destination: &Destination, owner: Option<(u32, u32)>) -> Result<()> {
-        let making = || format!("make directories of {}", self.transfer.destination);
-        let end = if destination.is_directory { Some(&*destination.path) } else { destination.path.parent() };
-        let mut missing = Vec::new();
-        for directory in end.into_iter().flat_map(Path::ancestors) {
-            if self.target.is_directory(directory).attempt(making)? {
-                break;
-            }
-            missing.push(directory.to_owned());
-        }
-        missing.reverse();
-        let mut archive = Vec::new();
-        let altered = Altered { owner, ..Altered::default() };
-        coracle_store::pack_directories(&missing, altered, &mut archive).attempt(making)?;
-        let unpacked = self.target.unpack(Path::new("/"), &archive[..], Copying::default());
-        unpacked.map_err(|error| super::context::of_input(error, making))
-    }
-
-    /// Packs what was chosen and unpacks it at once.
-    fn transport(&self, source: &Tree, chosen: &[Chosen], out: Filter<'_>, altered: Altered) -> Result<()> {
-        if chosen.is_empty() {
+        let file_name = path.file_name().unwrap_or_default();
+        if is_left_out(&self.excluded, file_name.as_bytes()) {
             return Ok(());
         }
-        let copying = || "copy files of a build".to_owned();
-        let (reader, writer) = io::pipe().attempt(copying)?;
-        std::thread::scope(|scope| {
-            let target = self.target;
-            let unpacking = scope.spawn(move || target.unpack(Path::new("/"), reader, Copying::default()));
-            let packed = source.pack_chosen(chosen, out, altered, writer);
-            let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            match packed {
-                // Where nobody reads any more, the reader says why.
-                Err(coracle_store::Error::Write { .. }) if unpacked.is_err() => {}
-                packed => packed.map_err(|error| super::context::of_input(error, copying))?,
+        if archives == Archives::AreUnpacked && supply.tree.is_archive(&end).attempt(looking)? {
+            return self.unpack(supply.tree, &end);
+        }
+        let name = relative(&self.destination.file(file_name)?);
+        self.transport(supply, Chosen { path, name, taken: Taken::Content }, self.altered)
+    }
+
+    fn bring_with_parents(&mut self, supply: Supply<'_>, text: &str) -> Result<()> {
+        let family = supply.with_parents(text, &self.excluded)?;
+        if family.chosen.is_empty() {
+            return Ok(());
+        }
+        let mut top = relative(self.destination.directory()?);
+        if !top.is_empty() {
+            top.push(b'/');
+        }
+        let under = |one: &Chosen| Chosen { name: [&top[..], &one.name].concat(), ..one.clone() };
+        let chosen: Vec<Chosen> = family.chosen.iter().map(under).collect();
+        let out = |path: &[u8], _: &[u8]| {
+            supply.leaves_out(path) || is_left_out(&self.excluded, super::sources::below(path, family.depth))
+        };
+        self.move_all(supply.tree, &chosen, &out, self.altered)
+    }
+
+    fn bring_fetched(&mut self, fetched: &Fetched) -> Result<()> {
+        let supply = Supply { tree: &fetched.tree, left_out: &|_| false };
+        match &fetched.what {
+            What::File { name, archives } => self.bring(supply, name.clone(), *archives),
+            What::Repository { directory, mode } => {
+                let name = relative(self.destination.directory()?);
+                let chosen = Chosen { path: directory.clone(), name, taken: Taken::Content };
+                let mode = self.altered.mode.or(Some(*mode));
+                self.transport(supply, chosen, Altered { mode, ..self.altered })
             }
-            unpacked.map_err(|error| super::context::of_input(error, copying))
-        })
+        }
+    }
+
+    fn transport(&self, supply: Supply<'_>, chosen: Chosen, altered: Altered) -> Result<()> {
+        let out = |path: &[u8], below: &[u8]| supply.leaves_out(path) || is_left_out(&self.excluded, below);
+        self.move_all(supply.tree, &[chosen], &out, altered)
+    }
+
+    fn move_all(&self, source: &Tree, chosen: &[Chosen], out: Filter<'_>, altered: Altered) -> Result<()> {
+        move_all(source, chosen, out, altered, self.target)
     }
 
     /// An archive that `ADD` unpacks into its destination.
-    fn unpack(&self, source: &Tree, path: &Path) -> Result<()> {
+    fn unpack(&mut self, source: &Tree, path: &Path) -> Result<()> {
         let unpacking = || format!("unpack {}", path.display());
         let file = source.open(path).attempt(unpacking)?;
-        let destination = Path::new(&self.transfer.destination);
-        self.target.root().create_dir_all(destination, DIRECTORY).attempt(unpacking)?;
-        let unpacked = self.target.unpack(destination, file, Copying::default());
+        let copying = Copying { owner: self.owner_of_archives, ..Copying::default() };
+        let unpacked = self.target.unpack(self.destination.directory()?, file, copying);
         unpacked.map_err(|error| super::context::of_input(error, unpacking))
     }
 
     /// Files whose content stands in the Dockerfile.
-    fn write_inline(&self, destination: &Destination, altered: Altered) -> Result<()> {
-        if self.transfer.inline.is_empty() {
+    fn write_inline(&mut self, transfer: &Transfer) -> Result<()> {
+        let mut named = Vec::new();
+        for inline in &transfer.inline {
+            let path = self.destination.file(inline.name.as_ref())?;
+            named.push((relative(&path), inline.content.as_bytes()));
+        }
+        if named.is_empty() {
             return Ok(());
         }
-        let named = self.transfer.inline.iter().map(|inline| {
-            let mut name = destination.path.clone();
-            if destination.is_directory {
-                name.push(&inline.name);
-            }
-            (relative(&name), inline.content.as_bytes())
-        });
-        let named: Vec<_> = named.collect();
         let mut archive = Vec::new();
         let writing = || "write files of a Dockerfile".to_owned();
-        coracle_store::pack_texts(&named, altered, &mut archive).attempt(writing)?;
+        coracle_store::pack_texts(&named, self.altered, &mut archive).attempt(writing)?;
         let unpacked = self.target.unpack(Path::new("/"), &archive[..], Copying::default());
         unpacked.map_err(|error| super::context::of_input(error, writing))
     }
+}
 
-    /// Whose the files become: root's from a context, and who they were of a stage or an image, unless it is said.
-    fn owner(&self) -> Result<Option<(u32, u32)>> {
-        let Some(owner) = &self.transfer.owner else { return Ok(None) };
-        let root = self.target.root();
-        let resolved = coracle_runtime::sandbox::users::resolve(root, owner, &[])
-            .map_err(|error| Error::Invalid(error.chain()))?;
-        // As Docker: without a group, that of the user's number.
-        let gid = if owner.contains(':') { resolved.user.gid } else { resolved.user.uid };
-        Ok(Some((resolved.user.uid, gid)))
-    }
+/// Copies what was chosen.
+pub(super) fn copy(source: &Tree, chosen: Chosen, target: &Tree, altered: Altered) -> Result<()> {
+    move_all(source, &[chosen], &|_, _| false, altered, target)
+}
 
-    fn mode(&self) -> Result<Option<u32>> {
-        let Some(text) = &self.transfer.mode else { return Ok(None) };
-        let octal = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-        let refused = || Error::Invalid(format!("invalid mode {text}: only octal ones are supported yet"));
-        octal.map(Some).ok_or_else(refused)
-    }
+/// Packs what was chosen and unpacks it at once.
+pub(super) fn move_all(
+    source: &Tree,
+    chosen: &[Chosen],
+    out: Filter<'_>,
+    altered: Altered,
+    target: &Tree,
+) -> Result<()> {
+    let copying = || "copy files of a build".to_owned();
+    let (reader, writer) = io::pipe().attempt(copying)?;
+    let kept = Copying { replace: Replace::SameKind, ..Copying::default() };
+    std::thread::scope(|scope| {
+        let unpacking = scope.spawn(move || target.unpack(Path::new("/"), reader, kept));
+        let packed = source.pack_chosen(chosen, out, altered, writer);
+        let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match packed {
+            // Where nobody reads any more, the reader says why.
+            Err(coracle_store::Error::Write { .. }) if unpacked.is_err() => {}
+            packed => packed.map_err(|error| missing(error, &chosen[0].path))?,
+        }
+        unpacked.map_err(|error| super::context::of_input(error, copying))
+    })
 }

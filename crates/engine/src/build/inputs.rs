@@ -14,6 +14,8 @@ pub enum Source {
     Nothing,
     /// An archive that comes with the request.
     Archive(BodyReader),
+    /// At an address: a Git repository, an archive or a Dockerfile of a web server.
+    Address(String),
     /// A directory of this machine, read where it is.
     Directory(OwnedFd),
     /// A directory of the client's, which is asked for it by this name.

@@ -39,6 +39,8 @@ pub(super) async fn remove(shared: Arc<Shared>, id: ContainerId) {
 /// # Errors
 /// When the notes cannot be read.
 pub(crate) async fn remove_all(shared: &Arc<Shared>) -> Result<()> {
+    let swept = Arc::clone(shared);
+    blocking(move || super::memory::sweep(&swept.config)).await?;
     let directory = directory(shared);
     let reading = || format!("read {}", directory.display());
     let notes = match std::fs::read_dir(&directory) {

@@ -5,22 +5,33 @@
 //!  stages.rs   all stages at once, each as far as what it needs is there
 //!    step.rs   a step: found in the cache, or done ─► a layer       cache/    what was done before
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
+//!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
+//!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
 //! ```
 //!
 //! What a step leaves is one layer; a step that changes nothing leaves none. Nothing is an image before the last step: a
 //! build that fails, or whose client goes, leaves nothing but what the next one need not do again.
 
+mod agent;
 mod bases;
 mod cache;
+mod caches;
 mod context;
+mod destination;
 mod files;
+mod git;
 mod inputs;
 pub(crate) mod leftovers;
+mod memory;
+mod mounts;
 mod product;
+mod remote;
 mod run;
+mod sources;
 mod stages;
 mod step;
+mod stubs;
 mod told;
 mod workshop;
 
@@ -29,6 +40,8 @@ use crate::engine::Engine;
 use crate::error::{Error, blocking};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use cache::{CachedStep, PrunedSteps, StepFilter};
+pub use caches::CacheMount;
+pub(crate) use caches::CacheMounts;
 pub use coracle_build::Wanted;
 use coracle_build::{Dockerfile, outline};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};

@@ -6,7 +6,7 @@ use crate::containers::modes::NetworkMode;
 use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
 use crate::error::{Attempt, Error, Result};
-use coracle_build::{Command, Lines, MountKind, Program, RunNetwork};
+use coracle_build::{Command, Lines, Program, RunNetwork};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -28,25 +28,18 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Setting
         RunNetwork::None => NetworkMode::None,
         RunNetwork::Host => return Err(not_allowed("network.host")),
     };
-    let Program::Words(words) = &command.program else {
-        return Err(later("RUN with a here-document that names its interpreter"));
+    let words = match &command.program {
+        Program::Words(words) => words.clone(),
+        // Where the script is comes with the mounts.
+        Program::Script(_) => Vec::new(),
     };
-    let mut host = HostSettings { network, ..host.clone() };
-    for (mount, _) in &command.mounts {
-        match (mount.kind, &mount.target) {
-            (MountKind::Tmpfs, Some(target)) => {
-                let size = mount.size.as_ref().map(|size| format!("size={size}"));
-                host.tmpfs.insert(target.clone(), size.unwrap_or_default());
-            }
-            (kind, _) => return Err(later(&format!("RUN --mount of type {kind:?}"))),
-        }
-    }
+    let host = HostSettings { network, ..host.clone() };
     let mut env = command.env.clone();
     env.extend(command.uncached_env.iter().cloned());
     Ok(Settings {
         user: command.user.clone(),
         working_dir: command.directory.clone(),
-        cmd: Some(words.clone()),
+        cmd: Some(words),
         env,
         host,
         ..Settings::default()
@@ -55,10 +48,6 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Setting
 
 fn not_allowed(entitlement: &str) -> Error {
     Error::Invalid(format!("granting entitlement {entitlement} is not allowed by this build"))
-}
-
-fn later(what: &str) -> Error {
-    Error::Unsupported(format!("{what} is not supported yet by this engine"))
 }
 
 /// Runs the command of a container that was made for it.

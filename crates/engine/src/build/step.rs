@@ -2,10 +2,14 @@
 
 use super::cache::{Inputs, Remembered};
 use super::context::Files as ContextFiles;
+use super::files::Bringing;
+use super::mounts::Mounts;
+use super::remote::{Fetched, Fetcher};
 use super::stages::{Build, Left};
 use super::told::Told;
 use super::workshop::{Bench, Workshop, keep};
 use super::{BuildResult, files, run};
+use crate::engine::Shared;
 use crate::error::{Attempt, Result, blocking};
 use coracle_build::{Files, Operation, Origin, Planned};
 use coracle_spec::Digest;
@@ -18,6 +22,36 @@ pub(super) enum Origins {
     Context(Arc<ContextFiles>),
     /// A stage or an image, by its layers, lowest first.
     Layers(Vec<Digest>),
+}
+
+/// What files of a step are taken from. Dropped on threads that may block.
+#[derive(Default)]
+pub(super) struct Supplies {
+    origin: Option<Origins>,
+    fetched: Vec<Fetched>,
+}
+
+impl Supplies {
+    /// Opens what is needed for as long as `work` takes. Blocks.
+    fn with<T>(
+        &self,
+        shared: &Shared,
+        wanted: &Files,
+        work: impl FnOnce(&Bringing<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let fetched = &self.fetched;
+        match &self.origin {
+            None => work(&Bringing { wanted, source: None, left_out: &|_| false, fetched }),
+            Some(Origins::Context(context)) => {
+                let left_out = |path: &[u8]| context.leaves_out(path);
+                work(&Bringing { wanted, source: Some(&context.tree), left_out: &left_out, fetched })
+            }
+            Some(Origins::Layers(layers)) => {
+                let bench = Bench::open(shared, layers)?;
+                work(&Bringing { wanted, source: Some(bench.tree()), left_out: &|_| false, fetched })
+            }
+        }
+    }
 }
 
 impl Build<'_> {
@@ -34,7 +68,7 @@ impl Build<'_> {
         if let Some(epoch) = self.epoch()? {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
         }
-        let origin = self.add_origins(operation, &mut inputs).await?;
+        let supplies = self.add_supplies(operation, &mut inputs).await?;
         let key = inputs.key();
         let built = &self.shared().built;
         let _turn = built.turn(key).await;
@@ -49,7 +83,7 @@ impl Build<'_> {
             }
         }
         let permit = self.permits.acquire().await.expect("nobody closes it");
-        let layer = self.carry_out(number, layers, operation, planned, origin).await?;
+        let layer = self.carry_out(number, layers, operation, planned, supplies).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created };
@@ -82,40 +116,37 @@ impl Build<'_> {
         Ok(Some(Left { layer: step.layer, created: step.created }))
     }
 
-    /// Finds where files of a step come from, and adds what they are to its inputs.
-    async fn add_origins(&self, operation: &Operation, inputs: &mut Inputs) -> BuildResult<Option<Origins>> {
-        let Operation::Files(wanted) = operation else { return Ok(None) };
-        files::check(wanted)?;
-        if wanted.transfer.sources.is_empty() {
-            return Ok(None);
+    /// Finds what files of a step are taken from, and adds what they are to its inputs.
+    async fn add_supplies(&self, operation: &Operation, inputs: &mut Inputs) -> BuildResult<Arc<Supplies>> {
+        if let Operation::Run(command) = operation {
+            Mounts::add_inputs(self, command, inputs).await?;
         }
-        let origin = self.origin(wanted).await?;
-        match &origin {
-            Origins::Context(context) => {
-                let (context, wanted) = (Arc::clone(context), wanted.clone());
-                let taken =
-                    move || files::fingerprint(&context.tree, &wanted, &|path| context.leaves_out(path));
-                inputs.add_digest("the files", blocking(taken).await??);
-            }
-            Origins::Layers(layers) => {
-                let (shared, layers, wanted) = (Arc::clone(self.shared()), layers.clone(), wanted.clone());
-                let taken = move || {
-                    let bench = Bench::open(&shared, &layers)?;
-                    files::fingerprint(bench.tree(), &wanted, &|_| false)
-                };
-                inputs.add_digest("the files", blocking(taken).await??);
-            }
+        let Operation::Files(wanted) = operation else { return Ok(Arc::default()) };
+        let fetcher = Fetcher { shared: self.shared(), client: &self.request.client };
+        let fetched = fetcher.fetch_all(wanted).await?;
+        let is_local = fetched.len() < wanted.transfer.sources.len();
+        let origin = if is_local { Some(self.origin(wanted).await?) } else { None };
+        let supplies = Arc::new(Supplies { origin, fetched });
+        if !wanted.transfer.sources.is_empty() {
+            let (shared, wanted, taken) = (Arc::clone(self.shared()), wanted.clone(), Arc::clone(&supplies));
+            let digest = blocking(move || taken.with(&shared, &wanted, |bringing| bringing.fingerprint()));
+            inputs.add_digest("the files", digest.await??);
         }
-        Ok(Some(origin))
+        Ok(supplies)
+    }
+
+    /// The layers of a stage or an image.
+    pub(super) async fn layers_of(&self, origin: &Origin) -> Result<Vec<Digest>> {
+        Ok(match origin {
+            Origin::Stage(stage) => self.built(*stage).await?.layers.clone(),
+            Origin::Image(name) => self.image(name, &self.request.wanted.platform).await?.layers,
+        })
     }
 
     async fn origin(&self, wanted: &Files) -> Result<Origins> {
         Ok(match &wanted.from {
             None => Origins::Context(self.contexts.main().await?),
-            Some(Origin::Stage(stage)) => Origins::Layers(self.built(*stage).await?.layers.clone()),
-            Some(Origin::Image(name)) => {
-                Origins::Layers(self.image(name, &self.request.wanted.platform).await?.layers)
-            }
+            Some(origin) => Origins::Layers(self.layers_of(origin).await?),
         })
     }
 
@@ -125,41 +156,44 @@ impl Build<'_> {
         layers: &[Digest],
         operation: &Operation,
         planned: &Planned,
-        origin: Option<Origins>,
+        supplies: Arc<Supplies>,
     ) -> BuildResult<Option<Layer>> {
         let epoch = self.epoch()?;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
-            let settings = run::settings(command, &self.request.host)?;
+            let mut settings = run::settings(command, &self.request.host)?;
+            let mounts = Mounts::prepare(self, layers, command).await?;
+            mounts.add_to(&mut settings);
             let workshop = Workshop::open(self.engine, layers, settings).await?;
             if let Err(error) = run::run(&workshop, command, number, planned.lines, self.listener).await {
                 workshop.close().await;
                 return Err(error);
             }
             let scratch = workshop.finish().await?;
-            return Ok(blocking(move || keep(&shared, scratch, epoch)).await??);
+            let keeping = move || {
+                mounts.clean(&scratch.snapshot().upper)?;
+                drop(mounts);
+                keep(&shared, scratch, epoch)
+            };
+            return Ok(blocking(keeping).await??);
         }
-        let layers = match operation {
-            // What is linked does not depend on what is below, and follows no link of it.
-            Operation::Files(wanted) if wanted.transfer.link => Vec::new(),
-            _ => layers.to_vec(),
-        };
-        let operation = operation.clone();
+        let (mut operation, mut layers) = (operation.clone(), layers.to_vec());
         let work = move || {
+            if let Operation::Files(wanted) = &mut operation
+                && wanted.transfer.link
+            {
+                if !wanted.transfer.stands_alone() {
+                    *wanted = files::with_numbers(wanted, Bench::open(&shared, &layers)?.tree())?;
+                }
+                // What is linked does not depend on what is below, and follows no link of it.
+                layers.clear();
+            }
             let bench = Bench::open(&shared, &layers)?;
             match &operation {
-                Operation::Directory(path) => files::make_directory(bench.tree(), path)?,
-                Operation::Files(wanted) => match &origin {
-                    None => files::bring(bench.tree(), wanted, None, &|_| false)?,
-                    Some(Origins::Context(context)) => {
-                        let left_out = |path: &[u8]| context.leaves_out(path);
-                        files::bring(bench.tree(), wanted, Some(&context.tree), &left_out)?;
-                    }
-                    Some(Origins::Layers(layers)) => {
-                        let source = Bench::open(&shared, layers)?;
-                        files::bring(bench.tree(), wanted, Some(source.tree()), &|_| false)?;
-                    }
-                },
+                Operation::Directory(wanted) => files::make_directory(bench.tree(), wanted)?,
+                Operation::Files(wanted) => {
+                    supplies.with(&shared, wanted, |bringing| bringing.bring(bench.tree()))?;
+                }
                 Operation::Run(_) => unreachable!("a command runs in a container"),
             }
             keep(&shared, bench.finish(), epoch)

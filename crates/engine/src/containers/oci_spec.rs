@@ -100,7 +100,7 @@ fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges
         terminal: settings.tty,
         console_size: settings.console_size,
         args,
-        env: super::merge::merge_env(&base, &settings.env),
+        env: super::merge::merge_env(&super::merge::merge_env(&base, &settings.env), &settings.secret_env.0),
         cwd: if settings.working_dir.is_empty() { "/".to_owned() } else { settings.working_dir.clone() },
         capabilities: Some(Capabilities {
             bounding: allowed.clone(),

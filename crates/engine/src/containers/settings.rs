@@ -33,6 +33,8 @@ pub struct Settings {
     pub stdin_once: bool,
     /// Variables, `NAME=value`, or `NAME` alone to remove one of the image's.
     pub env: Vec<String>,
+    /// More variables, which are secrets: they are in no record and shown to nobody.
+    pub secret_env: Concealed,
     /// Arguments, or program and arguments.
     pub cmd: Option<Vec<String>>,
     /// The program.
@@ -57,6 +59,16 @@ pub struct Settings {
     pub shell: Option<Vec<String>>,
     /// What depends on the host.
     pub host: HostSettings,
+}
+
+/// Texts that no message shows.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Concealed(pub Vec<String>);
+
+impl std::fmt::Debug for Concealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What depends on the host.

@@ -3,6 +3,7 @@
 use super::forward::forward;
 use super::{BodyReader, Images, ImportRequest, LayerStep, Step, Teller};
 use crate::error::{Error, Result};
+use coracle_registry::{Fetched, Secret};
 use coracle_spec::Digest;
 
 /// What progress is told of: there is one thing only.
@@ -34,6 +35,17 @@ impl Images {
         let id = imported?;
         told.tell(Step::Imported(id)).await;
         Ok(id)
+    }
+}
+
+impl Images {
+    /// Asks for a file at an address (http or https).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for what the host does not give.
+    pub(crate) async fn fetch(&self, address: &str, authorization: Option<&Secret>) -> Result<Fetched> {
+        let fetched = self.0.registries.fetch_as(address, authorization).await;
+        fetched.map_err(|error| Error::Missing(format!("failed to load {}", coracle_spec::full_text(&error))))
     }
 }
 

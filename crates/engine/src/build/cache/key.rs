@@ -28,14 +28,17 @@ impl Inputs {
         inputs.add("the version of the engine", VERSION);
         inputs.add("the platform", &platform.to_string());
         match operation {
-            // What is linked does not depend on what is below.
-            Operation::Files(files) if files.transfer.link => inputs.add("what is below", "linked"),
+            // What is linked does not depend on what is below, but for names of users.
+            Operation::Files(files) if files.transfer.stands_alone() => inputs.add("what is below", "linked"),
             _ => inputs.add_digests("what is below", layers),
         }
         match operation {
             Operation::Run(command) => inputs.command(command),
             Operation::Files(files) => inputs.files(files),
-            Operation::Directory(path) => inputs.add("the directory", path),
+            Operation::Directory(directory) => {
+                inputs.add("the directory", &directory.path);
+                inputs.add("the owner", &directory.owner);
+            }
         }
         inputs
     }

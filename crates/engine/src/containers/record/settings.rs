@@ -81,6 +81,7 @@ impl From<Settings> for domain::Settings {
             open_stdin: from.open_stdin,
             stdin_once: from.stdin_once,
             env: from.env,
+            secret_env: domain::Concealed::default(),
             cmd: from.cmd,
             entrypoint: from.entrypoint,
             working_dir: from.working_dir,

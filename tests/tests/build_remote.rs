@@ -1,0 +1,267 @@
+//! Files and contexts of builds that come from addresses: web servers and Git repositories of this machine.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use coracle_tests::context::{Context, build};
+use coracle_tests::image::SMALL;
+use coracle_tests::web::{GitDaemon, Web, git};
+use coracle_tests::{Engine, Output};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+/// What a command prints in an image that is built so.
+fn printed(engine: &Engine, dockerfile: &str, check: &str) -> String {
+    let context = Context::new(dockerfile, &[]);
+    let image = engine.name("remote");
+    build(engine, &context.path(), &["-t", &image]).ok();
+    let printed = engine.docker(&["run", "--rm", "--network", "none", &image, "sh", "-c", check]).ok();
+    engine.docker(&["rmi", &image]).ok();
+    printed
+}
+
+fn refused(engine: &Engine, step: &str) -> Output {
+    let context = Context::new(&format!("FROM BASE\n{step}\n"), &[]);
+    build(engine, &context.path(), &[])
+}
+
+fn sum(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn files_of_a_web_server_are_added() {
+    let engine = Engine::start();
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("dir")).unwrap();
+    fs::write(place.path().join("dir/file.txt"), "content").unwrap();
+    fs::write(place.path().join("packed"), "packed").unwrap();
+    let tar =
+        Command::new("tar").args(["czf", "a.tgz", "packed"]).current_dir(place.path()).status().unwrap();
+    assert!(tar.success());
+    let web = Web::start(place.path());
+    web.with_header("moved", "Location: /dir/file.txt");
+    let (file, moved, archive) =
+        (web.address("dir/file.txt?x=1"), web.address("moved"), web.address("a.tgz"));
+    let checksum = sum(&place.path().join("dir/file.txt"));
+    let text = format!(
+        "FROM BASE\nADD {file} /w/\nADD {file} /renamed\nADD --chown=7:8 --chmod=0644 {file} /owned\n\
+         ADD --checksum=sha256:{checksum} {moved} /w/\nADD {archive} /w/\nARG A={archive}\nADD $A /w/again\n"
+    );
+    let check = "cd /w; stat -c '%n %a %u %g %Y' file.txt /renamed /owned; cat /renamed moved; echo; ls";
+    let expected = "file.txt 600 0 0 1000000000\n/renamed 600 0 0 1000000000\n/owned 644 7 8 1000000000\ncontentcontent\na.tgz\nagain\n\
+        file.txt\nmoved";
+    assert_eq!(printed(&engine, &text, check), expected);
+
+    let wrong = format!("ADD --checksum=sha256:{} {file} /x", "0".repeat(64));
+    refused(&engine, &wrong).refused(1, "digest mismatch");
+    refused(&engine, &format!("ADD {} /x", web.address("nothing"))).refused(1, "404");
+    refused(&engine, "ADD http://127.0.0.1:1/x /x").refused(1, "127.0.0.1:1");
+    refused(&engine, &format!("ADD --checksum=md5:00 {file} /x")).refused(1, "checksum");
+    if engine.is_original() {
+        // Its language is older, and it makes up a name where there is none.
+        return;
+    }
+    let unpacked = format!("FROM BASE\nADD --unpack {archive} /w/\n");
+    assert_eq!(printed(&engine, &unpacked, "cat /w/packed"), "packed");
+    fs::write(place.path().join("nameless"), "N").unwrap();
+    web.with_header("", "Content-Disposition: attachment; filename=\"../told.txt\"");
+    refused(&engine, &format!("ADD {} /w/", web.address(""))).refused(1, "404");
+    refused(&engine, "ADD ftp://127.0.0.1/x /x").refused(1, "only http, https, git and ssh");
+}
+
+/// A repository with two branches, a tag, a submodule that is a repository of `web`, and links that lead out of it.
+fn repository(place: &Path) -> (String, String) {
+    let work = place.join("work");
+    fs::create_dir_all(work.join("docs/deep")).unwrap();
+    git(&work, &["init", "--quiet"]);
+    fs::write(work.join("docs/read.me"), "one").unwrap();
+    fs::write(work.join("docs/deep/x"), "x").unwrap();
+    fs::write(work.join("run"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(work.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("/etc", work.join("etc")).unwrap();
+    symlink("../..", work.join("docs/up")).unwrap();
+    fs::write(work.join("Dockerfile"), format!("FROM {SMALL}\nCOPY docs /d\n")).unwrap();
+    // What would run if git took what a repository says for its own configuration.
+    fs::write(work.join(".gitattributes"), "* filter=evil\n").unwrap();
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "--quiet", "-m", "one"]);
+    git(&work, &["tag", "v1"]);
+    let first = git(&work, &["rev-parse", "HEAD"]);
+    fs::write(work.join("docs/read.me"), "two").unwrap();
+    git(&work, &["commit", "--quiet", "-am", "two"]);
+    let second = git(&work, &["rev-parse", "HEAD"]);
+    git(&work, &["checkout", "--quiet", "-b", "feature/x", "v1"]);
+    fs::write(work.join("docs/read.me"), "feature").unwrap();
+    git(&work, &["commit", "--quiet", "-am", "feature"]);
+    git(&work, &["checkout", "--quiet", "main"]);
+    (first, second)
+}
+
+#[test]
+fn repositories_are_added_at_any_of_their_references() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (first, second) = repository(place.path());
+    let served = place.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let web = Web::start(&served);
+    web.publish(&place.path().join("work"), "r.git");
+    let daemon = GitDaemon::start(&served);
+    for address in [web.address("r.git"), daemon.address("r.git")] {
+        let text = format!(
+            "FROM BASE\nADD {address} /head\nADD {address}#v1 /tag\nADD {address}#feature/x /branch\nADD {address}#{first} /commit\n\
+             ADD {address}#main:docs /sub\nADD --chown=7:8 {address}#:docs/deep /deep/\nADD --keep-git-dir {address} /kept\n"
+        );
+        let check = "cat /head/docs/read.me /tag/docs/read.me /branch/docs/read.me /commit/docs/read.me /sub/read.me; echo; \
+            stat -c '%n %a %u' /head/run /head/docs /head/Dockerfile /deep/x; ls -A /sub; ls -d /head/.git /kept/.git 2>/dev/null; \
+            cat /kept/.git/HEAD; readlink /head/etc";
+        let expected = format!(
+            "twoonefeatureonetwo\n/head/run 755 0\n/head/docs 755 0\n/head/Dockerfile 644 0\n/deep/x 644 7\ndeep\nread.me\nup\n/kept/.git\n\
+             {second}\n/etc"
+        );
+        assert_eq!(printed(&engine, &text, check), expected, "{address}");
+    }
+    let address = web.address("r.git");
+    let text = format!(
+        "FROM BASE\nADD {address}?tag=v1&subdir=docs /tag\nADD {address}?branch=feature%2Fx /branch\nADD --checksum={first} {address}#v1 /sum\n\
+         ADD {address}#{} /short\n",
+        &first[..10]
+    );
+    let check = "cat /tag/read.me /branch/docs/read.me /sum/docs/read.me /short/docs/read.me";
+    assert_eq!(printed(&engine, &text, check), "onefeatureoneone");
+    refused(&engine, &format!("ADD --checksum={second} {address}#v1 /x"))
+        .refused(1, "expected checksum to match");
+}
+
+#[test]
+fn submodules_come_along_and_only_from_addresses_that_may_be() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test is older than what fixed these, and has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let served = place.path().join("served");
+    let inner = place.path().join("inner");
+    fs::create_dir(&served).unwrap();
+    fs::create_dir(&inner).unwrap();
+    repository(place.path());
+    let work = place.path().join("work");
+    git(&inner, &["init", "--quiet"]);
+    fs::write(inner.join("inside"), "I").unwrap();
+    git(&inner, &["add", "."]);
+    git(&inner, &["commit", "--quiet", "-m", "inner"]);
+    let web = Web::start(&served);
+    web.publish(&inner, "inner.git");
+    git(&work, &["submodule", "--quiet", "add", &web.address("inner.git"), "module"]);
+    git(&work, &["commit", "--quiet", "-m", "module"]);
+    web.publish(&work, "r.git");
+    let address = web.address("r.git");
+    let text = format!("FROM BASE\nADD {address} /all\nADD {address}?submodules=false /alone\n");
+    assert_eq!(
+        printed(&engine, &text, "cat /all/module/inside; ls -A /all/module /alone/module"),
+        "I/all/module:\ninside\n\n/alone/module:"
+    );
+
+    // A file of this machine, and a command: neither is a protocol that is spoken.
+    let marker = place.path().join("pwned");
+    for (name, evil) in [
+        ("file.git", format!("file://{}", inner.display())),
+        ("path.git", inner.display().to_string()),
+        ("ext.git", format!("ext::sh -c touch% {}", marker.display())),
+    ] {
+        git(&work, &["config", "-f", ".gitmodules", "submodule.module.url", &evil]);
+        git(&work, &["commit", "--quiet", "-am", name]);
+        web.publish(&work, name);
+        refused(&engine, &format!("ADD {} /x", web.address(name)))
+            .refused(1, "failed to fetch the repository");
+    }
+    assert!(!marker.exists(), "a command of a repository was run");
+}
+
+#[test]
+fn nothing_of_an_address_or_a_repository_reaches_the_machine() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test is older than what fixed these, and has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    repository(place.path());
+    let served = place.path().join("served");
+    fs::create_dir(&served).unwrap();
+    let web = Web::start(&served);
+    let bare = web.publish(&place.path().join("work"), "r.git");
+    let (address, marker) = (web.address("r.git"), place.path().join("pwned"));
+    for (end, complaint) in [
+        // CVE-2019-13139
+        ("#--upload-pack=touch${IFS}/pwned", "invalid reference"),
+        ("#-uX", "invalid reference"),
+        // CVE-2026-33748: out of the repository by dots, by a link, by git's own directory.
+        ("#main:../..", "invalid subdirectory"),
+        ("#main:docs/../../..", "invalid subdirectory"),
+        ("#main:etc", "has no directory etc"),
+        ("#main:docs/up", "has no directory docs/up"),
+        ("#main:.git/hooks", "invalid subdirectory"),
+        ("#nowhere", "does not contain ref nowhere"),
+        ("#main:nowhere", "has no directory nowhere"),
+    ] {
+        refused(&engine, &format!("ADD {} /x", format!("{address}{end}").replace("${IFS}", "-")))
+            .refused(1, complaint);
+    }
+    for source in ["ext::sh -c touch% /pwned", "file:///etc/passwd", "ssh://-oProxyCommand=touch/x"] {
+        let step = serde_json::json!([source, "/x"]);
+        assert_ne!(refused(&engine, &format!("ADD {step}")).code, 0, "{source}");
+    }
+    // CVE-2022-39253: objects that are links to files of the machine.
+    let secret = place.path().join("secret");
+    fs::write(&secret, "canary of the host").unwrap();
+    fs::remove_dir_all(bare.join("objects")).unwrap();
+    symlink(&secret, bare.join("objects")).unwrap();
+    refused(&engine, &format!("ADD --keep-git-dir {address} /x"))
+        .refused(1, "failed to fetch the repository");
+    assert!(!marker.exists() && !Path::new("/pwned").exists());
+}
+
+#[test]
+fn contexts_are_taken_from_addresses() {
+    let engine = Engine::start();
+    let place = tempfile::tempdir().unwrap();
+    repository(place.path());
+    let served = place.path().join("served");
+    fs::create_dir_all(served.join("c")).unwrap();
+    let web = Web::start(&served);
+    web.publish(&place.path().join("work"), "r.git");
+    fs::write(served.join("plain"), format!("FROM {SMALL}\nRUN echo plain >/plain\n")).unwrap();
+    fs::write(served.join("c/Dockerfile"), format!("FROM {SMALL}\nCOPY f /f\n")).unwrap();
+    fs::write(served.join("c/f"), "F").unwrap();
+    let tar =
+        Command::new("tar").args(["czf", "c.tgz", "-C", "c", "."]).current_dir(&served).status().unwrap();
+    assert!(tar.success());
+    let image = engine.name("context");
+    for (path, check, expected) in
+        [("plain", "cat /plain", "plain"), ("c.tgz", "cat /f", "F"), ("r.git%23v1", "cat /d/read.me", "one")]
+    {
+        if path.contains(".git") && engine.is_original() {
+            // As above.
+            continue;
+        }
+        let query = format!("/v1.41/build?t={image}&remote={}", web.address(path));
+        let (status, answer) = engine.request("POST", &query, None);
+        assert!(status == 200 && answer.contains("Successfully built"), "{path}: {status} {answer}");
+        let printed = engine.docker(&["run", "--rm", "--network", "none", &image, "sh", "-c", check]).ok();
+        assert_eq!(printed, expected, "{path}");
+        engine.docker(&["rmi", &image]).ok();
+    }
+    for path in ["nothing", "r.git%23main:nowhere", "r.git%23-x"] {
+        let (status, answer) =
+            engine.request("POST", &format!("/v1.41/build?remote={}", web.address(path)), None);
+        assert!(status >= 400 || answer.contains("errorDetail"), "{path}: {status} {answer}");
+    }
+}
