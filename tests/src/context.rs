@@ -57,20 +57,10 @@ pub fn classic_build(engine: &Engine, context: &Path, arguments: &[&str]) -> Out
     Output::new(format!("docker build {}", arguments.join(" ")), &output)
 }
 
-/// A build through our classic door, or by the original's BuildKit, whose language ours is. That needs docker's plugin
-/// `buildx`, which `BUILDX` names.
+/// A build through our classic door, or by the original's BuildKit, whose language ours is.
 pub fn build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
-    if !engine.is_original() {
-        return classic_build(engine, context, arguments);
+    if engine.is_original() {
+        return engine.buildx(context, &[&["--load"], arguments].concat());
     }
-    let plugin = std::env::var_os("BUILDX").expect("BUILDX names docker's plugin for builds by the original");
-    let plugins = engine.directory().join("docker-config/cli-plugins");
-    fs::create_dir_all(&plugins).unwrap();
-    if !plugins.join("docker-buildx").exists() {
-        symlink(plugin, plugins.join("docker-buildx")).unwrap();
-    }
-    let mut command = engine.command("docker");
-    command.args(["buildx", "build", "--progress=plain", "--load"]).args(arguments).arg(context);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    Output::new(format!("docker buildx build {}", arguments.join(" ")), &output)
+    classic_build(engine, context, arguments)
 }
