@@ -53,7 +53,7 @@ fn a_context_becomes_an_image_and_what_was_done_is_not_done_again() {
         "[internal] load build definition from Dockerfile",
         "[internal] load .dockerignore",
         "[internal] load build context",
-        "[base 2/2] RUN echo \"hello $WHO\" >/hello",
+        "[base 2/2] RUN echo \"hello ",
         "exporting to image",
         &format!("naming to docker.io/library/{name}"),
     ] {
