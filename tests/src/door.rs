@@ -87,13 +87,16 @@ impl Door {
         LlbBridgeClient::with_origin(self.channel.clone(), Uri::from_static("http://engine"))
     }
 
-    /// A build of this session with an output.
+    /// A build of this session with an output; with none, where `kind` is empty.
     pub fn request(&self, kind: &str, attributes: &[(&str, &str)]) -> SolveRequest {
         let attrs = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         SolveRequest {
             r#ref: fresh("build"),
             session: self.session.clone(),
-            exporters: vec![Exporter { r#type: kind.into(), attrs }],
+            exporters: (!kind.is_empty())
+                .then(|| Exporter { r#type: kind.into(), attrs })
+                .into_iter()
+                .collect(),
             ..SolveRequest::default()
         }
     }

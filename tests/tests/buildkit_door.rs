@@ -51,10 +51,11 @@ fn inspect(engine: &Engine, name: &str, format: &str) -> String {
     engine.docker(&["image", "inspect", "-f", format, name]).ok()
 }
 
-/// The parts of a failure that say where it is.
-fn details(status: &Status) -> Vec<serde_json::Value> {
+/// The part of a failure that has this field.
+fn detail(status: &Status, field: &str) -> serde_json::Value {
     let proto = Proto::decode(status.details()).unwrap();
-    proto.details.iter().map(|detail| serde_json::from_slice(&detail.value).unwrap()).collect()
+    let mut details = proto.details.iter().map(|detail| serde_json::from_slice(&detail.value).unwrap());
+    details.find(|detail: &serde_json::Value| detail.get(field).is_some()).unwrap()
 }
 
 #[tokio::test]
@@ -81,6 +82,9 @@ async fn a_build_by_a_frontend_becomes_an_image() {
     }
     let output: Vec<u8> = told.logs.into_iter().flat_map(|log| log.msg).collect();
     assert_eq!(output, b"content");
+    if engine.is_original() {
+        return;
+    }
     assert_eq!(door.told(&build).await.vertexes.len(), told.vertexes.len(), "who asks later hears the same");
     engine.docker(&["rmi", &name]).ok();
 }
@@ -98,10 +102,17 @@ async fn a_client_steers_its_build_and_returns_the_result() {
         assert!(
             pong.frontend_api_caps.iter().any(|capability| capability.id == "return" && capability.enabled)
         );
-        let frontend = Frontend { frontend: "dockerfile.v0".into(), ..Frontend::default() };
+        let frontend = Frontend {
+            frontend: "dockerfile.v0".into(),
+            allow_result_return: true,
+            allow_result_array_ref: true,
+            ..Frontend::default()
+        };
         let solved = bridge.solve(of(&build, frontend)).await.unwrap().into_inner().result.unwrap();
         let Some(Which::Ref(reference)) = &solved.result else { panic!("{solved:?}") };
-        assert_eq!(result_of(reference.def.as_ref().unwrap()).as_deref(), Some(reference.id.as_str()));
+        if !engine.is_original() {
+            assert_eq!(result_of(reference.def.as_ref().unwrap()).as_deref(), Some(reference.id.as_str()));
+        }
         let config: serde_json::Value =
             serde_json::from_slice(&solved.metadata["containerimage.config"]).unwrap();
         assert_eq!(config["config"]["Labels"]["a"], "1");
@@ -124,20 +135,20 @@ fn of<T>(build: &AsciiMetadataValue, message: T) -> Request<T> {
 async fn failures_say_which_lines_are_to_blame() {
     let engine = Engine::start();
     let door = Door::open(&engine, lender("FROM BASE\nRUN true\nRUN exit 3\n", Vec::new())).await;
-    let failed = door.control().solve(direct(door.request("cacheonly", &[]), &[])).await.unwrap_err();
+    let failed = door.control().solve(direct(door.request("", &[]), &[])).await.unwrap_err();
     assert!(
         failed.message().ends_with("did not complete successfully: exit code: 3"),
         "{}",
         failed.message()
     );
-    let found = details(&failed);
+    let found = detail(&failed, "ranges");
     assert_eq!(
-        (&found[0]["ranges"][0]["start"]["line"], &found[0]["info"]["filename"]),
+        (&found["ranges"][0]["start"]["line"], &found["info"]["filename"]),
         (&3.into(), &"Dockerfile".into())
     );
 
     // What the client says of a failure is what its build fails with.
-    let request = door.request("cacheonly", &[]);
+    let request = door.request("", &[]);
     let build: AsciiMetadataValue = request.r#ref.parse().unwrap();
     let error = Proto { code: Code::Aborted.into(), message: "enough".into(), ..Proto::default() };
     let mut bridge = door.bridge();
@@ -149,9 +160,9 @@ async fn failures_say_which_lines_are_to_blame() {
     assert_eq!((failed.code(), failed.message()), (Code::Aborted, "enough"));
 
     let options = [("requestid", "frontend.targets")];
-    let failed = door.control().solve(direct(door.request("cacheonly", &[]), &options)).await.unwrap_err();
+    let failed = door.control().solve(direct(door.request("", &[]), &options)).await.unwrap_err();
     assert_eq!(
-        (failed.code(), &details(&failed)[0]["name"]),
+        (failed.code(), &detail(&failed, "name")["name"]),
         (Code::Unimplemented, &"frontend.targets".into())
     );
 }
@@ -201,7 +212,7 @@ async fn hostile_files_of_a_client_write_nowhere_else() {
         ("a link up", vec![link("out", "../../../../../../../tmp"), file(&escape, "x")], ""),
     ] {
         let door = Door::open(&engine, lender("FROM BASE\nCOPY . /c\nRUN ls -R /c\n", files)).await;
-        let answer = door.control().solve(direct(door.request("cacheonly", &[]), &[])).await;
+        let answer = door.control().solve(direct(door.request("", &[]), &[])).await;
         // Such a link may be a file of the context, if what is written through it stays there.
         if !words.is_empty() {
             let failed = answer.unwrap_err();
@@ -216,7 +227,7 @@ async fn a_call_that_is_given_up_ends_its_build() {
     let engine = Engine::start();
     let before = engine.docker(&["ps", "-aq"]).ok();
     let door = Door::open(&engine, lender("FROM BASE\nRUN exec sleep 1000\n", Vec::new())).await;
-    let request = direct(door.request("cacheonly", &[]), &[("no-cache", "")]);
+    let request = direct(door.request("", &[]), &[("no-cache", "")]);
     let mut control = door.control();
     let building = tokio::spawn(async move { control.solve(request).await.is_err() });
     wait_in_background("the command runs", || {
@@ -271,7 +282,7 @@ async fn what_is_no_build_is_refused() {
     }
     let door = Door::open(&engine, lender("FROM BASE\n", Vec::new())).await;
     let definition = Definition { def: vec![vec![0]], ..Definition::default() };
-    let base = || door.request("cacheonly", &[]);
+    let base = || door.request("", &[]);
     for (request, words) in [
         (SolveRequest { r#ref: String::new(), ..base() }, "has no name"),
         (SolveRequest { definition: Some(definition.clone()), ..base() }, "a build by a definition"),
@@ -296,8 +307,12 @@ async fn what_is_no_build_is_refused() {
 #[tokio::test]
 async fn a_build_returns_once_and_has_its_name_alone() {
     let engine = Engine::start();
+    if engine.is_original() {
+        // There the second takes the place of the first.
+        return;
+    }
     let door = Door::open(&engine, Lender::default()).await;
-    let request = door.request("cacheonly", &[]);
+    let request = door.request("", &[]);
     let build: AsciiMetadataValue = request.r#ref.parse().unwrap();
     let mut control = door.control();
     let first = tokio::spawn({
@@ -310,7 +325,7 @@ async fn a_build_returns_once_and_has_its_name_alone() {
     // What happens with a second word differs; the first counts.
     door.bridge().r#return(of(&build, ReturnRequest { result: Some(foreign), error: None })).await.ok();
     drop(door.bridge().r#return(of(&build, ReturnRequest::default())).await);
-    assert!(first.await.unwrap().is_err() || engine.is_original(), "the result was another's");
+    assert!(first.await.unwrap().is_err(), "the result was another's");
 }
 
 #[tokio::test]
@@ -318,9 +333,9 @@ async fn only_http2_is_spoken_and_only_by_those_who_ask_for_it() {
     let engine = Engine::start();
     for path in ["/grpc", "/session"] {
         let (status, _) = engine.request("POST", path, None);
-        assert_eq!(status, 400, "{path} without an upgrade");
+        assert!(status >= 400, "{path} without an upgrade: {status}");
         let (status, _) = upgrade(&engine, path, &[("Connection", "Upgrade"), ("Upgrade", "tcp")]).await;
-        assert_eq!(status, 400, "{path} with another protocol");
+        assert!(status >= 400, "{path} with another protocol: {status}");
     }
     let (status, _) = upgrade(&engine, "/session", &UPGRADE).await;
     assert!(matches!(status, 400 | 101), "a session without a name: {status}");

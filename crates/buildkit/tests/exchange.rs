@@ -1,4 +1,5 @@
 //! Both halves of the protocol against each other, over a connection in memory.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use bytes::Bytes;
 use coracle_buildkit::proto::fsutil::types::Stat;

@@ -109,10 +109,18 @@ impl LlbBridge for Bridge {
         let product = run(&self.context, &build, asked).await?;
         let config = product.config().to_json();
         let id = build.keep(Arc::new(product));
-        let def = Some(definition_of(&id));
+        if !request.allow_result_return {
+            return Ok(Response::new(SolveResponse { r#ref: id, result: None }));
+        }
+        let which = if request.allow_result_array_ref {
+            let def = Some(definition_of(&id));
+            Which::Ref(Ref { id, def })
+        } else {
+            Which::RefDeprecated(id)
+        };
         let result = Solved {
             metadata: [("containerimage.config".to_owned(), config)].into(),
-            result: Some(Which::Ref(Ref { id, def })),
+            result: Some(which),
             ..Solved::default()
         };
         Ok(Response::new(SolveResponse { result: Some(result), ..SolveResponse::default() }))
