@@ -375,3 +375,37 @@ fn what_no_image_has_goes_when_it_takes_more_than_it_may() {
     wait_until("only one that no image has is left", || descriptions().len() == 2);
     assert!(descriptions().iter().any(|text| text.contains("/last")), "an image has it");
 }
+
+#[test]
+fn what_commands_keep_is_shown_and_pruned_too() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // Its classic builder has no mounts.
+        return;
+    }
+    let text = "FROM BASE\nRUN --mount=type=cache,id=kept,target=/c head -c 5000 /dev/zero >/c/f\n";
+    let context = Context::new(text, &[]);
+    build(&engine, &context, &[]);
+    let mounts = || {
+        let records = get(&engine, "GET", "/v1.47/system/df?type=build-cache")["BuildCache"].clone();
+        let is_mount = |record: &&serde_json::Value| record["Type"] == "exec.cachemount";
+        records.as_array().unwrap().iter().filter(is_mount).cloned().collect::<Vec<_>>()
+    };
+    // Its size is noted after the command has ended.
+    wait_until("the cache is measured", || mounts().iter().any(|mount| mount["Size"] == 5000));
+    assert!(mounts()[0]["Description"].as_str().unwrap().contains("kept"), "{:?}", mounts());
+    get(&engine, "POST", "/v1.47/build/prune?filters=%7B%22type%22:%7B%22regular%22:true%7D%7D");
+    assert_eq!(mounts().len(), 1);
+    let gone =
+        get(&engine, "POST", "/v1.47/build/prune?filters=%7B%22type%22:%7B%22exec.cachemount%22:true%7D%7D");
+    assert_eq!(gone["SpaceReclaimed"], 5000);
+    assert_eq!(mounts().len(), 0);
+    assert!(
+        !build(
+            &engine,
+            &Context::new(&text.replace("head -c 5000 /dev/zero >/c/f", "test ! -e /c/f"), &[]),
+            &[]
+        )
+        .0[1]
+    );
+}

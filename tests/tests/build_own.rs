@@ -70,6 +70,12 @@ fn it_is_told_what_has_changed_and_what_failed() {
     context.put("f", "2");
     let changed = build(&engine, &context.path(), &["--explain-cache"]);
     assert!(changed.stderr.contains("not in the cache: the files changed"), "{}", changed.stderr);
+    let cased = Context::new("from scratch\nLABEL a=b\nlabel c=d\n", &[]);
+    let warned = build(&engine, &cased.path(), &[]);
+    assert!(warned.stderr.contains("WARN ConsistentInstructionCasing: "), "{}", warned.stderr);
+    cased.put("Dockerfile", "# check=error=true\nfrom scratch\nLABEL a=b\nlabel c=d\n");
+    build(&engine, &cased.path(), &[])
+        .refused(1, "lint violation found for rules: ConsistentInstructionCasing");
     let below = changed.stderr.contains("not in the cache: what is below changed");
     assert!(below, "{}", changed.stderr);
 

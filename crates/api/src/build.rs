@@ -100,6 +100,15 @@ pub enum BuildProgress {
         /// Why it failed; empty if it did not.
         failure: String,
     },
+    /// Something in the Dockerfile works and is still a mistake.
+    Warning {
+        /// Which rule of Docker's build checks.
+        rule: String,
+        /// What is wrong.
+        text: String,
+        /// First and last line in the Dockerfile, from 1.
+        lines: (usize, usize),
+    },
     /// The image is there.
     Built {
         /// Its id.

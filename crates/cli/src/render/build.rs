@@ -63,6 +63,9 @@ impl<W: Write> Display<W> {
             BuildProgress::Changed { step, inputs } if self.explains => {
                 writeln!(self.out, "{} not in the cache: {} changed", self.mark(*step), inputs.join(", "))?;
             }
+            BuildProgress::Warning { rule, text, lines } => {
+                writeln!(self.out, "WARN {rule}: {} (line {})", printable(text), lines.0)?;
+            }
             BuildProgress::Output { step, text, .. } => self.output(*step, text, now)?,
             BuildProgress::Ended { step, time, failure } => self.ended(*step, *time, failure)?,
             BuildProgress::Built { image, names } => {

@@ -285,7 +285,7 @@ pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked
     }
     let place = match &asked.context {
         Place::Directory(name) => name.clone(),
-        Place::Upload(_) => String::new(),
+        Place::Upload(_) | Place::Address(_) => String::new(),
     };
     let caller = Arc::new(Caller {
         session,
@@ -318,6 +318,7 @@ async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Sta
     let source = match asked.context {
         Place::Directory(name) => Source::Client(name),
         Place::Upload(path) => Source::Archive(upload(caller, &path).await?),
+        Place::Address(address) => Source::Address(address),
     };
     let recipe = match asked.recipe {
         Some(directory) => Recipe::Client { directory, path: asked.file },

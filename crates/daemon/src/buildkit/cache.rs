@@ -1,18 +1,43 @@
 //! What is kept of builds, for `docker buildx du` and `prune`.
 
-use crate::error::Failure;
 use coracle_buildkit::proto::moby::buildkit::v1::{PruneRequest, UsageRecord};
 use coracle_buildkit::timestamp;
 use coracle_engine::Engine;
-use coracle_engine::build::{CachedStep, StepFilter};
+use coracle_engine::build::{CACHE_MOUNT, CacheMount, CachedStep, StepFilter};
 use std::collections::HashSet;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tonic::Status;
 
 /// Every record.
-pub(super) fn records(engine: &Engine) -> Vec<UsageRecord> {
-    engine.cached_steps().iter().map(record).collect()
+///
+/// # Errors
+/// The kernel's.
+pub(super) async fn records(engine: &Engine) -> Result<Vec<UsageRecord>, Status> {
+    let mounts = engine.cache_mounts().await.map_err(failed)?;
+    Ok(engine.cached_steps().iter().map(record).chain(mounts.iter().map(mount)).collect())
+}
+
+/// What commands keep.
+fn mount(mount: &CacheMount) -> UsageRecord {
+    let moment = |seconds| {
+        timestamp(OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH).into())
+    };
+    UsageRecord {
+        id: mount.key.clone(),
+        in_use: mount.in_use,
+        size: i64::try_from(mount.size).unwrap_or(i64::MAX),
+        created_at: Some(moment(mount.created)),
+        last_used_at: Some(moment(mount.last_used)),
+        description: format!("cache mount {}", mount.id),
+        record_type: CACHE_MOUNT.to_owned(),
+        ..UsageRecord::default()
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn failed(error: coracle_engine::Error) -> Status {
+    Status::unknown(error.chain())
 }
 
 fn record(step: &CachedStep) -> UsageRecord {
@@ -37,12 +62,10 @@ fn record(step: &CachedStep) -> UsageRecord {
 pub(super) async fn prune(engine: &Engine, request: &PruneRequest) -> Result<Vec<UsageRecord>, Status> {
     let filter = filter(request)?;
     let before = engine.cached_steps();
-    let pruned = engine.prune_cached_steps(&filter).await.map_err(|error| {
-        let failure = Failure::from(error);
-        Status::unknown(failure.message)
-    })?;
+    let pruned = engine.prune_cached_steps(&filter).await.map_err(failed)?;
     let gone: HashSet<_> = pruned.ids.into_iter().collect();
-    Ok(before.iter().filter(|step| gone.contains(&step.id)).map(record).collect())
+    let steps = before.iter().filter(|step| gone.contains(&step.id)).map(record);
+    Ok(steps.chain(pruned.mounts.iter().map(mount)).collect())
 }
 
 fn filter(request: &PruneRequest) -> Result<StepFilter, Status> {

@@ -106,7 +106,7 @@ impl Control for Controller {
     }
 
     async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
-        Ok(Response::new(DiskUsageResponse { record: cache::records(&self.context.engine) }))
+        Ok(Response::new(DiskUsageResponse { record: cache::records(&self.context.engine).await? }))
     }
 
     type PruneStream = Answers<UsageRecord>;

@@ -22,6 +22,8 @@ pub(super) enum Context {
     Directory(String),
     /// An archive that the client has read, at this path.
     Upload(String),
+    /// A repository or a file at an address.
+    Address(String),
 }
 
 /// What a client asks for.
@@ -111,11 +113,11 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
     if let Some(key) = foreign.first() {
         return Err(refused(format!("the build option {key} is not supported yet by this engine")));
     }
-    let context = context(text("context"), text("contextkey"))?;
+    let context = context(text("context"), text("contextkey"));
     let key = text("dockerfilekey").map(str::to_owned);
     let recipe = match context {
         Context::Directory(_) => Some(key.unwrap_or_else(|| "dockerfile".to_owned())),
-        Context::Upload(_) => key,
+        Context::Upload(_) | Context::Address(_) => key,
     };
     Ok(Asked {
         recipe,
@@ -160,15 +162,13 @@ fn check_language(frontend: &str, source: Option<&str>) -> Result<(), Failure> {
     }
 }
 
-fn context(address: Option<&str>, key: Option<&str>) -> Result<Context, Failure> {
+fn context(address: Option<&str>, key: Option<&str>) -> Context {
     let Some(address) = address else {
-        return Ok(Context::Directory(key.unwrap_or("context").to_owned()));
+        return Context::Directory(key.unwrap_or("context").to_owned());
     };
     match address.strip_prefix(UPLOADS) {
-        Some(path) => Ok(Context::Upload(format!("/{path}"))),
-        None => Err(refused(format!(
-            "the context {address} is an address, which is not supported yet by this engine"
-        ))),
+        Some(path) => Context::Upload(format!("/{path}")),
+        None => Context::Address(address.to_owned()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the engine tells of a build, as what a client shows: a vertex for each step that makes files.
 
 use coracle_buildkit::proto::google::protobuf::Timestamp;
-use coracle_buildkit::proto::moby::buildkit::v1::Vertex;
+use coracle_buildkit::proto::moby::buildkit::v1::{Vertex, VertexWarning};
 use coracle_buildkit::{Event, Progress, timestamp};
-use coracle_engine::build::{StepInfo, Told};
+use coracle_engine::build::{StepInfo, Told, Warning};
 use coracle_spec::Digest;
 use std::collections::HashMap;
 use time::OffsetDateTime;
@@ -52,6 +52,7 @@ impl<'a> Steps<'a> {
                     self.progress.tell(Event::log(&vertex.digest, if is_error { 2 } else { 1 }, &bytes));
                 }
             }
+            Told::Warning(warning) => self.progress.tell(Event::Warning(shown(&warning, &self.digest(0)))),
             // Clients have no place for why a step is done again.
             Told::Changed(..) | Told::Built(_) => {}
         }
@@ -75,6 +76,18 @@ impl<'a> Steps<'a> {
         let Some(vertex) = self.vertices.get_mut(&step) else { return };
         change(vertex);
         self.progress.tell(Event::Vertex(vertex.clone()));
+    }
+}
+
+/// A warning as clients show it, at the vertex of the first step.
+fn shown(warning: &Warning, vertex: &str) -> VertexWarning {
+    VertexWarning {
+        vertex: vertex.to_owned(),
+        level: 1,
+        short: format!("{}: {} (line {})", warning.rule.name(), warning.text, warning.lines.first).into(),
+        detail: vec![warning.rule.description().as_bytes().to_vec()],
+        url: warning.rule.url(),
+        ..VertexWarning::default()
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn disk_usage(call: &Call) -> Answer {
         usage.volumes = Some(volumes(call).await?);
     }
     if wanted("build-cache") {
-        usage.build_cache = Some(super::build::cache::records(call.engine()));
+        usage.build_cache = Some(super::build::cache::records(call.engine()).await?);
     }
     if call.version >= ApiVersion::new(1, 52) {
         sum_up(&mut usage, call.query.is_on("verbose"));

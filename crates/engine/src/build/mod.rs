@@ -37,17 +37,18 @@ mod workshop;
 
 use crate::containers::settings::HostSettings;
 use crate::engine::Engine;
-use crate::error::{Error, blocking};
+use crate::error::{Error, Result, blocking};
+pub use cache::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
-pub use cache::{CachedStep, PrunedSteps, StepFilter};
 pub use caches::CacheMount;
 pub(crate) use caches::CacheMounts;
 pub use coracle_build::Wanted;
-use coracle_build::{Dockerfile, outline};
+pub use coracle_build::Warning;
+use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
 pub use product::Product;
 use stages::Build;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use told::{Listener, StepInfo, Told};
 
@@ -126,17 +127,29 @@ impl Engine {
         let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host };
         let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
         let wanted = request.wanted.clone();
-        let read = move || {
-            let file = Dockerfile::parse(&recipe)?;
-            let outline = outline(&file, &wanted)?;
-            Ok((file, outline))
-        };
         // A hostile file may take a while.
-        let read = blocking(read).await?.map_err(invalid)?;
+        let (read, warnings) = blocking(move || read(&recipe, &wanted)).await??;
+        for warning in warnings {
+            listener.tell(Told::Warning(warning)).await;
+        }
         let build = Build::new(self, request, contexts, read, listener, hold);
         let built = build.all().await?;
         Ok(Product::new(built.as_ref().clone(), labels, build.into_hold()))
     }
+}
+
+/// Reads a Dockerfile, and says what in it is likely wrong. What images bring with them is not known yet.
+fn read(text: &str, wanted: &Wanted) -> Result<((Dockerfile, Outline), Vec<Warning>)> {
+    let file = Dockerfile::parse(text).map_err(invalid)?;
+    let outline = outline(&file, wanted).map_err(invalid)?;
+    let around = Surroundings { wanted, ignored: None, environment: &|_| None };
+    let warnings = check(text, &file, &around).map_err(invalid)?;
+    if !warnings.is_empty() && CheckOptions::of(&file.directives).map_err(invalid)?.is_error {
+        let named: BTreeSet<String> = warnings.iter().map(|warning| warning.rule.name()).collect();
+        let named = Vec::from_iter(named).join(", ");
+        return Err(Error::Invalid(format!("lint violation found for rules: {named}")));
+    }
+    Ok(((file, outline), warnings))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]

@@ -1,6 +1,7 @@
 //! What a build tells of its way, for those who show it.
 
 use bytes::Bytes;
+use coracle_build::Warning;
 use coracle_spec::Digest;
 use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
@@ -48,6 +49,8 @@ pub enum Told {
     },
     /// A step ends; with a reason where it failed.
     Ended(usize, OffsetDateTime, Option<String>),
+    /// Something in the Dockerfile that works and is still a mistake.
+    Warning(Warning),
     /// The image.
     Built(Digest),
 }

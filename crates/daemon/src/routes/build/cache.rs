@@ -5,13 +5,30 @@ use crate::answer::{self, Answer};
 use crate::convert::time::write;
 use crate::error::Failure;
 use crate::server::Call;
+use ::time::OffsetDateTime;
 use coracle_api::system::{BuildCache, BuildPruneResponse};
 use coracle_engine::Engine;
-use coracle_engine::build::{CachedStep, StepFilter};
+use coracle_engine::build::{CACHE_MOUNT, CacheMount, CachedStep, StepFilter};
 
 /// Every record.
-pub(in crate::routes) fn records(engine: &Engine) -> Vec<BuildCache> {
-    engine.cached_steps().iter().map(record).collect()
+pub(in crate::routes) async fn records(engine: &Engine) -> Result<Vec<BuildCache>, Failure> {
+    let mounts = engine.cache_mounts().await?;
+    Ok(engine.cached_steps().iter().map(record).chain(mounts.iter().map(mount)).collect())
+}
+
+/// What commands keep is no step, but the same kind of thing to clients.
+fn mount(mount: &CacheMount) -> BuildCache {
+    let moment = |seconds| write(OffsetDateTime::from_unix_timestamp(seconds).ok());
+    BuildCache {
+        id: mount.key.clone(),
+        kind: CACHE_MOUNT.to_owned(),
+        description: format!("cache mount {}", mount.id),
+        in_use: mount.in_use,
+        size: i64::try_from(mount.size).unwrap_or(i64::MAX),
+        created_at: moment(mount.created),
+        last_used_at: Some(moment(mount.last_used)),
+        ..BuildCache::default()
+    }
 }
 
 fn record(step: &CachedStep) -> BuildCache {
@@ -32,7 +49,14 @@ fn record(step: &CachedStep) -> BuildCache {
 pub(in crate::routes) async fn prune(call: &Call) -> Answer {
     let pruned = call.engine().prune_cached_steps(&filter(call)?).await?;
     answer::ok(&BuildPruneResponse {
-        caches_deleted: Some(pruned.ids.iter().map(ToString::to_string).collect()),
+        caches_deleted: Some(
+            pruned
+                .ids
+                .iter()
+                .map(ToString::to_string)
+                .chain(pruned.mounts.into_iter().map(|mount| mount.key))
+                .collect(),
+        ),
         space_reclaimed: pruned.bytes,
     })
 }

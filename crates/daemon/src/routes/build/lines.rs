@@ -137,7 +137,7 @@ impl Lines {
                 *step
             }
             Told::Output { step, .. } => *step,
-            Told::Steps(_) | Told::Built(_) => return,
+            Told::Steps(_) | Told::Built(_) | Told::Warning(_) => return,
         };
         let failed = matches!(&told, Told::Ended(_, _, Some(_)));
         self.steps.waiting.entry(number).or_default().push(told);

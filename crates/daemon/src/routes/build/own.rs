@@ -237,6 +237,11 @@ impl Messages {
             Told::Ended(step, at, failure) => {
                 BuildProgress::Ended { step, time: time(at), failure: failure.unwrap_or_default() }
             }
+            Told::Warning(warning) => BuildProgress::Warning {
+                rule: warning.rule.name(),
+                text: warning.text,
+                lines: (warning.lines.first, warning.lines.last),
+            },
             Told::Built(image) => {
                 BuildProgress::Built { image: image.to_string(), names: std::mem::take(&mut self.names) }
             }

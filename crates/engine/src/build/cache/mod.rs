@@ -7,7 +7,7 @@ mod prune;
 
 pub(super) use key::{Input, Inputs};
 pub(crate) use prune::stay_within_budget;
-pub use prune::{CachedStep, PrunedSteps, StepFilter};
+pub use prune::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 
 use crate::error::{Attempt, Result};
 use crate::index::Index;

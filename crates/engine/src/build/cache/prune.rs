@@ -1,15 +1,20 @@
 //! What is remembered of builds, for those who look at it and those who want the room.
 
 use super::{Cache, Entry};
+use crate::build::caches::CacheMount;
 use crate::engine::{Engine, Shared};
-use crate::error::Result;
+use crate::error::{Result, blocking};
 use coracle_spec::Digest;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// The kind of what a step left.
 const REGULAR: &str = "regular";
+
+/// The kind of what commands keep in `RUN --mount=type=cache`.
+pub const CACHE_MOUNT: &str = "exec.cachemount";
 
 /// A step that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +61,9 @@ pub struct StepFilter {
 pub struct PrunedSteps {
     /// What they were remembered under.
     pub ids: Vec<Digest>,
-    /// Bytes of layers that nothing else has.
+    /// Caches of commands that are gone.
+    pub mounts: Vec<CacheMount>,
+    /// Bytes of layers that nothing else has, and of the caches.
     pub bytes: u64,
 }
 
@@ -74,6 +81,19 @@ impl StepFilter {
             && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == step.kind))
             && (self.ids.is_empty() || self.ids.iter().any(is_named))
             && (self.descriptions.is_empty() || self.descriptions.iter().any(is_described))
+    }
+}
+
+impl StepFilter {
+    /// The same of a cache of commands, which no image has.
+    fn covers_mount(&self, mount: &CacheMount) -> bool {
+        let is_named = |name: &String| !name.is_empty() && mount.key.starts_with(name.as_str());
+        !mount.in_use
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == CACHE_MOUNT))
+            && self.until.is_none_or(|until| moment(mount.last_used) <= until)
+            && (self.ids.is_empty() || self.ids.iter().any(is_named))
+            && (self.descriptions.is_empty()
+                || self.descriptions.iter().any(|text| mount.id.contains(text.as_str())))
     }
 }
 
@@ -134,6 +154,19 @@ fn steps(shared: &Shared) -> Vec<CachedStep> {
     steps
 }
 
+/// The caches of commands, the one first that was used last.
+async fn mounts(shared: &Shared) -> Result<Vec<CacheMount>> {
+    let caches = Arc::clone(&shared.caches);
+    let mut mounts = blocking(move || caches.list()).await??;
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.last_used));
+    Ok(mounts)
+}
+
+async fn remove_mount(shared: &Shared, key: &str) -> Result<bool> {
+    let (caches, key) = (Arc::clone(&shared.caches), key.to_owned());
+    blocking(move || caches.remove(&key)).await?
+}
+
 async fn prune(shared: &Shared, filter: &StepFilter) -> Result<PrunedSteps> {
     let mut kept = 0_u64;
     let mut pruned = PrunedSteps::default();
@@ -154,6 +187,15 @@ async fn prune(shared: &Shared, filter: &StepFilter) -> Result<PrunedSteps> {
     }
     pruned.bytes = freed.iter().filter(|(layer, _)| !staying.contains(*layer)).map(|(_, size)| size).sum();
     shared.built.forget_all(&pruned.ids).await?;
+    for mount in mounts(shared).await? {
+        let fits = filter.keep > 0 && kept.saturating_add(mount.size) <= filter.keep;
+        if !fits && filter.covers_mount(&mount) && remove_mount(shared, &mount.key).await? {
+            pruned.bytes = pruned.bytes.saturating_add(mount.size);
+            pruned.mounts.push(mount);
+        } else {
+            kept = kept.saturating_add(mount.size);
+        }
+    }
     shared.images.may_be_garbage();
     shared.empty_trash_soon();
     Ok(pruned)
