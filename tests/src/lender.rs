@@ -16,6 +16,10 @@ use coracle_buildkit::proto::moby::filesync::v1::{
     GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
     VerifyTokenAuthorityResponse,
 };
+use coracle_buildkit::proto::moby::sshforward::v1::ssh_server::{self, Ssh, SshServer};
+use coracle_buildkit::proto::moby::sshforward::v1::{
+    BytesMessage as AgentMessage, CheckAgentRequest, CheckAgentResponse,
+};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use hyper::{Request as HttpRequest, Response as HttpResponse};
@@ -31,11 +35,13 @@ use tonic::codegen::Service;
 use tonic::{Request, Response, Status, Streaming};
 
 /// The methods that this client serves.
-pub const METHODS: [&str; 4] = [
+pub const METHODS: [&str; 6] = [
     "/moby.filesync.v1.FileSync/DiffCopy",
     "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.filesync.v1.Auth/Credentials",
+    "/moby.sshforward.v1.SSH/CheckAgent",
+    "/moby.sshforward.v1.SSH/ForwardAgent",
 ];
 
 /// The bit of Go's modes that says that a file is a directory.
@@ -71,6 +77,8 @@ pub struct Lender {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// User and password by host.
     pub logins: BTreeMap<String, (String, String)>,
+    /// The name of an agent, which answers everything with the same in capitals.
+    pub agent: Option<String>,
     /// Whether a result is taken as files.
     pub takes_files: bool,
     /// What it was given as a stream.
@@ -125,6 +133,7 @@ impl Service<HttpRequest<Body>> for Services {
             }
             file_send_server::SERVICE_NAME => FileSendServer::from_arc(lender).call(request),
             secrets_server::SERVICE_NAME => SecretsServer::from_arc(lender).call(request),
+            ssh_server::SERVICE_NAME => SshServer::from_arc(lender).call(request),
             auth_server::SERVICE_NAME => AuthServer::from_arc(lender).call(request),
             _ => Box::pin(async { Ok(Status::unimplemented("no such service").into_http()) }),
         }
@@ -284,6 +293,32 @@ impl Secrets for Lender {
         let data = self.secrets.get(&request.get_ref().id).cloned();
         let data = data.ok_or_else(|| Status::not_found("no such secret"))?;
         Ok(Response::new(GetSecretResponse { data }))
+    }
+}
+
+#[tonic::async_trait]
+impl Ssh for Lender {
+    async fn check_agent(
+        &self,
+        request: Request<CheckAgentRequest>,
+    ) -> Result<Response<CheckAgentResponse>, Status> {
+        match &self.agent {
+            Some(agent) if *agent == request.get_ref().id => Ok(Response::new(CheckAgentResponse {})),
+            _ => Err(Status::unknown("unset ssh forward key")),
+        }
+    }
+
+    type ForwardAgentStream = BoxStream<'static, Result<AgentMessage, Status>>;
+
+    async fn forward_agent(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::ForwardAgentStream>, Status> {
+        self.note(&request);
+        let answers = request
+            .into_inner()
+            .map(|message| message.map(|message| AgentMessage { data: message.data.to_ascii_uppercase() }));
+        Ok(Response::new(answers.boxed()))
     }
 }
 

@@ -224,6 +224,49 @@ fn results_go_to_files_and_directories_of_the_client() {
 }
 
 #[test]
+fn secrets_and_agents_are_lent_to_commands_and_leave_nothing() {
+    let engine = Engine::start();
+    let name = engine.name("secret");
+    let context = Context::new(
+        "# syntax=docker/dockerfile:1\nFROM BASE\nRUN --mount=type=secret,id=file cp /run/secrets/file /copied\n\
+         RUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo lent >/agent\nRUN ls /run/secrets 2>/dev/null | wc -l >/left\n",
+        &[("secret", "whispered")],
+    );
+    if engine.is_original() {
+        // It would fetch the language's image, from a registry that tests do not reach.
+        let text = fs::read_to_string(context.path().join("Dockerfile")).unwrap();
+        context.put("Dockerfile", text.split_once('\n').unwrap().1);
+    }
+    let socket = context.path().join("agent");
+    let mut agent =
+        Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the agent listens", || socket.exists());
+    let output = engine
+        .plugin_command(&[
+            "buildx",
+            "build",
+            "-t",
+            &name,
+            "--secret",
+            "id=file,src=secret",
+            "--ssh",
+            "default",
+            ".",
+        ])
+        .current_dir(context.path())
+        .env("SSH_AUTH_SOCK", &socket)
+        .output()
+        .unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    Output::new("docker buildx build".to_owned(), &output).ok();
+    assert_eq!(run(&engine, &name, "cat /copied /agent /left"), "whisperedlent\n0");
+    let missing = Context::new("FROM BASE\nRUN --mount=type=secret,id=none,required=true true\n", &[]);
+    engine.buildx(&missing.path(), &[]).refused(1, "none");
+    engine.docker(&["rmi", &name]).ok();
+}
+
+#[test]
 fn what_was_built_is_pushed_as_whom_the_client_is() {
     let engine = Engine::start();
     let registry = Registry::start_with_password();

@@ -4,13 +4,14 @@
 use bytes::Bytes;
 use coracle_buildkit::proto::fsutil::types::Stat;
 use coracle_buildkit::{
-    Error, Login, Offer, Selection, Session, Sessions, Target, credentials, directory as ask, secret,
-    send_file, send_tree,
+    Error, Login, Offer, Selection, Session, Sessions, Target, check_agent, credentials, directory as ask,
+    forward_agent, secret, send_file, send_tree,
 };
 use coracle_tests::lender::{DIRECTORY, Lender, Lent, METHODS, directory, file};
 use futures_util::stream;
 use std::io::{self, Read};
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A session of a client that has all this.
 async fn open(lender: Lender) -> (Arc<Lender>, Arc<Sessions>, Arc<Session>) {
@@ -228,4 +229,23 @@ async fn a_tree_that_is_broken_is_never_whole() {
         assert!(matches!(refused, Error::Archive { .. }), "{what}: {refused:?}");
     }
     assert_eq!(*lender.tree.lock().unwrap(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_process_talks_to_the_clients_agent_until_it_closes() {
+    let (lender, _sessions, session) =
+        open(Lender { agent: Some("default".into()), ..Lender::default() }).await;
+    assert!(check_agent(&session, "default").await.unwrap());
+    assert!(!check_agent(&session, "other").await.unwrap());
+    let (mut process, ours) = tokio::io::duplex(64);
+    let forwarding = tokio::spawn(async move { forward_agent(&session, "default", ours).await });
+    for words in ["hello", "again"] {
+        process.write_all(words.as_bytes()).await.unwrap();
+        let mut answer = [0; 5];
+        process.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, words.to_ascii_uppercase().as_bytes());
+    }
+    drop(process);
+    forwarding.await.unwrap().unwrap();
+    assert_eq!(lender.asked_for("buildkit.ssh.id"), ["default"]);
 }

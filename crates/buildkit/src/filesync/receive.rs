@@ -283,7 +283,7 @@ mod tests {
             match act {
                 Act::Archive(bytes) => archive.extend_from_slice(&bytes),
                 Act::Send(packet) if packet.r#type == i32::from(PacketType::PacketReq) => {
-                    asked.push(packet.id)
+                    asked.push(packet.id);
                 }
                 Act::Send(packet) => assert_eq!(packet.r#type, i32::from(PacketType::PacketFin)),
             }
