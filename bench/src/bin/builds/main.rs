@@ -29,6 +29,9 @@ const FILES: usize = 2000;
 /// Bytes of each.
 const SIZE: usize = 4096;
 
+/// A title, what makes the context, and what changes it before each build.
+type Case = (&'static str, fn(&Path), fn(&Path, usize));
+
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(ROUNDS);
     let engine = Engine::start();
@@ -39,7 +42,7 @@ fn main() {
     };
     let place = place.expect("a directory for contexts");
     println!("{rounds} rounds, medians in milliseconds, ratios to our own command\n");
-    let cases: [(&str, fn(&Path), fn(&Path, usize)); 4] = [
+    let cases: [Case; 4] = [
         ("nothing to do: 51 steps, found", make_fifty, |_, _| {}),
         ("ten RUN steps", |_| {}, make_ten),
         ("one file of 2,000 changed in a COPY", make_files, change_file),

@@ -63,7 +63,9 @@ pub(in crate::routes) async fn prune(call: &Call) -> Answer {
 
 fn filter(call: &Call) -> Result<StepFilter, Failure> {
     let filters = filters(call)?;
-    if let Some(unknown) = filters.unknown(&["until", "unused-for", "id", "type", "description"]) {
+    if let Some(unknown) =
+        filters.unknown(&["until", "unused-for", "id", "type", "description", "label", "label!"])
+    {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }
     for name in ["max-used-space", "min-free-space"] {
@@ -80,6 +82,10 @@ fn filter(call: &Call) -> Result<StepFilter, Failure> {
     let keep = keep.map_err(|_| Failure::invalid("invalid reserved-space: it is no number of bytes"))?;
     let until = until(&filters)?;
     let owned = |name: &str| filters.values(name).map(str::to_owned).collect::<Vec<_>>();
+    if filters.values("label").next().is_some() {
+        // Nothing that is remembered has a label.
+        return Ok(StepFilter { kinds: vec![String::new()], ..StepFilter::default() });
+    }
     Ok(StepFilter {
         all: call.query.is_on("all"),
         until,
