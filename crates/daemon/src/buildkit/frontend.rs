@@ -310,11 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn a_context_may_be_an_archive_that_the_client_has_read() {
+    fn a_context_may_be_an_archive_or_at_an_address() {
         let upload = asked(&[("context", "http://buildkit-session/abc")]);
         assert_eq!((upload.context, upload.recipe), (Context::Upload("/abc".into()), None));
         let upload = asked(&[("context", "http://buildkit-session/abc"), ("dockerfilekey", "dockerfile")]);
         assert_eq!(upload.recipe.as_deref(), Some("dockerfile"));
+        let elsewhere = asked(&[("context", "https://example.com/x.git")]);
+        assert_eq!(
+            (elsewhere.context, elsewhere.recipe),
+            (Context::Address("https://example.com/x.git".into()), None)
+        );
         let named = asked(&[("contextkey", "here"), ("dockerfilekey", "there")]);
         assert_eq!(
             (named.context, named.recipe.as_deref()),
@@ -356,7 +361,6 @@ mod tests {
             (("multi-platform", "true"), "build option multi-platform"),
             (("attest:sbom", "generator=x"), "build option attest:sbom"),
             (("hostname", "x"), "build option hostname"),
-            (("context", "https://example.com/x.git"), "context https://example.com/x.git is an address"),
             (("platform", "linux/amd64,linux/arm64"), "several platforms"),
             (("platform", "nonsense/////"), "platform"),
             (("image-resolve-mode", "never"), "invalid image-resolve-mode: never"),
