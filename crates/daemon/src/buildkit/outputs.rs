@@ -3,7 +3,7 @@
 use super::builds::Build;
 use super::steps::digest_of;
 use super::transfer;
-use crate::routes::images::reference;
+use crate::routes::images::references;
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::{SolveRequest, Vertex, VertexStatus};
 use coracle_buildkit::{Event, now};
@@ -85,22 +85,18 @@ fn one(output: usize, kind: &str, attributes: &Told) -> Result<Output, Status> {
         }
     }
     Ok(match kind {
-        "docker" | "oci" => Output::Archive { output, names: references(attributes)? },
+        "docker" | "oci" => Output::Archive { output, names: references_of(attributes)? },
         "tar" => Output::Files { output },
         "local" => Output::Directory { output },
-        _ => Output::Image { names: references(attributes)?, push: is("push", &on) },
+        _ => Output::Image { names: references_of(attributes)?, push: is("push", &on) },
     })
 }
 
-fn references(attributes: &Told) -> Result<Vec<Reference>, Status> {
+fn references_of(attributes: &Told) -> Result<Vec<Reference>, Status> {
     let names = attributes.get("name").map(String::as_str).unwrap_or_default();
-    let mut references = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let found = reference(Some(name), None)
-            .map_err(|failure| Status::unknown(format!("{name}: {}", failure.message)))?;
-        references.extend(found.filter(|found| !references.contains(found)));
-    }
-    Ok(references)
+    let names: Vec<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    references(names.iter().copied())
+        .map_err(|failure| Status::unknown(format!("{}: {}", names.join(", "), failure.message)))
 }
 
 impl Output {
@@ -169,14 +165,9 @@ async fn send(context: &Context, build: &Build, name: &Reference) -> Result<(), 
     let credentials =
         caller.credentials(name.domain()).await.map_err(|error| Status::unknown(error.chain()))?;
     let request = PushRequest { reference: name.clone(), platform: None, credentials };
-    let (told, mut steps) = Teller::channel();
-    let quiet = async { while steps.recv().await.is_some() {} };
-    let pushing = async {
-        let pushed = context.engine.images().push(request, &told).await;
-        drop(told);
-        pushed
-    };
-    let (pushed, ()) = tokio::join!(pushing, quiet);
+    // Nobody hears how far it is.
+    let (told, _) = Teller::channel();
+    let pushed = context.engine.images().push(request, &told).await;
     pushed.map(drop).map_err(|error| Status::unknown(error.chain()))
 }
 

@@ -3,8 +3,9 @@
 pub(super) mod cache;
 mod lines;
 pub(super) mod own;
+mod running;
 
-use super::images::reference;
+use super::images::references;
 use super::json_line;
 use crate::answer::{self, Answer};
 use crate::convert::{host_config, transfer};
@@ -16,10 +17,11 @@ use coracle_api::auth::AuthConfig;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_api::progress::ErrorDetail;
 use coracle_engine::Credentials;
-use coracle_engine::build::{Anew, BuildError, BuildRequest, Listener, Recipe, Silent, Source, Told, Wanted};
+use coracle_engine::build::{Anew, BuildError, BuildRequest, Recipe, Silent, Source, Wanted};
 use coracle_spec::{Platform, Reference};
 use hyper::StatusCode;
-use lines::{Lines, Running};
+use lines::Lines;
+use running::Running;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 const CREDENTIALS: &str = "X-Registry-Config";
 
 pub(super) async fn build(call: Call) -> Answer {
-    let asked = request(&call).and_then(|request| Ok((request, references(&call)?)));
+    let asked = request(&call).and_then(|request| Ok((request, references(call.query.all("t"))?)));
     let (request, references) = match asked {
         Ok(asked) => asked,
         Err(failure) => {
@@ -38,7 +40,6 @@ pub(super) async fn build(call: Call) -> Answer {
         }
     };
     let quiet = call.query.is_on("q");
-    let context = Arc::clone(&call.context);
     let source = match call.query.get("remote").filter(|address| !address.is_empty()) {
         Some(address) => {
             let address = address.to_owned();
@@ -48,17 +49,9 @@ pub(super) async fn build(call: Call) -> Answer {
         None => Source::Archive(input::reader(call.request)),
     };
     let request = BuildRequest { source, ..request };
-    let (listener, told) = Listener::channel();
-    let task = tokio::spawn({
-        let (context, references) = (Arc::clone(&context), references.clone());
-        async move {
-            let product = context.engine.build(request, &listener).await?;
-            let image = context.engine.keep_product(&product, references).await?;
-            listener.tell(Told::Built(image)).await;
-            Ok(())
-        }
-    });
-    let mut lines = Lines::new(Running { task, context, client: call.client }, told, &references, quiet);
+    let names = references.iter().map(Reference::familiar).collect();
+    let running = Running::begin(call.context, call.client, request, references);
+    let mut lines = Lines::new(running, names, quiet);
     // What fails before anything is told is an answer of its own.
     let first = lines.next().await.map_err(failed)?;
     lines.ready.extend(first);
@@ -96,14 +89,6 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
         anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
         host: host_config::host_settings(host(call)?)?,
     })
-}
-
-fn references(call: &Call) -> Result<Vec<Reference>, Failure> {
-    let mut references = Vec::new();
-    for name in call.query.all("t") {
-        references.extend(reference(Some(name), None)?.filter(|name| !references.contains(name)));
-    }
-    Ok(references)
 }
 
 /// Limits and network of commands, as a container's creation has them.

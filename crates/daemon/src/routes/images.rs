@@ -122,6 +122,15 @@ pub(crate) fn reference(name: Option<&str>, tag: Option<&str>) -> Result<Option<
     Ok(Some(reference))
 }
 
+/// Whole names of an image, each once.
+pub(crate) fn references<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Reference>, Failure> {
+    let mut references = Vec::new();
+    for name in names {
+        references.extend(reference(Some(name), None)?.filter(|name| !references.contains(name)));
+    }
+    Ok(references)
+}
+
 async fn tag(call: &Call, name: &str) -> Answer {
     let reference = reference(call.query.get("repo"), call.query.get("tag"))?;
     let reference =

@@ -1,47 +1,16 @@
 //! What a build tells, as the lines of the classic builder: step after step, also of stages that are built at once.
 
-use crate::peer::Watch;
-use crate::server::Context;
+use super::running::Running;
 use coracle_api::ProgressMessage;
 use coracle_engine::build::{BuildError, StepInfo, Told};
-use coracle_spec::Reference;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 /// Bytes of output of a step that are kept until it is its turn to be shown.
 const KEPT: usize = 1 << 20;
 
-/// A build that ends with whoever waits for it.
-pub(super) struct Running {
-    pub(super) task: JoinHandle<Result<(), BuildError>>,
-    pub(super) context: Arc<Context>,
-    pub(super) client: Watch,
-}
-
-impl Running {
-    /// Waits for its end.
-    pub(super) async fn end(mut self) -> Result<(), BuildError> {
-        (&mut self.task).await.unwrap_or_else(|error| {
-            let source = Box::new(error);
-            Err(coracle_engine::Error::Failed { action: "build".to_owned(), source }.into())
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-        // Also of a build that failed or was given up, something may be left to delete.
-        self.context.engine.tidy_soon();
-    }
-}
-
 /// What a build tells, as lines.
 pub(super) struct Lines {
-    running: Option<Running>,
-    told: mpsc::Receiver<Told>,
+    running: Running,
     names: Vec<String>,
     /// Whether only the image is told.
     quiet: bool,
@@ -68,21 +37,10 @@ struct Waiting {
 }
 
 impl Lines {
-    pub(super) fn new(
-        running: Running,
-        told: mpsc::Receiver<Told>,
-        references: &[Reference],
-        quiet: bool,
-    ) -> Self {
-        Self {
-            running: Some(running),
-            told,
-            names: references.iter().map(Reference::familiar).collect(),
-            quiet,
-            steps: Steps::default(),
-            cut: Vec::new(),
-            ready: VecDeque::new(),
-        }
+    /// Lines of a build that gives its result these names.
+    pub(super) fn new(running: Running, names: Vec<String>, quiet: bool) -> Self {
+        let (steps, cut, ready) = (Steps::default(), Vec::new(), VecDeque::new());
+        Self { running, names, quiet, steps, cut, ready }
     }
 
     /// The next line; `None` at the end.
@@ -91,20 +49,9 @@ impl Lines {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(Some(line));
             }
-            let Some(running) = &mut self.running else { return Ok(None) };
-            let told = tokio::select! {
-                told = self.told.recv() => told,
-                () = running.client.gone() => {
-                    self.running = None;
-                    return Ok(None);
-                }
-            };
-            match told {
+            match self.running.next().await? {
                 Some(told) => self.take(told),
-                None => {
-                    let Some(running) = self.running.take() else { return Ok(None) };
-                    return running.end().await.map(|()| None);
-                }
+                None => return Ok(None),
             }
         }
     }

@@ -1,19 +1,19 @@
 //! `POST /coracle/build`, an endpoint of our own: a context that is on this machine is read where it is, and every step
 //! is told of as it goes.
 
-use super::lines::{Running, take_text};
+use super::lines::take_text;
+use super::running::Running;
 use super::{failed, host_config};
 use crate::answer::{self, Answer};
 use crate::convert::transfer;
 use crate::error::Failure;
 use crate::input;
-use crate::routes::images::reference;
+use crate::routes::images::references;
 use crate::routes::json_line;
 use crate::server::Call;
 use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory};
 use coracle_engine::build::{
-    Anew, BuildError, BuildRequest, Client, Listener, Recipe, Selection, Silent, Source, StepInfo, Stream,
-    Told, Wanted,
+    Anew, BuildError, BuildRequest, Client, Recipe, Selection, Silent, Source, StepInfo, Stream, Told, Wanted,
 };
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
@@ -26,32 +26,19 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// Largest document in front of a context, in bytes: it holds secrets, too.
 const OPTIONS: usize = 4 << 20;
 
 pub(in crate::routes) async fn build(call: Call) -> Answer {
-    let context = Arc::clone(&call.context);
     let mut body = input::reader(call.request);
     let reading = move || read_options(&mut body).map(|options| (options, body));
     let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
-    let references = references(&options.tags)?;
+    let references = references(options.tags.iter().map(String::as_str))?;
     let request = request(options, body)?;
-    let (listener, told) = Listener::channel();
     let names = references.iter().map(Reference::familiar).collect();
-    let task = tokio::spawn({
-        let context = Arc::clone(&context);
-        async move {
-            let product = context.engine.build(request, &listener).await?;
-            let image = context.engine.keep_product(&product, references).await?;
-            listener.tell(Told::Built(image)).await;
-            Ok(())
-        }
-    });
-    let running = Running { task, context, client: call.client };
-    let mut messages =
-        Messages { running: Some(running), told, names, cut: HashMap::new(), ready: VecDeque::new() };
+    let running = Running::begin(call.context, call.client, request, references);
+    let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
     // What fails before anything is told is an answer of its own.
     let first = messages.next().await.map_err(failed)?;
     messages.ready.extend(first);
@@ -87,14 +74,6 @@ fn read_options(body: &mut BodyReader) -> Result<BuildOptions, Failure> {
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn stopped(error: tokio::task::JoinError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-}
-
-fn references(tags: &[String]) -> Result<Vec<Reference>, Failure> {
-    let mut references = Vec::new();
-    for tag in tags {
-        references.extend(reference(Some(tag), None)?.filter(|name| !references.contains(name)));
-    }
-    Ok(references)
 }
 
 fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Failure> {
@@ -189,8 +168,7 @@ impl Client for Given {
 
 /// What a build tells, as documents.
 struct Messages {
-    running: Option<Running>,
-    told: mpsc::Receiver<Told>,
+    running: Running,
     names: Vec<String>,
     /// Of each step, the beginning of a character whose end has not come.
     cut: HashMap<usize, Vec<u8>>,
@@ -204,18 +182,7 @@ impl Messages {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
             }
-            let Some(running) = &mut self.running else { return Ok(None) };
-            let told = tokio::select! {
-                told = self.told.recv() => told,
-                () = running.client.gone() => {
-                    self.running = None;
-                    return Ok(None);
-                }
-            };
-            let Some(told) = told else {
-                let Some(running) = self.running.take() else { return Ok(None) };
-                return running.end().await.map(|()| None);
-            };
+            let Some(told) = self.running.next().await? else { return Ok(None) };
             let message = self.message(told);
             self.ready.extend(message);
         }
