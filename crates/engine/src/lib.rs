@@ -16,7 +16,6 @@ pub mod labels;
 mod launcher;
 mod limits;
 pub mod network;
-mod products;
 mod shim;
 #[cfg(test)]
 mod testing;
