@@ -186,7 +186,10 @@ async fn prune(shared: &Shared, filter: &StepFilter) -> Result<PrunedSteps> {
         freed.extend(layer.map(|layer| (layer, own)));
     }
     pruned.bytes = freed.iter().filter(|(layer, _)| !staying.contains(*layer)).map(|(_, size)| size).sum();
-    shared.built.forget_all(&pruned.ids).await?;
+    if !pruned.ids.is_empty() {
+        shared.built.forget_all(&pruned.ids).await?;
+        shared.images.may_be_garbage();
+    }
     for mount in mounts(shared).await? {
         let fits = filter.keep > 0 && kept.saturating_add(mount.size) <= filter.keep;
         if !fits && filter.covers_mount(&mount) && remove_mount(shared, &mount.key).await? {
@@ -196,8 +199,9 @@ async fn prune(shared: &Shared, filter: &StepFilter) -> Result<PrunedSteps> {
             kept = kept.saturating_add(mount.size);
         }
     }
-    shared.images.may_be_garbage();
-    shared.empty_trash_soon();
+    if !pruned.ids.is_empty() || !pruned.mounts.is_empty() {
+        shared.empty_trash_soon();
+    }
     Ok(pruned)
 }
 
