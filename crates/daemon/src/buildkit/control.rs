@@ -165,8 +165,7 @@ fn check(request: &SolveRequest) -> Result<(), Status> {
     if request.enable_session_exporter {
         return refuse("an exporter of the client's".to_owned());
     }
-    let exports = request.cache.iter().flat_map(|cache| &cache.exports);
-    match exports.into_iter().find(|export| export.r#type != "inline") {
+    match request.cache.iter().flat_map(|cache| &cache.exports).next() {
         Some(export) => refuse(format!("a cache export of type {}", export.r#type)),
         None => Ok(()),
     }
