@@ -52,8 +52,8 @@ impl Files {
 /// The contexts of a build, of which the client is asked for those that are needed.
 pub(super) struct Contexts {
     main: OnceCell<Arc<Files>>,
-    /// The name of the client's directory, where that is the context, and what its ignore file says.
-    named: Option<(String, String)>,
+    /// The name of the client's directory, where that is the context, and the ignore file that came with the Dockerfile.
+    named: Option<(String, Option<String>)>,
     client: Arc<dyn Client>,
     shared: Arc<Shared>,
 }
@@ -68,7 +68,11 @@ impl Contexts {
         let Some((name, ignore)) = &self.named else {
             return Err(Error::Invalid("this build has no context to take files from".to_owned()));
         };
-        let ignored = Ignored::parse(ignore).map_err(super::invalid)?;
+        let ignore = match ignore {
+            Some(ignore) => ignore.clone(),
+            None => ask_for_ignore(&self.shared, &self.client, name).await?.unwrap_or_default(),
+        };
+        let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
         let selection = Selection { exclude: ignored.patterns(), ..Selection::default() };
         let archive = self.client.directory(name, &selection).await?;
         let shared = Arc::clone(&self.shared);
@@ -139,12 +143,7 @@ pub(super) async fn open(
             (files, text, ignore)
         }
     };
-    let ignore = match (&name, ignore) {
-        (_, Some(ignore)) => ignore,
-        (Some(name), None) => ask_for_ignore(shared, client, name).await?.unwrap_or_default(),
-        (None, None) => String::new(),
-    };
-    let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
+    let ignored = Ignored::parse(ignore.as_deref().unwrap_or_default()).map_err(super::invalid)?;
     let files = files.map(|(tree, workspace)| Arc::new(Files { tree, ignored, _workspace: workspace }));
     let contexts = Contexts {
         main: files.map(OnceCell::from).unwrap_or_default(),
