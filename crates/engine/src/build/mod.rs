@@ -124,7 +124,8 @@ impl Engine {
     pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
         let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host } = request;
         let hold = self.shared.images.hold_what_comes();
-        let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host };
+        let epoch = stages::epoch(&wanted)?;
+        let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch };
         let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
         let wanted = request.wanted.clone();
         // A hostile file may take a while.

@@ -205,16 +205,12 @@ impl Fetcher<'_> {
 
     /// What the client's secrets say of a host: a whole header, or a token. Names with the host at their end come first.
     async fn authorization(&self, address: &str, header: &str, token: &str) -> Result<Option<Secret>> {
-        let Some(host) = origin_of(address).and_then(|origin| Some(origin.split_once("://")?.1.to_owned()))
-        else {
-            return Ok(None);
-        };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        let Some(host) = host_of(address) else { return Ok(None) };
         if let Some(secret) = self.client.secret(&format!("{header}{host}")).await? {
-            return Ok(Some(Secret::new(text(secret))));
+            return Ok(Some(Secret::new(text(&secret))));
         }
         let token = self.client.secret(&format!("{token}{host}")).await?;
-        Ok(token.map(|secret| Secret::new(format!("Bearer {}", text(secret)))))
+        Ok(token.map(|secret| Secret::new(format!("Bearer {}", text(&secret)))))
     }
 
     async fn repository(&self, number: usize, wanted: Repository) -> Result<Fetched> {
@@ -255,22 +251,28 @@ impl Fetcher<'_> {
     }
 
     async fn git_authorization(&self, remote: &str) -> Result<Option<Secret>> {
-        let Some(host) = origin_of(remote).and_then(|origin| Some(origin.split_once("://")?.1.to_owned()))
-        else {
-            return Ok(None);
-        };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        let Some(host) = host_of(remote) else { return Ok(None) };
         for end in [format!(".{host}"), String::new()] {
             if let Some(header) = self.client.secret(&format!("GIT_AUTH_HEADER{end}")).await? {
-                return Ok(Some(Secret::new(text(header))));
+                return Ok(Some(Secret::new(text(&header))));
             }
             if let Some(token) = self.client.secret(&format!("GIT_AUTH_TOKEN{end}")).await? {
-                let pair = BASE64.encode(format!("x-access-token:{}", text(token)));
+                let pair = BASE64.encode(format!("x-access-token:{}", text(&token)));
                 return Ok(Some(Secret::new(format!("basic {pair}"))));
             }
         }
         Ok(None)
     }
+}
+
+/// `host:port` of an address of http or https.
+fn host_of(address: &str) -> Option<String> {
+    Some(origin_of(address)?.split_once("://")?.1.to_owned())
+}
+
+/// What a secret says that is a text.
+fn text(secret: &[u8]) -> String {
+    String::from_utf8_lossy(secret).trim().to_owned()
 }
 
 /// A file that is wanted of a web server.

@@ -21,6 +21,17 @@ use tokio::sync::{Semaphore, SetOnce};
 /// The argument that says how new files and times of an image may be, in seconds since 1970.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
+/// What [`EPOCH`] says.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no time.
+pub(super) fn epoch(wanted: &Wanted) -> Result<Option<i64>> {
+    let Some(text) = wanted.arguments.get(EPOCH).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
+    let invalid = || Error::Invalid(format!("invalid {EPOCH}: it is no number of seconds since 1970"));
+    seconds.map(Some).ok_or_else(invalid)
+}
+
 /// What is asked for, as far as steps need it.
 pub(super) struct Request {
     pub(super) client: Arc<dyn Client>,
@@ -28,6 +39,8 @@ pub(super) struct Request {
     pub(super) pull: bool,
     pub(super) anew: Anew,
     pub(super) host: HostSettings,
+    /// How new files and times may be, in seconds since 1970, where that is asked for.
+    pub(super) epoch: Option<i64>,
 }
 
 /// How far a stage is.
@@ -89,21 +102,8 @@ impl<'a> Build<'a> {
         self.hold
     }
 
-    /// How new files and times may be, where that is asked for.
-    pub(super) fn epoch(&self) -> Result<Option<i64>> {
-        let text = self.request.wanted.arguments.get(EPOCH).filter(|text| !text.is_empty());
-        let seconds =
-            text.map(|text| text.parse::<i64>().ok().filter(|seconds| *seconds >= 0)).map(|seconds| {
-                seconds.ok_or_else(|| {
-                    Error::Invalid(format!("invalid {EPOCH}: it is no number of seconds since 1970"))
-                })
-            });
-        seconds.transpose()
-    }
-
     /// Builds every stage that is needed, and returns the last one. Whatever fails first ends all.
     pub(super) async fn all(&self) -> BuildResult<Arc<Built>> {
-        self.epoch()?;
         self.listener.tell(Told::Steps(self.steps())).await;
         let stages = self.outline.order.iter().map(|stage| self.stage(*stage));
         futures_util::future::try_join_all(stages).await?;
@@ -194,7 +194,7 @@ impl<'a> Build<'a> {
             let left = self.told(step, self.take_step(step, &built, planned, anew)).await?;
             built.add(planned, left);
         }
-        built.finish(plan, self.epoch()?);
+        built.finish(plan, self.request.epoch);
         self.done[&number].set(Arc::new(built)).expect("each stage is built once");
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Build<'_> {
         anew: bool,
     ) -> BuildResult<Option<Left>> {
         let mut inputs = Inputs::of(operation, layers, &self.request.wanted.platform);
-        if let Some(epoch) = self.epoch()? {
+        if let Some(epoch) = self.request.epoch {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
         }
         let supplies = self.add_supplies(operation, &mut inputs).await?;
@@ -158,7 +158,7 @@ impl Build<'_> {
         planned: &Planned,
         supplies: Arc<Supplies>,
     ) -> BuildResult<Option<Layer>> {
-        let epoch = self.epoch()?;
+        let epoch = self.request.epoch;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
             let mut settings = run::settings(command, &self.request.host)?;
