@@ -143,3 +143,46 @@ fn an_engine_that_does_not_find_the_directory_is_sent_it() {
         assert_eq!(answered, status, "{answer}");
     }
 }
+
+#[test]
+fn what_changes_while_it_is_copied_is_not_remembered_as_what_it_was() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    // Files are looked at, then copied: in between everything before the last one gives time to change that.
+    let bulk: Vec<(String, &str)> = (0..300).map(|number| (format!("d/a{number}"), "bulk")).collect();
+    let mut files: Vec<(&str, &str)> = bulk.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    files.push(("d/z", "A"));
+    let bound = "FROM BASE\nRUN --mount=type=bind,target=/c cat /c/d/z >/z\n";
+    for dockerfile in ["FROM BASE\nCOPY d /d\nRUN cp /d/z /z\n", bound] {
+        let context = Context::new(dockerfile, &files);
+        let changing = context.path().join("d/z");
+        for _ in 0..coracle_tests::race_iterations(8) {
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // In place: it is the same file of the same size all the time.
+                    let file = fs::File::options().write(true).open(&changing).unwrap();
+                    for text in [b"A", b"B"].into_iter().cycle() {
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        std::os::unix::fs::FileExt::write_all_at(&file, text, 0).unwrap();
+                    }
+                });
+                build(&engine, &context.path(), &["-t", "racing"]).ok();
+                over.store(true, Ordering::Relaxed);
+            });
+            for text in ["A", "B"] {
+                fs::write(&changing, text).unwrap();
+                build(&engine, &context.path(), &["-t", "racing"]).ok();
+                let seen = engine.docker(&["run", "--rm", "--network", "none", "racing", "cat", "/z"]).ok();
+                assert_eq!(seen, text, "{dockerfile}");
+            }
+            engine.docker(&["rmi", "racing"]).ok();
+            engine.docker(&["builder", "prune", "-af"]).ok();
+        }
+    }
+}

@@ -1,12 +1,17 @@
-//! What files of a tree are, in one digest: their names, contents, modes, owners and links, but not their times.
+//! What files of a tree are, in one digest: their names, contents, modes, owners and links, but not their times; and by
+//! what the kernel notes of changes, whether they are still what they were.
 
 use std::io::{self, Write};
 
 use coracle_spec::Digest;
 use coracle_spec::digest::{Algorithm, Hasher};
 
+use coracle_sys::rooted::reopen;
+use rustix::fs::{OFlags, Stat};
+
 use crate::error::Result;
-use crate::{Altered, Chosen, Filter, Tree};
+use crate::select::{relative, walk_chosen};
+use crate::{Altered, Chosen, Filter, Taken, Tree};
 
 impl Tree {
     /// The digest of what was chosen; equal for what is the same but for its times, wherever it is.
@@ -17,6 +22,40 @@ impl Tree {
         let mut digest = Digesting(Hasher::new(Algorithm::Sha256));
         self.pack_chosen(chosen, left_out, Altered { timeless: true, ..altered }, &mut digest)?;
         Ok(digest.0.finish())
+    }
+
+    /// What the kernel notes of what was chosen: which files these are, their sizes, and when they were changed (`st_ctime`).
+    /// As long as that is the same, so are their contents. Before Linux 6.13 two changes within one tick of the clock, some
+    /// milliseconds, may have the same time.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotThere`] for a path that leads nowhere, and the kernel's.
+    pub fn state(&self, chosen: &[Chosen], left_out: Filter<'_>) -> Result<Digest> {
+        let mut state = Hasher::new(Algorithm::Sha256);
+        for one in chosen {
+            let (path, found) = self.locate_chosen(one)?;
+            let path = relative(&path);
+            note(&mut state, &path, &found.stat);
+            if let (Some(directory), Taken::Content) = (found.directory(), one.taken) {
+                let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                walk_chosen(&directory, &path, left_out, &mut |node| {
+                    note(&mut state, node.path, &node.stat);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(state.finish())
+    }
+}
+
+fn note(state: &mut Hasher, path: &[u8], stat: &Stat) {
+    state.update(&(path.len() as u64).to_le_bytes());
+    state.update(path);
+    for number in [stat.st_dev, stat.st_ino, u64::from(stat.st_mode), stat.st_ctime_nsec] {
+        state.update(&number.to_le_bytes());
+    }
+    for number in [stat.st_size, stat.st_ctime] {
+        state.update(&number.to_le_bytes());
     }
 }
 

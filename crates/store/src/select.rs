@@ -19,7 +19,7 @@ use crate::compression::decoder;
 use crate::error::{Error, Result};
 use crate::pack::{Altered, Packer};
 use crate::walk::{Node, walk};
-use crate::{Store, Tree, limits};
+use crate::{Found, Store, Tree, limits};
 
 /// What is chosen, and what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,15 +134,7 @@ impl Tree {
         left_out: Filter<'_>,
         packer: &mut Packer<W>,
     ) -> Result<()> {
-        let missing = |path: &Path| Error::NotThere { path: path.display().to_string() };
-        let path = match chosen.taken {
-            Taken::Content => self.follow(&chosen.path)?,
-            Taken::Itself => chosen.path.clone(),
-        };
-        let found = match self.find(&path) {
-            Err(Error::Kernel(error)) => return Err(of_missing(error, || missing(&path))),
-            result => result?.ok_or_else(|| missing(&path))?,
-        };
+        let (path, found) = self.locate_chosen(chosen)?;
         match (found.directory(), chosen.taken) {
             (Some(directory), Taken::Content) => {
                 let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -154,14 +146,26 @@ impl Tree {
             }
             // A link to what is left out leads nowhere.
             (None, Taken::Content) if left_out(&relative(&path), name_of(&relative(&chosen.path))) => {
-                Err(missing(&path))
+                Err(not_there(&path))
             }
             (None, _) => {
                 let (parent, name) = found.place();
-                let Some(stat) = crate::walk::stat(parent, name)? else { return Err(missing(&path)) };
+                let Some(stat) = crate::walk::stat(parent, name)? else { return Err(not_there(&path)) };
                 packer.under(b"");
                 packer.node(&Node { parent, name, path: &chosen.name, depth: 0, stat, directory: None })
             }
+        }
+    }
+
+    /// Where a chosen path leads, and what is there.
+    pub(crate) fn locate_chosen(&self, chosen: &Chosen) -> Result<(PathBuf, Found)> {
+        let path = match chosen.taken {
+            Taken::Content => self.follow(&chosen.path)?,
+            Taken::Itself => chosen.path.clone(),
+        };
+        match self.find(&path) {
+            Err(Error::Kernel(error)) => Err(of_missing(error, || not_there(&path))),
+            found => found?.ok_or_else(|| not_there(&path)).map(|found| (path, found)),
         }
     }
 
@@ -181,6 +185,10 @@ impl Tree {
     }
 }
 
+fn not_there(path: &Path) -> Error {
+    Error::NotThere { path: path.display().to_string() }
+}
+
 fn pack_content<W: Write>(
     directory: &OwnedFd,
     base: &[u8],
@@ -193,9 +201,19 @@ fn pack_content<W: Write>(
         prefix.push(b'/');
     }
     packer.under(&prefix);
+    walk_chosen(directory, base, left_out, &mut |node| packer.node(node))
+}
+
+/// Visits everything below a directory of the tree that is at `base`, but what is left out.
+pub(crate) fn walk_chosen(
+    directory: &OwnedFd,
+    base: &[u8],
+    left_out: Filter<'_>,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<()>,
+) -> Result<()> {
     walk(directory.as_fd(), &mut |node: &Node<'_>| {
         let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
-        if left_out(&whole, node.path) { Ok(()) } else { packer.node(node) }
+        if left_out(&whole, node.path) { Ok(()) } else { visit(node) }
     })
 }
 
@@ -274,7 +292,7 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// A path of the tree without the slash at its beginning.
-fn relative(path: &Path) -> Vec<u8> {
+pub(crate) fn relative(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
     let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(bytes.len());
     bytes[start..].strip_suffix(b"/").unwrap_or(&bytes[start..]).to_vec()

@@ -32,11 +32,16 @@ pub(super) struct Files {
     pub(super) tree: Tree,
     /// What the ignore file leaves out.
     ignored: Ignored,
-    /// Where they were unpacked. Goes after the tree.
+    /// Where they were unpacked, unless they are read in place. Goes after the tree.
     _workspace: Option<Workspace>,
 }
 
 impl Files {
+    /// Whether it is read where it is: whoever it belongs to may change it while it is read.
+    pub(super) fn is_in_place(&self) -> bool {
+        self._workspace.is_none()
+    }
+
     /// Where they are.
     pub(super) fn directory(&self) -> std::io::Result<std::path::PathBuf> {
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.tree.root().as_fd());
@@ -62,6 +67,11 @@ impl Contexts {
     /// The files of the context.
     pub(super) async fn main(&self) -> Result<Arc<Files>> {
         self.main.get_or_try_init(|| self.fetch()).await.cloned()
+    }
+
+    /// Whether the context is read where it is.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.main.get().is_some_and(|files| files.is_in_place())
     }
 
     async fn fetch(&self) -> Result<Arc<Files>> {

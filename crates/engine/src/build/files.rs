@@ -33,6 +33,9 @@ pub(super) struct Bringing<'a> {
     pub(super) fetched: &'a [Fetched],
 }
 
+/// What is told of files in a digest.
+type Look<'a> = &'a dyn Fn(&Tree, &[Chosen], Filter<'_>) -> coracle_store::Result<Digest>;
+
 /// One of the sources, found.
 enum Found<'a> {
     Fetched(&'a Fetched),
@@ -69,10 +72,19 @@ impl<'a> Bringing<'a> {
 
     /// What the files are that would be brought, but for their times.
     pub(super) fn fingerprint(&self) -> Result<Digest> {
-        let reading = || "read files of a build".to_owned();
-        let transfer = &self.wanted.transfer;
-        let excluded = excluded(transfer)?;
         let altered = Altered { owner: self.own_owner(), ..Altered::default() };
+        self.look(&|tree, chosen, out| tree.fingerprint(chosen, out, altered))
+    }
+
+    /// What the kernel notes of changes of these files.
+    pub(super) fn state(&self) -> Result<Digest> {
+        self.look(&|tree, chosen, out| tree.state(chosen, out))
+    }
+
+    /// One digest of all sources.
+    fn look(&self, how: Look<'_>) -> Result<Digest> {
+        let reading = || "read files of a build".to_owned();
+        let excluded = excluded(&self.wanted.transfer)?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
         for found in self.sources()? {
             let (supply, chosen, depth) = match (found, &self.wanted.rules) {
@@ -90,8 +102,8 @@ impl<'a> Bringing<'a> {
                 let counted = depth.map_or(below, |depth| super::sources::below(path, depth));
                 supply.leaves_out(path) || is_left_out(&excluded, counted)
             };
-            let digest = supply.tree.fingerprint(&chosen, &out, altered);
-            let digest = digest.map_err(|error| super::context::of_input(error, reading))?;
+            let digest =
+                how(supply.tree, &chosen, &out).map_err(|error| super::context::of_input(error, reading))?;
             hasher.update(digest.to_string().as_bytes());
         }
         Ok(hasher.finish())

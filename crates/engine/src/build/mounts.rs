@@ -19,7 +19,7 @@ use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_build::{Command, Mount, MountKind, Origin, Program};
 use coracle_spec::Digest;
-use coracle_store::{Altered, Chosen, Taken, Tree, Workspace};
+use coracle_store::{Altered, Chosen, Filter, Taken, Tree, Workspace};
 use coracle_sys::atomic;
 use coracle_sys::rooted::Root;
 use rustix::fs::{FileType, Mode};
@@ -103,19 +103,24 @@ impl Mounts {
                 inputs.add_digests(name, &build.layers_of(origin).await?);
                 continue;
             }
-            let context = build.contexts.main().await?;
-            let source = PathBuf::from(mount.source.as_deref().unwrap_or("/"));
-            let taking = move || {
-                let path = context.tree.follow(&source).map_err(|error| missing(error, &source))?;
-                let chosen = Chosen { path, name: b"bound".to_vec(), taken: Taken::Content };
-                let altered = Altered { owner: Some((0, 0)), ..Altered::default() };
-                let digest =
-                    context.tree.fingerprint(&[chosen], &|path, _| context.leaves_out(path), altered);
-                digest.map_err(|error| missing(error, &source))
-            };
-            inputs.add_digest(name, blocking(taking).await??);
+            let altered = Altered { owner: Some((0, 0)), ..Altered::default() };
+            let look =
+                move |tree: &Tree, chosen: Chosen, out: Filter<'_>| tree.fingerprint(&[chosen], out, altered);
+            inputs.add_digest(name, look_at(build, mount, look).await?);
         }
         Ok(())
+    }
+
+    /// What the kernel notes of changes of what is bound of the context.
+    pub(super) async fn state(build: &Build<'_>, command: &Command) -> Result<String> {
+        let mut states = String::new();
+        for (mount, from) in &command.mounts {
+            if mount.kind == MountKind::Bind && from.is_none() {
+                let look = |tree: &Tree, chosen: Chosen, out: Filter<'_>| tree.state(&[chosen], out);
+                states.push_str(&look_at(build, mount, look).await?.to_string());
+            }
+        }
+        Ok(states)
     }
 
     /// Adds it all to the settings of the command's container.
@@ -298,6 +303,23 @@ impl Mounts {
     }
 }
 
+/// A digest of what is bound of the context.
+async fn look_at(
+    build: &Build<'_>,
+    mount: &Mount,
+    look: impl FnOnce(&Tree, Chosen, Filter<'_>) -> coracle_store::Result<Digest> + Send + 'static,
+) -> Result<Digest> {
+    let context = build.contexts.main().await?;
+    let source = PathBuf::from(mount.source.as_deref().unwrap_or("/"));
+    let looking = move || {
+        let path = context.tree.follow(&source).map_err(|error| missing(error, &source))?;
+        let chosen = Chosen { path, name: b"bound".to_vec(), taken: Taken::Content };
+        let digest = look(&context.tree, chosen, &|path, _| context.leaves_out(path));
+        digest.map_err(|error| missing(error, &source))
+    };
+    blocking(looking).await?
+}
+
 fn target_of(mount: &Mount) -> Result<String> {
     let target = mount.target.clone().filter(|target| target != "/");
     target.ok_or_else(|| Error::Invalid("invalid mount target \"/\"".to_owned()))
@@ -320,7 +342,8 @@ fn size_of(text: &str) -> Result<u64> {
     size.ok_or_else(|| Error::Invalid(format!("invalid size of a tmpfs: {text}")))
 }
 
-/// Where a part of the context is: itself where nothing of it is left out and nobody writes, or else a copy. Blocks.
+/// Where a part of the context is: itself where it is the engine's alone, nothing of it is left out and nobody writes, or
+/// else a copy. Blocks.
 fn of_context(
     shared: &Shared,
     context: &ContextFiles,
@@ -333,11 +356,11 @@ fn of_context(
     if out(relative.as_os_str().as_bytes()) {
         return Err(not_found(&path, Some("the ignore file leaves it out")));
     }
-    if writable || leaves_out_some(&context.tree, relative, &out)? {
+    if writable || context.is_in_place() || leaves_out_some(&context.tree, relative, &out)? {
         let (path, copy) = copy(shared, &context.tree, source, &out)?;
         return Ok((path, Some(copy)));
     }
-    // Nobody changes a context while it is built: the path leads there still when it is mounted.
+    // Nobody else reaches what was unpacked: the path leads there still when it is mounted.
     let top = context.directory().attempt(|| "find the context of a build".to_owned())?;
     Ok((top.join(relative), None))
 }

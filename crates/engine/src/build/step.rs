@@ -68,7 +68,10 @@ impl Build<'_> {
         if let Some(epoch) = self.request.epoch {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
         }
-        let supplies = self.add_supplies(operation, &mut inputs).await?;
+        let supplies = self.supplies(operation).await?;
+        // First, so that nothing is missed that changes from here on.
+        let state = self.state(operation, &supplies).await?;
+        self.add_contents(operation, &supplies, &mut inputs).await?;
         let key = inputs.key();
         let built = &self.shared().built;
         let _turn = built.turn(key).await;
@@ -83,10 +86,14 @@ impl Build<'_> {
             }
         }
         let permit = self.permits.acquire().await.expect("nobody closes it");
-        let layer = self.carry_out(number, layers, operation, planned, supplies).await?;
+        let layer = self.carry_out(number, layers, operation, planned, Arc::clone(&supplies)).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created };
+        if !self.state(operation, &supplies).await.is_ok_and(|now| now == state) {
+            // What was taken may be something else than what the key says.
+            return Ok(Some(left));
+        }
         let step = Remembered {
             layer: left.layer,
             size: layer.map_or(0, |layer| layer.size),
@@ -116,23 +123,51 @@ impl Build<'_> {
         Ok(Some(Left { layer: step.layer, created: step.created }))
     }
 
-    /// Finds what files of a step are taken from, and adds what they are to its inputs.
-    async fn add_supplies(&self, operation: &Operation, inputs: &mut Inputs) -> BuildResult<Arc<Supplies>> {
-        if let Operation::Run(command) = operation {
-            Mounts::add_inputs(self, command, inputs).await?;
-        }
+    /// Finds what files of a step are taken from.
+    async fn supplies(&self, operation: &Operation) -> BuildResult<Arc<Supplies>> {
         let Operation::Files(wanted) = operation else { return Ok(Arc::default()) };
         let fetcher = Fetcher { shared: self.shared(), client: &self.request.client };
         let fetched = fetcher.fetch_all(wanted).await?;
         let is_local = fetched.len() < wanted.transfer.sources.len();
         let origin = if is_local { Some(self.origin(wanted).await?) } else { None };
-        let supplies = Arc::new(Supplies { origin, fetched });
-        if !wanted.transfer.sources.is_empty() {
-            let (shared, wanted, taken) = (Arc::clone(self.shared()), wanted.clone(), Arc::clone(&supplies));
-            let digest = blocking(move || taken.with(&shared, &wanted, |bringing| bringing.fingerprint()));
-            inputs.add_digest("the files", digest.await??);
+        Ok(Arc::new(Supplies { origin, fetched }))
+    }
+
+    /// Adds what the files are to what a step depends on.
+    async fn add_contents(
+        &self,
+        operation: &Operation,
+        supplies: &Arc<Supplies>,
+        inputs: &mut Inputs,
+    ) -> BuildResult<()> {
+        match operation {
+            Operation::Run(command) => Mounts::add_inputs(self, command, inputs).await?,
+            Operation::Files(wanted) if !wanted.transfer.sources.is_empty() => {
+                let (shared, wanted) = (Arc::clone(self.shared()), wanted.clone());
+                let taken = Arc::clone(supplies);
+                let digest =
+                    blocking(move || taken.with(&shared, &wanted, |bringing| bringing.fingerprint()));
+                inputs.add_digest("the files", digest.await??);
+            }
+            _ => {}
         }
-        Ok(supplies)
+        Ok(())
+    }
+
+    /// What the kernel notes of changes of the files that a step takes from a context that others may change; nothing, where
+    /// there are none.
+    async fn state(&self, operation: &Operation, supplies: &Arc<Supplies>) -> BuildResult<String> {
+        match operation {
+            Operation::Run(command) if self.contexts.is_in_place() => Ok(Mounts::state(self, command).await?),
+            Operation::Files(wanted) if matches!(&supplies.origin, Some(Origins::Context(context)) if context.is_in_place()) =>
+            {
+                let (shared, wanted) = (Arc::clone(self.shared()), wanted.clone());
+                let taken = Arc::clone(supplies);
+                let state = blocking(move || taken.with(&shared, &wanted, |bringing| bringing.state()));
+                Ok(state.await??.to_string())
+            }
+            _ => Ok(String::new()),
+        }
     }
 
     /// The layers of a stage or an image.
