@@ -20,7 +20,7 @@ use coracle_tests::image::SMALL;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Rounds unless the command line says otherwise.
 const ROUNDS: usize = 5;
@@ -30,7 +30,7 @@ const FILES: usize = 2000;
 const SIZE: usize = 4096;
 
 /// A title, what makes the context, and what changes it before each build.
-type Case = (&'static str, fn(&Path), fn(&Path, usize));
+type Case = (&'static str, fn(&Path), fn(&Path, u128));
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(ROUNDS);
@@ -41,6 +41,8 @@ fn main() {
         None => tempfile::tempdir(),
     };
     let place = place.expect("a directory for contexts");
+    // What an earlier run has built, a contestant may still have.
+    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     println!("{rounds} rounds, medians in milliseconds, ratios to our own command\n");
     let cases: [Case; 4] = [
         ("nothing to do: 51 steps, found", make_fifty, |_, _| {}),
@@ -56,7 +58,7 @@ fn main() {
         // The first round is not counted: it fills the caches.
         for round in 0..=rounds {
             for (at, contestant) in contestants.iter().enumerate() {
-                change(context.path(), round * contestants.len() + at);
+                change(context.path(), run + (round * contestants.len() + at) as u128);
                 let time = contestant.build(context.path());
                 if round > 0 {
                     times[at].push(time);
@@ -79,7 +81,7 @@ fn make_fifty(context: &Path) {
     write(context, "Dockerfile", &text);
 }
 
-fn make_ten(context: &Path, number: usize) {
+fn make_ten(context: &Path, number: u128) {
     let mut text = format!("FROM {SMALL}\n");
     for step in 0..10 {
         let _ = writeln!(text, "RUN echo {number} {step} >/f{step}");
@@ -95,11 +97,11 @@ fn make_files(context: &Path) {
     }
 }
 
-fn change_file(context: &Path, number: usize) {
+fn change_file(context: &Path, number: u128) {
     write(&context.join("src"), "1000", &format!("{number:<SIZE$}"));
 }
 
-fn make_stages(context: &Path, number: usize) {
+fn make_stages(context: &Path, number: u128) {
     let mut text = String::new();
     for stage in 0..4 {
         let _ = writeln!(text, "FROM {SMALL} AS s{stage}\nRUN echo {number} >/f; sleep 0.5");
