@@ -63,6 +63,8 @@ pub(super) struct Build<'a> {
     pub(super) listener: &'a Listener,
     /// Whatever the build needs or has made stays.
     pub(super) hold: Hold,
+    /// When it began, in seconds since 1970.
+    pub(super) begun: i64,
     file: Arc<Dockerfile>,
     outline: Arc<Outline>,
     /// The stages that are done, by their number in the file.
@@ -91,7 +93,8 @@ impl<'a> Build<'a> {
         }
         let permits = Semaphore::new(limits::STEPS_AT_ONCE);
         let (file, outline) = (Arc::new(file), Arc::new(outline));
-        Self { engine, request, contexts, listener, hold, file, outline, done, first_steps, permits }
+        let begun = OffsetDateTime::now_utc().unix_timestamp();
+        Self { engine, request, contexts, listener, hold, begun, file, outline, done, first_steps, permits }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -98,10 +98,11 @@ impl Build<'_> {
             layer: left.layer,
             size: layer.map_or(0, |layer| layer.size),
             created,
+            depth: layers.len(),
             text: planned.text.clone(),
             inputs: inputs.into_vec(),
         };
-        built.remember(key, step).await?;
+        built.remember(key, step, self.begun).await?;
         Ok(Some(left))
     }
 
@@ -119,7 +120,7 @@ impl Build<'_> {
                 return Ok(None);
             }
         }
-        built.note_use(key);
+        built.note_use(key, self.begun);
         Ok(Some(Left { layer: step.layer, created: step.created }))
     }
 

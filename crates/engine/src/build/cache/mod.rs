@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use time::OffsetDateTime;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// What a step left.
@@ -29,6 +28,9 @@ pub(super) struct Remembered {
     pub(super) size: u64,
     /// Seconds since 1970.
     pub(super) created: i64,
+    /// How many layers were below.
+    #[serde(default)]
+    pub(super) depth: usize,
     /// The instruction.
     pub(super) text: String,
     /// Everything that it depended on.
@@ -133,27 +135,26 @@ impl Cache {
         self.lock().entries.get(key).map(|entry| Arc::clone(&entry.step))
     }
 
-    /// Notes that a step need not be done again.
-    pub(super) fn note_use(&self, key: &Digest) {
-        let now = OffsetDateTime::now_utc().unix_timestamp();
+    /// Notes that a build that began then, in seconds since 1970, need not do a step again.
+    pub(super) fn note_use(&self, key: &Digest, begun: i64) {
         let mut state = self.lock();
         if let Some(entry) = state.entries.get_mut(key) {
-            (entry.last_used, entry.uses) = (now, entry.uses.saturating_add(1));
+            (entry.last_used, entry.uses) = (entry.last_used.max(begun), entry.uses.saturating_add(1));
             self.index.note_build_step_use(*key, entry.last_used, entry.uses);
         }
     }
 
-    /// Remembers what a step left. It survives the end of the engine.
+    /// Remembers what a step of a build left that began then. All steps of a build are used at once: whoever makes room keeps
+    /// those below longest, on which the others stand. It survives the end of the engine.
     ///
     /// # Errors
     /// The index's.
-    pub(super) async fn remember(&self, key: Digest, step: Remembered) -> Result<()> {
+    pub(super) async fn remember(&self, key: Digest, step: Remembered, begun: i64) -> Result<()> {
         let record = serde_json::to_string(&step).attempt(|| "write a step down".to_owned())?;
-        let last_used = OffsetDateTime::now_utc().unix_timestamp();
         // Before the layer could be taken for garbage.
-        self.lock().insert(key, Entry { step: Arc::new(step), last_used, uses: 0 });
+        self.lock().insert(key, Entry { step: Arc::new(step), last_used: begun, uses: 0 });
         self.grown.store(true, Ordering::SeqCst);
-        let kept = self.index.put_build_step(key, record, last_used).await;
+        let kept = self.index.put_build_step(key, record, begun).await;
         if kept.is_err() {
             self.lock().remove(&key);
         }

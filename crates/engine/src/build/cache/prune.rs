@@ -134,8 +134,9 @@ fn default_budget(root: &Path) -> u64 {
 fn steps(shared: &Shared) -> Vec<CachedStep> {
     let (built, images) = (&shared.built, &shared.images);
     let busy = built.busy();
-    let mut steps: Vec<CachedStep> = built
-        .entries()
+    let mut entries = built.entries();
+    keep_lowest_longest(&mut entries);
+    entries
         .into_iter()
         .map(|(id, entry)| CachedStep {
             in_use: busy.contains(&id) || entry.step.layer.is_some_and(|layer| images.is_held(&layer)),
@@ -148,10 +149,12 @@ fn steps(shared: &Shared) -> Vec<CachedStep> {
             last_used: moment(entry.last_used),
             uses: entry.uses,
         })
-        .collect();
-    // Of those that were used at once, the one that was made first stays longest: the others stand on it.
-    steps.sort_by(|a, b| b.last_used.cmp(&a.last_used).then(a.created.cmp(&b.created)).then(a.id.cmp(&b.id)));
-    steps
+        .collect()
+}
+
+/// What was used last comes first; of those that were used at once, the lowest, on which the others stand.
+fn keep_lowest_longest(entries: &mut [(Digest, Entry)]) {
+    entries.sort_by_key(|(id, entry)| (std::cmp::Reverse(entry.last_used), entry.step.depth, *id));
 }
 
 /// The caches of commands, the one first that was used last.
@@ -217,6 +220,7 @@ fn moment(seconds: i64) -> OffsetDateTime {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Remembered;
     use super::*;
 
     fn step(text: &str) -> CachedStep {
@@ -231,6 +235,26 @@ mod tests {
             in_use: false,
             shared: false,
         }
+    }
+
+    #[test]
+    fn of_a_build_the_lowest_steps_stay_longest() {
+        let entry = |text: &str, last_used: i64, depth: usize| {
+            let step = Remembered {
+                layer: None,
+                size: 1,
+                created: 9,
+                depth,
+                text: text.to_owned(),
+                inputs: Vec::new(),
+            };
+            (Digest::of(text.as_bytes()), Entry { step: Arc::new(step), last_used, uses: 0 })
+        };
+        let mut entries =
+            vec![entry("third", 5, 3), entry("old", 4, 0), entry("first", 5, 1), entry("second", 5, 2)];
+        keep_lowest_longest(&mut entries);
+        let order: Vec<&str> = entries.iter().map(|(_, entry)| entry.step.text.as_str()).collect();
+        assert_eq!(order, ["first", "second", "third", "old"]);
     }
 
     #[test]
