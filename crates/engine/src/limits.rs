@@ -95,3 +95,9 @@ pub(crate) const GIT_OUTPUT: usize = 16 << 10;
 
 /// Largest file that `ADD` fetches, in bytes.
 pub(crate) const FETCHED: u64 = 64 << 30;
+
+/// Steps that a cache of others offers.
+pub(crate) const CACHE_STEPS: usize = 100_000;
+
+/// Caches that one build may be given.
+pub(crate) const CACHES: usize = 64;

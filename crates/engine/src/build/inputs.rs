@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::images::BodyReader;
 use coracle_registry::Credentials;
+use coracle_spec::Digest;
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -67,6 +68,12 @@ pub trait Client: Send + Sync + 'static {
 
     /// Credentials for a registry.
     fn credentials<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Credentials>>;
+
+    /// A blob of a store of the client's, not verified.
+    fn blob<'a>(&'a self, store: &'a str, _digest: &'a Digest) -> BoxFuture<'a, Result<BodyReader>> {
+        let refused = format!("the client has no store {store}");
+        Box::pin(async { Err(crate::Error::Invalid(refused)) })
+    }
 }
 
 /// A client that gives everything with its request.

@@ -38,7 +38,8 @@ mod workshop;
 use crate::containers::settings::HostSettings;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-pub use cache::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
+use cache::Imports;
+pub use cache::{CACHE_MOUNT, CacheMode, CacheSource, CachedStep, ExportedCache, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
 pub(crate) use caches::CacheMounts;
@@ -70,6 +71,10 @@ pub struct BuildRequest {
     pub anew: Anew,
     /// What containers of commands have of the host: the network, limits.
     pub host: HostSettings,
+    /// Caches of others that are looked into.
+    pub caches: Vec<CacheSource>,
+    /// Whether the image is to be a cache as well.
+    pub inline_cache: bool,
 }
 
 /// Which stages are done although they were done before.
@@ -122,10 +127,13 @@ impl Engine {
     /// # Errors
     /// [`BuildError::Command`] for a command that fails, [`Error::Invalid`] for a Dockerfile or a context that cannot be used.
     pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
-        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host } = request;
+        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host, caches, inline_cache } =
+            request;
         let hold = self.shared.images.hold_what_comes();
         let epoch = stages::epoch(&wanted)?;
-        let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch };
+        let caches = Imports::new(caches)?;
+        let request =
+            stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch, caches };
         let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
         let wanted = request.wanted.clone();
         // A hostile file may take a while.
@@ -135,7 +143,12 @@ impl Engine {
         }
         let build = Build::new(self, request, contexts, read, listener, hold);
         let built = build.all().await?;
-        Ok(Product::new(built.as_ref().clone(), labels, build.into_hold()))
+        let all = build.done_steps();
+        let mut product = Product::new(built.as_ref().clone(), all, labels, build.into_hold());
+        if inline_cache {
+            product.become_cache();
+        }
+        Ok(product)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a build has made, before anybody calls it an image: it becomes one, or is handed out as an archive of its files or of the
 //! image that it would be.
 
+use super::cache::{CacheMode, DoneStep, put_inline};
 use super::stages::Built;
 use crate::containers::view_of_scratch;
 use crate::engine::Engine;
@@ -19,14 +20,35 @@ use std::sync::Arc;
 pub struct Product {
     config: ImageConfig,
     layers: Vec<Digest>,
+    /// What was done or found for the stages that it stands on.
+    own_steps: Vec<DoneStep>,
+    /// The same for all stages.
+    all_steps: Vec<DoneStep>,
     _hold: Hold,
 }
 
 impl Product {
-    pub(super) fn new(built: Built, labels: BTreeMap<String, String>, hold: Hold) -> Self {
+    pub(super) fn new(
+        built: Built,
+        all_steps: Vec<DoneStep>,
+        labels: BTreeMap<String, String>,
+        hold: Hold,
+    ) -> Self {
         let mut config = built.config;
         config.config.labels.extend(labels);
-        Self { config, layers: built.layers, _hold: hold }
+        Self { config, layers: built.layers, own_steps: built.steps, all_steps, _hold: hold }
+    }
+
+    /// Makes a cache of the image that it would be.
+    pub(super) fn become_cache(&mut self) {
+        put_inline(&mut self.config, &self.own_steps);
+    }
+
+    pub(super) fn steps(&self, mode: CacheMode) -> &[DoneStep] {
+        match mode {
+            CacheMode::Min => &self.own_steps,
+            CacheMode::Max => &self.all_steps,
+        }
     }
 
     /// The configuration of the image that it would be.

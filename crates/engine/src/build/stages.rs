@@ -1,5 +1,6 @@
 //! All stages of a build at once: each goes on as soon as what it needs of others is there.
 
+use super::cache::{DoneStep, Imports};
 use super::context::Contexts;
 use super::inputs::Client;
 use super::told::{Listener, StepInfo, Told};
@@ -41,6 +42,8 @@ pub(super) struct Request {
     pub(super) host: HostSettings,
     /// How new files and times may be, in seconds since 1970, where that is asked for.
     pub(super) epoch: Option<i64>,
+    /// Caches of others.
+    pub(super) caches: Imports,
 }
 
 /// How far a stage is.
@@ -49,6 +52,8 @@ pub(super) struct Built {
     /// Lowest first.
     pub(super) layers: Vec<Digest>,
     pub(super) config: ImageConfig,
+    /// What was done or found for it, and for the stages below.
+    pub(super) steps: Vec<DoneStep>,
     /// For the stages that begin with this one.
     arguments: Arguments,
     /// How much of the history is an image's that was there before.
@@ -111,6 +116,12 @@ impl<'a> Build<'a> {
         let stages = self.outline.order.iter().map(|stage| self.stage(*stage));
         futures_util::future::try_join_all(stages).await?;
         Ok(Arc::clone(self.done[&self.outline.target].wait().await))
+    }
+
+    /// What was done or found for all stages, once that is over.
+    pub(super) fn done_steps(&self) -> Vec<DoneStep> {
+        let done = self.outline.order.iter().filter_map(|stage| self.done[stage].get());
+        done.flat_map(|built| built.steps.iter().cloned()).collect()
     }
 
     /// What a stage has made, once it has.
@@ -265,16 +276,21 @@ impl<'a> Build<'a> {
     }
 }
 
-/// A layer that a step left, and when it did, in seconds since 1970.
+/// What a step left.
 pub(super) struct Left {
+    /// The layer, if it changed anything.
     pub(super) layer: Option<Digest>,
+    /// Seconds since 1970.
     pub(super) created: i64,
+    /// Under what it may be found again; nothing where it may not.
+    pub(super) key: Option<Digest>,
 }
 
 impl Built {
     fn scratch(platform: Platform) -> Self {
         Self {
             layers: Vec::new(),
+            steps: Vec::new(),
             config: ImageConfig { platform, ..ImageConfig::default() },
             arguments: Arguments::new(),
             inherited: 0,
@@ -286,7 +302,8 @@ impl Built {
         // They were the base's: what it was built in, and by what.
         config.other.clear();
         let inherited = config.history.len();
-        Self { layers: image.layers.clone(), config, arguments: Arguments::new(), inherited }
+        let layers = image.layers.clone();
+        Self { layers, steps: Vec::new(), config, arguments: Arguments::new(), inherited }
     }
 
     /// Notes what a step has left.
@@ -295,6 +312,9 @@ impl Built {
         if let Some(layer) = layer {
             self.layers.push(layer);
             self.config.rootfs.diff_ids.push(layer);
+        }
+        if let Some(Left { layer, created, key: Some(key) }) = &left {
+            self.steps.push(DoneStep { key: *key, layer: *layer, created: *created });
         }
         // What only changes the configuration is as old as what it stands on: the same build gives the same image.
         let before = self.config.history.iter().rev().find_map(|step| step.created.clone());

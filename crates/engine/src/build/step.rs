@@ -80,6 +80,11 @@ impl Build<'_> {
                 self.listener.tell(Told::Cached(number)).await;
                 return Ok(Some(left));
             }
+            let what = (planned.text.as_str(), layers.len());
+            if let Some(left) = self.request.caches.find(self, number, what, &inputs).await? {
+                self.listener.tell(Told::Cached(number)).await;
+                return Ok(Some(left));
+            }
             let changed = built.changed(&planned.text, &inputs);
             if !changed.is_empty() {
                 self.listener.tell(Told::Changed(number, changed)).await;
@@ -89,7 +94,7 @@ impl Build<'_> {
         let layer = self.carry_out(number, layers, operation, planned, Arc::clone(&supplies)).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
-        let left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created };
+        let mut left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created, key: None };
         if !self.state(operation, &supplies).await.is_ok_and(|now| now == state) {
             // What was taken may be something else than what the key says.
             return Ok(Some(left));
@@ -103,6 +108,7 @@ impl Build<'_> {
             inputs: inputs.into_vec(),
         };
         built.remember(key, step, self.begun).await?;
+        left.key = Some(key);
         Ok(Some(left))
     }
 
@@ -120,8 +126,8 @@ impl Build<'_> {
                 return Ok(None);
             }
         }
-        built.note_use(key, self.begun);
-        Ok(Some(Left { layer: step.layer, created: step.created }))
+        built.remember(key, step, self.begun).await?;
+        left.key = Some(key);
     }
 
     /// Finds what files of a step are taken from.

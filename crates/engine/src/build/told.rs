@@ -49,6 +49,19 @@ pub enum Told {
     },
     /// A step ends; with a reason where it failed.
     Ended(usize, OffsetDateTime, Option<String>),
+    /// A cache of others is being read, by its name.
+    Reading(String, OffsetDateTime),
+    /// It was, or could not be for a reason; the build goes on.
+    Read(String, OffsetDateTime, Option<String>),
+    /// A cache of others has a step that it does not give: the step is done, and the cache is not asked again.
+    NotUsed {
+        /// The step.
+        step: usize,
+        /// The cache.
+        from: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Something in the Dockerfile that works and is still a mistake.
     Warning(Warning),
     /// The image.

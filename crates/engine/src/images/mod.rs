@@ -57,6 +57,7 @@ pub use reclaim::{Keep, Policy, Reclaimed, Verdict};
 pub use registries::{Distribution, Login, SearchRequest};
 pub use remove::{Deleted, RemoveOptions};
 pub use transfer::{LayerStep, PullRequest, Pulled, PushRequest, Pushed, Reduced, Step, Teller};
+pub(crate) use transfer::{Looked, Prepared, Remote};
 
 use crate::config::RegistrySettings;
 use crate::error::{Attempt, Error, Result, blocking};

@@ -4,6 +4,7 @@
 //! pull:  choose.rs  name → manifest for a platform ─► downloads.rs  layers, each once for all who wait for it ─► adopt
 //!                                                   └► artifact.rs   the blobs of what is no image, as they are ─┘
 //! push:  push.rs    manifest as it came, or a new one ─► what the registry lacks ─► manifest
+//! look:  look.rs    what becomes no image here: a manifest, and of its blobs what somebody asks for
 //! ```
 //!
 //! The registry crate speaks to registries and the store keeps bytes; here is what to fetch, in which order, for whom.
@@ -11,10 +12,13 @@
 mod artifact;
 mod choose;
 mod downloads;
+mod look;
 mod pull;
 mod push;
 
+pub(crate) use look::{Looked, Remote};
 pub use pull::{PullRequest, Pulled};
+pub(crate) use push::Prepared;
 pub use push::{PushRequest, Pushed};
 
 pub(super) use downloads::Downloads;

@@ -1,11 +1,19 @@
 //! What builds have done before: by everything that a step depended on, the layer that it left.
 //!
-//! All of it is in memory, and in the index. A layer that is remembered is kept, until it is pruned.
+//! All of it is in memory, and in the index. A layer that is remembered is kept, until it is pruned. Caches of others come
+//! and go as `portable.rs` has them.
 
+mod export;
+mod import;
 mod key;
+mod portable;
 mod prune;
 
+pub use export::{CacheMode, ExportedCache};
+pub use import::CacheSource;
+pub(super) use import::Imports;
 pub(super) use key::{Input, Inputs};
+pub(super) use portable::{DoneStep, put_inline};
 pub(crate) use prune::stay_within_budget;
 pub use prune::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 

@@ -101,19 +101,22 @@ impl Question<'_> {
             .map_err(|error| of_store(error, || format!("store the manifest of {name}")))
     }
 
-    /// The entry of an index that runs best on the platform; of several that run as well, the first.
     fn entry<'a>(&self, index: &'a Index) -> Result<&'a Descriptor> {
-        let candidates = index.manifests.iter().filter(|entry| entry.is_manifest());
-        let ranked = candidates.filter_map(|entry| {
-            let rank = entry.platform.as_ref()?.rank_on(self.platform)?;
-            Some((rank, entry))
-        });
-        let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
-        // An entry need not say what it runs on.
-        let unsaid = || index.manifests.iter().find(|entry| entry.is_manifest() && entry.platform.is_none());
-        best.or_else(unsaid).ok_or_else(|| {
+        entry_for(index, self.platform).ok_or_else(|| {
             let text = format!("no matching manifest for {} in the manifest list entries", self.platform);
             crate::Error::Missing(format!("{text} of {}", self.reference.familiar()))
         })
     }
+}
+
+/// The entry of an index that runs best on a platform; of several that run as well, the first.
+pub(super) fn entry_for<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
+    let candidates = index.manifests.iter().filter(|entry| entry.is_manifest());
+    let ranked = candidates.filter_map(|entry| {
+        let rank = entry.platform.as_ref()?.rank_on(platform)?;
+        Some((rank, entry))
+    });
+    let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
+    // An entry need not say what it runs on.
+    best.or_else(|| index.manifests.iter().find(|entry| entry.is_manifest() && entry.platform.is_none()))
 }

@@ -13,6 +13,7 @@ use crate::error::{Result, blocking};
 use coracle_registry::{Access, Credentials, Repository};
 use coracle_spec::image::{Descriptor, ImageConfig};
 use coracle_spec::{Digest, Platform, Reference};
+use coracle_store::Layer;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -277,19 +278,30 @@ impl Inner {
 /// Brings one layer, which must be the one that the configuration names.
 async fn layer(inner: Arc<Inner>, begun: Begun, source: Source, diff_id: Digest, told: Teller) -> Result<()> {
     let layer = inner.downloads.finish(begun, &inner, &source, &told).await?;
-    if layer.diff_id != diff_id {
-        let text = format!(
-            "layer {} is not the one that its configuration names: expected {diff_id}, computed {}",
-            source.blob.digest, layer.diff_id
-        );
-        return Err(refused(&source.reference, text));
-    }
+    check_diff_id(&source.reference, &source.blob, &layer, &diff_id)?;
     told.layer(&source.blob.digest.short(), LayerStep::Complete).await;
     Ok(())
 }
 
+/// Refuses a layer that is another than it was said to be.
+pub(super) fn check_diff_id(
+    reference: &Reference,
+    blob: &Descriptor,
+    layer: &Layer,
+    diff_id: &Digest,
+) -> Result<()> {
+    if layer.diff_id == *diff_id {
+        return Ok(());
+    }
+    let text = format!(
+        "layer {} is not the one that its configuration names: expected {diff_id}, computed {}",
+        blob.digest, layer.diff_id
+    );
+    Err(refused(reference, text))
+}
+
 /// What may be unpacked, by what the manifest says of it. What it really is shows when it comes.
-fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
+pub(super) fn check_layer(layer: &Descriptor) -> std::result::Result<(), String> {
     let kind = layer.media_type.as_str();
     if !layer.urls.is_empty() || kind.contains("nondistributable") || kind.contains(".foreign.") {
         return Err(format!(

@@ -5,6 +5,9 @@
 //! parallel, each only if the registry lacks it; then the configuration; then the manifest, which makes it an image there.
 
 mod index;
+mod prepared;
+
+pub(crate) use prepared::Prepared;
 
 use super::super::catalogue::Known;
 use super::super::{Images, Inner, holds, lookup, of_store};
