@@ -374,7 +374,6 @@ fn what_is_not_supported_is_refused_by_name() {
         (&["--platform", "linux/amd64,linux/arm64"][..], "several platforms"),
         (&["--build-arg", "BUILDKIT_SYNTAX=evil/frontend:1"], "evil/frontend:1 is not supported"),
         (&["--allow", "security.insecure"], "security.insecure"),
-        (&["--cache-to", "type=inline"], "a cache export of type inline"),
     ] {
         engine.buildx(&context.path(), arguments).refused(1, words);
     }

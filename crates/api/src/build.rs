@@ -40,6 +40,10 @@ pub struct BuildOptions {
     pub credentials: BTreeMap<String, AuthConfig>,
     /// Secrets by id, in base64.
     pub secrets: BTreeMap<String, String>,
+    /// Images and caches of others in which is looked for what was done.
+    pub cache_from: Vec<String>,
+    /// Whether the image is to be a cache for others.
+    pub inline_cache: bool,
 }
 
 /// A directory of the machine, by its path and by what stat(2) says of it: the engine makes sure that it finds the same.
@@ -108,6 +112,11 @@ pub enum BuildProgress {
         text: String,
         /// First and last line in the Dockerfile, from 1.
         lines: (usize, usize),
+    },
+    /// Something that a person should know.
+    Note {
+        /// What.
+        text: String,
     },
     /// The image is there.
     Built {

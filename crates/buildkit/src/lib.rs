@@ -5,6 +5,7 @@
 //! POST /session  session.rs   the same with the roles reversed: the client serves, we ask
 //!                  filesync/  its directories, as archives       filesend/  results, to files and directories of it
 //!                  secrets.rs ssh.rs auth.rs upload.rs           what else it lends
+//!                  content/   blobs by digest, of the client's stores, both ways
 //! Status         progress.rs  what a build tells, for any number of readers that come at any time
 //! Solve          definition.rs  results as definitions that only we can read
 //!                failure.rs     failures with the lines of the file that caused them
@@ -15,6 +16,7 @@
 
 mod auth;
 mod channel;
+pub mod content;
 mod definition;
 mod error;
 mod failure;

@@ -45,3 +45,6 @@ pub const OUTPUT: usize = 16 << 20;
 pub const BATCH: usize = 1024;
 /// Longest definition of a build, in operations.
 pub const OPERATIONS: usize = 4096;
+
+/// Longest piece of a blob that a client gives at once, in bytes.
+pub const CONTENT: usize = 16 << 20;

@@ -10,6 +10,12 @@ pub(crate) struct BuildArgs {
     /// Set an argument of the build; without a value it comes from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Look for what was done in an image or a cache of others too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cache_from: Vec<String>,
+    /// Make the image a cache for others
+    #[arg(long, value_name = "type=inline", value_parser = ["inline", "type=inline"])]
+    pub(crate) cache_to: Option<String>,
     /// Parent cgroup of commands
     #[arg(long, default_value = "")]
     pub(crate) cgroup_parent: String,

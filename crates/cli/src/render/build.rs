@@ -66,6 +66,7 @@ impl<W: Write> Display<W> {
             BuildProgress::Warning { rule, text, lines } => {
                 writeln!(self.out, "WARN {rule}: {} (line {})", printable(text), lines.0)?;
             }
+            BuildProgress::Note { text } => writeln!(self.out, "NOTE {}", printable(text))?,
             BuildProgress::Output { step, text, .. } => self.output(*step, text, now)?,
             BuildProgress::Ended { step, time, failure } => self.ended(*step, *time, failure)?,
             BuildProgress::Built { image, names } => {

@@ -34,9 +34,30 @@ pub(crate) fn options(
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
         platform: args.platform.clone(),
+        cache_from: args.cache_from.iter().map(|text| cache_source(text)).collect::<Result<_, _>>()?,
+        inline_cache: args.cache_to.is_some(),
         host_config: host(args)?,
         ..BuildOptions::default()
     })
+}
+
+/// A name, alone or as `type=registry,ref=NAME`.
+fn cache_source(text: &str) -> Result<String, Invalid> {
+    if !text.contains('=') {
+        return Ok(text.to_owned());
+    }
+    let mut name = None;
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", "registry")) => {}
+            Some(("ref", value)) if !value.is_empty() => name = Some(value.to_owned()),
+            _ => {
+                let text = format!("unsupported '{field}' of a cache: it is NAME, or type=registry,ref=NAME");
+                return Err(Invalid(text));
+            }
+        }
+    }
+    name.ok_or_else(|| Invalid(format!("a cache needs a ref: {text}")))
 }
 
 fn host(args: &BuildArgs) -> Result<HostConfig, Invalid> {

@@ -30,12 +30,13 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// The header that says which build a call is for.
 const BUILD: &str = "buildkit-controlapi-buildid";
 /// What clients may count on in these calls.
-const BRIDGE: [&str; 9] = [
+const BRIDGE: [&str; 10] = [
     "solve.base",
     "return",
     "proto.refarray",
     "reference.output",
     "frontend.inputs",
+    "importcaches",
     "frontend.caps",
     "gateway.solve.metadata",
     "gateway.solve.evaluate",
@@ -105,7 +106,8 @@ impl LlbBridge for Bridge {
         if let Some(input) = request.frontend_inputs.keys().min() {
             return unsupported(&format!("the build input {input}"));
         }
-        let asked = frontend::read(&request.frontend, &request.frontend_opt)?;
+        let mut asked = frontend::read(&request.frontend, &request.frontend_opt)?;
+        request.cache_imports.iter().for_each(|entry| asked.caches.add(&entry.r#type, &entry.attrs));
         let product = run(&self.context, &build, asked).await?;
         let config = product.config().to_json();
         let id = build.keep(Arc::new(product));
@@ -276,7 +278,9 @@ fn reference(result: Solved) -> Result<Option<String>, Status> {
 pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked) -> Result<Product, Status> {
     let session = context.door.sessions.get(&build.session).await;
     let session = session.map_err(|error| Status::unknown(full_text(&error)))?;
-    for note in &asked.notes {
+    let mut caches = build.caches.imports.clone();
+    caches.extend(asked.caches.clone());
+    for note in &caches.notes {
         build.progress.tell(Event::Warning(VertexWarning {
             level: 1,
             short: note.clone().into_bytes(),
@@ -294,7 +298,8 @@ pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked
         recipe: (asked.recipe.clone().unwrap_or_default(), asked.file.clone()),
         context: place,
     });
-    let request = request(&caller, asked).await?;
+    let mut request = request(&caller, asked).await?;
+    (request.caches, request.inline_cache) = (caches.sources, build.caches.inline);
     let (listener, told) = Listener::channel();
     let mut steps = Steps::new(&build.progress, &build.id);
     let building = async {
@@ -333,6 +338,8 @@ async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Sta
         pull: asked.pull,
         anew: asked.anew,
         host: asked.host,
+        caches: Vec::new(),
+        inline_cache: false,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The builds under way. Three calls belong to one build, and name it: `Solve`, which lasts as long as it does, `Status`,
 //! and those by which the client steers it. They come in any order.
 
+use super::cache_options::Imports;
 use coracle_buildkit::Progress;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
 use coracle_engine::build::Product;
@@ -34,9 +35,20 @@ pub(super) struct Build {
     pub(super) session: String,
     /// What it tells.
     pub(super) progress: Progress,
+    /// What its request says of caches.
+    pub(super) caches: Caches,
     results: Mutex<Vec<Arc<Product>>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     over: watch::Sender<bool>,
+}
+
+/// What a request says of the caches of its build.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    /// Those that it is given.
+    pub(super) imports: Imports,
+    /// Whether the image is to be one.
+    pub(super) inline: bool,
 }
 
 impl Build {
@@ -85,7 +97,7 @@ pub(super) struct Running<'a> {
 
 impl Builds {
     /// Begins a build; nothing if there is one of that name.
-    pub(super) fn begin(&self, id: &str, session: &str) -> Option<Running<'_>> {
+    pub(super) fn begin(&self, id: &str, session: &str, caches: Caches) -> Option<Running<'_>> {
         if id.is_empty() || id.len() > NAME {
             return None;
         }
@@ -94,6 +106,7 @@ impl Builds {
             id: id.to_owned(),
             session: session.to_owned(),
             progress: Progress::default(),
+            caches,
             results: Mutex::default(),
             returned: Mutex::new(Some(sender)),
             over: watch::Sender::new(false),
@@ -181,21 +194,21 @@ mod tests {
             async move { builds.get("one").await.map(|build| build.session.clone()) }
         });
         tokio::task::yield_now().await;
-        let running = builds.begin("one", "session").unwrap();
+        let running = builds.begin("one", "session", Caches::default()).unwrap();
         assert_eq!(early.await.unwrap().as_deref(), Some("session"));
-        assert!(builds.begin("one", "other").is_none(), "a name is taken once");
+        assert!(builds.begin("one", "other", Caches::default()).is_none(), "a name is taken once");
         let build = builds.get("one").await.unwrap();
         drop(running);
         build.over().await;
         let mut reader = builds.progress("one").await.unwrap().reader();
         assert!(reader.next().await.is_none(), "it has ended, and told nothing");
-        assert!(builds.begin("one", "again").is_some());
+        assert!(builds.begin("one", "again", Caches::default()).is_some());
     }
 
     #[tokio::test]
     async fn only_the_first_return_counts() {
         let builds = Builds::default();
-        let mut running = builds.begin("one", "").unwrap();
+        let mut running = builds.begin("one", "", Caches::default()).unwrap();
         assert!(running.build.give(Returned::Result(None)));
         assert!(!running.build.give(Returned::Failed(Proto::default())));
         assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
@@ -204,7 +217,7 @@ mod tests {
     #[test]
     fn builds_have_names() {
         let builds = Builds::default();
-        assert!(builds.begin("", "").is_none());
-        assert!(builds.begin(&"x".repeat(NAME + 1), "").is_none());
+        assert!(builds.begin("", "", Caches::default()).is_none());
+        assert!(builds.begin(&"x".repeat(NAME + 1), "", Caches::default()).is_none());
     }
 }

@@ -1,12 +1,15 @@
 //! What the engine asks of a build's client, passed on to its session.
 
+use bytes::Bytes;
+use coracle_buildkit::content::Store;
 use coracle_buildkit::proto::moby::buildkit::v1::{Vertex, VertexStatus};
 use coracle_buildkit::{Event, Login, Progress, Session};
-use coracle_engine::build::{Client, Selection, Stream};
+use coracle_engine::build::{Client, Selection, Stream as Connection};
 use coracle_engine::images::{BodyReader, BodySender};
 use coracle_engine::{Credentials, Error, Result, Secret};
-use coracle_spec::full_text;
+use coracle_spec::{Digest, full_text};
 use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +111,7 @@ impl Client for Caller {
         )
     }
 
-    fn ssh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Stream>>>> {
+    fn ssh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Connection>>>> {
         Box::pin(async move {
             let offered = coracle_buildkit::check_agent(&self.session, id).await;
             if !offered.map_err(|error| failed(&error))? {
@@ -122,7 +125,7 @@ impl Client for Caller {
                     tracing::debug!(error = full_text(&error), "an ssh agent was lost");
                 }
             });
-            Ok(Some(Box::new(ours) as Box<dyn Stream>))
+            Ok(Some(Box::new(ours) as Box<dyn Connection>))
         })
     }
 
@@ -138,6 +141,35 @@ impl Client for Caller {
             })
         })
     }
+
+    fn blob<'a>(&'a self, store: &'a str, digest: &'a Digest) -> BoxFuture<'a, Result<BodyReader>> {
+        Box::pin(async move {
+            let store = Store::of(&self.session, store).map_err(|error| failed(&error))?;
+            let parts = store.read(&digest.to_string()).await.map_err(|error| failed(&error))?;
+            let (sender, reader) = BodyReader::channel();
+            // Ends with the blob, and that with the session.
+            tokio::spawn(pass_blob(parts, sender));
+            Ok(reader)
+        })
+    }
+}
+
+/// Hands a blob to the thread that stores it.
+async fn pass_blob(
+    mut parts: impl Stream<Item = coracle_buildkit::Result<Bytes>> + Unpin,
+    sender: BodySender,
+) {
+    while let Some(part) = parts.next().await {
+        match part {
+            Ok(part) => {
+                if sender.send(part).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => return sender.fail(io::Error::other(full_text(&error))).await,
+        }
+    }
+    sender.finish().await;
 }
 
 /// Hands an archive to the thread that unpacks it, and shows how much has come.

@@ -1,8 +1,9 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Returned, Running};
+use super::builds::{Build, Caches, Returned, Running};
+use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
-use super::{bridge, cache, frontend};
+use super::{bridge, cache, cache_exports, frontend};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -75,7 +76,10 @@ impl Control for Controller {
         let request = request.into_inner();
         check(&request)?;
         let outputs = outputs::read(&request)?;
-        let running = self.context.door.builds.begin(&request.r#ref, &request.session);
+        let exports = cache_options::exports(&request)?;
+        let inline = exports.contains(&Export::Inline);
+        let caches = Caches { imports: cache_options::imports(&request), inline };
+        let running = self.context.door.builds.begin(&request.r#ref, &request.session, caches);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
@@ -83,7 +87,7 @@ impl Control for Controller {
         let product = self.result(request, running).await;
         let exporter_response = match product {
             Ok((Some(product), running)) => {
-                let told = self.put(&build, &product, &outputs).await;
+                let told = self.put(&build, &product, &outputs, &exports).await;
                 drop(running);
                 told?
             }
@@ -165,10 +169,7 @@ fn check(request: &SolveRequest) -> Result<(), Status> {
     if request.enable_session_exporter {
         return refuse("an exporter of the client's".to_owned());
     }
-    match request.cache.iter().flat_map(|cache| &cache.exports).next() {
-        Some(export) => refuse(format!("a cache export of type {}", export.r#type)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 impl Controller {
@@ -200,11 +201,13 @@ impl Controller {
         build: &Build,
         product: &Arc<Product>,
         outputs: &[Output],
+        exports: &[Export],
     ) -> Result<std::collections::HashMap<String, String>, Status> {
         let mut response = std::collections::HashMap::new();
         for output in outputs {
             response.extend(output.put(&self.context, build, product).await?);
         }
+        response.extend(cache_exports::write(&self.context, build, product, exports).await?);
         Ok(response)
     }
 }

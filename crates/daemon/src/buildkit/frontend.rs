@@ -1,6 +1,7 @@
 //! The options of a build, as clients write them, and what the engine is asked for. What would change the result and is
 //! not supported is refused by its name; what only describes where a build comes from is not needed.
 
+use super::cache_options::Imports;
 use crate::convert::host_config;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_buildkit::Failure;
@@ -39,8 +40,7 @@ pub(super) struct Asked {
     pub(super) pull: bool,
     pub(super) anew: Anew,
     pub(super) host: HostSettings,
-    /// What a person should know of what was asked for.
-    pub(super) notes: Vec<String>,
+    pub(super) caches: Imports,
 }
 
 /// An option, taken apart.
@@ -133,7 +133,7 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
         pull: pull(text("image-resolve-mode"))?,
         anew: anew(attributes.get("no-cache")),
         host: host(attributes)?,
-        notes: notes(attributes),
+        caches: caches(text("cache-imports"), text("cache-from")),
     })
 }
 
@@ -237,16 +237,11 @@ fn ulimit(text: &str) -> Result<Ulimit, Failure> {
     Ok(Ulimit { name: name.to_owned(), soft: number("ulimit", soft)?, hard: number("ulimit", hard)? })
 }
 
-fn notes(attributes: &HashMap<String, String>) -> Vec<String> {
-    let given =
-        |name: &str| attributes.get(name).is_some_and(|text| !matches!(text.as_str(), "" | "null" | "[]"));
-    let mut notes = Vec::new();
-    if given("cache-imports") || given("cache-from") {
-        notes.push(
-            "Cache imports are not supported yet by this engine: only its own cache is used".to_owned(),
-        );
-    }
-    notes
+fn caches(document: Option<&str>, names: Option<&str>) -> Imports {
+    let mut imports = Imports::default();
+    document.into_iter().for_each(|text| imports.add_document(text));
+    list(names).for_each(|name| imports.add_name(name));
+    imports
 }
 
 #[cfg(test)]
@@ -298,7 +293,7 @@ mod tests {
         assert!(asked.pull);
         assert_eq!(asked.anew, Anew::Stages(vec!["one".into(), "two".into()]));
         assert_eq!(asked.host.network, NetworkMode::parse("none"));
-        assert!(asked.notes.is_empty());
+        assert_eq!(asked.caches, Imports::default());
     }
 
     #[test]
@@ -382,9 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn caches_of_others_are_not_used_and_that_is_said() {
-        let asked = asked(&[("cache-imports", "[{\"Type\":\"registry\"}]")]);
-        assert_eq!(asked.notes.len(), 1);
-        assert!(self::asked(&[("cache-imports", "[]")]).notes.is_empty());
+    fn caches_of_others_are_given_in_two_ways() {
+        let caches = asked(&[
+            ("cache-imports", "[{\"Type\":\"registry\",\"Attrs\":{\"ref\":\"a\"}}]"),
+            ("cache-from", "a, b"),
+        ]);
+        assert_eq!((caches.caches.sources.len(), caches.caches.notes.len()), (2, 0));
+        assert_eq!(self::asked(&[("cache-imports", "[]")]).caches, Imports::default());
     }
 }

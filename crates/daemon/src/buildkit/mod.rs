@@ -7,6 +7,7 @@
 //!   frontend.rs    options of a client → what the engine is asked for; pure
 //!     client.rs    what the engine asks the client for     steps.rs  what the engine tells → what the client shows
 //!    outputs.rs    what becomes of the result              cache.rs  what is kept of builds
+//! cache_options.rs  caches that come and go; pure            cache_exports.rs  those that go
 //! ```
 //!
 //! A client opens both connections at the same time. It calls `Solve` on the one service, which waits; it then steers the
@@ -15,6 +16,8 @@
 mod bridge;
 mod builds;
 mod cache;
+mod cache_exports;
+mod cache_options;
 mod client;
 mod control;
 mod frontend;

@@ -19,11 +19,13 @@ pub(super) struct Steps<'a> {
     progress: &'a Progress,
     build: &'a str,
     vertices: HashMap<usize, Vertex>,
+    /// Caches of others that are being read.
+    caches: HashMap<String, Vertex>,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(progress: &'a Progress, build: &'a str) -> Self {
-        Self { progress, build, vertices: HashMap::new() }
+        Self { progress, build, vertices: HashMap::new(), caches: HashMap::new() }
     }
 
     /// Shows everything that is told.
@@ -47,14 +49,36 @@ impl<'a> Steps<'a> {
                 vertex.completed = Some(stamp(time));
                 vertex.error = error.unwrap_or_default();
             }),
-            Told::Output { step, is_error, bytes } => {
-                if let Some(vertex) = self.vertices.get(&step) {
-                    self.progress.tell(Event::log(&vertex.digest, if is_error { 2 } else { 1 }, &bytes));
-                }
+            Told::Reading(cache, time) => {
+                let vertex = Vertex { started: Some(stamp(time)), ..self.reading(&cache) };
+                self.progress.tell(Event::Vertex(vertex.clone()));
+                self.caches.insert(cache, vertex);
             }
+            Told::Read(cache, time, failure) => {
+                let Some(mut vertex) = self.caches.remove(&cache) else { return };
+                vertex.completed = Some(stamp(time));
+                vertex.error = failure.unwrap_or_default();
+                self.progress.tell(Event::Vertex(vertex));
+            }
+            Told::NotUsed { step, from, reason } => {
+                let text = format!("the cache {from} is not used any more: {reason}\n");
+                self.log(step, 2, text.as_bytes());
+            }
+            Told::Output { step, is_error, bytes } => self.log(step, if is_error { 2 } else { 1 }, &bytes),
             Told::Warning(warning) => self.progress.tell(Event::Warning(shown(&warning, &self.digest(0)))),
             // Clients have no place for why a step is done again.
             Told::Changed(..) | Told::Built(_) => {}
+        }
+    }
+
+    fn reading(&self, cache: &str) -> Vertex {
+        let name = format!("importing cache manifest from {cache}");
+        Vertex { digest: digest_of(self.build, &name), name, ..Vertex::default() }
+    }
+
+    fn log(&self, step: usize, stream: i64, text: &[u8]) {
+        if let Some(vertex) = self.vertices.get(&step) {
+            self.progress.tell(Event::log(&vertex.digest, stream, text));
         }
     }
 

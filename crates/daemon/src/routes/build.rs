@@ -17,7 +17,7 @@ use coracle_api::auth::AuthConfig;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_api::progress::ErrorDetail;
 use coracle_engine::Credentials;
-use coracle_engine::build::{Anew, BuildError, BuildRequest, Recipe, Silent, Source, Wanted};
+use coracle_engine::build::{Anew, BuildError, BuildRequest, CacheSource, Recipe, Silent, Source, Wanted};
 use coracle_spec::{Platform, Reference};
 use hyper::StatusCode;
 use lines::Lines;
@@ -88,7 +88,19 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
         pull: call.query.is_on("pull"),
         anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
         host: host_config::host_settings(host(call)?)?,
+        caches: caches(&document::<Vec<String>>(call, "cachefrom")?)?,
+        inline_cache: false,
     })
+}
+
+/// Images and caches by their names.
+fn caches(names: &[String]) -> Result<Vec<CacheSource>, Failure> {
+    let names = names.iter().filter(|name| !name.is_empty());
+    let source = |name: &String| match name.parse::<Reference>() {
+        Ok(reference) => Ok(CacheSource::Named(reference.or_latest())),
+        Err(error) => Err(Failure::invalid(format!("invalid cachefrom {name}: {error}"))),
+    };
+    names.map(source).collect()
 }
 
 /// Limits and network of commands, as a container's creation has them.
@@ -137,7 +149,6 @@ fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
     }
     for (name, what) in [
         ("outputs", "other outputs than an image are not supported yet by this engine"),
-        ("cachefrom", "--cache-from is not supported yet by this engine"),
         ("securityopt", "--security-opt is not supported yet for builds by this engine"),
     ] {
         if given(name) {

@@ -126,8 +126,8 @@ impl Build<'_> {
                 return Ok(None);
             }
         }
-        built.remember(key, step, self.begun).await?;
-        left.key = Some(key);
+        built.note_use(key, self.begun);
+        Ok(Some(Left { layer: step.layer, created: step.created, key: Some(*key) }))
     }
 
     /// Finds what files of a step are taken from.

@@ -84,7 +84,11 @@ impl Lines {
                 *step
             }
             Told::Output { step, .. } => *step,
-            Told::Steps(_) | Told::Built(_) | Told::Warning(_) => return,
+            Told::NotUsed { step, .. } => *step,
+            Told::Read(cache, _, Some(reason)) => {
+                return self.show(format!("The cache {cache} is not used: {reason}\n"));
+            }
+            Told::Steps(_) | Told::Built(_) | Told::Warning(_) | Told::Reading(..) | Told::Read(..) => return,
         };
         let failed = matches!(&told, Told::Ended(_, _, Some(_)));
         self.steps.waiting.entry(number).or_default().push(told);
@@ -114,6 +118,9 @@ impl Lines {
                 let Some(info) = self.steps.all.get(step) else { return };
                 let text = format!("Step {}/{} : {}\n", step + 1, self.steps.all.len(), info.text);
                 self.show(text);
+            }
+            Told::NotUsed { from, reason, .. } => {
+                self.show(format!("The cache {from} is not used any more: {reason}\n"));
             }
             Told::Cached(_) => self.show(" ---> Using cache\n".to_owned()),
             Told::Output { bytes, .. } => {

@@ -3,7 +3,7 @@
 
 use super::lines::take_text;
 use super::running::Running;
-use super::{failed, host_config};
+use super::{caches, failed, host_config};
 use crate::answer::{self, Answer};
 use crate::convert::transfer;
 use crate::error::Failure;
@@ -109,6 +109,8 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
         pull: options.pull,
         anew,
         host: host_config::host_settings(options.host_config)?,
+        caches: caches(&options.cache_from)?,
+        inline_cache: options.inline_cache,
     })
 }
 
@@ -203,6 +205,13 @@ impl Messages {
             }
             Told::Ended(step, at, failure) => {
                 BuildProgress::Ended { step, time: time(at), failure: failure.unwrap_or_default() }
+            }
+            Told::Reading(..) | Told::Read(_, _, None) => return None,
+            Told::Read(cache, _, Some(reason)) => {
+                BuildProgress::Note { text: format!("the cache {cache} is not used: {reason}") }
+            }
+            Told::NotUsed { from, reason, .. } => {
+                BuildProgress::Note { text: format!("the cache {from} is not used any more: {reason}") }
             }
             Told::Warning(warning) => BuildProgress::Warning {
                 rule: warning.rule.name(),
