@@ -30,7 +30,7 @@ mod statement;
 
 pub use address::{Address, Repository, disposed_name, file_name};
 pub use apply::{apply, apply_all};
-pub use check::{CheckOptions, Rule, Surroundings, Warning, check};
+pub use check::{CheckOptions, Rule, Surroundings, Warning, check, names_secret};
 pub use dockerfile::{Dockerfile, Stage, Step};
 pub use error::{Error, Result};
 pub use ignore::Ignored;

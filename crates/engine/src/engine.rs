@@ -1,6 +1,6 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
-use crate::build::{Cache, CacheMounts};
+use crate::build::{Cache, CacheMounts, History};
 use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) built: Cache,
     /// What commands of builds keep for the next one.
     pub(crate) caches: Arc<CacheMounts>,
+    /// Which builds there were.
+    pub(crate) history: Arc<History>,
     pub(crate) cgroups: Layout,
     /// The lowest layer of every container: what is mounted on.
     pub(crate) mount_points: PathBuf,
@@ -111,6 +113,7 @@ impl Engine {
             execs: Execs::default(),
             built: Cache::open(Arc::clone(&index)).await?,
             caches: Arc::new(CacheMounts::new(&config.data_root)),
+            history: Arc::new(History::open(Arc::clone(&index)).await?),
             mount_points: prepare_mount_points(&config)?,
             available: Available::read(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,

@@ -101,3 +101,20 @@ pub(crate) const CACHE_STEPS: usize = 100_000;
 
 /// Caches that one build may be given.
 pub(crate) const CACHES: usize = 64;
+
+/// Records of builds that have ended and are not pinned, and how long they are kept.
+pub(crate) const BUILD_RECORDS: usize = 200;
+/// See above.
+pub(crate) const BUILD_RECORD_AGE: time::Duration = time::Duration::days(30);
+
+/// Records of builds that are pinned.
+pub(crate) const BUILD_PINS: usize = 1000;
+
+/// Bytes of options, and of what a client is told, in the record of a build.
+pub(crate) const BUILD_RECORD: usize = 32 << 10;
+
+/// Bytes of the reason why a build failed, in its record.
+pub(crate) const BUILD_FAILURE: usize = 8 << 10;
+
+/// Events of the history of builds that wait for a listener.
+pub(crate) const BUILD_EVENTS: usize = 256;

@@ -14,6 +14,7 @@ mod variables;
 
 pub use options::CheckOptions;
 pub use rule::Rule;
+pub use stages::names_secret;
 
 use crate::dockerfile::Dockerfile;
 use crate::error::Result;

@@ -197,10 +197,15 @@ fn expose(port: &str, lines: Lines, found: &mut Found) {
     }
 }
 
-fn secret(instruction: &str, name: &str, lines: Lines, found: &mut Found) {
+/// Whether the name of a variable is that of a secret, as Docker's checks have it.
+pub fn names_secret(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let has = |part: &str| lower.split('_').any(|word| word == part);
-    if SECRET.into_iter().any(has) && !has(NO_SECRET) {
+    SECRET.into_iter().any(has) && !has(NO_SECRET)
+}
+
+fn secret(instruction: &str, name: &str, lines: Lines, found: &mut Found) {
+    if names_secret(name) {
         let text = format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {name:?})");
         found.add(Rule::SecretsUsedInArgOrEnv, lines, text);
     }

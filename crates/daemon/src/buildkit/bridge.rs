@@ -300,7 +300,7 @@ pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked
     });
     let mut request = request(&caller, asked).await?;
     (request.caches, request.inline_cache) = (caches.sources, build.caches.inline);
-    let (listener, told) = Listener::channel();
+    let (listener, told) = Listener::channel(Arc::clone(&build.counting));
     let mut steps = Steps::new(&build.progress, &build.id);
     let building = async {
         let built = context.engine.build(request, &listener).await;

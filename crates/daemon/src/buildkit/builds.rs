@@ -4,7 +4,7 @@
 use super::cache_options::Imports;
 use coracle_buildkit::Progress;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
-use coracle_engine::build::Product;
+use coracle_engine::build::{Counting, Product};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(super) struct Build {
     pub(super) progress: Progress,
     /// What its request says of caches.
     pub(super) caches: Caches,
+    /// Where its steps are counted.
+    pub(super) counting: Arc<Counting>,
     results: Mutex<Vec<Arc<Product>>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     over: watch::Sender<bool>,
@@ -107,6 +109,7 @@ impl Builds {
             session: session.to_owned(),
             progress: Progress::default(),
             caches,
+            counting: Arc::default(),
             results: Mutex::default(),
             returned: Mutex::new(Some(sender)),
             over: watch::Sender::new(false),

@@ -3,7 +3,7 @@
 use super::builds::{Build, Caches, Returned, Running};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
-use super::{bridge, cache, cache_exports, frontend};
+use super::{bridge, cache, cache_exports, frontend, history};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -83,18 +83,14 @@ impl Control for Controller {
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
-        let build = Arc::clone(&running.build);
-        let product = self.result(request, running).await;
-        let exporter_response = match product {
-            Ok((Some(product), running)) => {
-                let told = self.put(&build, &product, &outputs, &exports).await;
-                drop(running);
-                told?
-            }
-            Ok((None, _)) => std::collections::HashMap::new(),
-            Err(status) => return Err(status),
-        };
-        Ok(Response::new(SolveResponse { exporter_response }))
+        let recorded = (!request.internal).then(|| history::record(&request));
+        let counting = Arc::clone(&running.build.counting);
+        let recording = recorded.map(|record| self.context.engine.begin_build_record(record, counting));
+        let solved = self.solve_running(request, running, &outputs, &exports).await;
+        if let Some(recording) = recording {
+            history::end(recording, &solved).await;
+        }
+        Ok(Response::new(SolveResponse { exporter_response: solved? }))
     }
 
     type StatusStream = Answers<StatusResponse>;
@@ -122,26 +118,19 @@ impl Control for Controller {
 
     type ListenBuildHistoryStream = Answers<BuildHistoryEvent>;
 
-    /// No history is kept: whoever listens for what comes hears nothing, and who asks for what was hears that at once.
     async fn listen_build_history(
         &self,
         request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        let events =
-            if request.into_inner().early_exit { stream::empty().boxed() } else { stream::pending().boxed() };
-        Ok(Response::new(events))
+        Ok(Response::new(history::listen(&self.context.engine, request.into_inner())?))
     }
 
     async fn update_build_history(
         &self,
         request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        let request = request.into_inner();
-        if request.delete || request.finalize {
-            // What is not kept is deleted, and complete.
-            return Ok(Response::new(UpdateBuildHistoryResponse {}));
-        }
-        Err(Status::not_found(format!("no record of build {}: none are kept", request.r#ref)))
+        history::update(&self.context.engine, &request.into_inner()).await?;
+        Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 
     type SessionStream = Answers<BytesMessage>;
@@ -173,6 +162,23 @@ fn check(request: &SolveRequest) -> Result<(), Status> {
 }
 
 impl Controller {
+    /// Does a build, and puts its result where it is wanted; what clients want to know of that.
+    async fn solve_running(
+        &self,
+        request: SolveRequest,
+        running: Running<'_>,
+        outputs: &[Output],
+        exports: &[Export],
+    ) -> Result<std::collections::HashMap<String, String>, Status> {
+        let build = Arc::clone(&running.build);
+        // Until its outputs are written, the build goes on.
+        let (product, _running) = self.result(request, running).await?;
+        match product {
+            Some(product) => self.put(&build, &product, outputs, exports).await,
+            None => Ok(std::collections::HashMap::new()),
+        }
+    }
+
     /// The result of a build: what the client returns, or of the frontend that the request names itself.
     async fn result<'a>(
         &self,

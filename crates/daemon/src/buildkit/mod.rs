@@ -7,6 +7,7 @@
 //!   frontend.rs    options of a client → what the engine is asked for; pure
 //!     client.rs    what the engine asks the client for     steps.rs  what the engine tells → what the client shows
 //!    outputs.rs    what becomes of the result              cache.rs  what is kept of builds
+//!    history.rs    which builds there were
 //! cache_options.rs  caches that come and go; pure            cache_exports.rs  those that go
 //! ```
 //!
@@ -22,6 +23,7 @@ mod client;
 mod control;
 mod frontend;
 mod health;
+mod history;
 mod outputs;
 mod service;
 mod steps;

@@ -8,6 +8,7 @@
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
+//!    history/  which builds there were
 //! ```
 //!
 //! What a step leaves is one layer; a step that changes nothing leaves none. Nothing is an image before the last step: a
@@ -21,6 +22,7 @@ mod context;
 mod destination;
 mod files;
 mod git;
+mod history;
 mod inputs;
 pub(crate) mod leftovers;
 mod memory;
@@ -46,6 +48,8 @@ pub(crate) use caches::CacheMounts;
 pub use coracle_build::Wanted;
 pub use coracle_build::Warning;
 use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
+pub(crate) use history::History;
+pub use history::{BuildRecord, Counting, Counts, End, HistoryEvent, Listening, RecordedOutput, Recording};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
 pub use product::Product;
 use stages::Build;

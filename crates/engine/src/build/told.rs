@@ -1,8 +1,10 @@
 //! What a build tells of its way, for those who show it.
 
+use super::history::Counting;
 use bytes::Bytes;
 use coracle_build::Warning;
 use coracle_spec::Digest;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
@@ -73,17 +75,19 @@ pub enum Told {
 pub struct Listener {
     sender: mpsc::Sender<Told>,
     is_gone: AtomicBool,
+    counting: Arc<Counting>,
 }
 
 impl Listener {
-    /// A new pair of ends. Whoever tells waits while the other end is full.
-    pub fn channel() -> (Self, mpsc::Receiver<Told>) {
+    /// A new pair of ends. Whoever tells waits while the other end is full; steps are counted on the way.
+    pub fn channel(counting: Arc<Counting>) -> (Self, mpsc::Receiver<Told>) {
         let (sender, receiver) = mpsc::channel(crate::limits::STEPS);
-        (Self { sender, is_gone: AtomicBool::new(false) }, receiver)
+        (Self { sender, is_gone: AtomicBool::new(false), counting }, receiver)
     }
 
     /// Tells.
     pub async fn tell(&self, told: Told) {
+        self.counting.take(&told);
         if !self.is_gone.load(Ordering::Relaxed) && self.sender.send(told).await.is_err() {
             self.is_gone.store(true, Ordering::Relaxed);
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// What leads from each version of the schema to the next; the first from nothing. Only ever added to.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT;
     CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
@@ -27,6 +27,9 @@ const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE build_steps
         (key TEXT PRIMARY KEY, record TEXT NOT NULL, last_used INTEGER NOT NULL, uses INTEGER NOT NULL) STRICT;
+    ",
+    "
+    CREATE TABLE build_history (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
     ",
 ];
 

@@ -16,6 +16,7 @@
 //! the other; nothing here is locked. What is in a directory of containers or volumes besides its record is not the
 //! index's.
 
+mod build_history;
 mod build_steps;
 mod database;
 mod image_files;
@@ -62,10 +63,14 @@ pub(crate) struct Index {
 
 /// The answer to something that was asked of the thread. It is done whether or not anybody waits.
 #[derive(Debug)]
-struct Answer<T>(oneshot::Receiver<Result<T>>);
+pub(crate) struct Answer<T>(oneshot::Receiver<Result<T>>);
 
 impl<T> Answer<T> {
-    async fn arrive(self) -> Result<T> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn arrive(self) -> Result<T> {
         self.0.await.attempt(|| "wait for the index".to_owned())?
     }
 

@@ -2,11 +2,17 @@
 
 use crate::peer::Watch;
 use crate::server::Context;
-use coracle_engine::build::{BuildError, BuildRequest, Listener, Told};
-use coracle_spec::Reference;
+use coracle_engine::Engine;
+use coracle_engine::build::{
+    BuildError, BuildRecord, BuildRequest, Listener, Recipe, RecordedOutput, Recording, Source, Told,
+};
+use coracle_spec::{ContainerId, Digest, Reference};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+/// Length of the id of a build whose client gives it none: that of BuildKit's.
+const ID: usize = 25;
 
 /// See above.
 pub(super) struct Running {
@@ -25,12 +31,15 @@ impl Running {
         request: BuildRequest,
         references: Vec<Reference>,
     ) -> Self {
-        let (listener, told) = Listener::channel();
+        let counting = Arc::default();
+        let (listener, told) = Listener::channel(Arc::clone(&counting));
+        let record = record(&request, &references);
+        let recording = context.engine.begin_build_record(record, counting);
         let building = Arc::clone(&context);
         let task = tokio::spawn(async move {
-            let product = building.engine.build(request, &listener).await?;
-            let image = building.engine.keep_product(&product, references).await?;
-            listener.tell(Told::Built(image)).await;
+            let built = build(&building.engine, request, references, &listener).await;
+            end(recording, &built).await;
+            listener.tell(Told::Built(built?)).await;
             Ok(())
         });
         Self { task: Some(task), told, context, client }
@@ -58,6 +67,54 @@ impl Running {
             Err(coracle_engine::Error::Failed { action: "build".to_owned(), source }.into())
         })?;
         Ok(None)
+    }
+}
+
+/// Builds, and makes an image of the result.
+async fn build(
+    engine: &Engine,
+    request: BuildRequest,
+    references: Vec<Reference>,
+    listener: &Listener,
+) -> Result<Digest, BuildError> {
+    let product = engine.build(request, listener).await?;
+    Ok(engine.keep_product(&product, references).await?)
+}
+
+/// The record of a build that begins, as BuildKit's protocol would name things.
+fn record(request: &BuildRequest, references: &[Reference]) -> BuildRecord {
+    let wanted = &request.wanted;
+    let arguments = wanted.arguments.iter().map(|(name, value)| (format!("build-arg:{name}"), value.clone()));
+    let labels = request.labels.iter().map(|(name, value)| (format!("label:{name}"), value.clone()));
+    let target = wanted.target.clone().map(|target| ("target".to_owned(), target));
+    let platform = ("platform".to_owned(), wanted.platform.to_string());
+    let file = match &request.recipe {
+        Recipe::InContext(path) | Recipe::Client { path, .. } => Some(path.clone()),
+        Recipe::Text(_) => None,
+    };
+    let file = file.filter(|path| !path.is_empty()).map(|path| ("filename".to_owned(), path));
+    let context = match &request.source {
+        Source::Address(address) => Some(("context".to_owned(), address.clone())),
+        _ => None,
+    };
+    let attributes =
+        [platform].into_iter().chain(target).chain(file).chain(context).chain(labels).chain(arguments);
+    let names: Vec<String> = references.iter().map(Reference::canonical).collect();
+    let attributes_of_image = [("name".to_owned(), names.join(","))].into();
+    let output = RecordedOutput { kind: "moby".to_owned(), attributes: attributes_of_image };
+    let mut id = ContainerId::random().to_string();
+    id.truncate(ID);
+    BuildRecord::begin(id, "dockerfile.v0".to_owned(), attributes, vec![output])
+}
+
+async fn end(recording: Recording, built: &Result<Digest, BuildError>) {
+    let outcome = match built {
+        Ok(image) => Ok([("containerimage.config.digest".to_owned(), image.to_string())].into()),
+        Err(BuildError::Engine(error)) => Err(error.chain()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = recording.end(outcome).await {
+        tracing::warn!(error = error.chain(), "a build is missing in the history");
     }
 }
 
