@@ -220,7 +220,10 @@ impl Store {
         }
         let came = self.read_small_blob(index, coracle_spec::limits::MANIFEST as u64);
         let (digest, content) = match came {
-            Ok(content) if planned.iter().all(|image| image.as_it_came) => (*index, content),
+            Ok(content) if planned.iter().all(|image| image.as_it_came) => {
+                self.plan_beside(&content, plan)?;
+                (*index, content)
+            }
             Ok(_) | Err(Error::BlobMissing { .. }) => {
                 let content = json(&Index {
                     schema_version: 2,
@@ -241,6 +244,21 @@ impl Store {
         let descriptor = Descriptor::new(kind, digest, content.len() as u64);
         plan.blobs.insert(digest, (descriptor.size, Source::Bytes(content)));
         Ok(descriptor)
+    }
+
+    /// Notes what an index has besides images and is here: statements about them.
+    fn plan_beside(&self, index: &[u8], plan: &mut Plan) -> Result<()> {
+        let Ok(Document::Index(index)) = Document::parse(index, None) else { return Ok(()) };
+        for entry in index.manifests {
+            if plan.blobs.contains_key(&entry.digest) {
+                continue;
+            }
+            if let Some((manifest, content)) = self.whole(&entry.digest)? {
+                plan.blobs_of(&manifest);
+                plan.blobs.insert(entry.digest, (content.len() as u64, Source::Bytes(content)));
+            }
+        }
+        Ok(())
     }
 
     fn plan_artifact(&self, digest: &Digest, plan: &mut Plan) -> Result<Descriptor> {

@@ -3,6 +3,7 @@
 use super::builds::{Build, Returned};
 use super::client::Caller;
 use super::frontend::{self, Asked, Context as Place};
+use super::provenance;
 use super::steps::Steps;
 use crate::server::Context;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
@@ -43,7 +44,7 @@ const BRIDGE: [&str; 10] = [
     "gateway.warnings",
 ];
 /// What they may count on in builds.
-const BUILDS: [&str; 11] = [
+const BUILDS: [&str; 12] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -55,6 +56,7 @@ const BUILDS: [&str; 11] = [
     "source.local.sharedkeyhint",
     "platform",
     "exporter.multiple",
+    "exporter.image.attestations",
 ];
 
 /// These calls, for any build.
@@ -105,6 +107,9 @@ impl LlbBridge for Bridge {
         }
         if let Some(input) = request.frontend_inputs.keys().min() {
             return unsupported(&format!("the build input {input}"));
+        }
+        if provenance::read(&request.frontend_opt)?.is_some() && build.provenance.is_none() {
+            return unsupported("a provenance that the request of the build does not ask for");
         }
         let mut asked = frontend::read(&request.frontend, &request.frontend_opt)?;
         request.cache_imports.iter().for_each(|entry| asked.caches.add(&entry.r#type, &entry.attrs));

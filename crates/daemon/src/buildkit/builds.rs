@@ -2,6 +2,7 @@
 //! and those by which the client steers it. They come in any order.
 
 use super::cache_options::Imports;
+use super::provenance::Provenance;
 use coracle_buildkit::Progress;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
 use coracle_engine::build::{Counting, Product};
@@ -37,11 +38,20 @@ pub(super) struct Build {
     pub(super) progress: Progress,
     /// What its request says of caches.
     pub(super) caches: Caches,
+    /// What is to be said of where the result comes from, if anything.
+    pub(super) provenance: Option<Provenance>,
     /// Where its steps are counted.
     pub(super) counting: Arc<Counting>,
     results: Mutex<Vec<Arc<Product>>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     over: watch::Sender<bool>,
+}
+
+/// What a request says of its build besides what is built.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) caches: Caches,
+    pub(super) provenance: Option<Provenance>,
 }
 
 /// What a request says of the caches of its build.
@@ -99,7 +109,7 @@ pub(super) struct Running<'a> {
 
 impl Builds {
     /// Begins a build; nothing if there is one of that name.
-    pub(super) fn begin(&self, id: &str, session: &str, caches: Caches) -> Option<Running<'_>> {
+    pub(super) fn begin(&self, id: &str, session: &str, wishes: Wishes) -> Option<Running<'_>> {
         if id.is_empty() || id.len() > NAME {
             return None;
         }
@@ -108,7 +118,8 @@ impl Builds {
             id: id.to_owned(),
             session: session.to_owned(),
             progress: Progress::default(),
-            caches,
+            caches: wishes.caches,
+            provenance: wishes.provenance,
             counting: Arc::default(),
             results: Mutex::default(),
             returned: Mutex::new(Some(sender)),
@@ -197,21 +208,21 @@ mod tests {
             async move { builds.get("one").await.map(|build| build.session.clone()) }
         });
         tokio::task::yield_now().await;
-        let running = builds.begin("one", "session", Caches::default()).unwrap();
+        let running = builds.begin("one", "session", Wishes::default()).unwrap();
         assert_eq!(early.await.unwrap().as_deref(), Some("session"));
-        assert!(builds.begin("one", "other", Caches::default()).is_none(), "a name is taken once");
+        assert!(builds.begin("one", "other", Wishes::default()).is_none(), "a name is taken once");
         let build = builds.get("one").await.unwrap();
         drop(running);
         build.over().await;
         let mut reader = builds.progress("one").await.unwrap().reader();
         assert!(reader.next().await.is_none(), "it has ended, and told nothing");
-        assert!(builds.begin("one", "again", Caches::default()).is_some());
+        assert!(builds.begin("one", "again", Wishes::default()).is_some());
     }
 
     #[tokio::test]
     async fn only_the_first_return_counts() {
         let builds = Builds::default();
-        let mut running = builds.begin("one", "", Caches::default()).unwrap();
+        let mut running = builds.begin("one", "", Wishes::default()).unwrap();
         assert!(running.build.give(Returned::Result(None)));
         assert!(!running.build.give(Returned::Failed(Proto::default())));
         assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
@@ -220,7 +231,7 @@ mod tests {
     #[test]
     fn builds_have_names() {
         let builds = Builds::default();
-        assert!(builds.begin("", "", Caches::default()).is_none());
-        assert!(builds.begin(&"x".repeat(NAME + 1), "", Caches::default()).is_none());
+        assert!(builds.begin("", "", Wishes::default()).is_none());
+        assert!(builds.begin(&"x".repeat(NAME + 1), "", Wishes::default()).is_none());
     }
 }

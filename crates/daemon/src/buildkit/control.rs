@@ -1,9 +1,9 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, Returned, Running};
+use super::builds::{Build, Caches, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
-use super::{bridge, cache, cache_exports, frontend, history};
+use super::{bridge, cache, cache_exports, frontend, history, provenance};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -79,7 +79,9 @@ impl Control for Controller {
         let exports = cache_options::exports(&request)?;
         let inline = exports.contains(&Export::Inline);
         let caches = Caches { imports: cache_options::imports(&request), inline };
-        let running = self.context.door.builds.begin(&request.r#ref, &request.session, caches);
+        let provenance = provenance::of_request(&request)?;
+        let running =
+            self.context.door.builds.begin(&request.r#ref, &request.session, Wishes { caches, provenance });
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;

@@ -69,12 +69,9 @@ fn attribute<'a>(key: &'a str, value: &str) -> Attribute<'a> {
         // What the client can do, and where the sources come from.
         "frontend.caps" | "cmdline" => Attribute::Description,
         _ if key.starts_with("vcs:") || key.starts_with("local-sessionid:") => Attribute::Description,
-        // Attestations that are switched off, or stand beside the image only where a store keeps them.
-        _ if key.starts_with("attest:")
-            && (value.contains("disabled=true") || value.contains("inline-only=true")) =>
-        {
-            Attribute::Description
-        }
+        // What is told of the result is no business of who makes it.
+        "attest:provenance" => Attribute::Description,
+        _ if key.starts_with("attest:") && value.contains("disabled=true") => Attribute::Description,
         "multi-platform" if is_off => Attribute::Description,
         _ => Attribute::Foreign,
     }
@@ -110,6 +107,12 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
         }
     }
     foreign.sort_unstable();
+    if foreign.contains(&"attest:sbom") {
+        return Err(refused(
+            "SBOM attestations are not supported: what lists the contents of an image is a program of another image, and \
+             this engine runs none on its own account",
+        ));
+    }
     if let Some(key) = foreign.first() {
         return Err(refused(format!("the build option {key} is not supported yet by this engine")));
     }
@@ -354,7 +357,7 @@ mod tests {
             (("some-new-option", "1"), "build option some-new-option"),
             (("context:base", "docker-image://alpine"), "build option context:base"),
             (("multi-platform", "true"), "build option multi-platform"),
-            (("attest:sbom", "generator=x"), "build option attest:sbom"),
+            (("attest:sbom", "generator=x"), "SBOM attestations are not supported"),
             (("hostname", "x"), "build option hostname"),
             (("platform", "linux/amd64,linux/arm64"), "several platforms"),
             (("platform", "nonsense/////"), "platform"),

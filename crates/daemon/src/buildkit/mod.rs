@@ -7,7 +7,7 @@
 //!   frontend.rs    options of a client → what the engine is asked for; pure
 //!     client.rs    what the engine asks the client for     steps.rs  what the engine tells → what the client shows
 //!    outputs.rs    what becomes of the result              cache.rs  what is kept of builds
-//!    history.rs    which builds there were
+//!    history.rs    which builds there were                provenance.rs  where a result comes from
 //! cache_options.rs  caches that come and go; pure            cache_exports.rs  those that go
 //! ```
 //!
@@ -25,6 +25,7 @@ mod frontend;
 mod health;
 mod history;
 mod outputs;
+mod provenance;
 mod service;
 mod steps;
 mod transfer;

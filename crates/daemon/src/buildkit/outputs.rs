@@ -1,6 +1,7 @@
 //! What becomes of the result of a build.
 
 use super::builds::Build;
+use super::provenance;
 use super::steps::digest_of;
 use super::transfer;
 use crate::routes::images::references;
@@ -142,15 +143,23 @@ async fn keep(
     names: &[Reference],
 ) -> Result<Told, Status> {
     let vertex = digest_of(&build.id, "exporting to image");
-    let kept = context.engine.keep_product(product, names.to_vec()).await;
+    let attested = provenance::attest(context, build, product, names).await?;
+    let kept = match &attested {
+        Some(attested) => context.engine.keep_attested(attested, names.to_vec()).await,
+        None => context.engine.keep_product(product, names.to_vec()).await,
+    };
     let id = kept.map_err(|error| Status::unknown(error.chain()))?.to_string();
+    if let Some(attested) = &attested {
+        Shown::note(build, &vertex, &format!("exporting manifest list {}", attested.digest()));
+    }
     Shown::note(build, &vertex, &format!("writing image {id}"));
     for name in names {
         Shown::note(build, &vertex, &format!("naming to {}", name.canonical()));
     }
-    let mut told: Told = ["containerimage.config.digest", "containerimage.digest"]
-        .map(|key| (key.to_owned(), id.clone()))
-        .into();
+    let digest = attested.map_or_else(|| id.clone(), |attested| attested.digest().to_string());
+    let mut told: Told =
+        [("containerimage.config.digest".to_owned(), id), ("containerimage.digest".to_owned(), digest)]
+            .into();
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));

@@ -2,6 +2,7 @@
 //! whole, for what is sent ends only when the engine says that it has written everything.
 
 use super::builds::Build;
+use super::provenance;
 use crate::server::Context;
 use bytes::Bytes;
 use coracle_buildkit::{Session, Target};
@@ -40,10 +41,15 @@ pub(super) async fn archive(
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
     }
+    let attested = provenance::attest(context, build, product, names).await?.map(Arc::new);
+    let digest = attested.as_ref().map(|attested| attested.digest());
     let (context, product, names) = (Arc::clone(context), Arc::clone(product), names.to_vec());
     let (sender, id) = oneshot::channel();
     let archive = Archive::of(|writer| async move {
-        let id = context.engine.save_product(product, names, writer).await?;
+        let id = match attested {
+            Some(attested) => context.engine.save_attested(attested, names, writer).await?,
+            None => context.engine.save_product(product, names, writer).await?,
+        };
         // Nobody asks for the id of an archive that could not be sent.
         let _ = sender.send(id);
         Ok(())
@@ -51,9 +57,8 @@ pub(super) async fn archive(
     let target = Target { output, attributes: told.clone().into_iter().collect() };
     coracle_buildkit::send_file(&session, &target, archive.parts()).await.map_err(failed)?;
     let id = id.await.map_err(|_| Status::internal("the image has no id"))?;
-    for key in ["containerimage.config.digest", "containerimage.digest"] {
-        told.insert(key.to_owned(), id.to_string());
-    }
+    told.insert("containerimage.config.digest".to_owned(), id.to_string());
+    told.insert("containerimage.digest".to_owned(), digest.unwrap_or(id).to_string());
     Ok(told)
 }
 

@@ -7,6 +7,14 @@ use crate::images::{Image, PullRequest, Teller};
 use coracle_spec::{Digest, Platform, Reference};
 use time::OffsetDateTime;
 
+/// The digest that a registry has an image under, where it is known; or else the image's id.
+fn origin_of(image: &Image, name: &str) -> Digest {
+    let name = name.parse::<Reference>().map(|name| name.name());
+    let same = image.references.iter().filter(|known| name.as_ref().is_ok_and(|name| *name == known.name()));
+    let mut digests = same.filter_map(Reference::digest);
+    digests.next().unwrap_or(image.id)
+}
+
 impl Build<'_> {
     /// An image by its name, pulled where it is not here for the platform or a newer one is wanted.
     pub(super) async fn image(&self, name: &str, platform: &Platform) -> Result<Image> {
@@ -22,6 +30,7 @@ impl Build<'_> {
         self.hold.and(image.layers.iter().copied());
         drop(everything);
         refuse_artifact(&image, name)?;
+        self.notes.image(name, platform, origin_of(&image, name));
         images.note_use(&image.id, OffsetDateTime::now_utc());
         Ok(image)
     }

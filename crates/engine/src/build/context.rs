@@ -1,6 +1,7 @@
 //! The context of a build: a directory of this machine, or an archive that is unpacked into a directory of its own.
 
 use super::inputs::{Client, Recipe, Selection, Source};
+use super::provenance::Material;
 use super::remote::{Fetcher, RemoteContext};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
@@ -61,12 +62,19 @@ pub(super) struct Contexts {
     named: Option<(String, Option<String>)>,
     client: Arc<dyn Client>,
     shared: Arc<Shared>,
+    /// Where the context was fetched from.
+    origin: Option<Material>,
 }
 
 impl Contexts {
     /// The files of the context.
     pub(super) async fn main(&self) -> Result<Arc<Files>> {
         self.main.get_or_try_init(|| self.fetch()).await.cloned()
+    }
+
+    /// Where the context was fetched from, if it was.
+    pub(super) fn origin(&self) -> Option<&Material> {
+        self.origin.as_ref()
     }
 
     /// Whether the context is read where it is.
@@ -103,7 +111,7 @@ pub(super) async fn open(
 ) -> Result<(String, Contexts)> {
     let opened = Arc::clone(shared);
     let alone = Recipe::InContext(USUAL[0].to_owned());
-    let mut recipe = recipe;
+    let (mut recipe, mut origin) = (recipe, None);
     let (files, name) = match source {
         Source::Nothing => (None, None),
         Source::Client(name) => (None, Some(name)),
@@ -112,7 +120,8 @@ pub(super) async fn open(
             (Some(blocking(unpacking).await??), None)
         }
         Source::Address(address) => {
-            let (tree, workspace, what) = fetch(shared, client, &address).await?;
+            let (tree, workspace, (what, material)) = fetch(shared, client, &address).await?;
+            origin = Some(material);
             if what == RemoteContext::Dockerfile {
                 recipe = &alone;
             }
@@ -160,6 +169,7 @@ pub(super) async fn open(
         named: name.map(|name| (name, ignore)),
         client: Arc::clone(client),
         shared: Arc::clone(shared),
+        origin,
     };
     Ok((text, contexts))
 }
@@ -168,7 +178,7 @@ async fn fetch(
     shared: &Arc<Shared>,
     client: &Arc<dyn Client>,
     address: &str,
-) -> Result<(Tree, Workspace, RemoteContext)> {
+) -> Result<(Tree, Workspace, (RemoteContext, Material))> {
     let opened = Arc::clone(shared);
     let (tree, workspace) = blocking(move || make_room(&opened)).await??;
     let what = Fetcher { shared, client }.context(address, &workspace.path().join(TOP)).await?;

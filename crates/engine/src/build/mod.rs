@@ -8,7 +8,7 @@
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
-//!    history/  which builds there were
+//!    history/  which builds there were    provenance/  where a result comes from
 //! ```
 //!
 //! What a step leaves is one layer; a step that changes nothing leaves none. Nothing is an image before the last step: a
@@ -28,6 +28,7 @@ pub(crate) mod leftovers;
 mod memory;
 mod mounts;
 mod product;
+mod provenance;
 mod remote;
 mod run;
 mod sources;
@@ -52,6 +53,7 @@ pub(crate) use history::History;
 pub use history::{BuildRecord, Counting, Counts, End, HistoryEvent, Listening, RecordedOutput, Recording};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
 pub use product::Product;
+pub use provenance::{Attested, Ingredients, Material, ProvenanceMode, ProvenanceRequest};
 use stages::Build;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -139,7 +141,7 @@ impl Engine {
         let request =
             stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch, caches };
         let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
-        let wanted = request.wanted.clone();
+        let (wanted, text) = (request.wanted.clone(), recipe.clone());
         // A hostile file may take a while.
         let (read, warnings) = blocking(move || read(&recipe, &wanted)).await??;
         for warning in warnings {
@@ -147,8 +149,9 @@ impl Engine {
         }
         let build = Build::new(self, request, contexts, read, listener, hold);
         let built = build.all().await?;
-        let all = build.done_steps();
-        let mut product = Product::new(built.as_ref().clone(), all, labels, build.into_hold());
+        let (all, made_of) = (build.done_steps(), build.ingredients(text));
+        let built = built.as_ref().clone();
+        let mut product = Product::new(built, all, made_of, labels, build.into_hold());
         if inline_cache {
             product.become_cache();
         }

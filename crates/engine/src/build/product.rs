@@ -2,6 +2,7 @@
 //! image that it would be.
 
 use super::cache::{CacheMode, DoneStep, put_inline};
+use super::provenance::Ingredients;
 use super::stages::Built;
 use crate::containers::view_of_scratch;
 use crate::engine::Engine;
@@ -24,6 +25,7 @@ pub struct Product {
     own_steps: Vec<DoneStep>,
     /// The same for all stages.
     all_steps: Vec<DoneStep>,
+    made_of: Ingredients,
     _hold: Hold,
 }
 
@@ -31,12 +33,13 @@ impl Product {
     pub(super) fn new(
         built: Built,
         all_steps: Vec<DoneStep>,
+        made_of: Ingredients,
         labels: BTreeMap<String, String>,
         hold: Hold,
     ) -> Self {
         let mut config = built.config;
         config.config.labels.extend(labels);
-        Self { config, layers: built.layers, own_steps: built.steps, all_steps, _hold: hold }
+        Self { config, layers: built.layers, own_steps: built.steps, all_steps, made_of, _hold: hold }
     }
 
     /// Makes a cache of the image that it would be.
@@ -54,6 +57,11 @@ impl Product {
     /// The configuration of the image that it would be.
     pub fn config(&self) -> &ImageConfig {
         &self.config
+    }
+
+    /// What it was made of.
+    pub fn ingredients(&self) -> &Ingredients {
+        &self.made_of
     }
 
     /// Its layers, lowest first.

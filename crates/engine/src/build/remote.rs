@@ -5,6 +5,7 @@ use super::files::Archives;
 use super::git::{Access, Fetch, origin_of};
 use super::inputs::Client;
 use super::invalid;
+use super::provenance::Material;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits;
@@ -39,6 +40,8 @@ pub(super) struct Fetched {
     pub(super) what: What,
     /// What it is, but for its times.
     pub(super) identity: String,
+    /// The same for those who ask what a build was made of.
+    pub(super) material: Material,
     /// Goes after the tree.
     _workspace: Workspace,
 }
@@ -121,7 +124,7 @@ impl Fetcher<'_> {
     ///
     /// # Errors
     /// [`Error::Missing`] for what is not there, [`Error::Invalid`] for what is no context.
-    pub(super) async fn context(&self, address: &str, into: &Path) -> Result<RemoteContext> {
+    pub(super) async fn context(&self, address: &str, into: &Path) -> Result<(RemoteContext, Material)> {
         let address = Address::of_context(address).map_err(invalid)?;
         let fetched = match address {
             Address::File(address) => {
@@ -130,8 +133,9 @@ impl Fetcher<'_> {
             }
             Address::Repository(repository) => self.repository(0, repository).await?,
         };
-        let into = into.to_owned();
-        blocking(move || fetched.write_context(&into)).await?
+        let (into, material) = (into.to_owned(), fetched.material.clone());
+        let what = blocking(move || fetched.write_context(&into)).await??;
+        Ok((what, material))
     }
 
     async fn file(&self, number: usize, wanted: &File, archives: Archives) -> Result<Fetched> {
@@ -149,7 +153,8 @@ impl Fetcher<'_> {
         let tree = Tree::new(tree, &[]).attempt(opening)?;
         let identity = format!("file {name} {digest}");
         let what = What::File { name: name.into(), archives };
-        Ok(Fetched { number, tree, what, identity, _workspace: workspace })
+        let material = Material::file(&wanted.address, digest);
+        Ok(Fetched { number, tree, what, identity, material, _workspace: workspace })
     }
 
     async fn workspace(&self) -> Result<Workspace> {
@@ -229,6 +234,9 @@ impl Fetcher<'_> {
         let checkout = Fetch { wanted: &wanted, access: &access, place: &place }.run().await?;
         drop(agent);
         let commit = checkout.commit;
+        let reference = wanted.reference.iter().map(|reference| format!("#{reference}"));
+        let material =
+            Material::commit(&format!("{}{}", wanted.remote, reference.collect::<String>()), &commit);
         blocking(move || {
             let opening = || "open a repository that was fetched".to_owned();
             let tree = Root::open(&checkout.directory).attempt(opening)?;
@@ -245,7 +253,7 @@ impl Fetcher<'_> {
             let identity = format!("repository {commit} {subdirectory} {keeps} {:?}", wanted.submodules);
             let mode = OF_REPOSITORY.parse().expect("a constant mode");
             let what = What::Repository { directory: Path::new("/").join(subdirectory), mode };
-            Ok(Fetched { number, tree, what, identity, _workspace: workspace })
+            Ok(Fetched { number, tree, what, identity, material, _workspace: workspace })
         })
         .await?
     }

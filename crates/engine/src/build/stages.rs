@@ -3,6 +3,7 @@
 use super::cache::{DoneStep, Imports};
 use super::context::Contexts;
 use super::inputs::Client;
+use super::provenance::{Ingredients, Notes};
 use super::told::{Listener, StepInfo, Told};
 use super::{Anew, BuildError, BuildResult, invalid};
 use crate::containers::settings::HostSettings;
@@ -70,6 +71,8 @@ pub(super) struct Build<'a> {
     pub(super) hold: Hold,
     /// When it began, in seconds since 1970.
     pub(super) begun: i64,
+    /// What it is made of, as far as that is known.
+    pub(super) notes: Notes,
     file: Arc<Dockerfile>,
     outline: Arc<Outline>,
     /// The stages that are done, by their number in the file.
@@ -99,7 +102,20 @@ impl<'a> Build<'a> {
         let permits = Semaphore::new(limits::STEPS_AT_ONCE);
         let (file, outline) = (Arc::new(file), Arc::new(outline));
         let begun = OffsetDateTime::now_utc().unix_timestamp();
-        Self { engine, request, contexts, listener, hold, begun, file, outline, done, first_steps, permits }
+        Self {
+            engine,
+            request,
+            contexts,
+            listener,
+            hold,
+            begun,
+            notes: Notes::default(),
+            file,
+            outline,
+            done,
+            first_steps,
+            permits,
+        }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -116,6 +132,12 @@ impl<'a> Build<'a> {
         let stages = self.outline.order.iter().map(|stage| self.stage(*stage));
         futures_util::future::try_join_all(stages).await?;
         Ok(Arc::clone(self.done[&self.outline.target].wait().await))
+    }
+
+    /// What it was made of, once that is over.
+    pub(super) fn ingredients(&self, recipe: String) -> Ingredients {
+        let steps = self.steps().into_iter().map(|step| (step.stage, step.text)).collect();
+        Ingredients { context: self.contexts.origin().cloned(), steps, recipe, ..self.notes.take() }
     }
 
     /// What was done or found for all stages, once that is over.

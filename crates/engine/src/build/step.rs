@@ -64,6 +64,9 @@ impl Build<'_> {
         planned: &Planned,
         anew: bool,
     ) -> BuildResult<Option<Left>> {
+        if let Operation::Run(command) = operation {
+            self.notes.command(command);
+        }
         let mut inputs = Inputs::of(operation, layers, &self.request.wanted.platform);
         if let Some(epoch) = self.request.epoch {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
@@ -135,6 +138,7 @@ impl Build<'_> {
         let Operation::Files(wanted) = operation else { return Ok(Arc::default()) };
         let fetcher = Fetcher { shared: self.shared(), client: &self.request.client };
         let fetched = fetcher.fetch_all(wanted).await?;
+        fetched.iter().for_each(|fetched| self.notes.add(fetched.material.clone()));
         let is_local = fetched.len() < wanted.transfer.sources.len();
         let origin = if is_local { Some(self.origin(wanted).await?) } else { None };
         Ok(Arc::new(Supplies { origin, fetched }))

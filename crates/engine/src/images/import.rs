@@ -1,6 +1,6 @@
 //! A tar of a root file system becomes an image of one layer.
 
-use super::adopt::refuse_ambiguous;
+use super::adopt::{Origin, refuse_ambiguous};
 use super::{Images, Inner, NewImage, of_store};
 use crate::error::{Error, Result};
 use coracle_build::{apply_all, parse_changes};
@@ -102,8 +102,15 @@ impl Inner {
     fn adopt_built(&self, config: &ImageConfig, references: Vec<Reference>) -> Result<Digest> {
         let storing = || "store the configuration of the image".to_owned();
         let id = self.store.put_config(config).map_err(|error| of_store(error, storing))?;
-        let references: Vec<Reference> = references.into_iter().map(super::lookup::key).collect();
-        self.adopt(NewImage { id, references: references.clone(), parent: None, manifests: Vec::new() })?;
+        let new = NewImage { id, references, parent: None, manifests: Vec::new() };
+        self.adopt_new(new, &Origin::default())
+    }
+
+    /// Makes an image of what is in the store, and tells of its names; its id.
+    pub(super) fn adopt_new(&self, mut new: NewImage, origin: &Origin) -> Result<Digest> {
+        new.references = new.references.into_iter().map(super::lookup::key).collect();
+        let (id, references) = (new.id, new.references.clone());
+        self.adopt_from(new, origin)?;
         for name in &references {
             if let Some(image) = self.read().get(&id) {
                 self.tell(image, "tag", &name.familiar());

@@ -9,6 +9,7 @@
 
 mod adopt;
 mod archives;
+mod attested;
 mod body;
 mod catalogue;
 mod check;
@@ -38,6 +39,7 @@ mod variants;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
+pub(crate) use attested::AttestedImage;
 pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};

@@ -10,8 +10,8 @@ mod counting;
 mod record;
 
 pub use counting::Counting;
-pub(crate) use record::without_passwords;
 pub use record::{BuildRecord, Counts, End, RecordedOutput};
+pub(super) use record::{shown, without_passwords};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};

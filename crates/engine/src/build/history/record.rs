@@ -162,14 +162,14 @@ pub(super) fn clipped(pairs: impl IntoIterator<Item = (String, String)>) -> BTre
 }
 
 /// An option as it may be shown to anybody.
-pub(super) fn shown(key: String, value: String) -> (String, String) {
+pub(in crate::build) fn shown(key: String, value: String) -> (String, String) {
     let is_secret = key.strip_prefix(ARGUMENT).is_some_and(coracle_build::names_secret);
     let value = if is_secret && !value.is_empty() { HIDDEN.to_owned() } else { without_passwords(&value) };
     (key, value)
 }
 
 /// Addresses in a text lose what stands in front of their hosts, but for the usual user of Git over ssh.
-pub(crate) fn without_passwords(text: &str) -> String {
+pub(in crate::build) fn without_passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {

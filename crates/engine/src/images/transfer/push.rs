@@ -166,23 +166,29 @@ impl Inner {
     fn new_plan(&self, known: &Known, reference: &Reference) -> Result<Plan> {
         let pushing = || format!("prepare {} for a registry", reference.familiar());
         let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
-        let kept = self.compressed(&diff_ids).map_err(|error| of_store(error, pushing))?;
+        let manifest = self.new_manifest(known.id, &diff_ids)?;
+        let content = serde_json::to_vec(&manifest).attempt(pushing)?;
+        Ok(Plan { manifest, content, shown: diff_ids })
+    }
+
+    /// The manifest of an image that has none yet. Compresses layers that are not. Blocks.
+    pub(in super::super) fn new_manifest(&self, id: Digest, diff_ids: &[Digest]) -> Result<Manifest> {
+        let preparing = || format!("prepare image {} for elsewhere", id.short());
+        let kept = self.compressed(diff_ids).map_err(|error| of_store(error, preparing))?;
         let layers = kept
             .iter()
             .map(|kept| Descriptor::new(&kept.media_type, kept.blob.digest, kept.blob.size))
             .collect();
-        let size = self.store.has_blob(&known.id).map_err(|error| of_store(error, pushing))?;
+        let size = self.store.has_blob(&id).map_err(|error| of_store(error, preparing))?;
         let size = size.map_or(0, |blob| blob.size);
-        let manifest = Manifest {
+        Ok(Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
-            config: Descriptor::new(media_type::CONFIG, known.id, size),
+            config: Descriptor::new(media_type::CONFIG, id, size),
             layers,
             annotations: BTreeMap::new(),
             other: serde_json::Map::new(),
-        };
-        let content = serde_json::to_vec(&manifest).attempt(pushing)?;
-        Ok(Plan { manifest, content, shown: diff_ids })
+        })
     }
 
     /// What the image was pulled or pushed with before: first what the same repository has, then that of which all is

@@ -66,6 +66,21 @@ impl Inner {
         Ok(Some(Plan { manifest: *manifest, content, shown }))
     }
 
+    /// The plan of a manifest all of whose blobs are here. Blocks.
+    fn whole_plan(&self, digest: &Digest) -> Result<Option<Plan>> {
+        let limit = coracle_spec::limits::MANIFEST as u64;
+        let Ok(content) = self.store.read_small_blob(digest, limit) else { return Ok(None) };
+        let Ok(Document::Manifest(manifest)) = Document::parse(&content, None) else { return Ok(None) };
+        for blob in manifest.blobs() {
+            let found = self.store.has_blob(&blob.digest);
+            if found.map_err(|error| of_store(error, || "look for blobs".to_owned()))?.is_none() {
+                return Ok(None);
+            }
+        }
+        let shown = manifest.layers.iter().map(|layer| layer.digest).collect();
+        Ok(Some(Plan { manifest: *manifest, content, shown }))
+    }
+
     /// What the layers of a manifest are shown as: by their content, where that is known.
     fn shown(&self, known: &Known, manifest: &Manifest) -> Result<Vec<Digest>> {
         let diff_ids = self.image(known)?.config.rootfs.diff_ids.clone();
@@ -87,7 +102,7 @@ impl Push {
     /// Pushes an index as it came, or what of it can be.
     pub(super) async fn index(&self, index: &Whole) -> Result<Pushed> {
         let is_here = |entry: &&Descriptor| index.here.iter().any(|(manifest, _)| *manifest == entry.digest);
-        let missing: Vec<&Descriptor> = index.entries.iter().filter(|entry| !is_here(entry)).collect();
+        let (beside, missing) = self.beside(index.entries.iter().filter(|entry| !is_here(entry))).await?;
         if let Some(lacking) = self.first_lacking(&missing).await? {
             return self.reduced(index, lacking).await;
         }
@@ -104,9 +119,32 @@ impl Push {
             };
             self.put_manifest(&Pick::Digest(digest), &plan).await?;
         }
+        for (digest, plan) in &beside {
+            if self.content(plan).await? == Layers::NowhereToBeHad {
+                return Err(self.gone());
+            }
+            self.put_manifest(&Pick::Digest(*digest), plan).await?;
+        }
         let (id, content) = (index.first.id, index.content.clone());
         let pushed = self.put(&Pick::Tag(self.tag()), &index.descriptor.media_type, content.clone()).await?;
         self.blocking(move |inner, reference| inner.remember_pushed(id, reference, pushed, &content)).await
+    }
+
+    /// What of an index is no image and is here all the same, as statements about its images are, and what is not here.
+    async fn beside<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Descriptor>,
+    ) -> Result<(Vec<(Digest, Plan)>, Vec<&'a Descriptor>)> {
+        let (mut beside, mut missing) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let digest = entry.digest;
+            let kept = self.blocking(move |inner, _| inner.whole_plan(&digest)).await?;
+            match kept {
+                Some(plan) => beside.push((digest, plan)),
+                None => missing.push(entry),
+            }
+        }
+        Ok((beside, missing))
     }
 
     /// The first of several manifests that the registry does not have.
