@@ -87,7 +87,7 @@ async fn a_build_is_known_afterwards() {
     let failed = solve.r#ref.clone();
     failing.control().solve(solve).await.unwrap_err();
     let known = record(&failing, &failed).await.unwrap();
-    let error = known.error.unwrap();
+    let error = known.error.clone().unwrap();
     assert!(error.message.contains("did not complete successfully: exit code: 3"), "{error:?}");
     // The original counts what has failed as well.
     assert!(engine.is_original() || known.num_completed_steps < known.num_total_steps, "{known:?}");

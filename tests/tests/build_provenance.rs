@@ -230,7 +230,7 @@ fn an_archive_has_it_too_and_what_cannot_have_it_is_refused() {
         (&["--provenance=true", "-o", "out"][..], "provenance with the output local is not supported"),
         (
             &["--provenance=true", "-o", "type=docker,dest=x.tar"],
-            "provenance with the output docker is not supported",
+            "docker exporter does not support exporting manifest lists",
         ),
         (&["--attest=type=provenance,mode=some"], "mode=some of a provenance"),
         (&["--sbom=true"], "SBOM attestations are not supported"),
