@@ -32,6 +32,8 @@ pub struct BuildOptions {
     pub no_cache_filter: Vec<String>,
     /// Whether base images are pulled although they are here.
     pub pull: bool,
+    /// Whether what the steps have left becomes one layer on the base image's.
+    pub squash: bool,
     /// What the image runs on; this machine where empty.
     pub platform: String,
     /// What commands have of the host: network, limits, `/etc/hosts`.

@@ -49,6 +49,9 @@ pub(crate) struct BuildArgs {
     /// Platform of the image
     #[arg(long, default_value = "")]
     pub(crate) platform: String,
+    /// Make one layer of what the steps leave on the base image
+    #[arg(long)]
+    pub(crate) squash: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,

@@ -33,6 +33,7 @@ pub(crate) fn options(
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
+        squash: args.squash,
         platform: args.platform.clone(),
         host_config: host(args)?,
         ..BuildOptions::default()

@@ -333,6 +333,7 @@ async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Sta
         pull: asked.pull,
         anew: asked.anew,
         host: asked.host,
+        squash: false,
     })
 }
 

@@ -87,6 +87,7 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
         labels: document(call, "labels")?,
         pull: call.query.is_on("pull"),
         anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
+        squash: call.query.is_on("squash"),
         host: host_config::host_settings(host(call)?)?,
     })
 }
@@ -143,9 +144,6 @@ fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
         if given(name) {
             return refuse(what);
         }
-    }
-    if call.query.is_on("squash") {
-        return refuse("--squash is not supported yet by this engine");
     }
     if call.query.get("rm").is_some_and(|text| matches!(text, "0" | "false")) {
         return refuse("--rm=false is not supported: containers of steps do not stay");

@@ -36,8 +36,8 @@ mod told;
 mod workshop;
 
 use crate::containers::settings::HostSettings;
-use crate::engine::Engine;
-use crate::error::{Error, Result, blocking};
+use crate::engine::{Engine, Shared};
+use crate::error::{Attempt, Error, Result, blocking};
 pub use cache::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
@@ -47,7 +47,7 @@ pub use coracle_build::Warning;
 use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
 pub use product::Product;
-use stages::Build;
+use stages::{Build, Built};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use told::{Listener, StepInfo, Told};
@@ -70,6 +70,8 @@ pub struct BuildRequest {
     pub anew: Anew,
     /// What containers of commands have of the host: the network, limits.
     pub host: HostSettings,
+    /// Whether what the steps of the result have left becomes one layer on its base image's.
+    pub squash: bool,
 }
 
 /// Which stages are done although they were done before.
@@ -122,7 +124,7 @@ impl Engine {
     /// # Errors
     /// [`BuildError::Command`] for a command that fails, [`Error::Invalid`] for a Dockerfile or a context that cannot be used.
     pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
-        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host } = request;
+        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host, squash } = request;
         let hold = self.shared.images.hold_what_comes();
         let epoch = stages::epoch(&wanted)?;
         let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch };
@@ -134,9 +136,22 @@ impl Engine {
             listener.tell(Told::Warning(warning)).await;
         }
         let build = Build::new(self, request, contexts, read, listener, hold);
-        let built = build.all().await?;
-        Ok(Product::new(built.as_ref().clone(), labels, build.into_hold()))
+        let mut built = build.all().await?.as_ref().clone();
+        let hold = build.into_hold();
+        if squash {
+            built = squashed(&self.shared, built).await?;
+        }
+        Ok(Product::new(built, labels, hold))
     }
+}
+
+/// With one layer instead of those that are not its base image's.
+async fn squashed(shared: &Arc<Shared>, built: Built) -> Result<Built> {
+    let layers = built.layers.clone();
+    let (base, store) = (built.base, Arc::clone(&shared.store));
+    let squashing = move || store.squash(&layers[..base], &layers[base..]);
+    let layer = blocking(squashing).await?.attempt(|| "make one layer of several".to_owned())?;
+    Ok(built.squashed(layer.map(|layer| layer.diff_id)))
 }
 
 /// Reads a Dockerfile, and says what in it is likely wrong. What images bring with them is not known yet.

@@ -10,7 +10,7 @@ use super::cache::Inputs;
 use super::caches::{Grant, Wanted as WantedCache};
 use super::context::Files as ContextFiles;
 use super::memory::{MemoryDirectory, Permit};
-use super::sources::{missing, not_found};
+use super::sources::{LeftOut, missing, not_found};
 use super::stages::Build;
 use super::stubs::Stubs;
 use super::workshop::Bench;
@@ -365,7 +365,7 @@ fn of_context(
     Ok((top.join(relative), None))
 }
 
-fn leaves_out_some(tree: &Tree, below: &Path, out: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+fn leaves_out_some(tree: &Tree, below: &Path, out: LeftOut<'_>) -> Result<bool> {
     let mut found = false;
     let visited = tree.paths(&mut |path, _| {
         found |= path.starts_with(below) && out(path.as_os_str().as_bytes());
@@ -376,12 +376,7 @@ fn leaves_out_some(tree: &Tree, below: &Path, out: &dyn Fn(&[u8]) -> bool) -> Re
 }
 
 /// A copy of a part of a tree in a directory of its own. Blocks.
-fn copy(
-    shared: &Shared,
-    tree: &Tree,
-    source: &str,
-    out: &dyn Fn(&[u8]) -> bool,
-) -> Result<(PathBuf, Workspace)> {
+fn copy(shared: &Shared, tree: &Tree, source: &str, out: LeftOut<'_>) -> Result<(PathBuf, Workspace)> {
     let copying = || format!("copy {source} for a mount");
     let workspace = shared.store.workspace().attempt(copying)?;
     copy_into(tree, source, workspace.path(), out)?;
@@ -389,7 +384,7 @@ fn copy(
 }
 
 /// The same, into a directory, under the name [`COPY`].
-fn copy_into(tree: &Tree, source: &str, into: &Path, out: &dyn Fn(&[u8]) -> bool) -> Result<()> {
+fn copy_into(tree: &Tree, source: &str, into: &Path, out: LeftOut<'_>) -> Result<()> {
     let copying = || format!("copy {source} for a mount");
     let path = tree.follow(Path::new(source)).map_err(|error| missing(error, Path::new(source)))?;
     let target = Tree::new(Root::open(into).attempt(copying)?, &[]).attempt(copying)?;

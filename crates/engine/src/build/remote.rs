@@ -311,7 +311,7 @@ impl Fetched {
         let writing = || "write the context of a build".to_owned();
         let target = Root::open(into).attempt(writing)?;
         let target = Tree::new(target, &[]).attempt(writing)?;
-        let altered = |mode| Altered { owner: Some((0, 0)), mode, timeless: false };
+        let altered = |mode| Altered { owner: Some((0, 0)), mode, ..Altered::default() };
         let content = |path: &Path, name: &str| Chosen {
             path: path.to_owned(),
             name: name.into(),

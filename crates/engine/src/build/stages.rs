@@ -53,6 +53,8 @@ pub(super) struct Built {
     arguments: Arguments,
     /// How much of the history is an image's that was there before.
     inherited: usize,
+    /// How many of the layers are.
+    pub(super) base: usize,
 }
 
 /// A build under way.
@@ -278,6 +280,7 @@ impl Built {
             config: ImageConfig { platform, ..ImageConfig::default() },
             arguments: Arguments::new(),
             inherited: 0,
+            base: 0,
         }
     }
 
@@ -286,7 +289,8 @@ impl Built {
         // They were the base's: what it was built in, and by what.
         config.other.clear();
         let inherited = config.history.len();
-        Self { layers: image.layers.clone(), config, arguments: Arguments::new(), inherited }
+        let layers = image.layers.clone();
+        Self { base: layers.len(), layers, config, arguments: Arguments::new(), inherited }
     }
 
     /// Notes what a step has left.
@@ -306,6 +310,25 @@ impl Built {
             empty_layer: layer.is_none(),
             ..History::default()
         });
+    }
+
+    /// With one layer, or none, instead of those that its own steps have left.
+    pub(super) fn squashed(&self, layer: Option<Digest>) -> Self {
+        let mut squashed = self.clone();
+        let count = self.layers.len() - self.base;
+        squashed.layers.truncate(self.base);
+        squashed.layers.extend(layer);
+        squashed.config.rootfs.diff_ids.clone_from(&squashed.layers);
+        for step in squashed.config.history.iter_mut().skip(self.inherited) {
+            step.empty_layer = true;
+        }
+        squashed.config.history.push(History {
+            created: self.config.created.clone(),
+            comment: format!("squash of {count} layers"),
+            empty_layer: layer.is_none(),
+            ..History::default()
+        });
+        squashed
     }
 
     /// With all times the same, where that is asked for.

@@ -24,6 +24,14 @@ pub(super) enum Origins {
     Layers(Vec<Digest>),
 }
 
+/// What became of files that were brought.
+enum Brought {
+    /// They were written where the layer is to be made.
+    Written,
+    /// They are a layer, if anything was.
+    Kept(Option<Layer>),
+}
+
 /// What files of a step are taken from. Dropped on threads that may block.
 #[derive(Default)]
 pub(super) struct Supplies {
@@ -228,7 +236,13 @@ impl Build<'_> {
             match &operation {
                 Operation::Directory(wanted) => files::make_directory(bench.tree(), wanted)?,
                 Operation::Files(wanted) => {
-                    supplies.with(&shared, wanted, |bringing| bringing.bring(bench.tree()))?;
+                    let bring = |bringing: &Bringing<'_>| match bringing.alone(bench.tree())? {
+                        Some(alone) => alone.keep(&shared.store, epoch).map(Brought::Kept),
+                        None => bringing.bring(bench.tree()).map(|()| Brought::Written),
+                    };
+                    if let Brought::Kept(layer) = supplies.with(&shared, wanted, bring)? {
+                        return Ok(layer);
+                    }
                 }
                 Operation::Run(_) => unreachable!("a command runs in a container"),
             }

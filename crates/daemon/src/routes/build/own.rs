@@ -109,6 +109,7 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
         pull: options.pull,
         anew,
         host: host_config::host_settings(options.host_config)?,
+        squash: options.squash,
     })
 }
 
