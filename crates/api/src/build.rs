@@ -18,6 +18,8 @@ pub struct BuildOptions {
     pub dockerfile: String,
     /// The text of the Dockerfile, where it is not in the context.
     pub text: Option<String>,
+    /// What is in the place of images and stages, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// What the image is called.
     pub tags: Vec<String>,
     /// The stage that is wanted; the last one where empty.
@@ -40,6 +42,27 @@ pub struct BuildOptions {
     pub credentials: BTreeMap<String, AuthConfig>,
     /// Secrets by id, in base64.
     pub secrets: BTreeMap<String, String>,
+}
+
+/// What is in the place of an image or a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "Type", rename_all_fields = "PascalCase")]
+pub enum NamedContext {
+    /// Another image.
+    Image {
+        /// Its name.
+        name: String,
+    },
+    /// A Git repository, or a file of a web server.
+    Address {
+        /// Where it is.
+        address: String,
+    },
+    /// A directory of the machine that client and engine share.
+    Directory {
+        /// Which.
+        directory: Directory,
+    },
 }
 
 /// A directory of the machine, by its path and by what stat(2) says of it: the engine makes sure that it finds the same.

@@ -10,6 +10,10 @@ pub(crate) struct BuildArgs {
     /// Set an argument of the build; without a value it comes from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Put something in the place of an image or a stage: a directory, docker-image://IMAGE, or the address of a repository
+    /// or a file
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
     /// Parent cgroup of commands
     #[arg(long, default_value = "")]
     pub(crate) cgroup_parent: String,

@@ -2,6 +2,7 @@
 
 use super::builds::{Build, Returned};
 use super::client::Caller;
+use super::contexts::Inputs;
 use super::frontend::{self, Asked, Context as Place};
 use super::steps::Steps;
 use crate::server::Context;
@@ -17,12 +18,14 @@ use coracle_buildkit::proto::moby::buildkit::v1::frontend::{
     ReturnRequest, ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse,
     WarnRequest, WarnResponse, result::Result as Which,
 };
-use coracle_buildkit::{Event, Failure, Position, definition_of};
+use coracle_buildkit::proto::pb::Definition;
+use coracle_buildkit::{Event, Failure, Position, Session, definition_of};
 use coracle_engine::build::{BuildError, BuildRequest, Listener, Product, Recipe, Source};
 use coracle_engine::images::BodyReader;
 use coracle_spec::full_text;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -55,6 +58,9 @@ const BUILDS: [&str; 11] = [
     "platform",
     "exporter.multiple",
 ];
+
+/// The build input that is the context.
+const CONTEXT: &str = "context";
 
 /// These calls, for any build.
 pub(super) struct Bridge {
@@ -102,11 +108,8 @@ impl LlbBridge for Bridge {
         if !request.source_policies.is_empty() {
             return unsupported("a source policy");
         }
-        if let Some(input) = request.frontend_inputs.keys().min() {
-            return unsupported(&format!("the build input {input}"));
-        }
         let asked = frontend::read(&request.frontend, &request.frontend_opt)?;
-        let product = run(&self.context, &build, asked).await?;
+        let product = run(&self.context, &build, asked, &request.frontend_inputs).await?;
         let config = product.config().to_json();
         let id = build.keep(Arc::new(product));
         if !request.allow_result_return {
@@ -273,9 +276,17 @@ fn reference(result: Solved) -> Result<Option<String>, Status> {
 }
 
 /// Builds what was asked for, as part of a build that the client steers.
-pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked) -> Result<Product, Status> {
-    let session = context.door.sessions.get(&build.session).await;
-    let session = session.map_err(|error| Status::unknown(full_text(&error)))?;
+pub(super) async fn run(
+    context: &Arc<Context>,
+    build: &Arc<Build>,
+    asked: Asked,
+    definitions: &HashMap<String, Definition>,
+) -> Result<Product, Status> {
+    let session = session(context, &build.session).await?;
+    let mut lenders = HashMap::new();
+    for (directory, lender) in &asked.lenders {
+        lenders.insert(directory.clone(), self::session(context, lender).await?);
+    }
     for note in &asked.notes {
         build.progress.tell(Event::Warning(VertexWarning {
             level: 1,
@@ -289,12 +300,14 @@ pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked
     };
     let caller = Arc::new(Caller {
         session,
+        lenders,
         progress: build.progress.clone(),
         build: build.id.clone(),
         recipe: (asked.recipe.clone().unwrap_or_default(), asked.file.clone()),
         context: place,
     });
-    let request = request(&caller, asked).await?;
+    let inputs = Inputs { definitions, builds: &context.door.builds };
+    let request = request(&caller, asked, inputs).await?;
     let (listener, told) = Listener::channel();
     let mut steps = Steps::new(&build.progress, &build.id);
     let building = async {
@@ -314,9 +327,21 @@ pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked
     }
 }
 
-async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Status> {
+async fn session(context: &Context, id: &str) -> Result<Arc<Session>, Status> {
+    let session = context.door.sessions.get(id).await;
+    session.map_err(|error| Status::unknown(full_text(&error)))
+}
+
+async fn request(
+    caller: &Arc<Caller>,
+    asked: Asked,
+    inputs: Inputs<'_>,
+) -> Result<BuildRequest, Status> {
     let source = match asked.context {
-        Place::Directory(name) => Source::Client(name),
+        Place::Directory(name) => match inputs.find(CONTEXT)? {
+            Some(product) => Source::Product(product),
+            None => Source::Client(name),
+        },
         Place::Upload(path) => Source::Archive(upload(caller, &path).await?),
         Place::Address(address) => Source::Address(address),
     };
@@ -327,6 +352,7 @@ async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Sta
     Ok(BuildRequest {
         source,
         recipe,
+        contexts: inputs.resolve(asked.contexts)?,
         client: Arc::clone(caller) as Arc<dyn coracle_engine::build::Client>,
         wanted: asked.wanted,
         labels: asked.labels,

@@ -179,13 +179,9 @@ impl Controller {
         mut running: Running<'a>,
     ) -> Result<(Option<Arc<Product>>, Running<'a>), Status> {
         if !request.frontend.is_empty() {
-            if let Some(input) = request.frontend_inputs.keys().min() {
-                return Err(Status::unimplemented(format!(
-                    "the build input {input} is not supported yet by this engine"
-                )));
-            }
             let asked = frontend::read(&request.frontend, &request.frontend_attrs)?;
-            let product = bridge::run(&self.context, &running.build, asked).await?;
+            let inputs = &request.frontend_inputs;
+            let product = bridge::run(&self.context, &running.build, asked, inputs).await?;
             return Ok((Some(Arc::new(product)), running));
         }
         match (&mut running.returned).await {

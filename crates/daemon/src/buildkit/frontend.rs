@@ -1,6 +1,7 @@
 //! The options of a build, as clients write them, and what the engine is asked for. What would change the result and is
 //! not supported is refused by its name; what only describes where a build comes from is not needed.
 
+use super::contexts::{self, Named};
 use crate::convert::host_config;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_buildkit::Failure;
@@ -12,6 +13,8 @@ use std::str::FromStr;
 
 /// Where contexts are that a client has read from its standard input.
 const UPLOADS: &str = "http://buildkit-session/";
+/// How options begin that name the session that lends a directory.
+const LENDER: &str = "local-sessionid:";
 /// The usual name of a Dockerfile.
 const RECIPE: &str = "Dockerfile";
 
@@ -34,6 +37,10 @@ pub(super) struct Asked {
     pub(super) recipe: Option<String>,
     /// The Dockerfile's path in that.
     pub(super) file: String,
+    /// What is in the place of images and stages.
+    pub(super) contexts: BTreeMap<String, Named>,
+    /// The sessions that lend directories, by the names of these, where it is not the one that asks.
+    pub(super) lenders: HashMap<String, String>,
     pub(super) wanted: Wanted,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) pull: bool,
@@ -68,7 +75,8 @@ fn attribute<'a>(key: &'a str, value: &str) -> Attribute<'a> {
         | "dockerfilekey" | "source" | "cache-imports" | "cache-from" => Attribute::Known,
         // What the client can do, and where the sources come from.
         "frontend.caps" | "cmdline" => Attribute::Description,
-        _ if key.starts_with("vcs:") || key.starts_with("local-sessionid:") => Attribute::Description,
+        _ if key.starts_with("vcs:") => Attribute::Description,
+        _ if key.starts_with(LENDER) || contexts::is_one(key) => Attribute::Known,
         // Attestations that are switched off, or stand beside the image only where a store keeps them.
         _ if key.starts_with("attest:")
             && (value.contains("disabled=true") || value.contains("inline-only=true")) =>
@@ -123,11 +131,14 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
         recipe,
         context,
         file: text("filename").unwrap_or(RECIPE).to_owned(),
+        contexts: contexts::read(attributes)?,
+        lenders: lenders(attributes),
         wanted: Wanted {
             target: text("target").map(str::to_owned),
             arguments,
             platform: platform(text("platform"))?,
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
         labels,
         pull: pull(text("image-resolve-mode"))?,
@@ -170,6 +181,11 @@ fn context(address: Option<&str>, key: Option<&str>) -> Context {
         Some(path) => Context::Upload(format!("/{path}")),
         None => Context::Address(address.to_owned()),
     }
+}
+
+fn lenders(attributes: &HashMap<String, String>) -> HashMap<String, String> {
+    let lender = |(key, session): (&String, &String)| Some((key.strip_prefix(LENDER)?.to_owned(), session.clone()));
+    attributes.iter().filter_map(lender).collect()
 }
 
 fn platform(text: Option<&str>) -> Result<Platform, Failure> {
@@ -283,6 +299,7 @@ mod tests {
             ("ulimit", "nofile=1024:2048,nproc=7"),
             ("cgroup-parent", "/builds"),
             ("vcs:revision", "abc"),
+            ("local-sessionid:context", "another"),
             ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
         ]);
         assert_eq!(asked.context, Context::Directory("context".into()));
@@ -298,6 +315,7 @@ mod tests {
         assert!(asked.pull);
         assert_eq!(asked.anew, Anew::Stages(vec!["one".into(), "two".into()]));
         assert_eq!(asked.host.network, NetworkMode::parse("none"));
+        assert_eq!(asked.lenders["context"], "another");
         assert!(asked.notes.is_empty());
     }
 
@@ -357,7 +375,7 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         for (pair, words) in [
             (("some-new-option", "1"), "build option some-new-option"),
-            (("context:base", "docker-image://alpine"), "build option context:base"),
+            (("context:base", "oci-layout://x"), "the context base is an OCI layout"),
             (("multi-platform", "true"), "build option multi-platform"),
             (("attest:sbom", "generator=x"), "build option attest:sbom"),
             (("hostname", "x"), "build option hostname"),

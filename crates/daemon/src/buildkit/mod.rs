@@ -5,6 +5,7 @@
 //!                                                                          └─► bridge.rs   the client steers the build
 //!     builds.rs    the builds under way, who waits for which
 //!   frontend.rs    options of a client → what the engine is asked for; pure
+//!   contexts.rs    what stands in the place of images and stages
 //!     client.rs    what the engine asks the client for     steps.rs  what the engine tells → what the client shows
 //!    outputs.rs    what becomes of the result              cache.rs  what is kept of builds
 //! ```
@@ -16,6 +17,7 @@ mod bridge;
 mod builds;
 mod cache;
 mod client;
+mod contexts;
 mod control;
 mod frontend;
 mod health;

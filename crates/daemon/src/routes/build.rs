@@ -76,6 +76,7 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
     Ok(BuildRequest {
         source: Source::Nothing,
         recipe: Recipe::InContext(text("dockerfile").unwrap_or_default().to_owned()),
+        contexts: BTreeMap::new(),
         client: Arc::new(Silent { credentials: credentials(call) }),
         wanted: Wanted {
             target: text("target").map(str::to_owned),
@@ -83,6 +84,7 @@ fn request(call: &Call) -> Result<BuildRequest, Failure> {
             arguments: arguments.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             platform: platform.unwrap_or_else(Platform::host),
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
         labels: document(call, "labels")?,
         pull: call.query.is_on("pull"),

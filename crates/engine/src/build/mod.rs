@@ -5,6 +5,7 @@
 //!  stages.rs   all stages at once, each as far as what it needs is there
 //!    step.rs   a step: found in the cache, or done ─► a layer       cache/    what was done before
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
+//!             origins.rs, named.rs  what `--from` means
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
@@ -25,6 +26,8 @@ mod inputs;
 pub(crate) mod leftovers;
 mod memory;
 mod mounts;
+mod named;
+mod origins;
 mod product;
 mod remote;
 mod run;
@@ -42,10 +45,10 @@ pub use cache::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
 pub(crate) use caches::CacheMounts;
-pub use coracle_build::Wanted;
-pub use coracle_build::Warning;
+pub use coracle_build::{Wanted, Warning, context_name};
 use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
+pub use named::NamedContext;
 pub use product::Product;
 use stages::Build;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +61,8 @@ pub struct BuildRequest {
     pub source: Source,
     /// Where the Dockerfile is.
     pub recipe: Recipe,
+    /// What is in the place of images and stages, by [`context_name`].
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Whoever asked.
     pub client: Arc<dyn Client>,
     /// The stage that is the result, arguments and platforms.
@@ -122,11 +127,12 @@ impl Engine {
     /// # Errors
     /// [`BuildError::Command`] for a command that fails, [`Error::Invalid`] for a Dockerfile or a context that cannot be used.
     pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
-        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host } = request;
+        let BuildRequest { source, recipe, contexts, client, mut wanted, labels, pull, anew, host } = request;
+        wanted.contexts = contexts.keys().cloned().collect();
         let hold = self.shared.images.hold_what_comes();
         let epoch = stages::epoch(&wanted)?;
         let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch };
-        let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
+        let (recipe, contexts) = context::open(&self.shared, source, &recipe, contexts, &client).await?;
         let wanted = request.wanted.clone();
         // A hostile file may take a while.
         let (read, warnings) = blocking(move || read(&recipe, &wanted)).await??;

@@ -2,6 +2,8 @@
 
 use super::context::Contexts;
 use super::inputs::Client;
+use super::named::{Found, NOTHING};
+use super::product::Product;
 use super::told::{Listener, StepInfo, Told};
 use super::{Anew, BuildError, BuildResult, invalid};
 use crate::containers::settings::HostSettings;
@@ -9,7 +11,10 @@ use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result, blocking};
 use crate::images::{Hold, Image};
 use crate::limits;
-use coracle_build::{Arguments, Base, Dockerfile, Outline, Plan, Planned, Wanted, plan};
+use coracle_build::{
+    Arguments, Base, Dockerfile, FileRules, Files, Operation, Origin, Outline, Plan, Planned, Stage, Transfer,
+    Wanted, plan,
+};
 use coracle_spec::image::{History, ImageConfig, RunConfig};
 use coracle_spec::{Digest, Platform};
 use std::collections::HashMap;
@@ -87,7 +92,7 @@ impl<'a> Build<'a> {
         let mut next = 0;
         for stage in &outline.order {
             first_steps.insert(*stage, next);
-            next += file.stages[*stage].steps.len() + 1;
+            next += outline.steps(&file, *stage).len() + 1;
         }
         let permits = Semaphore::new(limits::STEPS_AT_ONCE);
         let (file, outline) = (Arc::new(file), Arc::new(outline));
@@ -137,7 +142,8 @@ impl<'a> Build<'a> {
                 lines: (lines.first, lines.last),
             };
             let makes_files = |step: &&coracle_build::Step| step.instruction.makes_files();
-            let all = stage.steps.iter().filter(makes_files).count() + 1;
+            let own = self.outline.steps(&self.file, *number);
+            let all = own.iter().filter(makes_files).count() + 1;
             let mut place = 1;
             let mut last = self.first_steps[number];
             let mut from = info(&stage.text, stage.lines);
@@ -147,7 +153,7 @@ impl<'a> Build<'a> {
                 from.inputs = self.last_step(base).into_iter().collect();
             }
             steps.push(from);
-            for (at, step) in stage.steps.iter().enumerate() {
+            for (at, step) in own.iter().enumerate() {
                 let mut info = info(&step.text, step.lines);
                 info.number = self.first_steps[number] + 1 + at;
                 if step.instruction.makes_files() {
@@ -174,7 +180,7 @@ impl<'a> Build<'a> {
 
     fn last_step(&self, stage: usize) -> Option<usize> {
         let first = self.first_steps.get(&stage)?;
-        let steps = &self.file.stages[stage].steps;
+        let steps = self.outline.steps(&self.file, stage);
         let last = steps.iter().rposition(|step| step.instruction.makes_files());
         Some(last.map_or(*first, |last| first + 1 + last))
     }
@@ -188,7 +194,7 @@ impl<'a> Build<'a> {
             self.built(base).await?;
         }
         let (mut built, plan) = self.told(first, self.begin_stage(number, anew)).await?;
-        let own = plan.steps.len() - stage.steps.len();
+        let own = plan.steps.len() - self.outline.steps(&self.file, number).len();
         for (at, planned) in plan.steps.iter().enumerate().skip(own) {
             let step = first + 1 + at - own;
             let left = self.told(step, self.take_step(step, &built, planned, anew)).await?;
@@ -201,9 +207,9 @@ impl<'a> Build<'a> {
 
     /// What a stage begins with, the triggers of its base done, and what it does then.
     async fn begin_stage(&self, number: usize, anew: bool) -> BuildResult<(Built, Plan)> {
-        let (mut built, config, inherited) = self.begin(number).await?;
+        let (mut built, config, inherited) = self.begin(number, anew).await?;
         let plan = self.plan(number, config, inherited).await?;
-        let triggers = plan.steps.len() - self.file.stages[number].steps.len();
+        let triggers = plan.steps.len() - self.outline.steps(&self.file, number).len();
         for planned in plan.steps.iter().take(triggers) {
             let left = self.take_step(self.first_steps[&number], &built, planned, anew).await?;
             built.add(planned, left);
@@ -219,7 +225,7 @@ impl<'a> Build<'a> {
         anew: bool,
     ) -> BuildResult<Option<Left>> {
         let Some(operation) = &planned.operation else { return Ok(None) };
-        self.step(step, &built.layers, operation, planned, anew).await
+        self.step(step, built, operation, planned, anew).await
     }
 
     /// Tells of the beginning and the end of what is done for a step.
@@ -242,11 +248,10 @@ impl<'a> Build<'a> {
     }
 
     /// What a stage begins with: layers and history, the configuration, and arguments of the stage below.
-    async fn begin(&self, number: usize) -> BuildResult<(Built, RunConfig, Arguments)> {
+    async fn begin(&self, number: usize, anew: bool) -> BuildResult<(Built, RunConfig, Arguments)> {
         match &self.outline.bases[number] {
-            Base::Scratch => {
-                let built = Built::scratch(self.request.wanted.platform.clone());
-                Ok((built, RunConfig::default(), Arguments::new()))
+            Base::Scratch(platform) => {
+                Ok((Built::scratch(platform.clone()), RunConfig::default(), Arguments::new()))
             }
             Base::Stage(earlier) => {
                 let built = self.built(*earlier).await?.as_ref().clone();
@@ -254,11 +259,59 @@ impl<'a> Build<'a> {
                 Ok((built, config, arguments))
             }
             Base::Image(name, platform) => {
-                let image = self.image(name, platform).await?;
-                let config = image.config.config.clone();
-                Ok((Built::on(&image), config, Arguments::new()))
+                let built = Built::on(&self.image(name, platform).await?);
+                let config = built.config.config.clone();
+                Ok((built, config, Arguments::new()))
+            }
+            Base::Context(name, platform) => {
+                let built = self.begin_with(number, name, platform, anew).await?;
+                let config = built.config.config.clone();
+                Ok((built, config, Arguments::new()))
             }
         }
+    }
+
+    /// What a stage begins with that begins with a context. Files of one are a layer.
+    async fn begin_with(
+        &self,
+        number: usize,
+        name: &str,
+        platform: &Platform,
+        anew: bool,
+    ) -> BuildResult<Built> {
+        match self.contexts.named(name).await? {
+            Found::Image(NOTHING) => Ok(Built::scratch(platform.clone())),
+            Found::Image(image) => Ok(Built::on(&self.image(image, platform).await?)),
+            Found::Product(product, config) => Ok(Built::with(product, self.layers_of(product), config)),
+            Found::Files(_) => {
+                let mut built = Built::scratch(platform.clone());
+                let planned = whole(name, &self.file.stages[number]);
+                let left = self.take_step(self.first_steps[&number], &built, &planned, anew).await?;
+                built.add(&planned, left);
+                Ok(built)
+            }
+        }
+    }
+}
+
+/// What makes a layer of a whole context, where a stage says that it begins with it.
+fn whole(context: &str, stage: &Stage) -> Planned {
+    let transfer = Transfer {
+        sources: vec!["/".to_owned()],
+        inline: Vec::new(),
+        destination: "/".to_owned(),
+        owner: None,
+        mode: None,
+        link: false,
+        exclude: Vec::new(),
+    };
+    let from = Some(Origin::Context(context.to_owned()));
+    let files = Files { transfer, from, rules: FileRules::Copy { parents: false } };
+    Planned {
+        text: stage.text.clone(),
+        lines: stage.lines,
+        history: format!("COPY --from={context} / / # buildkit"),
+        operation: Some(Operation::Files(files)),
     }
 }
 
@@ -284,6 +337,13 @@ impl Built {
         config.other.clear();
         let inherited = config.history.len();
         Self { layers: image.layers.clone(), config, arguments: Arguments::new(), inherited }
+    }
+
+    /// What another build has made, with another configuration of what runs.
+    fn with(product: &Product, layers: Vec<Digest>, config: &RunConfig) -> Self {
+        let config = ImageConfig { config: config.clone(), ..product.config().clone() };
+        let inherited = config.history.len();
+        Self { layers, config, arguments: Arguments::new(), inherited }
     }
 
     /// Notes what a step has left.

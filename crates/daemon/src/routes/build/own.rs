@@ -11,9 +11,10 @@ use crate::input;
 use crate::routes::images::references;
 use crate::routes::json_line;
 use crate::server::Call;
-use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory};
+use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory, NamedContext as Given};
 use coracle_engine::build::{
-    Anew, BuildError, BuildRequest, Client, Recipe, Selection, Silent, Source, StepInfo, Stream, Told, Wanted,
+    Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source, StepInfo, Stream,
+    Told, Wanted, context_name,
 };
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
@@ -77,6 +78,7 @@ fn stopped(error: tokio::task::JoinError) -> Failure {
 }
 
 fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Failure> {
+    let contexts = options.contexts.iter().map(context).collect::<Result<_, _>>()?;
     let source = match &options.directory {
         Some(directory) => Source::Directory(open(directory)?),
         None => Source::Archive(body),
@@ -98,18 +100,30 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
             Some(text) => Recipe::Text(text),
             None => Recipe::InContext(options.dockerfile),
         },
-        client: Arc::new(Given { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
+        contexts,
+        client: Arc::new(Lender { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
         wanted: Wanted {
             target: Some(options.target).filter(|target| !target.is_empty()),
             arguments: options.arguments,
             platform,
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
         labels: options.labels,
         pull: options.pull,
         anew,
         host: host_config::host_settings(options.host_config)?,
     })
+}
+
+fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), Failure> {
+    let name = context_name(name).map_err(|error| Failure::invalid(error.to_string()))?;
+    let context = match given {
+        Given::Image { name } => NamedContext::Image(name.clone()),
+        Given::Address { address } => NamedContext::Address(address.clone()),
+        Given::Directory { directory } => NamedContext::Directory(open(directory)?),
+    };
+    Ok((name, context))
 }
 
 /// Opens a directory of this machine, which must be the one that the client sees.
@@ -138,12 +152,12 @@ fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>
 }
 
 /// A client that gave its secrets with the request.
-struct Given {
+struct Lender {
     silent: Silent,
     secrets: HashMap<String, Vec<u8>>,
 }
 
-impl Client for Given {
+impl Client for Lender {
     fn directory<'a>(
         &'a self,
         name: &'a str,
