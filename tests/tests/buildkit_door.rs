@@ -161,11 +161,11 @@ async fn failures_say_which_lines_are_to_blame() {
     let failed = failed.unwrap_err();
     assert_eq!((failed.code(), failed.message()), (Code::Aborted, "enough"));
 
-    let options = [("requestid", "frontend.targets")];
+    let options = [("requestid", "frontend.nothing")];
     let failed = door.control().solve(direct(door.request("", &[]), &options)).await.unwrap_err();
     assert_eq!(
         (failed.code(), &detail(&failed, "name")["name"]),
-        (Code::Unimplemented, &"frontend.targets".into())
+        (Code::Unimplemented, &"frontend.nothing".into())
     );
 }
 

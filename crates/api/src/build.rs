@@ -34,7 +34,7 @@ pub struct BuildOptions {
     pub no_cache_filter: Vec<String>,
     /// Whether base images are pulled although they are here.
     pub pull: bool,
-    /// What the image runs on; this machine where empty.
+    /// What the image runs on, or several with commas between them; this machine where empty.
     pub platform: String,
     /// What commands have of the host: network, limits, `/etc/hosts`.
     pub host_config: HostConfig,
@@ -132,9 +132,9 @@ pub enum BuildProgress {
         /// First and last line in the Dockerfile, from 1.
         lines: (usize, usize),
     },
-    /// The image is there.
+    /// The image is there, or the index of several.
     Built {
-        /// Its id.
+        /// Its id, or the digest of the index.
         image: String,
         /// Its names, as people write them.
         names: Vec<String>,

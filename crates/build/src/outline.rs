@@ -254,8 +254,7 @@ mod tests {
             let contexts = names.iter().map(|name| (*name).to_owned()).collect();
             outline(&file, &Wanted { contexts, ..wanted(None, &[]) }).unwrap()
         };
-        let context =
-            |name: &str, platform: &str| Base::Context(name.to_owned(), platform.parse().unwrap());
+        let context = |name: &str, platform: &str| Base::Context(name.to_owned(), platform.parse().unwrap());
         let replaced = with(&["two", "debian:12", "busybox"]);
         assert_eq!(replaced.bases[1], context("two", "linux/arm64"));
         assert_eq!(replaced.order, [1, 4], "what a replaced stage needed is not needed");

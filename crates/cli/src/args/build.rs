@@ -50,7 +50,7 @@ pub(crate) struct BuildArgs {
     /// Use nothing that was done before for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Platform of the image
+    /// Platform of the image, or several with commas between them: an index of an image for each
     #[arg(long, default_value = "")]
     pub(crate) platform: String,
     /// How progress is shown

@@ -67,8 +67,9 @@ pub(crate) enum ContextSource {
 pub(crate) fn context(text: &str) -> Result<(String, ContextSource), Invalid> {
     let invalid = || Invalid(format!("invalid context value: {text}, expected NAME=VALUE"));
     let (name, value) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(invalid)?;
-    let is_address = ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| value.starts_with(scheme))
-        || (value.starts_with("git@") && value.contains(':'));
+    let is_address =
+        ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| value.starts_with(scheme))
+            || (value.starts_with("git@") && value.contains(':'));
     let source = match value.strip_prefix("docker-image://") {
         Some(image) => ContextSource::Elsewhere(NamedContext::Image { name: image.to_owned() }),
         None if is_address => ContextSource::Elsewhere(NamedContext::Address { address: value.to_owned() }),

@@ -1,8 +1,10 @@
 //! The builds under way. Three calls belong to one build, and name it: `Solve`, which lasts as long as it does, `Status`,
 //! and those by which the client steers it. They come in any order.
 
+use super::results::Results;
 use coracle_buildkit::Progress;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
+use coracle_buildkit::proto::pb::Definition;
 use coracle_engine::build::Product;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +22,7 @@ const NAME: usize = 256;
 #[derive(Debug)]
 pub(super) enum Returned {
     /// This is the result; nothing, where nothing was built.
-    Result(Option<Arc<Product>>),
+    Result(Option<Results>),
     /// It failed so.
     Failed(Proto),
 }
@@ -32,6 +34,8 @@ pub(super) struct Build {
     pub(super) id: String,
     /// The session whose client lends what is needed.
     pub(super) session: String,
+    /// What the client has given with it: definitions by name.
+    pub(super) inputs: HashMap<String, Definition>,
     /// What it tells.
     pub(super) progress: Progress,
     results: Mutex<Vec<Arc<Product>>>,
@@ -85,7 +89,12 @@ pub(super) struct Running<'a> {
 
 impl Builds {
     /// Begins a build; nothing if there is one of that name.
-    pub(super) fn begin(&self, id: &str, session: &str) -> Option<Running<'_>> {
+    pub(super) fn begin(
+        &self,
+        id: &str,
+        session: &str,
+        inputs: HashMap<String, Definition>,
+    ) -> Option<Running<'_>> {
         if id.is_empty() || id.len() > NAME {
             return None;
         }
@@ -93,6 +102,7 @@ impl Builds {
         let build = Arc::new(Build {
             id: id.to_owned(),
             session: session.to_owned(),
+            inputs,
             progress: Progress::default(),
             results: Mutex::default(),
             returned: Mutex::new(Some(sender)),
@@ -181,21 +191,21 @@ mod tests {
             async move { builds.get("one").await.map(|build| build.session.clone()) }
         });
         tokio::task::yield_now().await;
-        let running = builds.begin("one", "session").unwrap();
+        let running = builds.begin("one", "session", HashMap::new()).unwrap();
         assert_eq!(early.await.unwrap().as_deref(), Some("session"));
-        assert!(builds.begin("one", "other").is_none(), "a name is taken once");
+        assert!(builds.begin("one", "other", HashMap::new()).is_none(), "a name is taken once");
         let build = builds.get("one").await.unwrap();
         drop(running);
         build.over().await;
         let mut reader = builds.progress("one").await.unwrap().reader();
         assert!(reader.next().await.is_none(), "it has ended, and told nothing");
-        assert!(builds.begin("one", "again").is_some());
+        assert!(builds.begin("one", "again", HashMap::new()).is_some());
     }
 
     #[tokio::test]
     async fn only_the_first_return_counts() {
         let builds = Builds::default();
-        let mut running = builds.begin("one", "").unwrap();
+        let mut running = builds.begin("one", "", HashMap::new()).unwrap();
         assert!(running.build.give(Returned::Result(None)));
         assert!(!running.build.give(Returned::Failed(Proto::default())));
         assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
@@ -204,7 +214,7 @@ mod tests {
     #[test]
     fn builds_have_names() {
         let builds = Builds::default();
-        assert!(builds.begin("", "").is_none());
-        assert!(builds.begin(&"x".repeat(NAME + 1), "").is_none());
+        assert!(builds.begin("", "", HashMap::new()).is_none());
+        assert!(builds.begin(&"x".repeat(NAME + 1), "", HashMap::new()).is_none());
     }
 }

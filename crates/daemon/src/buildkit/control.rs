@@ -2,7 +2,8 @@
 
 use super::builds::{Build, Returned, Running};
 use super::outputs::{self, Output};
-use super::{bridge, cache, frontend};
+use super::results::Results;
+use super::{cache, frontend, run};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -13,7 +14,6 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
 };
 use coracle_buildkit::proto::pb;
 use coracle_buildkit::status_of;
-use coracle_engine::build::Product;
 use coracle_spec::Platform;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -75,15 +75,16 @@ impl Control for Controller {
         let request = request.into_inner();
         check(&request)?;
         let outputs = outputs::read(&request)?;
-        let running = self.context.door.builds.begin(&request.r#ref, &request.session);
+        let running =
+            self.context.door.builds.begin(&request.r#ref, &request.session, request.frontend_inputs.clone());
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
         let build = Arc::clone(&running.build);
-        let product = self.result(request, running).await;
-        let exporter_response = match product {
-            Ok((Some(product), running)) => {
-                let told = self.put(&build, &product, &outputs).await;
+        let results = self.result(request, running).await;
+        let exporter_response = match results {
+            Ok((Some(results), running)) => {
+                let told = self.put(&build, &results, &outputs).await;
                 drop(running);
                 told?
             }
@@ -177,15 +178,20 @@ impl Controller {
         &self,
         request: SolveRequest,
         mut running: Running<'a>,
-    ) -> Result<(Option<Arc<Product>>, Running<'a>), Status> {
+    ) -> Result<(Option<Results>, Running<'a>), Status> {
         if !request.frontend.is_empty() {
             let asked = frontend::read(&request.frontend, &request.frontend_attrs)?;
+            if asked.question.is_some() {
+                return Err(Status::unknown(
+                    "questions to a Dockerfile are asked by a client that steers its build",
+                ));
+            }
             let inputs = &request.frontend_inputs;
-            let product = bridge::run(&self.context, &running.build, asked, inputs).await?;
-            return Ok((Some(Arc::new(product)), running));
+            let results = run::run(&self.context, &running.build, asked, inputs).await?;
+            return Ok((Some(results), running));
         }
         match (&mut running.returned).await {
-            Ok(Returned::Result(product)) => Ok((product, running)),
+            Ok(Returned::Result(results)) => Ok((results, running)),
             Ok(Returned::Failed(failure)) => Err(status_of(&failure)),
             Err(_) => Err(Status::internal("the build ended without a word")),
         }
@@ -194,12 +200,12 @@ impl Controller {
     async fn put(
         &self,
         build: &Build,
-        product: &Arc<Product>,
+        results: &Results,
         outputs: &[Output],
     ) -> Result<std::collections::HashMap<String, String>, Status> {
         let mut response = std::collections::HashMap::new();
         for output in outputs {
-            response.extend(output.put(&self.context, build, product).await?);
+            response.extend(output.put(&self.context, build, results).await?);
         }
         Ok(response)
     }

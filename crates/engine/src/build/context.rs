@@ -2,14 +2,14 @@
 
 use super::inputs::{Client, Recipe, Selection, Source};
 use super::named::{Named, NamedContext};
-use super::workshop::Bench;
 use super::remote::{Fetcher, RemoteContext};
+use super::workshop::Bench;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::BodyReader;
 use coracle_build::Ignored;
-use coracle_store::{Altered, Chosen, Copying, Taken, Tree, Workspace};
 use coracle_spec::Digest;
+use coracle_store::{Altered, Chosen, Copying, Taken, Tree, Workspace};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -414,12 +414,7 @@ fn copy_into(supply: Supply<'_>, source: &str, into: &Path) -> Result<()> {
 }
 
 /// Makes the content of a cache, all at once: whoever comes in between makes it too, and one of both stays. Blocks.
-fn begin_cache(
-    shared: &Shared,
-    path: &Path,
-    permit: Permit,
-    seed: Option<(Origins, String)>,
-) -> Result<()> {
+fn begin_cache(shared: &Shared, path: &Path, permit: Permit, seed: Option<(Origins, String)>) -> Result<()> {
     let making = || format!("make {}", path.display());
     let workspace = shared.store.workspace().attempt(making)?;
     let new = workspace.path().join(COPY);

@@ -27,11 +27,7 @@ impl Origins {
     }
 
     /// Opens it for as long as `work` takes. Blocks.
-    pub(super) fn with<T>(
-        &self,
-        shared: &Shared,
-        work: impl FnOnce(Supply<'_>) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn with<T>(&self, shared: &Shared, work: impl FnOnce(Supply<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Context(files) => {
                 work(Supply { tree: &files.tree, left_out: &|path| files.leaves_out(path) })
@@ -49,10 +45,10 @@ impl Build<'_> {
     pub(super) async fn origin(&self, from: Option<&Origin>) -> Result<Origins> {
         let platform = &self.request.wanted.platform;
         Ok(match from {
-            None => Origins::Context(self.contexts.main().await?),
+            None => Origins::Context(self.shares.contexts.main().await?),
             Some(Origin::Stage(stage)) => Origins::Layers(self.built(*stage).await?.layers.clone()),
             Some(Origin::Image(name)) => Origins::Layers(self.image(name, platform).await?.layers),
-            Some(Origin::Context(name)) => match self.contexts.named(name).await? {
+            Some(Origin::Context(name)) => match self.shares.contexts.named(name).await? {
                 Found::Files(files) => Origins::Context(files),
                 Found::Image(NOTHING) => Origins::Layers(Vec::new()),
                 Found::Image(image) => Origins::Layers(self.image(image, platform).await?.layers),

@@ -7,9 +7,12 @@ use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
 use crate::error::{Attempt, Error, Result};
 use coracle_build::{Command, Lines, Program, RunNetwork};
+use coracle_spec::Platform;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
+/// What the kernel says of a program that it cannot execute: `ENOEXEC`, execve(2).
+const NO_PROGRAM: &str = "exec format error";
 /// Bytes of a frame's head: the stream's number, three zeros, the length.
 const HEAD: usize = 8;
 /// The number of the standard error in it.
@@ -54,15 +57,15 @@ fn not_allowed(entitlement: &str) -> Error {
 pub(super) async fn run(
     workshop: &Workshop<'_>,
     command: &Command,
-    step: usize,
-    lines: Lines,
+    (step, lines): (usize, Lines),
+    platform: &Platform,
     listener: &Listener,
 ) -> BuildResult<()> {
     let (engine, id) = (workshop.engine, workshop.id.as_str());
     let wanted = AttachSettings { stdin: false, stdout: true, stderr: true };
     let attached = engine.attach(id, wanted).await?;
     let waiting = engine.wait(id, WaitCondition::NextExit)?;
-    engine.start(id).await?;
+    engine.start(id).await.map_err(|error| foreign(error, platform))?;
     forward(attached.stream, step, listener).await?;
     let ended = waiting.done().await;
     let code = ended.state.exit_code;
@@ -74,6 +77,20 @@ pub(super) async fn run(
         Program::Script(text) => vec![text.clone()],
     };
     Err(BuildError::Command { words, code: code.into(), lines: (lines.first, lines.last) })
+}
+
+/// Says of a program that this machine does not know what to do about it, where it was made for another one.
+fn foreign(error: Error, platform: &Platform) -> Error {
+    let host = Platform::host();
+    match error {
+        Error::Start { text, .. } if text.contains(NO_PROGRAM) && platform.rank_on(&host).is_none() => {
+            Error::Unsupported(format!(
+                "cannot run a program for {platform} on {host}: {text}; install an emulator that the kernel is told of in \
+                 binfmt_misc with the flag F, as the package qemu-user-static (or binfmt-support) does"
+            ))
+        }
+        error => error,
+    }
 }
 
 /// Takes the frames of an output apart, to its end.

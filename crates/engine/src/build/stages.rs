@@ -4,7 +4,7 @@ use super::context::Contexts;
 use super::inputs::Client;
 use super::named::{Found, NOTHING};
 use super::product::Product;
-use super::told::{Listener, StepInfo, Told};
+use super::told::{Listener, StepInfo};
 use super::{Anew, BuildError, BuildResult, invalid};
 use crate::containers::settings::HostSettings;
 use crate::engine::{Engine, Shared};
@@ -12,13 +12,13 @@ use crate::error::{Error, Result, blocking};
 use crate::images::{Hold, Image};
 use crate::limits;
 use coracle_build::{
-    Arguments, Base, Dockerfile, FileRules, Files, Operation, Origin, Outline, Plan, Planned, Stage, Transfer,
-    Wanted, plan,
+    Arguments, Base, Dockerfile, FileRules, Files, Operation, Origin, Outline, Plan, Planned, Stage,
+    Transfer, Wanted, plan,
 };
 use coracle_spec::image::{History, ImageConfig, RunConfig};
 use coracle_spec::{Digest, Platform};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Semaphore, SetOnce};
@@ -46,6 +46,38 @@ pub(super) struct Request {
     pub(super) host: HostSettings,
     /// How new files and times may be, in seconds since 1970, where that is asked for.
     pub(super) epoch: Option<i64>,
+    /// Whether the same is built for other platforms as well.
+    pub(super) is_one_of_several: bool,
+}
+
+/// What the builds of one request have in common.
+pub(super) struct Shares {
+    pub(super) contexts: Contexts,
+    /// For steps that are done at once.
+    pub(super) permits: Semaphore,
+    /// The keys of steps that one of them has done: another one finds them, although they are done anew.
+    done: Mutex<HashSet<Digest>>,
+}
+
+impl Shares {
+    pub(super) fn new(contexts: Contexts) -> Self {
+        Self { contexts, permits: Semaphore::new(limits::STEPS_AT_ONCE), done: Mutex::default() }
+    }
+
+    /// Whether one of the builds has done the step of this key.
+    pub(super) fn has_done(&self, key: &Digest) -> bool {
+        self.lock().contains(key)
+    }
+
+    /// Notes that the step of this key was done.
+    pub(super) fn note_done(&self, key: Digest) {
+        self.lock().insert(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        // What is under it is changed by single calls.
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How far a stage is.
@@ -64,7 +96,6 @@ pub(super) struct Built {
 pub(super) struct Build<'a> {
     pub(super) engine: &'a Engine,
     pub(super) request: Request,
-    pub(super) contexts: Contexts,
     pub(super) listener: &'a Listener,
     /// Whatever the build needs or has made stays.
     pub(super) hold: Hold,
@@ -74,29 +105,34 @@ pub(super) struct Build<'a> {
     done: HashMap<usize, SetOnce<Arc<Built>>>,
     /// The number of the first step of each stage.
     first_steps: HashMap<usize, usize>,
-    /// For steps that are done at once.
-    pub(super) permits: Semaphore,
+    /// The number after that of its last step.
+    pub(super) end: usize,
+    pub(super) shares: Arc<Shares>,
 }
 
+/// A Dockerfile, and what of it a build needs.
+pub(super) type Read = (Dockerfile, Outline);
+
 impl<'a> Build<'a> {
+    /// A build whose steps have numbers from `first` on.
     pub(super) fn new(
         engine: &'a Engine,
         request: Request,
-        contexts: Contexts,
-        (file, outline): (Dockerfile, Outline),
+        (file, outline): Read,
         listener: &'a Listener,
         hold: Hold,
+        shares: Arc<Shares>,
+        first: usize,
     ) -> Self {
         let done = outline.order.iter().map(|stage| (*stage, SetOnce::new())).collect();
         let mut first_steps = HashMap::new();
-        let mut next = 0;
+        let mut end = first;
         for stage in &outline.order {
-            first_steps.insert(*stage, next);
-            next += outline.steps(&file, *stage).len() + 1;
+            first_steps.insert(*stage, end);
+            end += outline.steps(&file, *stage).len() + 1;
         }
-        let permits = Semaphore::new(limits::STEPS_AT_ONCE);
         let (file, outline) = (Arc::new(file), Arc::new(outline));
-        Self { engine, request, contexts, listener, hold, file, outline, done, first_steps, permits }
+        Self { engine, request, listener, hold, file, outline, done, first_steps, end, shares }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -109,7 +145,6 @@ impl<'a> Build<'a> {
 
     /// Builds every stage that is needed, and returns the last one. Whatever fails first ends all.
     pub(super) async fn all(&self) -> BuildResult<Arc<Built>> {
-        self.listener.tell(Told::Steps(self.steps())).await;
         let stages = self.outline.order.iter().map(|stage| self.stage(*stage));
         futures_util::future::try_join_all(stages).await?;
         Ok(Arc::clone(self.done[&self.outline.target].wait().await))
@@ -127,15 +162,16 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn steps(&self) -> Vec<StepInfo> {
+    /// What will be done.
+    pub(super) fn steps(&self) -> Vec<StepInfo> {
         let mut steps = Vec::new();
         for number in &self.outline.order {
             let stage = &self.file.stages[*number];
-            let name = stage.from.name.clone().unwrap_or_else(|| format!("stage-{number}"));
+            let name = self.name_of(*number);
             let info = |text: &str, lines: coracle_build::Lines| StepInfo {
                 number: 0,
                 stage: name.clone(),
-                one_of_stages: self.outline.order.len() > 1,
+                one_of_stages: self.request.is_one_of_several || self.outline.order.len() > 1,
                 text: text.to_owned(),
                 place: None,
                 inputs: Vec::new(),
@@ -166,6 +202,16 @@ impl<'a> Build<'a> {
             }
         }
         steps
+    }
+
+    /// What a stage is called, to whoever sees several: by its name or number, and by the platform where there are several.
+    fn name_of(&self, number: usize) -> String {
+        let name = &self.file.stages[number].from.name;
+        let name = name.clone().unwrap_or_else(|| format!("stage-{number}"));
+        match self.request.is_one_of_several {
+            true => format!("{} {name}", self.request.wanted.platform),
+            false => name,
+        }
     }
 
     /// The last steps of the stages that an instruction takes files of.
@@ -279,7 +325,7 @@ impl<'a> Build<'a> {
         platform: &Platform,
         anew: bool,
     ) -> BuildResult<Built> {
-        match self.contexts.named(name).await? {
+        match self.shares.contexts.named(name).await? {
             Found::Image(NOTHING) => Ok(Built::scratch(platform.clone())),
             Found::Image(image) => Ok(Built::on(&self.image(image, platform).await?)),
             Found::Product(product, config) => Ok(Built::with(product, self.layers_of(product), config)),

@@ -67,7 +67,7 @@ impl Build<'_> {
         let key = inputs.key();
         let done = &self.shared().built;
         let _turn = done.turn(key).await;
-        if !anew {
+        if !anew || self.shares.has_done(&key) {
             if let Some(left) = self.find(&key).await? {
                 self.listener.tell(Told::Cached(number)).await;
                 return Ok(Some(left));
@@ -77,8 +77,8 @@ impl Build<'_> {
                 self.listener.tell(Told::Changed(number, changed)).await;
             }
         }
-        let permit = self.permits.acquire().await.expect("nobody closes it");
-        let layer = self.carry_out(number, layers, operation, planned, Arc::clone(&supplies)).await?;
+        let permit = self.shares.permits.acquire().await.expect("nobody closes it");
+        let layer = self.carry_out(number, built, operation, planned, Arc::clone(&supplies)).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created };
@@ -94,6 +94,7 @@ impl Build<'_> {
             inputs: inputs.into_vec(),
         };
         done.remember(key, step).await?;
+        self.shares.note_done(key);
         Ok(Some(left))
     }
 
@@ -150,7 +151,9 @@ impl Build<'_> {
     /// there are none.
     async fn state(&self, operation: &Operation, supplies: &Arc<Supplies>) -> BuildResult<String> {
         match operation {
-            Operation::Run(command) if self.contexts.are_in_place() => Ok(Mounts::state(self, command).await?),
+            Operation::Run(command) if self.shares.contexts.are_in_place() => {
+                Ok(Mounts::state(self, command).await?)
+            }
             Operation::Files(wanted) if supplies.origin.as_ref().is_some_and(Origins::is_in_place) => {
                 let (shared, wanted) = (Arc::clone(self.shared()), wanted.clone());
                 let taken = Arc::clone(supplies);
@@ -164,11 +167,12 @@ impl Build<'_> {
     async fn carry_out(
         &self,
         number: usize,
-        layers: &[Digest],
+        built: &Built,
         operation: &Operation,
         planned: &Planned,
         supplies: Arc<Supplies>,
     ) -> BuildResult<Option<Layer>> {
+        let layers = &built.layers;
         let epoch = self.request.epoch;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
@@ -176,7 +180,8 @@ impl Build<'_> {
             let mounts = Mounts::prepare(self, layers, command).await?;
             mounts.add_to(&mut settings);
             let workshop = Workshop::open(self.engine, layers, settings).await?;
-            if let Err(error) = run::run(&workshop, command, number, planned.lines, self.listener).await {
+            let (place, platform) = ((number, planned.lines), &built.config.platform);
+            if let Err(error) = run::run(&workshop, command, place, platform, self.listener).await {
                 workshop.close().await;
                 return Err(error);
             }
@@ -188,7 +193,7 @@ impl Build<'_> {
             };
             return Ok(blocking(keeping).await??);
         }
-        let (mut operation, mut layers) = (operation.clone(), layers.to_vec());
+        let (mut operation, mut layers) = (operation.clone(), layers.clone());
         let work = move || {
             if let Operation::Files(wanted) = &mut operation
                 && wanted.transfer.link

@@ -5,7 +5,7 @@ use super::lines::take_text;
 use super::running::Running;
 use super::{failed, host_config};
 use crate::answer::{self, Answer};
-use crate::convert::transfer;
+use crate::convert::{platform, transfer};
 use crate::error::Failure;
 use crate::input;
 use crate::routes::images::references;
@@ -13,8 +13,8 @@ use crate::routes::json_line;
 use crate::server::Call;
 use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory, NamedContext as Given};
 use coracle_engine::build::{
-    Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source, StepInfo, Stream,
-    Told, Wanted, context_name,
+    Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source, StepInfo,
+    Stream, Told, Wanted, context_name,
 };
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
@@ -36,9 +36,10 @@ pub(in crate::routes) async fn build(call: Call) -> Answer {
     let reading = move || read_options(&mut body).map(|options| (options, body));
     let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
     let references = references(options.tags.iter().map(String::as_str))?;
-    let request = request(options, body)?;
+    let platforms = platform::list(&options.platform)?;
+    let request = request(options, &platforms, body)?;
     let names = references.iter().map(Reference::familiar).collect();
-    let running = Running::begin(call.context, call.client, request, references);
+    let running = Running::begin(call.context, call.client, request, platforms, references);
     let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
     // What fails before anything is told is an answer of its own.
     let first = messages.next().await.map_err(failed)?;
@@ -77,15 +78,11 @@ fn stopped(error: tokio::task::JoinError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Failure> {
+fn request(options: BuildOptions, platforms: &[Platform], body: BodyReader) -> Result<BuildRequest, Failure> {
     let contexts = options.contexts.iter().map(context).collect::<Result<_, _>>()?;
     let source = match &options.directory {
         Some(directory) => Source::Directory(open(directory)?),
         None => Source::Archive(body),
-    };
-    let platform = match options.platform.as_str() {
-        "" => Platform::host(),
-        text => text.parse().map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?,
     };
     let anew = match (options.no_cache, options.no_cache_filter) {
         (true, _) => Anew::Everything,
@@ -105,7 +102,7 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
         wanted: Wanted {
             target: Some(options.target).filter(|target| !target.is_empty()),
             arguments: options.arguments,
-            platform,
+            platform: platforms[0].clone(),
             build_platform: Platform::host(),
             ..Wanted::default()
         },
