@@ -21,7 +21,8 @@ use tonic::metadata::AsciiMetadataValue;
 
 fn lender(dockerfile: &str) -> Lender {
     let recipe = dockerfile.replace("FROM BASE", &format!("FROM {SMALL}"));
-    let directories = [("dockerfile".to_owned(), vec![file("Dockerfile", recipe)]), ("context".to_owned(), vec![])];
+    let directories =
+        [("dockerfile".to_owned(), vec![file("Dockerfile", recipe)]), ("context".to_owned(), vec![])];
     Lender { directories: directories.into(), ..Lender::default() }
 }
 
@@ -91,7 +92,10 @@ async fn files_of_a_result_are_read() {
         }
         for path in ["/nothing", "/d/f/x"] {
             let missing = bridge.read_file(of(&build, read(path, None))).await.unwrap_err();
-            assert!(missing.message().contains("no such file") || missing.message().contains("not a directory"), "{missing}");
+            assert!(
+                missing.message().contains("no such file") || missing.message().contains("not a directory"),
+                "{missing}"
+            );
         }
         let list = |path: &str, pattern: &str| ReadDirRequest {
             r#ref: name.clone(),
@@ -106,14 +110,18 @@ async fn files_of_a_result_are_read() {
         let found = bridge.read_dir(of(&build, list("/e", "[a-f]"))).await.unwrap().into_inner().entries;
         let [stat] = &found[..] else { panic!("{found:?}") };
         // Go's bits: setuid is another one than that of chmod(2).
-        assert_eq!((stat.path.as_str(), stat.mode, stat.uid, stat.gid, stat.size), ("f", 0o750 | 1 << 23, 7, 8, 10));
+        assert_eq!(
+            (stat.path.as_str(), stat.mode, stat.uid, stat.gid, stat.size),
+            ("f", 0o750 | 1 << 23, 7, 8, 10)
+        );
         let look = StatFileRequest { r#ref: name.clone(), path: "/l".into(), ..StatFileRequest::default() };
         let stat = bridge.stat_file(of(&build, look)).await.unwrap().into_inner().stat.unwrap();
         assert_eq!((stat.size, stat.mode), (10, 0o750 | 1 << 23), "{stat:?}");
         let evaluate = EvaluateRequest { r#ref: name.clone() };
         bridge.evaluate(of(&build, evaluate)).await.unwrap();
         if !engine.is_original() {
-            let root = StatFileRequest { r#ref: name.clone(), path: "/".into(), ..StatFileRequest::default() };
+            let root =
+                StatFileRequest { r#ref: name.clone(), path: "/".into(), ..StatFileRequest::default() };
             let stat = bridge.stat_file(of(&build, root)).await.unwrap().into_inner().stat.unwrap();
             assert_eq!(stat.mode, 0o755 | 1 << 31);
             let refusal = bridge.new_container(of(&build, NewContainerRequest::default())).await.unwrap_err();
@@ -140,14 +148,19 @@ async fn images_are_described() {
         let told = bridge.resolve_image_config(of(&build, asked)).await.unwrap().into_inner();
         let config: Value = serde_json::from_slice(&told.config).unwrap();
         assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1, "{config}");
-        let source = SourceOp { identifier: format!("docker-image://docker.io/library/{SMALL}:latest"), ..SourceOp::default() };
+        let source = SourceOp {
+            identifier: format!("docker-image://docker.io/library/{SMALL}:latest"),
+            ..SourceOp::default()
+        };
         let asked = ResolveSourceMetaRequest { source: Some(source), ..ResolveSourceMetaRequest::default() };
         let told = bridge.resolve_source_meta(of(&build, asked)).await.unwrap().into_inner();
         assert_eq!(serde_json::from_slice::<Value>(&told.image.unwrap().config).unwrap(), config);
         if !engine.is_original() {
             let other = SourceOp { identifier: "git://example.com/x.git".into(), ..SourceOp::default() };
-            let asked =
-                ResolveSourceMetaRequest { source: Some(other.clone()), ..ResolveSourceMetaRequest::default() };
+            let asked = ResolveSourceMetaRequest {
+                source: Some(other.clone()),
+                ..ResolveSourceMetaRequest::default()
+            };
             let told = bridge.resolve_source_meta(of(&build, asked)).await.unwrap().into_inner();
             assert_eq!((told.source, told.image), (Some(other), None));
         }
@@ -186,7 +199,11 @@ async fn a_client_hears_of_its_own_inputs() {
 async fn a_result_is_the_context_of_the_next_build() {
     let engine = Engine::start();
     let name = engine.name("second");
-    let door = Door::open(&engine, lender("FROM scratch AS first\nCOPY <<E /f\nfrom the first\nE\nFROM BASE AS second\nCOPY f /g\n")).await;
+    let door = Door::open(
+        &engine,
+        lender("FROM scratch AS first\nCOPY <<E /f\nfrom the first\nE\nFROM BASE AS second\nCOPY f /g\n"),
+    )
+    .await;
     let request = door.request("moby", &[("name", &name)]);
     let build: AsciiMetadataValue = request.r#ref.parse().unwrap();
     let steering = async {
@@ -229,8 +246,19 @@ fn a_dockerfile_is_asked_what_it_can_be_given() {
     let lines: Vec<String> =
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let expected = [
-        "TARGET: last", "DESCRIPTION: what you want", "", "BUILD ARG VALUE DESCRIPTION", "TAG latest",
-        "WHO me who is greeted", "MORE me", "", "SECRET REQUIRED", "s true", "", "SSH REQUIRED", "default",
+        "TARGET: last",
+        "DESCRIPTION: what you want",
+        "",
+        "BUILD ARG VALUE DESCRIPTION",
+        "TAG latest",
+        "WHO me who is greeted",
+        "MORE me",
+        "",
+        "SECRET REQUIRED",
+        "s true",
+        "",
+        "SSH REQUIRED",
+        "default",
     ];
     assert_eq!(lines, expected, "{text}");
     let outline = document(&engine, &context, "outline", &["--target", "first"]);
@@ -281,7 +309,11 @@ fn a_dockerfile_is_checked() {
     let lint = document(&engine, &broken, "lint", &[]);
     assert!(lint["buildError"]["message"].as_str().unwrap().contains("there is no stage"), "{lint}");
     assert_eq!(lint["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
-    let unknown = engine.plugin_command(&["buildx", "build", ".", "--print=sing"]).current_dir(context.path())
-        .env("BUILDX_EXPERIMENTAL", "1").output().unwrap();
+    let unknown = engine
+        .plugin_command(&["buildx", "build", ".", "--print=sing"])
+        .current_dir(context.path())
+        .env("BUILDX_EXPERIMENTAL", "1")
+        .output()
+        .unwrap();
     assert!(!unknown.status.success());
 }

@@ -38,6 +38,8 @@ pub struct BuildOptions {
     pub platform: String,
     /// What commands have of the host: network, limits, `/etc/hosts`.
     pub host_config: HostConfig,
+    /// What commands may have that ask for it: `network.host`.
+    pub allow: Vec<String>,
     /// Credentials by registry.
     pub credentials: BTreeMap<String, AuthConfig>,
     /// Secrets by id, in base64.

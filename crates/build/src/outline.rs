@@ -47,6 +47,37 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// The stages that a stage needs, itself included; each comes after those that it needs.
+    ///
+    /// # Errors
+    /// As [`outline`].
+    pub fn order_of(&self, file: &Dockerfile, wanted: &Wanted, stage: usize) -> Result<Vec<usize>> {
+        let state = vec![State::New; self.bases.len()];
+        let mut walk = Walk { file, wanted, outline: self, state, order: Vec::new() };
+        walk.visit(stage, 0)?;
+        Ok(walk.order)
+    }
+
+    /// The stages whose result a stage takes something of.
+    ///
+    /// # Errors
+    /// As [`outline`].
+    pub fn needs(&self, file: &Dockerfile, wanted: &Wanted, stage: usize) -> Result<Vec<usize>> {
+        let mut needed = Vec::new();
+        if let Base::Stage(base) = self.bases[stage] {
+            needed.push(base);
+        }
+        for step in self.steps(file, stage) {
+            for name in step.instruction.origins() {
+                let origin = origin(file, wanted, name).map_err(|error| error.at(step.lines.first, 1))?;
+                if let Origin::Stage(stage) = origin {
+                    needed.push(stage);
+                }
+            }
+        }
+        Ok(needed)
+    }
+
     pub(crate) fn is_replaced(&self, stage: usize) -> bool {
         self.replaced.contains(&stage)
     }
@@ -87,10 +118,7 @@ pub fn outline(file: &Dockerfile, wanted: &Wanted) -> Result<Outline> {
     }
     let target = target(file, wanted.target.as_deref())?;
     let mut outline = Outline { target, bases, order: Vec::new(), arguments, replaced };
-    let state = vec![State::New; outline.bases.len()];
-    let mut walk = Walk { file, wanted, outline: &outline, state, order: Vec::new() };
-    walk.visit(target, 0)?;
-    outline.order = walk.order;
+    outline.order = outline.order_of(file, wanted, target)?;
     Ok(outline)
 }
 
@@ -190,17 +218,8 @@ impl Walk<'_> {
             }
             State::New => self.state[number] = State::Open,
         }
-        if let Base::Stage(base) = self.outline.bases[number] {
-            self.visit(base, depth + 1)?;
-        }
-        for step in self.outline.steps(self.file, number) {
-            for name in step.instruction.origins() {
-                let origin = origin(self.file, self.wanted, name);
-                let origin = origin.map_err(|error| error.at(step.lines.first, 1))?;
-                if let Origin::Stage(needed) = origin {
-                    self.visit(needed, depth + 1)?;
-                }
-            }
+        for needed in self.outline.needs(self.file, self.wanted, number)? {
+            self.visit(needed, depth + 1)?;
         }
         self.state[number] = State::Done;
         self.order.push(number);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::expand::expand;
 use crate::instruction::{ArgDeclaration, Instruction, MountKind};
 use crate::lex;
-use crate::outline::{Base, Origin, Outline, origin};
+use crate::outline::{Base, Outline};
 use crate::plan::{Command, Operation, Plan, plan};
 use crate::scope::Wanted;
 use crate::statement::{self, Lines};
@@ -150,15 +150,8 @@ impl Search<'_> {
                 lend(command, step.lines, found);
             }
         }
-        if let Base::Stage(base) = self.outline.bases[number] {
-            self.stage(base, visited, found)?;
-        }
-        for step in self.outline.steps(self.file, number) {
-            for name in step.instruction.origins() {
-                if let Origin::Stage(needed) = origin(self.file, self.wanted, name)? {
-                    self.stage(needed, visited, found)?;
-                }
-            }
+        for needed in self.outline.needs(self.file, self.wanted, number)? {
+            self.stage(needed, visited, found)?;
         }
         Ok(())
     }

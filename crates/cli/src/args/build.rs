@@ -7,6 +7,9 @@ pub(crate) struct BuildArgs {
     /// Add a line to /etc/hosts of commands, host:ip
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
+    /// Let commands have what they ask for: network.host
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
     /// Set an argument of the build; without a value it comes from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,

@@ -35,6 +35,7 @@ pub(crate) fn options(
         pull: args.pull,
         platform: args.platform.clone(),
         host_config: host(args)?,
+        allow: args.allow.clone(),
         ..BuildOptions::default()
     })
 }

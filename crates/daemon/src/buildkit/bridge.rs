@@ -24,9 +24,10 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// The header that says which build a call is for.
 const BUILD: &str = "buildkit-controlapi-buildid";
 /// What clients may count on in these calls.
-const BRIDGE: [&str; 16] = [
+const BRIDGE: [&str; 17] = [
     "solve.base",
     "return",
+    "returnmap",
     "resolveimage",
     "resolveimage.resolvemode",
     "source.metaresolver",

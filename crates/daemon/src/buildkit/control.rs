@@ -1,6 +1,6 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Returned, Running};
+use super::builds::{Build, HOST_NETWORK, Returned, Running};
 use super::outputs::{self, Output};
 use super::results::Results;
 use super::{cache, frontend, run};
@@ -20,8 +20,8 @@ use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Entitlements that a client may ask for. Docker lets it have the host's network as well, which `--network=host` is.
-const ENTITLED: [&str; 1] = ["network.host"];
+/// Entitlements that a client may ask for: those that Docker gives unless its configuration says otherwise.
+const ENTITLED: [&str; 1] = [HOST_NETWORK];
 
 /// These calls.
 pub(super) struct Controller {
@@ -75,8 +75,7 @@ impl Control for Controller {
         let request = request.into_inner();
         check(&request)?;
         let outputs = outputs::read(&request)?;
-        let running =
-            self.context.door.builds.begin(&request.r#ref, &request.session, request.frontend_inputs.clone());
+        let running = self.context.door.builds.begin(&request);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
@@ -155,7 +154,10 @@ impl Control for Controller {
 fn check(request: &SolveRequest) -> Result<(), Status> {
     let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
     if let Some(other) = request.entitlements.iter().find(|name| !ENTITLED.contains(&name.as_str())) {
-        return Err(Status::unknown(format!("granting entitlement {other} is not allowed by this engine")));
+        let reason = "no command of a Dockerfile leaves its sandbox";
+        return Err(Status::unknown(format!(
+            "granting entitlement {other} is not allowed by this engine: {reason}"
+        )));
     }
     if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
         return refuse("a build by a definition".to_owned());

@@ -11,7 +11,7 @@ use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::VertexWarning;
 use coracle_buildkit::proto::pb::Definition;
 use coracle_buildkit::{Event, Failure, Position, Session};
-use coracle_engine::build::{BuildError, BuildRequest, Listener, Recipe, Source};
+use coracle_engine::build::{Allowed, BuildError, BuildRequest, Listener, Recipe, Source};
 use coracle_engine::images::BodyReader;
 use coracle_spec::full_text;
 use futures_util::StreamExt;
@@ -40,7 +40,7 @@ pub(super) async fn run(
     }
     let (platforms, is_for_several) = (asked.platforms.clone(), asked.is_for_several);
     let inputs = Inputs { definitions, builds: &context.door.builds };
-    let request = request(&caller, asked, inputs).await?;
+    let request = request(&caller, asked, inputs, build.allowed).await?;
     let (listener, told) = Listener::channel();
     let mut steps = Steps::new(&build.progress, &build.id);
     let building = async {
@@ -71,7 +71,7 @@ pub(super) async fn answer(
     let caller = caller(context, build, &asked).await?;
     let file = asked.file.clone();
     let inputs = Inputs { definitions, builds: &context.door.builds };
-    let request = request(&caller, asked, inputs).await?;
+    let request = request(&caller, asked, inputs, build.allowed).await?;
     let answered = questions::answer(context, question, request, &file);
     tokio::select! {
         answered = answered => answered.map_err(|error| Status::unknown(error.chain())),
@@ -104,7 +104,12 @@ async fn session(context: &Context, id: &str) -> Result<Arc<Session>, Status> {
     session.map_err(|error| Status::unknown(full_text(&error)))
 }
 
-async fn request(caller: &Arc<Caller>, asked: Asked, inputs: Inputs<'_>) -> Result<BuildRequest, Status> {
+async fn request(
+    caller: &Arc<Caller>,
+    asked: Asked,
+    inputs: Inputs<'_>,
+    allowed: Allowed,
+) -> Result<BuildRequest, Status> {
     let source = match asked.context {
         Place::Directory(name) => match inputs.find(CONTEXT)? {
             Some(product) => Source::Product(product),
@@ -127,6 +132,7 @@ async fn request(caller: &Arc<Caller>, asked: Asked, inputs: Inputs<'_>) -> Resu
         pull: asked.pull,
         anew: asked.anew,
         host: asked.host,
+        allowed,
     })
 }
 

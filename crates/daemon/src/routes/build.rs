@@ -17,7 +17,7 @@ use coracle_api::auth::AuthConfig;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_api::progress::ErrorDetail;
 use coracle_engine::Credentials;
-use coracle_engine::build::{Anew, BuildError, BuildRequest, Recipe, Silent, Source, Wanted};
+use coracle_engine::build::{Allowed, Anew, BuildError, BuildRequest, Recipe, Silent, Source, Wanted};
 use coracle_spec::{Platform, Reference};
 use hyper::StatusCode;
 use lines::Lines;
@@ -89,6 +89,8 @@ fn request(call: &Call, platforms: &[Platform]) -> Result<BuildRequest, Failure>
         pull: call.query.is_on("pull"),
         anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
         host: host_config::host_settings(host(call)?)?,
+        // A classic client cannot say so.
+        allowed: Allowed::default(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! context.rs   archive, directory or client → files     coracle-build: Dockerfile → outline → plan of each stage
 //! platforms.rs  a build for each platform, all at once
 //!  stages.rs   all stages at once, each as far as what it needs is there
+//!    late.rs   stages that only a base image turns out to need
 //!    step.rs   a step: found in the cache, or done ─► a layer       cache/    what was done before
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
 //!             origins.rs, named.rs  what `--from` means
@@ -26,6 +27,7 @@ mod destination;
 mod files;
 mod git;
 mod inputs;
+mod late;
 pub(crate) mod leftovers;
 mod memory;
 mod mounts;
@@ -82,6 +84,15 @@ pub struct BuildRequest {
     pub anew: Anew,
     /// What containers of commands have of the host: the network, limits.
     pub host: HostSettings,
+    /// What commands may have that ask for it.
+    pub allowed: Allowed,
+}
+
+/// What a client lets commands of a Dockerfile have (BuildKit's entitlements).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The host's network: `RUN --network=host`.
+    pub host_network: bool,
 }
 
 /// Which stages are done although they were done before.

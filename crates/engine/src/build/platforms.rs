@@ -34,7 +34,8 @@ impl Engine {
         if platforms.is_empty() {
             return Err(none().into());
         }
-        let BuildRequest { source, recipe, contexts, client, mut wanted, labels, pull, anew, host } = request;
+        let BuildRequest { source, recipe, contexts, client, mut wanted, labels, pull, anew, host, allowed } =
+            request;
         wanted.contexts = contexts.keys().cloned().collect();
         // Before anything arrives.
         let holds: Vec<_> = platforms.iter().map(|_| self.shared.images.hold_what_comes()).collect();
@@ -42,7 +43,6 @@ impl Engine {
         let (text, contexts) = context::open(&self.shared, source, &recipe, contexts, &client).await?;
         let (text, shares) = (Arc::<str>::from(text), Arc::new(Shares::new(contexts)));
         let mut builds = Vec::new();
-        let mut first_step = 0;
         for (platform, hold) in platforms.iter().zip(holds) {
             wanted.platform = platform.clone();
             let (text, asked) = (Arc::clone(&text), wanted.clone());
@@ -59,12 +59,11 @@ impl Engine {
                 pull,
                 anew: anew.clone(),
                 host: host.clone(),
+                allowed,
                 epoch,
                 is_one_of_several: platforms.len() > 1,
             };
-            let build = Build::new(self, request, read, listener, hold, Arc::clone(&shares), first_step);
-            first_step = build.end;
-            builds.push(build);
+            builds.push(Build::new(self, request, read, listener, hold, Arc::clone(&shares)));
         }
         listener.tell(Told::Steps(builds.iter().flat_map(Build::steps).collect())).await;
         let built = futures_util::future::try_join_all(builds.iter().map(Build::all)).await?;

@@ -1,7 +1,7 @@
 //! `RUN`: a command in a container, its output to whoever listens.
 
 use super::workshop::Workshop;
-use super::{BuildError, BuildResult, Listener, Told};
+use super::{Allowed, BuildError, BuildResult, Listener, Told};
 use crate::containers::modes::NetworkMode;
 use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
@@ -18,18 +18,35 @@ const HEAD: usize = 8;
 /// The number of the standard error in it.
 const STDERR: u8 = 2;
 
-/// What a container of this command is.
-pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Settings> {
+/// Refuses what a command may not have, also one that was run before.
+pub(super) fn check(command: &Command, allowed: Allowed) -> Result<()> {
     if command.insecure {
-        return Err(not_allowed("security.insecure"));
+        return Err(Error::Unsupported(
+            "RUN --security=insecure is not supported: no command of a Dockerfile leaves its sandbox on this engine"
+                .to_owned(),
+        ));
     }
     if !command.devices.is_empty() {
-        return Err(not_allowed("device"));
+        return Err(Error::Unsupported(
+            "RUN --device is not supported: commands of a Dockerfile get no devices of this machine"
+                .to_owned(),
+        ));
     }
+    if command.network == RunNetwork::Host && !allowed.host_network {
+        return Err(Error::Invalid(
+            "network.host is not allowed: RUN --network=host needs a build with --allow network.host"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What a container of this command is.
+pub(super) fn settings(command: &Command, host: &HostSettings) -> Settings {
     let network = match command.network {
         RunNetwork::Default => host.network.clone(),
         RunNetwork::None => NetworkMode::None,
-        RunNetwork::Host => return Err(not_allowed("network.host")),
+        RunNetwork::Host => NetworkMode::parse("host"),
     };
     let words = match &command.program {
         Program::Words(words) => words.clone(),
@@ -39,18 +56,14 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Setting
     let host = HostSettings { network, ..host.clone() };
     let mut env = command.env.clone();
     env.extend(command.uncached_env.iter().cloned());
-    Ok(Settings {
+    Settings {
         user: command.user.clone(),
         working_dir: command.directory.clone(),
         cmd: Some(words),
         env,
         host,
         ..Settings::default()
-    })
-}
-
-fn not_allowed(entitlement: &str) -> Error {
-    Error::Invalid(format!("granting entitlement {entitlement} is not allowed by this build"))
+    }
 }
 
 /// Runs the command of a container that was made for it.

@@ -2,10 +2,11 @@
 
 use super::context::Contexts;
 use super::inputs::Client;
+use super::late::Late;
 use super::named::{Found, NOTHING};
 use super::product::Product;
 use super::told::{Listener, StepInfo};
-use super::{Anew, BuildError, BuildResult, invalid};
+use super::{Allowed, Anew, BuildError, BuildResult, invalid};
 use crate::containers::settings::HostSettings;
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result, blocking};
@@ -18,6 +19,7 @@ use coracle_build::{
 use coracle_spec::image::{History, ImageConfig, RunConfig};
 use coracle_spec::{Digest, Platform};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -44,6 +46,7 @@ pub(super) struct Request {
     pub(super) pull: bool,
     pub(super) anew: Anew,
     pub(super) host: HostSettings,
+    pub(super) allowed: Allowed,
     /// How new files and times may be, in seconds since 1970, where that is asked for.
     pub(super) epoch: Option<i64>,
     /// Whether the same is built for other platforms as well.
@@ -55,13 +58,21 @@ pub(super) struct Shares {
     pub(super) contexts: Contexts,
     /// For steps that are done at once.
     pub(super) permits: Semaphore,
+    /// The number of the next step that nobody has named yet.
+    next: AtomicUsize,
     /// The keys of steps that one of them has done: another one finds them, although they are done anew.
     done: Mutex<HashSet<Digest>>,
 }
 
 impl Shares {
     pub(super) fn new(contexts: Contexts) -> Self {
-        Self { contexts, permits: Semaphore::new(limits::STEPS_AT_ONCE), done: Mutex::default() }
+        let permits = Semaphore::new(limits::STEPS_AT_ONCE);
+        Self { contexts, permits, next: AtomicUsize::new(0), done: Mutex::default() }
+    }
+
+    /// Numbers for this many steps that follow each other; the first of them.
+    pub(super) fn take_numbers(&self, count: usize) -> usize {
+        self.next.fetch_add(count, Ordering::Relaxed)
     }
 
     /// Whether one of the builds has done the step of this key.
@@ -99,14 +110,14 @@ pub(super) struct Build<'a> {
     pub(super) listener: &'a Listener,
     /// Whatever the build needs or has made stays.
     pub(super) hold: Hold,
-    file: Arc<Dockerfile>,
-    outline: Arc<Outline>,
+    pub(super) file: Arc<Dockerfile>,
+    pub(super) outline: Arc<Outline>,
     /// The stages that are done, by their number in the file.
     done: HashMap<usize, SetOnce<Arc<Built>>>,
+    /// Those that only triggers of a base need.
+    pub(super) late: Late,
     /// The number of the first step of each stage.
     first_steps: HashMap<usize, usize>,
-    /// The number after that of its last step.
-    pub(super) end: usize,
     pub(super) shares: Arc<Shares>,
 }
 
@@ -114,7 +125,7 @@ pub(super) struct Build<'a> {
 pub(super) type Read = (Dockerfile, Outline);
 
 impl<'a> Build<'a> {
-    /// A build whose steps have numbers from `first` on.
+    /// A build whose steps have the next numbers.
     pub(super) fn new(
         engine: &'a Engine,
         request: Request,
@@ -122,17 +133,15 @@ impl<'a> Build<'a> {
         listener: &'a Listener,
         hold: Hold,
         shares: Arc<Shares>,
-        first: usize,
     ) -> Self {
         let done = outline.order.iter().map(|stage| (*stage, SetOnce::new())).collect();
         let mut first_steps = HashMap::new();
-        let mut end = first;
         for stage in &outline.order {
-            first_steps.insert(*stage, end);
-            end += outline.steps(&file, *stage).len() + 1;
+            first_steps.insert(*stage, shares.take_numbers(outline.steps(&file, *stage).len() + 1));
         }
+        let late = Late::new(file.stages.len());
         let (file, outline) = (Arc::new(file), Arc::new(outline));
-        Self { engine, request, listener, hold, file, outline, done, first_steps, end, shares }
+        Self { engine, request, listener, hold, file, outline, done, late, first_steps, shares }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -152,62 +161,74 @@ impl<'a> Build<'a> {
 
     /// What a stage has made, once it has.
     pub(super) async fn built(&self, stage: usize) -> Result<Arc<Built>> {
-        match self.done.get(&stage) {
-            Some(built) => Ok(Arc::clone(built.wait().await)),
-            // What a trigger of a base image needs was not known when the order was made.
-            None => Err(Error::Unsupported(format!(
-                "a trigger of the base image copies from stage {stage}, which nothing else before it needs: this is not \
-                 supported yet by this engine"
-            ))),
+        match (self.done.get(&stage), self.late.built(stage)) {
+            (Some(built), _) => Ok(Arc::clone(built.wait().await)),
+            (None, Some(built)) => Ok(Arc::clone(built)),
+            (None, None) => Err(Error::Invalid(format!("stage {stage} is not built"))),
         }
+    }
+
+    /// Whether a stage was known to be needed from the beginning.
+    pub(super) fn is_in_order(&self, stage: usize) -> bool {
+        self.done.contains_key(&stage)
     }
 
     /// What will be done.
     pub(super) fn steps(&self) -> Vec<StepInfo> {
-        let mut steps = Vec::new();
-        for number in &self.outline.order {
-            let stage = &self.file.stages[*number];
-            let name = self.name_of(*number);
-            let info = |text: &str, lines: coracle_build::Lines| StepInfo {
-                number: 0,
-                stage: name.clone(),
-                one_of_stages: self.request.is_one_of_several || self.outline.order.len() > 1,
-                text: text.to_owned(),
-                place: None,
-                inputs: Vec::new(),
-                lines: (lines.first, lines.last),
-            };
-            let makes_files = |step: &&coracle_build::Step| step.instruction.makes_files();
-            let own = self.outline.steps(&self.file, *number);
-            let all = own.iter().filter(makes_files).count() + 1;
-            let mut place = 1;
-            let mut last = self.first_steps[number];
-            let mut from = info(&stage.text, stage.lines);
-            from.place = Some((1, all));
-            from.number = last;
-            if let Base::Stage(base) = self.outline.bases[*number] {
-                from.inputs = self.last_step(base).into_iter().collect();
+        self.outline.order.iter().flat_map(|number| self.steps_of(*number)).collect()
+    }
+
+    /// What will be done for one stage.
+    pub(super) fn steps_of(&self, number: usize) -> Vec<StepInfo> {
+        let stage = &self.file.stages[number];
+        let name = self.name_of(number);
+        let info = |text: &str, lines: coracle_build::Lines| StepInfo {
+            number: 0,
+            stage: name.clone(),
+            one_of_stages: self.request.is_one_of_several || self.outline.order.len() > 1,
+            text: text.to_owned(),
+            place: None,
+            inputs: Vec::new(),
+            lines: (lines.first, lines.last),
+        };
+        let makes_files = |step: &&coracle_build::Step| step.instruction.makes_files();
+        let own = self.outline.steps(&self.file, number);
+        let all = own.iter().filter(makes_files).count() + 1;
+        let (mut place, first) = (1, self.first_step(number));
+        let mut last = first;
+        let mut from = info(&stage.text, stage.lines);
+        from.place = Some((1, all));
+        from.number = first;
+        if let Base::Stage(base) = self.outline.bases[number] {
+            from.inputs = self.last_step(base).into_iter().collect();
+        }
+        let mut steps = vec![from];
+        for (at, step) in own.iter().enumerate() {
+            let mut info = info(&step.text, step.lines);
+            info.number = first + 1 + at;
+            if step.instruction.makes_files() {
+                place += 1;
+                info.place = Some((place, all));
+                info.inputs = std::iter::once(last).chain(self.origins(&step.instruction)).collect();
+                last = info.number;
             }
-            steps.push(from);
-            for (at, step) in own.iter().enumerate() {
-                let mut info = info(&step.text, step.lines);
-                info.number = self.first_steps[number] + 1 + at;
-                if step.instruction.makes_files() {
-                    place += 1;
-                    info.place = Some((place, all));
-                    info.inputs = std::iter::once(last).chain(self.origins(&step.instruction)).collect();
-                    last = info.number;
-                }
-                steps.push(info);
-            }
+            steps.push(info);
         }
         steps
     }
 
+    /// The number of the first step of a stage that is built or will be.
+    fn first_step(&self, stage: usize) -> usize {
+        self.number_of(stage).expect("steps of a stage have numbers before it is built")
+    }
+
+    fn number_of(&self, stage: usize) -> Option<usize> {
+        self.first_steps.get(&stage).copied().or_else(|| self.late.first_step(stage))
+    }
+
     /// What a stage is called, to whoever sees several: by its name or number, and by the platform where there are several.
     fn name_of(&self, number: usize) -> String {
-        let name = &self.file.stages[number].from.name;
-        let name = name.clone().unwrap_or_else(|| format!("stage-{number}"));
+        let name = name_in(&self.file, number);
         match self.request.is_one_of_several {
             true => format!("{} {name}", self.request.wanted.platform),
             false => name,
@@ -225,14 +246,21 @@ impl<'a> Build<'a> {
     }
 
     fn last_step(&self, stage: usize) -> Option<usize> {
-        let first = self.first_steps.get(&stage)?;
+        let first = self.number_of(stage)?;
         let steps = self.outline.steps(&self.file, stage);
         let last = steps.iter().rposition(|step| step.instruction.makes_files());
-        Some(last.map_or(*first, |last| first + 1 + last))
+        Some(last.map_or(first, |last| first + 1 + last))
     }
 
     async fn stage(&self, number: usize) -> BuildResult<()> {
-        let first = self.first_steps[&number];
+        let built = self.build_stage(number).await?;
+        self.done[&number].set(built).expect("each stage is built once");
+        Ok(())
+    }
+
+    /// Builds a stage whose steps have numbers.
+    pub(super) async fn build_stage(&self, number: usize) -> BuildResult<Arc<Built>> {
+        let first = self.first_step(number);
         let stage = &self.file.stages[number];
         let anew = self.request.anew.covers(stage.from.name.as_deref());
         if let Base::Stage(base) = self.outline.bases[number] {
@@ -247,8 +275,7 @@ impl<'a> Build<'a> {
             built.add(planned, left);
         }
         built.finish(plan, self.request.epoch);
-        self.done[&number].set(Arc::new(built)).expect("each stage is built once");
-        Ok(())
+        Ok(Arc::new(built))
     }
 
     /// What a stage begins with, the triggers of its base done, and what it does then.
@@ -256,8 +283,9 @@ impl<'a> Build<'a> {
         let (mut built, config, inherited) = self.begin(number, anew).await?;
         let plan = self.plan(number, config, inherited).await?;
         let triggers = plan.steps.len() - self.outline.steps(&self.file, number).len();
+        self.prepare(number, &plan.steps[..triggers]).await?;
         for planned in plan.steps.iter().take(triggers) {
-            let left = self.take_step(self.first_steps[&number], &built, planned, anew).await?;
+            let left = self.take_step(self.first_step(number), &built, planned, anew).await?;
             built.add(planned, left);
         }
         Ok((built, plan))
@@ -332,12 +360,17 @@ impl<'a> Build<'a> {
             Found::Files(_) => {
                 let mut built = Built::scratch(platform.clone());
                 let planned = whole(name, &self.file.stages[number]);
-                let left = self.take_step(self.first_steps[&number], &built, &planned, anew).await?;
+                let left = self.take_step(self.first_step(number), &built, &planned, anew).await?;
                 built.add(&planned, left);
                 Ok(built)
             }
         }
     }
+}
+
+/// What a stage is called: by its name or number.
+pub(super) fn name_in(file: &Dockerfile, number: usize) -> String {
+    file.stages[number].from.name.clone().unwrap_or_else(|| format!("stage-{number}"))
 }
 
 /// What makes a layer of a whole context, where a stage says that it begins with it.

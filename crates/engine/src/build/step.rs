@@ -54,6 +54,9 @@ impl Build<'_> {
         planned: &Planned,
         anew: bool,
     ) -> BuildResult<Option<Left>> {
+        if let Operation::Run(command) = operation {
+            run::check(command, self.request.allowed)?;
+        }
         let layers = &built.layers;
         // A stage for another platform than the result's is the same for all results.
         let mut inputs = Inputs::of(operation, layers, &built.config.platform.normalized());
@@ -176,7 +179,7 @@ impl Build<'_> {
         let epoch = self.request.epoch;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
-            let mut settings = run::settings(command, &self.request.host)?;
+            let mut settings = run::settings(command, &self.request.host);
             let mounts = Mounts::prepare(self, layers, command).await?;
             mounts.add_to(&mut settings);
             let workshop = Workshop::open(self.engine, layers, settings).await?;

@@ -13,8 +13,8 @@ use crate::routes::json_line;
 use crate::server::Call;
 use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory, NamedContext as Given};
 use coracle_engine::build::{
-    Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source, StepInfo,
-    Stream, Told, Wanted, context_name,
+    Allowed, Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source,
+    StepInfo, Stream, Told, Wanted, context_name,
 };
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
@@ -110,7 +110,24 @@ fn request(options: BuildOptions, platforms: &[Platform], body: BodyReader) -> R
         pull: options.pull,
         anew,
         host: host_config::host_settings(options.host_config)?,
+        allowed: allowed(&options.allow)?,
     })
+}
+
+fn allowed(names: &[String]) -> Result<Allowed, Failure> {
+    let mut allowed = Allowed::default();
+    for name in names {
+        match name.as_str() {
+            "network.host" => allowed.host_network = true,
+            other => {
+                let text = format!(
+                    "granting entitlement {other} is not allowed by this engine: no command of a Dockerfile leaves its sandbox"
+                );
+                return Err(Failure::invalid(text));
+            }
+        }
+    }
+    Ok(allowed)
 }
 
 fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), Failure> {
