@@ -7,12 +7,13 @@
 //! ```
 //!
 //! `scope.rs` knows which variables there are, `expand.rs` resolves them and quotes, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
-//! both, `address.rs` reads where `ADD` takes files from, `check/` says what works and is a mistake. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
+//! both, `context.rs` knows what a client puts in the place of images and stages, `address.rs` reads where `ADD` takes files from, `check/` says what works and is a mistake, `questions.rs` what a build can be asked for. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
 #![forbid(unsafe_code)]
 
 mod address;
 mod apply;
 mod check;
+mod context;
 mod dockerfile;
 mod duration;
 mod error;
@@ -24,6 +25,7 @@ pub mod limits;
 mod outline;
 mod pattern;
 mod plan;
+mod questions;
 mod scope;
 mod signal;
 mod statement;
@@ -31,6 +33,7 @@ mod statement;
 pub use address::{Address, Repository, disposed_name, file_name};
 pub use apply::{apply, apply_all};
 pub use check::{CheckOptions, Rule, Surroundings, Warning, check};
+pub use context::context_name;
 pub use dockerfile::{Dockerfile, Stage, Step};
 pub use error::{Error, Result};
 pub use ignore::Ignored;
@@ -41,5 +44,6 @@ pub use instruction::{
 pub use outline::{Base, Origin, Outline, outline};
 pub use pattern::{PathPattern, matches_name};
 pub use plan::{Command, Directory, FileRules, Files, Operation, Plan, Planned, Program, plan};
+pub use questions::{Loan, Parameter, Parameters, Target, parameters, targets};
 pub use scope::{Arguments, Wanted};
 pub use statement::{Directives, Heredoc, Lines};

@@ -137,6 +137,11 @@ pub fn plan(
     base: &RunConfig,
     inherited: Arguments,
 ) -> Result<Plan> {
+    if outline.is_replaced(stage) {
+        // It is what the client has put there, triggers and all.
+        let config = base.clone();
+        return Ok(Plan { steps: Vec::new(), config, author: None, arguments: Arguments::new() });
+    }
     let mut config = base.clone();
     let triggers = std::mem::take(&mut config.on_build);
     if variable(&config.env, "PATH").is_none() {
@@ -316,12 +321,12 @@ impl Planner<'_> {
         if let Some(target) = &mut resolved.target {
             *target = absolute(&self.plan.config.working_dir, target);
         }
-        let from = resolved.from.as_deref().map(|name| origin(self.file, name)).transpose()?;
+        let from = resolved.from.as_deref().map(|name| origin(self.file, self.wanted, name)).transpose()?;
         Ok((resolved, from))
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<Operation> {
-        let from = copy.from.as_deref().map(|name| origin(self.file, name)).transpose()?;
+        let from = copy.from.as_deref().map(|name| origin(self.file, self.wanted, name)).transpose()?;
         let rules = FileRules::Copy { parents: copy.parents };
         Ok(Operation::Files(Files { transfer: self.transfer(&copy.files)?, from, rules }))
     }

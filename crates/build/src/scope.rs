@@ -36,6 +36,8 @@ pub struct Wanted {
     pub platform: Platform,
     /// What the build runs on.
     pub build_platform: Platform,
+    /// What the client puts in the place of images and stages, by [`crate::context_name`].
+    pub contexts: BTreeSet<String>,
 }
 
 impl Wanted {

@@ -50,6 +50,22 @@ pub(crate) fn pack(top: BorrowedFd<'_>, form: Form, output: impl Write) -> Resul
     packer.writer.finish().map_err(write)
 }
 
+/// Packs what is below each of several directories under its name; an empty name stands for none.
+pub(crate) fn pack_each(tops: &[(&[u8], BorrowedFd<'_>)], output: impl Write) -> Result<()> {
+    let mut writer = Writer::new(output);
+    for (name, top) in tops {
+        let mut packer = Packer::new(writer, Form::Root, name.to_vec());
+        if name.is_empty() {
+            packer.root(*top)?;
+        } else {
+            packer.top(*top)?;
+        }
+        walk(*top, &mut |node| packer.node(node))?;
+        writer = packer.writer;
+    }
+    writer.finish().map_err(write).map(drop)
+}
+
 /// Packs the directory `top` and what is below it, also on other mounts, under the name `name`.
 pub(crate) fn pack_directory(
     top: BorrowedFd<'_>,

@@ -11,6 +11,7 @@ fn planned(text: &str, base: serde_json::Value, arguments: &[(&str, &str)]) -> R
         arguments: arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         platform: "linux/amd64".parse().unwrap(),
         build_platform: "linux/amd64".parse().unwrap(),
+        ..Wanted::default()
     };
     let outline = outline(&file, &wanted)?;
     let base = serde_json::from_value(base).unwrap();

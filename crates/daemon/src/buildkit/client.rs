@@ -7,6 +7,7 @@ use coracle_engine::images::{BodyReader, BodySender};
 use coracle_engine::{Credentials, Error, Result, Secret};
 use coracle_spec::full_text;
 use futures_util::future::BoxFuture;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A client, through its session.
 pub(super) struct Caller {
     pub(super) session: Arc<Session>,
+    /// The sessions that lend directories, by the names of these, where it is not that one.
+    pub(super) lenders: HashMap<String, Arc<Session>>,
     pub(super) progress: Progress,
     /// What distinguishes the vertices of this build from those of others.
     pub(super) build: String,
@@ -36,11 +39,16 @@ impl Caller {
     pub(super) fn bare(session: Arc<Session>, build: &super::builds::Build) -> Self {
         Self {
             session,
+            lenders: HashMap::new(),
             progress: build.progress.clone(),
             build: build.id.clone(),
             recipe: (String::new(), String::new()),
             context: String::new(),
         }
+    }
+
+    fn lender(&self, directory: &str) -> &Session {
+        self.lenders.get(directory).unwrap_or(&self.session)
     }
 
     /// What a client shows for a directory that is asked for.
@@ -53,6 +61,8 @@ impl Caller {
             "[internal] load .dockerignore".to_owned()
         } else if name == self.context {
             "[internal] load build context".to_owned()
+        } else if asks(".dockerignore") {
+            format!("[context {name}] load .dockerignore")
         } else {
             format!("[context {name}] load from client")
         }
@@ -67,7 +77,7 @@ impl Caller {
             follow: vec![file.clone()],
             ..coracle_buildkit::Selection::default()
         };
-        let mut archive = coracle_buildkit::directory(&self.session, directory, &selection).ok()?;
+        let mut archive = coracle_buildkit::directory(self.lender(directory), directory, &selection).ok()?;
         let mut bytes = Vec::new();
         while let Some(part) = archive.next().await {
             bytes.extend_from_slice(&part.ok()?);
@@ -92,7 +102,7 @@ impl Client for Caller {
         };
         Box::pin(async move {
             let label = self.label(name, selection);
-            let archive = coracle_buildkit::directory(&self.session, name, &asked);
+            let archive = coracle_buildkit::directory(self.lender(name), name, &asked);
             let archive = archive.map_err(|error| failed(&error))?;
             let transfer = Transfer::begin(&self.progress, &self.build, label, name);
             let (sender, reader) = BodyReader::channel();

@@ -1,8 +1,9 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Returned, Running};
+use super::builds::{Build, HOST_NETWORK, Returned, Running};
 use super::outputs::{self, Output};
-use super::{bridge, cache, frontend};
+use super::results::Results;
+use super::{cache, frontend, run};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -13,15 +14,14 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
 };
 use coracle_buildkit::proto::pb;
 use coracle_buildkit::status_of;
-use coracle_engine::build::Product;
 use coracle_spec::Platform;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Entitlements that a client may ask for. Docker lets it have the host's network as well, which `--network=host` is.
-const ENTITLED: [&str; 1] = ["network.host"];
+/// Entitlements that a client may ask for: those that Docker gives unless its configuration says otherwise.
+const ENTITLED: [&str; 1] = [HOST_NETWORK];
 
 /// These calls.
 pub(super) struct Controller {
@@ -75,15 +75,15 @@ impl Control for Controller {
         let request = request.into_inner();
         check(&request)?;
         let outputs = outputs::read(&request)?;
-        let running = self.context.door.builds.begin(&request.r#ref, &request.session);
+        let running = self.context.door.builds.begin(&request);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
         let build = Arc::clone(&running.build);
-        let product = self.result(request, running).await;
-        let exporter_response = match product {
-            Ok((Some(product), running)) => {
-                let told = self.put(&build, &product, &outputs).await;
+        let results = self.result(request, running).await;
+        let exporter_response = match results {
+            Ok((Some(results), running)) => {
+                let told = self.put(&build, &results, &outputs).await;
                 drop(running);
                 told?
             }
@@ -154,7 +154,10 @@ impl Control for Controller {
 fn check(request: &SolveRequest) -> Result<(), Status> {
     let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
     if let Some(other) = request.entitlements.iter().find(|name| !ENTITLED.contains(&name.as_str())) {
-        return Err(Status::unknown(format!("granting entitlement {other} is not allowed by this engine")));
+        let reason = "no command of a Dockerfile leaves its sandbox";
+        return Err(Status::unknown(format!(
+            "granting entitlement {other} is not allowed by this engine: {reason}"
+        )));
     }
     if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
         return refuse("a build by a definition".to_owned());
@@ -177,19 +180,20 @@ impl Controller {
         &self,
         request: SolveRequest,
         mut running: Running<'a>,
-    ) -> Result<(Option<Arc<Product>>, Running<'a>), Status> {
+    ) -> Result<(Option<Results>, Running<'a>), Status> {
         if !request.frontend.is_empty() {
-            if let Some(input) = request.frontend_inputs.keys().min() {
-                return Err(Status::unimplemented(format!(
-                    "the build input {input} is not supported yet by this engine"
-                )));
-            }
             let asked = frontend::read(&request.frontend, &request.frontend_attrs)?;
-            let product = bridge::run(&self.context, &running.build, asked).await?;
-            return Ok((Some(Arc::new(product)), running));
+            if asked.question.is_some() {
+                return Err(Status::unknown(
+                    "questions to a Dockerfile are asked by a client that steers its build",
+                ));
+            }
+            let inputs = &request.frontend_inputs;
+            let results = run::run(&self.context, &running.build, asked, inputs).await?;
+            return Ok((Some(results), running));
         }
         match (&mut running.returned).await {
-            Ok(Returned::Result(product)) => Ok((product, running)),
+            Ok(Returned::Result(results)) => Ok((results, running)),
             Ok(Returned::Failed(failure)) => Err(status_of(&failure)),
             Err(_) => Err(Status::internal("the build ended without a word")),
         }
@@ -198,12 +202,12 @@ impl Controller {
     async fn put(
         &self,
         build: &Build,
-        product: &Arc<Product>,
+        results: &Results,
         outputs: &[Output],
     ) -> Result<std::collections::HashMap<String, String>, Status> {
         let mut response = std::collections::HashMap::new();
         for output in outputs {
-            response.extend(output.put(&self.context, build, product).await?);
+            response.extend(output.put(&self.context, build, results).await?);
         }
         Ok(response)
     }

@@ -1,6 +1,7 @@
 //! What becomes of the result of a build.
 
 use super::builds::Build;
+use super::results::Results;
 use super::steps::digest_of;
 use super::transfer;
 use crate::routes::images::references;
@@ -35,12 +36,25 @@ pub(super) enum Output {
     Files {
         /// Which of the client's outputs it is.
         output: usize,
+        /// What becomes of several platforms.
+        split: Split,
     },
     /// Its files go to a directory of the client.
     Directory {
         /// Which of the client's outputs it is.
         output: usize,
+        /// What becomes of several platforms.
+        split: Split,
     },
+}
+
+/// What becomes of the files of several platforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Split {
+    /// Each has a directory.
+    Apart,
+    /// They are to be in one place, which is not done.
+    Together,
 }
 
 type Told = HashMap<String, String>;
@@ -78,16 +92,17 @@ fn one(output: usize, kind: &str, attributes: &Told) -> Result<Output, Status> {
         attributes.get(name).is_some_and(|text| values.contains(&text.as_str()))
     };
     let (on, off) = (["1", "true"], ["0", "false"]);
-    // An image is stored, and files are those of one platform.
-    for (name, other) in [("push-by-digest", &on), ("platform-split", &on), ("store", &off), ("tar", &off)] {
+    // An image is stored.
+    for (name, other) in [("push-by-digest", &on), ("store", &off), ("tar", &off)] {
         if is(name, other) {
             return Err(unsupported(format_args!("the option {name}={} of the output {kind}", other[1])));
         }
     }
+    let split = if is("platform-split", &off) { Split::Together } else { Split::Apart };
     Ok(match kind {
         "docker" | "oci" => Output::Archive { output, names: references_of(attributes)? },
-        "tar" => Output::Files { output },
-        "local" => Output::Directory { output },
+        "tar" => Output::Files { output, split },
+        "local" => Output::Directory { output, split },
         _ => Output::Image { names: references_of(attributes)?, push: is("push", &on) },
     })
 }
@@ -105,12 +120,12 @@ impl Output {
         &self,
         context: &Arc<Context>,
         build: &Build,
-        product: &Arc<Product>,
+        results: &Results,
     ) -> Result<Told, Status> {
         match self {
             Self::Image { names, push } => {
                 let told =
-                    Shown::run(build, "exporting to image", keep(context, build, product, names)).await?;
+                    Shown::run(build, "exporting to image", keep(context, build, results, names)).await?;
                 if *push {
                     for name in names {
                         let label = format!("pushing {}", name.familiar());
@@ -120,17 +135,30 @@ impl Output {
                 Ok(told)
             }
             Self::Archive { output, names } => {
-                let work = transfer::archive(context, build, product, *output, names);
+                let work = transfer::archive(context, build, results, *output, names);
                 Shown::run(build, "exporting to image archive", work).await
             }
-            Self::Files { output } => {
-                let work = transfer::files(context, build, product, *output);
+            Self::Files { output, split } => {
+                split.check(results)?;
+                let work = transfer::files(context, build, results, *output);
                 Shown::run(build, "exporting to client tarball", work).await.map(|()| Told::new())
             }
-            Self::Directory { output } => {
-                let work = transfer::directory(context, build, product, *output);
+            Self::Directory { output, split } => {
+                split.check(results)?;
+                let work = transfer::directory(context, build, results, *output);
                 Shown::run(build, "exporting to client directory", work).await.map(|()| Told::new())
             }
+        }
+    }
+}
+
+impl Split {
+    fn check(self, results: &Results) -> Result<(), Status> {
+        match (self, results) {
+            (Self::Together, Results::Platforms(products)) if products.len() > 1 => Err(Status::unknown(
+                "platform-split=false is not supported for several platforms: their files would take each other's place",
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -138,19 +166,29 @@ impl Output {
 async fn keep(
     context: &Context,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     names: &[Reference],
 ) -> Result<Told, Status> {
     let vertex = digest_of(&build.id, "exporting to image");
-    let kept = context.engine.keep_product(product, names.to_vec()).await;
-    let id = kept.map_err(|error| Status::unknown(error.chain()))?.to_string();
-    Shown::note(build, &vertex, &format!("writing image {id}"));
+    let failed = |error: coracle_engine::Error| Status::unknown(error.chain());
+    let (kind, id, keys) = match results {
+        Results::One(product) => {
+            let id = context.engine.keep_product(product, names.to_vec()).await.map_err(failed)?;
+            ("image", id, &["containerimage.config.digest", "containerimage.digest"][..])
+        }
+        Results::Platforms(products) => {
+            let products: Vec<Arc<Product>> =
+                products.iter().map(|(_, product)| Arc::clone(product)).collect();
+            let id = context.engine.keep_products(&products, names.to_vec()).await.map_err(failed)?;
+            ("index", id, &["containerimage.digest"][..])
+        }
+    };
+    let id = id.to_string();
+    Shown::note(build, &vertex, &format!("writing {kind} {id}"));
     for name in names {
         Shown::note(build, &vertex, &format!("naming to {}", name.canonical()));
     }
-    let mut told: Told = ["containerimage.config.digest", "containerimage.digest"]
-        .map(|key| (key.to_owned(), id.clone()))
-        .into();
+    let mut told: Told = keys.iter().map(|key| ((*key).to_owned(), id.clone())).collect();
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
@@ -234,7 +272,11 @@ mod tests {
         let exporters = ["cacheonly", "local", "tar", "oci"].map(exporter).to_vec();
         let all = read(&SolveRequest { exporters, ..SolveRequest::default() }).unwrap();
         let archive = Output::Archive { output: 3, names: Vec::new() };
-        assert_eq!(all, [Output::Directory { output: 1 }, Output::Files { output: 2 }, archive]);
+        let split = Split::Apart;
+        assert_eq!(
+            all,
+            [Output::Directory { output: 1, split }, Output::Files { output: 2, split }, archive]
+        );
     }
 
     #[test]
@@ -250,7 +292,6 @@ mod tests {
             ("moby", &[("annotation.x", "y")], "option annotation.x of the output moby"),
             ("moby", &[("push-by-digest", "true")], "option push-by-digest=true"),
             ("oci", &[("tar", "false")], "option tar=false of the output oci"),
-            ("local", &[("platform-split", "true")], "option platform-split=true"),
             ("docker", &[("compression", "zstd")], "option compression of the output docker"),
             ("moby", &[("name", "UPPER")], "UPPER: invalid reference format"),
             ("image", &[("store", "false")], "option store=false"),

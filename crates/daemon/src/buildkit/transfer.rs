@@ -2,11 +2,11 @@
 //! whole, for what is sent ends only when the engine says that it has written everything.
 
 use super::builds::Build;
+use super::results::Results;
 use crate::server::Context;
 use bytes::Bytes;
 use coracle_buildkit::{Session, Target};
 use coracle_engine::Error;
-use coracle_engine::build::Product;
 use coracle_engine::images::BodyWriter;
 use coracle_spec::{Reference, full_text};
 use futures_util::{Stream, stream};
@@ -30,7 +30,7 @@ fn failed(error: coracle_buildkit::Error) -> Status {
 pub(super) async fn archive(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
     names: &[Reference],
 ) -> Result<HashMap<String, String>, Status> {
@@ -40,19 +40,29 @@ pub(super) async fn archive(
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
     }
-    let (context, product, names) = (Arc::clone(context), Arc::clone(product), names.to_vec());
+    let (context, results, names) = (Arc::clone(context), results.clone(), names.to_vec());
     let (sender, id) = oneshot::channel();
     let archive = Archive::of(|writer| async move {
-        let id = context.engine.save_product(product, names, writer).await?;
-        // Nobody asks for the id of an archive that could not be sent.
-        let _ = sender.send(id);
-        Ok(())
+        match results {
+            Results::One(product) => {
+                let id = context.engine.save_product(product, names, writer).await?;
+                // Nobody asks for the id of an archive that could not be sent.
+                let _ = sender.send(id);
+                Ok(())
+            }
+            Results::Platforms(products) => {
+                let products = products.into_iter().map(|(_, product)| product).collect();
+                context.engine.save_products(products, names, writer).await
+            }
+        }
     });
     let target = Target { output, attributes: told.clone().into_iter().collect() };
     coracle_buildkit::send_file(&session, &target, archive.parts()).await.map_err(failed)?;
-    let id = id.await.map_err(|_| Status::internal("the image has no id"))?;
-    for key in ["containerimage.config.digest", "containerimage.digest"] {
-        told.insert(key.to_owned(), id.to_string());
+    // Of several images there is none.
+    if let Ok(id) = id.await {
+        for key in ["containerimage.config.digest", "containerimage.digest"] {
+            told.insert(key.to_owned(), id.to_string());
+        }
     }
     Ok(told)
 }
@@ -61,11 +71,11 @@ pub(super) async fn archive(
 pub(super) async fn files(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
 ) -> Result<(), Status> {
     let session = session(context, build).await?;
-    let archive = of_files(context, product);
+    let archive = of_files(context, results);
     let target = Target { output, ..Target::default() };
     coracle_buildkit::send_file(&session, &target, archive.parts()).await.map_err(failed)
 }
@@ -74,18 +84,28 @@ pub(super) async fn files(
 pub(super) async fn directory(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
 ) -> Result<(), Status> {
     let session = session(context, build).await?;
-    let archive = of_files(context, product);
+    let archive = of_files(context, results);
     let target = Target { output, ..Target::default() };
     coracle_buildkit::send_tree(&session, &target, archive).await.map_err(failed)
 }
 
-fn of_files(context: &Arc<Context>, product: &Arc<Product>) -> Archive {
-    let (context, product) = (Arc::clone(context), Arc::clone(product));
-    Archive::of(|writer| async move { context.engine.export_product(product, writer).await })
+/// The files of a result, or of several, each in a directory that its platform names.
+fn of_files(context: &Arc<Context>, results: &Results) -> Archive {
+    let (context, results) = (Arc::clone(context), results.clone());
+    Archive::of(|writer| async move {
+        match results {
+            Results::One(product) => context.engine.export_product(product, writer).await,
+            Results::Platforms(products) => {
+                let named =
+                    products.into_iter().map(|(platform, product)| (platform.replace('/', "_"), product));
+                context.engine.export_products(named.collect(), writer).await
+            }
+        }
+    })
 }
 
 /// An archive that is being written.

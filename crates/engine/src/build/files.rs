@@ -29,6 +29,8 @@ pub(super) struct Bringing<'a> {
     pub(super) source: Option<&'a Tree>,
     /// What stays out of them.
     pub(super) left_out: LeftOut<'a>,
+    /// Whether they are a context's: root's, whoever sends them.
+    pub(super) are_of_context: bool,
     /// What came from addresses.
     pub(super) fetched: &'a [Fetched],
 }
@@ -145,9 +147,8 @@ impl<'a> Bringing<'a> {
         Ok(found)
     }
 
-    /// Everything in a context is root's, whoever sends it.
     fn own_owner(&self) -> Option<(u32, u32)> {
-        self.wanted.from.is_none().then_some((0, 0))
+        self.are_of_context.then_some((0, 0))
     }
 
     fn altered(&self, target: &Tree) -> Result<Altered> {

@@ -1,11 +1,13 @@
 //! What a build needs of whoever asked for it: its context, the Dockerfile, secrets, credentials.
 
+use super::product::Product;
 use crate::error::Result;
 use crate::images::BodyReader;
 use coracle_registry::Credentials;
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Where the context of a build is.
@@ -20,6 +22,8 @@ pub enum Source {
     Directory(OwnedFd),
     /// A directory of the client's, which is asked for it by this name.
     Client(String),
+    /// What another build has made.
+    Product(Arc<Product>),
 }
 
 /// Where the Dockerfile is.

@@ -2,11 +2,16 @@
 //!
 //! ```text
 //! context.rs   archive, directory or client → files     coracle-build: Dockerfile → outline → plan of each stage
+//! platforms.rs  a build for each platform, all at once
 //!  stages.rs   all stages at once, each as far as what it needs is there
+//!    late.rs   stages that only a base image turns out to need
 //!    step.rs   a step: found in the cache, or done ─► a layer       cache/    what was done before
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
+//!             origins.rs, named.rs  what `--from` means
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
+//! product.rs, several.rs  what was made, for one platform or several    reading.rs  a look into it
+//! questions.rs  what is asked of a Dockerfile before it is built
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
 //! ```
 //!
@@ -22,12 +27,19 @@ mod destination;
 mod files;
 mod git;
 mod inputs;
+mod late;
 pub(crate) mod leftovers;
 mod memory;
 mod mounts;
+mod named;
+mod origins;
+mod platforms;
 mod product;
+mod questions;
+mod reading;
 mod remote;
 mod run;
+mod several;
 mod sources;
 mod stages;
 mod step;
@@ -36,18 +48,18 @@ mod told;
 mod workshop;
 
 use crate::containers::settings::HostSettings;
-use crate::engine::{Engine, Shared};
-use crate::error::{Attempt, Error, Result, blocking};
+use crate::error::{Error, Result};
 pub use cache::{CACHE_MOUNT, CachedStep, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
 pub(crate) use caches::CacheMounts;
-pub use coracle_build::Wanted;
-pub use coracle_build::Warning;
 use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
+pub use coracle_build::{Lines, Loan, Parameter, Parameters, Target, Wanted, Warning, context_name};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
+pub use named::NamedContext;
 pub use product::Product;
-use stages::{Build, Built};
+pub use questions::{Answer, Checked};
+pub use reading::{FileInfo, Part};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use told::{Listener, StepInfo, Told};
@@ -58,6 +70,8 @@ pub struct BuildRequest {
     pub source: Source,
     /// Where the Dockerfile is.
     pub recipe: Recipe,
+    /// What is in the place of images and stages, by [`context_name`].
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Whoever asked.
     pub client: Arc<dyn Client>,
     /// The stage that is the result, arguments and platforms.
@@ -72,6 +86,15 @@ pub struct BuildRequest {
     pub host: HostSettings,
     /// Whether what the steps of the result have left becomes one layer on its base image's.
     pub squash: bool,
+    /// What commands may have that ask for it.
+    pub allowed: Allowed,
+}
+
+/// What a client lets commands of a Dockerfile have (BuildKit's entitlements).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The host's network: `RUN --network=host`.
+    pub host_network: bool,
 }
 
 /// Which stages are done although they were done before.
@@ -117,42 +140,6 @@ pub enum BuildError {
 }
 
 type BuildResult<T> = std::result::Result<T, BuildError>;
-
-impl Engine {
-    /// Builds. The result is kept as long as the value is; [`Engine::keep_product`] makes an image of it.
-    ///
-    /// # Errors
-    /// [`BuildError::Command`] for a command that fails, [`Error::Invalid`] for a Dockerfile or a context that cannot be used.
-    pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
-        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host, squash } = request;
-        let hold = self.shared.images.hold_what_comes();
-        let epoch = stages::epoch(&wanted)?;
-        let request = stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch };
-        let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
-        let wanted = request.wanted.clone();
-        // A hostile file may take a while.
-        let (read, warnings) = blocking(move || read(&recipe, &wanted)).await??;
-        for warning in warnings {
-            listener.tell(Told::Warning(warning)).await;
-        }
-        let build = Build::new(self, request, contexts, read, listener, hold);
-        let mut built = build.all().await?.as_ref().clone();
-        let hold = build.into_hold();
-        if squash {
-            built = squashed(&self.shared, built).await?;
-        }
-        Ok(Product::new(built, labels, hold))
-    }
-}
-
-/// With one layer instead of those that are not its base image's.
-async fn squashed(shared: &Arc<Shared>, built: Built) -> Result<Built> {
-    let layers = built.layers.clone();
-    let (base, store) = (built.base, Arc::clone(&shared.store));
-    let squashing = move || store.squash(&layers[..base], &layers[base..]);
-    let layer = blocking(squashing).await?.attempt(|| "make one layer of several".to_owned())?;
-    Ok(built.squashed(layer.map(|layer| layer.diff_id)))
-}
 
 /// Reads a Dockerfile, and says what in it is likely wrong. What images bring with them is not known yet.
 fn read(text: &str, wanted: &Wanted) -> Result<((Dockerfile, Outline), Vec<Warning>)> {

@@ -41,23 +41,6 @@ impl Images {
     }
 }
 
-impl Images {
-    /// Makes an image of a configuration whose layers are in the store. Durable on return; the id.
-    ///
-    /// # Errors
-    /// For a name that no image can have.
-    pub(crate) async fn adopt_built(
-        &self,
-        config: ImageConfig,
-        references: Vec<Reference>,
-    ) -> Result<Digest> {
-        for reference in &references {
-            check_name(Some(reference))?;
-        }
-        self.run(move |inner| inner.adopt_built(&config, references)).await
-    }
-}
-
 impl Inner {
     fn import(&self, archive: impl Read + Send, request: ImportRequest, run: RunConfig) -> Result<Digest> {
         let _hold = self.holds.arrivals();
@@ -97,19 +80,6 @@ impl Inner {
             self.tell(image, "tag", &name.familiar());
         }
         Ok((id, name))
-    }
-
-    fn adopt_built(&self, config: &ImageConfig, references: Vec<Reference>) -> Result<Digest> {
-        let storing = || "store the configuration of the image".to_owned();
-        let id = self.store.put_config(config).map_err(|error| of_store(error, storing))?;
-        let references: Vec<Reference> = references.into_iter().map(super::lookup::key).collect();
-        self.adopt(NewImage { id, references: references.clone(), parent: None, manifests: Vec::new() })?;
-        for name in &references {
-            if let Some(image) = self.read().get(&id) {
-                self.tell(image, "tag", &name.familiar());
-            }
-        }
-        Ok(id)
     }
 
     /// Tells of something that happened to an image, whatever its names are.

@@ -10,6 +10,7 @@
 mod adopt;
 mod archives;
 mod body;
+mod built;
 mod catalogue;
 mod check;
 mod commit;

@@ -3,7 +3,7 @@
 use crate::peer::Watch;
 use crate::server::Context;
 use coracle_engine::build::{BuildError, BuildRequest, Listener, Told};
-use coracle_spec::Reference;
+use coracle_spec::{Platform, Reference};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,13 +23,19 @@ impl Running {
         context: Arc<Context>,
         client: Watch,
         request: BuildRequest,
+        platforms: Vec<Platform>,
         references: Vec<Reference>,
     ) -> Self {
         let (listener, told) = Listener::channel();
         let building = Arc::clone(&context);
         let task = tokio::spawn(async move {
-            let product = building.engine.build(request, &listener).await?;
-            let image = building.engine.keep_product(&product, references).await?;
+            let engine = &building.engine;
+            let products = engine.build_for(request, &platforms, &listener).await?;
+            let products: Vec<_> = products.into_iter().map(Arc::new).collect();
+            let image = match &products[..] {
+                [product] => engine.keep_product(product, references).await?,
+                products => engine.keep_products(products, references).await?,
+            };
             listener.tell(Told::Built(image)).await;
             Ok(())
         });
