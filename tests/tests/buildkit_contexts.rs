@@ -229,6 +229,10 @@ fn direct(request: SolveRequest, options: &[(&str, &str)]) -> SolveRequest {
 #[tokio::test]
 async fn another_session_lends_a_directory() {
     let engine = Engine::start();
+    if engine.is_original() {
+        // Docker 26 has a BuildKit that does not know of it yet.
+        return;
+    }
     let name = engine.name("lent");
     let text = "FROM BASE\nCOPY f /f\nCOPY --from=more f /more\n";
     let asking = Door::open(&engine, lender(text, &[("more", vec![file("f", "asker's")])])).await;

@@ -67,7 +67,7 @@ async fn reference(door: &Door, build: &AsciiMetadataValue) -> String {
 #[tokio::test]
 async fn files_of_a_result_are_read() {
     let engine = Engine::start();
-    let text = "FROM BASE AS make\nRUN mkdir -p /o/d && printf 0123456789 >/o/d/f && chmod 4750 /o/d/f && chown 7:8 /o/d/f \
+    let text = "FROM BASE AS make\nRUN mkdir -p /o/d && printf 0123456789 >/o/d/f && chown 7:8 /o/d/f && chmod 4750 /o/d/f \
         && ln -s d/f /o/l && ln -s /d /o/e && ln -s ../../../d /o/out\nFROM scratch\nCOPY --from=make /o /\n";
     let door = Door::open(&engine, lender(text)).await;
     steered(&door, async |build| {
@@ -198,6 +198,10 @@ async fn a_client_hears_of_its_own_inputs() {
 #[tokio::test]
 async fn a_result_is_the_context_of_the_next_build() {
     let engine = Engine::start();
+    if engine.is_original() {
+        // Docker 26 ends with a nil pointer where a definition of its own comes back as it was given.
+        return;
+    }
     let name = engine.name("second");
     let door = Door::open(
         &engine,
@@ -228,7 +232,8 @@ const ASKED: &str = "# BASE what it begins with\nARG TAG=latest\nARG UNUSED\n# f
 
 /// What buildx prints of a question.
 fn printed(engine: &Engine, context: &Context, question: &str, options: &[&str]) -> String {
-    let arguments = [&["buildx", "build", ".", &format!("--print={question}")], options].concat();
+    let question = format!("--print={question}");
+    let arguments = [&["buildx", "build", ".", &question], options].concat();
     let mut command = engine.plugin_command(&arguments);
     command.current_dir(context.path()).env("BUILDX_EXPERIMENTAL", "1");
     coracle_tests::Output::new("docker buildx build --print".to_owned(), &command.output().unwrap()).ok()
@@ -279,7 +284,8 @@ fn a_dockerfile_is_asked_what_it_can_be_given() {
     ]);
     assert_eq!(targets["targets"], expected);
     let text = printed(&engine, &context, "targets", &[]);
-    assert!(text.contains("last (default)   what you want"), "{text}");
+    let last = text.lines().last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(last, "last (default) what you want", "{text}");
     let questions = document(&engine, &context, "subrequests.describe", &[]);
     let names: Vec<&str> =
         questions.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
@@ -289,31 +295,42 @@ fn a_dockerfile_is_asked_what_it_can_be_given() {
     assert!(engine.is_original() || engine.docker(&["images", "-aq"]).ok() == before, "nothing is built");
 }
 
-#[test]
-fn a_dockerfile_is_checked() {
+/// The answer to a question, as a document and as a text.
+async fn asked(engine: &Engine, dockerfile: &str, question: &str) -> HashMap<String, Vec<u8>> {
+    let door = Door::open(engine, lender(dockerfile)).await;
+    steered(&door, async |build| {
+        let solved = door.bridge().solve(of(&build, frontend(&[("requestid", question)]))).await.unwrap();
+        solved.into_inner().result.unwrap().metadata
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_dockerfile_is_checked() {
     let engine = Engine::start();
     if engine.is_original() {
         // Docker 26 has no checks.
         return;
     }
-    let context = Context::new("FROM BASE as Upper\nCMD echo hi\n", &[]);
-    let lint = document(&engine, &context, "lint", &[]);
+    let told = asked(&engine, "FROM BASE as Upper\nCMD echo hi\n", "frontend.lint").await;
+    let lint: Value = serde_json::from_slice(&told["result.json"]).unwrap();
     let rules: Vec<&str> =
         lint["warnings"].as_array().unwrap().iter().map(|one| one["ruleName"].as_str().unwrap()).collect();
-    assert_eq!(rules, ["FromAsCasing", "StageNameCasing", "JSONArgsRecommended"], "{lint}");
+    assert_eq!(rules, ["StageNameCasing", "FromAsCasing", "JSONArgsRecommended"], "{lint}");
     assert_eq!(lint["sources"][0]["filename"], "Dockerfile");
-    let text = printed(&engine, &context, "lint", &[]);
+    assert_eq!((&told["result.statuscode"][..], &told["version"][..]), (&b"1"[..], &b"1.0.0"[..]));
+    let text = String::from_utf8(told["result.txt"].clone()).unwrap();
     assert!(text.contains("WARNING: JSONArgsRecommended - https://docs.docker.com/"), "{text}");
     assert!(text.contains("   2 | >>> CMD echo hi"), "{text}");
-    let broken = Context::new("FROM BASE\nCOPY --from=7 / /\n", &[]);
-    let lint = document(&engine, &broken, "lint", &[]);
+
+    let told = asked(&engine, "FROM BASE\nCOPY --from=7 / /\n", "frontend.lint").await;
+    let lint: Value = serde_json::from_slice(&told["result.json"]).unwrap();
     assert!(lint["buildError"]["message"].as_str().unwrap().contains("there is no stage"), "{lint}");
     assert_eq!(lint["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
-    let unknown = engine
-        .plugin_command(&["buildx", "build", ".", "--print=sing"])
-        .current_dir(context.path())
-        .env("BUILDX_EXPERIMENTAL", "1")
-        .output()
-        .unwrap();
-    assert!(!unknown.status.success());
+
+    let told = asked(&engine, "FROM BASE\nRUN true\n", "frontend.lint").await;
+    assert_eq!(&told["result.statuscode"][..], b"0");
+    let context = Context::new("FROM BASE as Upper\n", &[]);
+    let text = printed(&engine, &context, "lint", &[]);
+    assert!(text.contains("WARNING: StageNameCasing"), "{text}");
 }

@@ -72,11 +72,14 @@ pub(super) async fn answer(
     let file = asked.file.clone();
     let inputs = Inputs { definitions, builds: &context.door.builds };
     let request = request(&caller, asked, inputs, build.allowed).await?;
-    let answered = questions::answer(context, question, request, &file);
-    tokio::select! {
-        answered = answered => answered.map_err(|error| Status::unknown(error.chain())),
-        () = build.over() => Err(Status::cancelled("the build is over")),
-    }
+    let answering = questions::answer(context, question, request, &file);
+    let answered = tokio::select! {
+        answered = answering => answered,
+        () = build.over() => return Err(Status::cancelled("the build is over")),
+    };
+    // What the Dockerfile came in is to be deleted.
+    context.engine.tidy_soon();
+    answered.map_err(|error| Status::unknown(error.chain()))
 }
 
 /// The client, as the engine asks it back.

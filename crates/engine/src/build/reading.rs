@@ -129,7 +129,10 @@ impl Engine {
         look: impl FnOnce(&Tree) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || look(Bench::open(&shared, product.layers())?.tree())).await?
+        let looked = blocking(move || look(Bench::open(&shared, product.layers())?.tree())).await?;
+        // What it was looked at through is to be deleted.
+        self.tidy_soon();
+        looked
     }
 }
 
