@@ -53,7 +53,7 @@ pub(crate) fn apply_with(
         Change::Env(pairs) => set_variables(&mut config.env, pairs),
         Change::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
         Change::Expose(ports) => {
-            config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), nothing())))
+            config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), nothing())));
         }
         Change::Healthcheck(health) => config.healthcheck = Some(health.clone()),
         Change::OnBuild(trigger) => config.on_build.push(trigger.clone()),
