@@ -1,7 +1,7 @@
 //! `coracle build`: the context is read where it is, every step is told of.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
-use coracle_tests::context::Context;
+use coracle_tests::context::{Context, classic_build};
 use coracle_tests::engine::programs;
 use coracle_tests::{Engine, Output};
 use std::fs;
@@ -185,4 +185,42 @@ fn what_changes_while_it_is_copied_is_not_remembered_as_what_it_was() {
             engine.docker(&["builder", "prune", "-af"]).ok();
         }
     }
+}
+
+/// What the layers of an image are, the topmost last.
+fn layers(engine: &Engine, image: &str) -> Vec<String> {
+    let text = engine.docker(&["inspect", "-f", "{{join .RootFS.Layers \" \"}}", image]).ok();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn steps_become_one_layer_that_tells_nothing_of_them() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start_with(&["--experimental"]);
+    let context = Context::new(
+        "FROM BASE\nCOPY secret /s\nRUN rm /s /bin/ls && mkdir /d && echo 1 >/d/kept\nRUN echo 2 >>/d/kept\nENV A=1\n",
+        &[("secret", "unsaid-0815")],
+    );
+    build(&engine, &context.path(), &["-t", "several"]).ok();
+    build(&engine, &context.path(), &["--squash", "-t", "one"]).ok();
+    let (several, one) = (layers(&engine, "several"), layers(&engine, "one"));
+    assert_eq!((several.len(), one.len()), (4, 2));
+    assert_eq!(several[0], one[0], "the base image's stays");
+    let script = "cat /d/kept; echo $A; test -e /s || test -e /bin/ls || echo gone";
+    for image in ["several", "one"] {
+        let output = engine.docker(&["run", "--rm", "--network", "none", image, "sh", "-c", script]);
+        assert_eq!(output.ok(), "1\n2\n1\ngone", "{image}");
+    }
+    let history = engine.docker(&["history", "--format", "{{.Size}} {{.Comment}}", "one"]).ok();
+    assert!(history.starts_with("4B squash of 3 layers\n0B buildkit"), "{history}");
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    engine.docker(&["save", "-o", archive.path().to_str().unwrap(), "one"]).ok();
+    let saved = fs::read(archive.path()).unwrap();
+    assert!(!saved.windows(11).any(|part| part == b"unsaid-0815"), "what was removed is in no layer");
+    // Docker's command asks for it where the engine says that it has experiments.
+    classic_build(&engine, &context.path(), &["--squash", "-t", "classic"]).ok();
+    assert_eq!(layers(&engine, "classic"), one);
+    engine.docker(&["rmi", "several", "one", "classic"]).ok();
 }

@@ -364,6 +364,34 @@ fn what_is_kept_of_builds_is_listed_and_forgotten() {
 }
 
 #[test]
+fn commands_have_the_network_of_the_host_where_that_is_allowed() {
+    let engine = Engine::start();
+    let text = format!("FROM BASE\nRUN --network=host ls -l /proc/self/ns/net; echo {}\n", engine.name("x"));
+    let context = Context::new(&text, &[]);
+    engine.buildx(&context.path(), &[]).refused(1, "network.host is not allowed");
+    let told = engine.buildx(&context.path(), &["--allow", "network.host"]);
+    let own = fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
+    assert!(told.stderr.contains(&own), "{own} is not in {}", told.stderr);
+    told.ok();
+    // Also where it was done before.
+    engine.buildx(&context.path(), &[]).refused(1, "network.host is not allowed");
+    if !engine.is_original() {
+        let path = context.path();
+        engine.coracle(&["build", path.to_str().unwrap()]).refused(1, "network.host is not allowed");
+        engine.coracle(&["build", "--allow", "network.host", path.to_str().unwrap()]).ok();
+        engine
+            .coracle(&["build", "--allow", "security.insecure", path.to_str().unwrap()])
+            .refused(1, "security.insecure");
+        for (flag, words) in
+            [("--security=insecure", "leaves its sandbox"), ("--device=vendor.com/x", "get no devices")]
+        {
+            let context = Context::new(&format!("FROM BASE\nRUN {flag} true\n"), &[]);
+            engine.buildx(&context.path(), &[]).refused(1, words);
+        }
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     let engine = Engine::start();
     if engine.is_original() {
@@ -371,8 +399,7 @@ fn what_is_not_supported_is_refused_by_name() {
     }
     let context = Context::new("FROM BASE\n", &[]);
     for (arguments, words) in [
-        (&["--platform", "linux/amd64,linux/arm64"][..], "several platforms"),
-        (&["--build-arg", "BUILDKIT_SYNTAX=evil/frontend:1"], "evil/frontend:1 is not supported"),
+        (&["--build-arg", "BUILDKIT_SYNTAX=evil/frontend:1"][..], "evil/frontend:1 is not supported"),
         (&["--allow", "security.insecure"], "security.insecure"),
     ] {
         engine.buildx(&context.path(), arguments).refused(1, words);

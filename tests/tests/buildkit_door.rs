@@ -161,11 +161,11 @@ async fn failures_say_which_lines_are_to_blame() {
     let failed = failed.unwrap_err();
     assert_eq!((failed.code(), failed.message()), (Code::Aborted, "enough"));
 
-    let options = [("requestid", "frontend.targets")];
+    let options = [("requestid", "frontend.nothing")];
     let failed = door.control().solve(direct(door.request("", &[]), &options)).await.unwrap_err();
     assert_eq!(
         (failed.code(), &detail(&failed, "name")["name"]),
-        (Code::Unimplemented, &"frontend.targets".into())
+        (Code::Unimplemented, &"frontend.nothing".into())
     );
 }
 
@@ -291,10 +291,14 @@ async fn what_is_no_build_is_refused() {
         (SolveRequest { entitlements: vec!["security.insecure".into()], ..base() }, "security.insecure"),
         (SolveRequest { enable_session_exporter: true, ..base() }, "an exporter of the client's"),
         (door.request("teleport", &[]), "the output teleport"),
-        (direct(base(), &[("context:base", "docker-image://x")]), "context:base"),
+        (direct(base(), &[("context:base", "oci-layout://x")]), "the context base is an OCI layout"),
+        (direct(base(), &[("requestid", "frontend.targets")]), "steers its build"),
         (SolveRequest { frontend: "evil.v0".into(), ..base() }, "evil.v0"),
         (
-            SolveRequest { frontend_inputs: [("x".to_owned(), definition)].into(), ..direct(base(), &[]) },
+            SolveRequest {
+                frontend_inputs: [("x".to_owned(), definition)].into(),
+                ..direct(base(), &[("context:x", "input:x")])
+            },
             "the build input x",
         ),
         (direct(SolveRequest { session: "nobody".into(), ..base() }, &[]), "no active session for nobody"),

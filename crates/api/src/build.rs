@@ -18,6 +18,8 @@ pub struct BuildOptions {
     pub dockerfile: String,
     /// The text of the Dockerfile, where it is not in the context.
     pub text: Option<String>,
+    /// What is in the place of images and stages, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// What the image is called.
     pub tags: Vec<String>,
     /// The stage that is wanted; the last one where empty.
@@ -32,10 +34,14 @@ pub struct BuildOptions {
     pub no_cache_filter: Vec<String>,
     /// Whether base images are pulled although they are here.
     pub pull: bool,
-    /// What the image runs on; this machine where empty.
+    /// Whether what the steps have left becomes one layer on the base image's.
+    pub squash: bool,
+    /// What the image runs on, or several with commas between them; this machine where empty.
     pub platform: String,
     /// What commands have of the host: network, limits, `/etc/hosts`.
     pub host_config: HostConfig,
+    /// What commands may have that ask for it: `network.host`.
+    pub allow: Vec<String>,
     /// Credentials by registry.
     pub credentials: BTreeMap<String, AuthConfig>,
     /// Secrets by id, in base64.
@@ -44,6 +50,27 @@ pub struct BuildOptions {
     pub cache_from: Vec<String>,
     /// Whether the image is to be a cache for others.
     pub inline_cache: bool,
+}
+
+/// What is in the place of an image or a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "Type", rename_all_fields = "PascalCase")]
+pub enum NamedContext {
+    /// Another image.
+    Image {
+        /// Its name.
+        name: String,
+    },
+    /// A Git repository, or a file of a web server.
+    Address {
+        /// Where it is.
+        address: String,
+    },
+    /// A directory of the machine that client and engine share.
+    Directory {
+        /// Which.
+        directory: Directory,
+    },
 }
 
 /// A directory of the machine, by its path and by what stat(2) says of it: the engine makes sure that it finds the same.
@@ -118,9 +145,9 @@ pub enum BuildProgress {
         /// What.
         text: String,
     },
-    /// The image is there.
+    /// The image is there, or the index of several.
     Built {
-        /// Its id.
+        /// Its id, or the digest of the index.
         image: String,
         /// Its names, as people write them.
         names: Vec<String>,

@@ -1,20 +1,23 @@
 //! Which stages and images a build needs, before anything of an image is known.
 
-use crate::dockerfile::{Dockerfile, Stage};
+use crate::dockerfile::{Dockerfile, Stage, Step};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::scope::{Arguments, Resolver, Wanted};
 use coracle_spec::Platform;
+use std::collections::BTreeSet;
 
 /// What a stage begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing.
-    Scratch,
+    /// Nothing, for a platform.
+    Scratch(Platform),
     /// What an earlier stage has made.
     Stage(usize),
     /// An image, for a platform.
     Image(String, Platform),
+    /// A context of the client's, for a platform.
+    Context(String, Platform),
 }
 
 /// Where files come from that are not the context's.
@@ -24,6 +27,8 @@ pub enum Origin {
     Stage(usize),
     /// An image.
     Image(String),
+    /// A context of the client's.
+    Context(String),
 }
 
 /// What has to be built.
@@ -37,6 +42,50 @@ pub struct Outline {
     pub order: Vec<usize>,
     /// Arguments of the scope around the stages.
     pub arguments: Arguments,
+    /// Stages in whose place the client has put something else.
+    replaced: BTreeSet<usize>,
+}
+
+impl Outline {
+    /// The stages that a stage needs, itself included; each comes after those that it needs.
+    ///
+    /// # Errors
+    /// As [`outline`].
+    pub fn order_of(&self, file: &Dockerfile, wanted: &Wanted, stage: usize) -> Result<Vec<usize>> {
+        let state = vec![State::New; self.bases.len()];
+        let mut walk = Walk { file, wanted, outline: self, state, order: Vec::new() };
+        walk.visit(stage, 0)?;
+        Ok(walk.order)
+    }
+
+    /// The stages whose result a stage takes something of.
+    ///
+    /// # Errors
+    /// As [`outline`].
+    pub fn needs(&self, file: &Dockerfile, wanted: &Wanted, stage: usize) -> Result<Vec<usize>> {
+        let mut needed = Vec::new();
+        if let Base::Stage(base) = self.bases[stage] {
+            needed.push(base);
+        }
+        for step in self.steps(file, stage) {
+            for name in step.instruction.origins() {
+                let origin = origin(file, wanted, name).map_err(|error| error.at(step.lines.first, 1))?;
+                if let Origin::Stage(stage) = origin {
+                    needed.push(stage);
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    pub(crate) fn is_replaced(&self, stage: usize) -> bool {
+        self.replaced.contains(&stage)
+    }
+
+    /// What is done for a stage: nothing, where something else is in its place.
+    pub fn steps<'a>(&self, file: &'a Dockerfile, stage: usize) -> &'a [Step] {
+        if self.is_replaced(stage) { &[] } else { &file.stages[stage].steps }
+    }
 }
 
 /// Finds out what has to be built.
@@ -52,48 +101,63 @@ pub fn outline(file: &Dockerfile, wanted: &Wanted) -> Result<Outline> {
         resolver.declare(declared, &[], &mut arguments, &around, &wanted.arguments)?;
     }
     let mut bases = Vec::new();
+    let mut replaced = BTreeSet::new();
     for (number, stage) in file.stages.iter().enumerate() {
         if let Some(name) = &stage.from.name
             && file.stage(name) != Some(number)
         {
             return Err(Error::value("duplicate name of a stage", name).at(stage.lines.first, 1));
         }
-        let base = base(file, number, stage, &arguments, &mut resolver, wanted);
-        bases.push(base.map_err(|error| error.at(stage.lines.first, 1))?);
+        let mut around = Around { file, arguments: &arguments, resolver: &mut resolver, wanted };
+        let (base, is_replaced) =
+            around.base(number, stage).map_err(|error| error.at(stage.lines.first, 1))?;
+        bases.push(base);
+        if is_replaced {
+            replaced.insert(number);
+        }
     }
     let target = target(file, wanted.target.as_deref())?;
-    let mut walk = Walk { file, bases: &bases, state: vec![State::New; bases.len()], order: Vec::new() };
-    walk.visit(target, 0)?;
-    let order = walk.order;
-    Ok(Outline { target, bases, order, arguments })
+    let mut outline = Outline { target, bases, order: Vec::new(), arguments, replaced };
+    outline.order = outline.order_of(file, wanted, target)?;
+    Ok(outline)
 }
 
-fn base(
-    file: &Dockerfile,
-    number: usize,
-    stage: &Stage,
-    arguments: &Arguments,
-    resolver: &mut Resolver,
-    wanted: &Wanted,
-) -> Result<Base> {
-    let image = resolver.resolve(&stage.from.image, &[], arguments)?;
-    if image.is_empty() {
-        return Err(Error::value("base name should not be blank", &stage.from.image));
-    }
-    if let Some(earlier) = file.stage(&image).filter(|earlier| *earlier < number) {
-        return Ok(Base::Stage(earlier));
-    }
-    if image == "scratch" {
-        return Ok(Base::Scratch);
-    }
-    let platform = match &stage.from.platform {
-        None => wanted.platform.clone(),
-        Some(text) => {
-            let text = resolver.resolve(text, &[], arguments)?;
-            text.parse().map_err(|_| Error::value("failed to parse platform", &text))?
+/// What `FROM` lines are resolved with.
+struct Around<'a> {
+    file: &'a Dockerfile,
+    arguments: &'a Arguments,
+    resolver: &'a mut Resolver,
+    wanted: &'a Wanted,
+}
+
+impl Around<'_> {
+    /// What a stage begins with, and whether that is in its place altogether.
+    fn base(&mut self, number: usize, stage: &Stage) -> Result<(Base, bool)> {
+        let image = self.resolver.resolve(&stage.from.image, &[], self.arguments)?;
+        if image.is_empty() {
+            return Err(Error::value("base name should not be blank", &stage.from.image));
         }
-    };
-    Ok(Base::Image(image, platform))
+        let platform = self.platform(stage)?;
+        let instead = stage.from.name.as_deref().and_then(|name| self.wanted.context(name, &platform));
+        if let Some(context) = instead {
+            return Ok((Base::Context(context.to_owned(), platform), true));
+        }
+        let earlier = self.file.stage(&image).filter(|earlier| *earlier < number);
+        let base = match (earlier, self.wanted.context(&image, &platform)) {
+            (Some(earlier), _) => Base::Stage(earlier),
+            (None, _) if image == "scratch" => Base::Scratch(platform),
+            (None, Some(context)) => Base::Context(context.to_owned(), platform),
+            (None, None) => Base::Image(image, platform),
+        };
+        Ok((base, false))
+    }
+
+    /// What a stage runs on.
+    fn platform(&mut self, stage: &Stage) -> Result<Platform> {
+        let Some(text) = &stage.from.platform else { return Ok(self.wanted.platform.clone()) };
+        let text = self.resolver.resolve(text, &[], self.arguments)?;
+        text.parse().map_err(|_| Error::value("failed to parse platform", &text))
+    }
 }
 
 fn target(file: &Dockerfile, name: Option<&str>) -> Result<usize> {
@@ -106,7 +170,7 @@ fn target(file: &Dockerfile, name: Option<&str>) -> Result<usize> {
 ///
 /// # Errors
 /// For the number of a stage that does not exist.
-pub(crate) fn origin(file: &Dockerfile, name: &str) -> Result<Origin> {
+pub(crate) fn origin(file: &Dockerfile, wanted: &Wanted, name: &str) -> Result<Origin> {
     if let Some(stage) = file.stage(name) {
         return Ok(Origin::Stage(stage));
     }
@@ -114,7 +178,10 @@ pub(crate) fn origin(file: &Dockerfile, name: &str) -> Result<Origin> {
         Ok(number) if number < file.stages.len() => Ok(Origin::Stage(number)),
         Ok(_) => Err(Error::value("there is no stage with this number", name)),
         Err(_) if name.is_empty() => Err(Error::syntax("--from needs the name of a stage or an image")),
-        Err(_) => Ok(Origin::Image(name.to_owned())),
+        Err(_) => Ok(match wanted.context(name, &wanted.platform) {
+            Some(context) => Origin::Context(context.to_owned()),
+            None => Origin::Image(name.to_owned()),
+        }),
     }
 }
 
@@ -127,7 +194,8 @@ enum State {
 
 struct Walk<'a> {
     file: &'a Dockerfile,
-    bases: &'a [Base],
+    wanted: &'a Wanted,
+    outline: &'a Outline,
     state: Vec<State>,
     order: Vec<usize>,
 }
@@ -150,16 +218,8 @@ impl Walk<'_> {
             }
             State::New => self.state[number] = State::Open,
         }
-        if let Base::Stage(base) = self.bases[number] {
-            self.visit(base, depth + 1)?;
-        }
-        for step in &stage.steps {
-            for name in step.instruction.origins() {
-                let origin = origin(self.file, name).map_err(|error| error.at(step.lines.first, 1))?;
-                if let Origin::Stage(needed) = origin {
-                    self.visit(needed, depth + 1)?;
-                }
-            }
+        for needed in self.outline.needs(self.file, self.wanted, number)? {
+            self.visit(needed, depth + 1)?;
         }
         self.state[number] = State::Done;
         self.order.push(number);
@@ -178,6 +238,7 @@ mod tests {
             arguments: arguments.iter().map(owned).collect(),
             platform: "linux/arm64".parse().unwrap(),
             build_platform: "linux/amd64".parse().unwrap(),
+            ..Wanted::default()
         }
     }
 
@@ -194,7 +255,7 @@ mod tests {
             [
                 image("debian:13", "linux/amd64"),
                 Base::Stage(0),
-                Base::Scratch,
+                Base::Scratch("linux/arm64".parse().unwrap()),
                 image("alpine", "linux/arm64"),
                 Base::Stage(1)
             ]
@@ -203,6 +264,31 @@ mod tests {
         for (target, order) in [("THREE", &[2][..]), ("3", &[0, 3]), ("two", &[0, 3, 1])] {
             assert_eq!(outline(&file, &wanted(Some(target), &[])).unwrap().order, order, "{target}");
         }
+    }
+
+    #[test]
+    fn contexts_take_the_place_of_images_and_stages() {
+        let file = Dockerfile::parse(FILE).unwrap();
+        let with = |names: &[&str]| {
+            let contexts = names.iter().map(|name| (*name).to_owned()).collect();
+            outline(&file, &Wanted { contexts, ..wanted(None, &[]) }).unwrap()
+        };
+        let context = |name: &str, platform: &str| Base::Context(name.to_owned(), platform.parse().unwrap());
+        let replaced = with(&["two", "debian:12", "busybox"]);
+        assert_eq!(replaced.bases[1], context("two", "linux/arm64"));
+        assert_eq!(replaced.order, [1, 4], "what a replaced stage needed is not needed");
+        assert!(replaced.steps(&file, 1).is_empty() && replaced.steps(&file, 4).len() == 1);
+        assert_eq!(replaced.bases[0], context("debian:12", "linux/amd64"));
+        let origin = |name: &str, outline: &[&str]| {
+            let contexts = outline.iter().map(|name| (*name).to_owned()).collect();
+            origin(&file, &Wanted { contexts, ..wanted(None, &[]) }, name).unwrap()
+        };
+        assert_eq!(origin("busybox:latest", &["busybox"]), Origin::Context("busybox".to_owned()));
+        assert_eq!(origin("two", &["two"]), Origin::Stage(1), "the stage itself is the context then");
+        assert_eq!(origin("4", &["4"]), Origin::Stage(4));
+        let pinned = with(&["debian:12::linux/amd64", "alpine::linux/amd64"]);
+        assert_eq!(pinned.bases[0], context("debian:12::linux/amd64", "linux/amd64"));
+        assert_eq!(pinned.bases[3], Base::Image("alpine".to_owned(), "linux/arm64".parse().unwrap()));
     }
 
     #[test]

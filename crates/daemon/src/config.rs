@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) plain_tcp: bool,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
+    /// Whether clients are told that they may ask for what Docker has as an experiment: its command has no `--squash` otherwise.
+    pub(crate) experimental: bool,
     /// What was given and is so anyway: said once at the start.
     pub(crate) notes: Vec<String>,
 }
@@ -152,6 +154,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
         validate: switch(all, "validate")?,
         debug,
+        experimental: switch(all, "experimental")?,
         notes,
     })
 }
@@ -165,9 +168,7 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
             Verdict::Honoured => {}
             Verdict::AlreadyTrue(why) if on => notes.push(format!("--{}: {why}", option.name)),
             // A proxy that is off, and features that are: that is how it is.
-            Verdict::AlreadyTrue(why)
-                if matches!(option.name, "userland-proxy" | "experimental" | "ip-forward-no-drop") =>
-            {
+            Verdict::AlreadyTrue(why) if matches!(option.name, "userland-proxy" | "ip-forward-no-drop") => {
                 notes.push(format!("--{}=false: {why}", option.name));
             }
             Verdict::AlreadyTrue(reason) => return Err(Error::Refused { name: option.name, reason }),

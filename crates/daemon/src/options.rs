@@ -139,7 +139,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("dns-search", None, List, Honoured),
     option("exec-opt", None, List, Refused("cgroups are managed as files; there is no systemd driver yet")),
     option("exec-root", None, Value, Honoured),
-    option("experimental", None, Switch, AlreadyTrue("no feature is behind this switch")),
+    option("experimental", None, Switch, Honoured),
     option("feature", None, List, AlreadyTrue("no feature is behind a switch")),
     option("firewall-backend", None, Value, AlreadyTrue("nftables, over netlink")),
     option("fixed-cidr", None, Value, Refused("the whole network of --bip is given out")),

@@ -78,6 +78,7 @@ async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     use futures_util::FutureExt;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let experimental = context.settings.experimental;
     let answered = AssertUnwindSafe(dispatch(context, client, request)).catch_unwind().await;
     let answer = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made the engine panic");
@@ -90,16 +91,16 @@ async fn respond(
         tracing::debug!(%method, path, status = failure.status.as_u16(), message = failure.message, "refused");
         answer::failure(&failure)
     });
-    add_headers(&mut response);
+    add_headers(&mut response, experimental);
     Ok(response)
 }
 
-fn add_headers(response: &mut Response<Body>) {
+fn add_headers(response: &mut Response<Body>, experimental: bool) {
     let headers = response.headers_mut();
     for (name, value) in [
         (version::API_VERSION_HEADER, ApiVersion::MAX.to_string()),
         (version::OS_TYPE_HEADER, "linux".to_owned()),
-        (version::EXPERIMENTAL_HEADER, "false".to_owned()),
+        (version::EXPERIMENTAL_HEADER, experimental.to_string()),
         ("Server", format!("Coracle/{} (linux)", env!("CARGO_PKG_VERSION"))),
     ] {
         let name = hyper::header::HeaderName::from_bytes(name.as_bytes());

@@ -34,6 +34,12 @@ pub(crate) const STEPS: usize = 64;
 /// Findings of a check that wait for a client to read them.
 pub(crate) const FINDINGS: usize = 64;
 
+/// Most of a file of a result that a client is given at once, in bytes: BuildKit's messages have 16 MiB.
+pub(crate) const READ: u64 = (16 << 20) - (64 << 10);
+
+/// Files of one directory of a result that a client is told of at once.
+pub(crate) const LISTED: usize = 50_000;
+
 /// How often is told how far a layer is.
 pub(crate) const TOLD_EVERY: Duration = Duration::from_millis(100);
 

@@ -12,7 +12,7 @@ use coracle_sys::error::Context;
 use crate::blob::expect;
 use crate::compression::decoder;
 use crate::error::{Error, Result};
-use crate::pack::{Form, pack};
+use crate::pack::{Form, pack, pack_each};
 use crate::{Layer, Store, limits};
 
 impl Store {
@@ -22,6 +22,14 @@ impl Store {
     /// [`Error::Write`], and the kernel's.
     pub fn export(root: BorrowedFd<'_>, output: impl Write) -> Result<()> {
         pack(root, Form::Root, BufWriter::with_capacity(limits::CHUNK, output)).map(drop)
+    }
+
+    /// The same of several roots, each in a directory of this name.
+    ///
+    /// # Errors
+    /// As [`Store::export`].
+    pub fn export_each(roots: &[(&[u8], BorrowedFd<'_>)], output: impl Write) -> Result<()> {
+        pack_each(roots, BufWriter::with_capacity(limits::CHUNK, output))
     }
 
     /// Makes a layer of what a container wrote. The caller keeps the container from writing meanwhile.

@@ -1,7 +1,7 @@
 //! What files of a tree are, in one digest: their names, contents, modes, owners and links, but not their times; and by
 //! what the kernel notes of changes, whether they are still what they were.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use coracle_spec::Digest;
 use coracle_spec::digest::{Algorithm, Hasher};
@@ -10,8 +10,12 @@ use coracle_sys::rooted::reopen;
 use rustix::fs::{OFlags, Stat};
 
 use crate::error::Result;
+use crate::pack::{Packer, Part};
 use crate::select::{relative, walk_chosen};
-use crate::{Altered, Chosen, Filter, Taken, Tree};
+use crate::{Altered, Chosen, Filter, Taken, Tree, limits};
+
+/// How many threads read files. It decides what a fingerprint is.
+const PARTS: u64 = 2;
 
 impl Tree {
     /// The digest of what was chosen; equal for what is the same but for its times, wherever it is.
@@ -19,9 +23,24 @@ impl Tree {
     /// # Errors
     /// As [`Tree::pack_chosen`].
     pub fn fingerprint(&self, chosen: &[Chosen], left_out: Filter<'_>, altered: Altered) -> Result<Digest> {
-        let mut digest = Digesting(Hasher::new(Algorithm::Sha256));
-        self.pack_chosen(chosen, left_out, Altered { timeless: true, ..altered }, &mut digest)?;
-        Ok(digest.0.finish())
+        let altered = Altered { timeless: true, ..altered };
+        let part = |number| {
+            let mut digest = Digesting(Hasher::new(Algorithm::Sha256));
+            let packer = Packer::altering(BufWriter::with_capacity(limits::CHUNK, &mut digest), altered);
+            self.pack_all(chosen, left_out, packer.only(Part { number, of: PARTS }))?;
+            Ok(digest.0.finish())
+        };
+        let parts: Vec<Result<Digest>> = std::thread::scope(|scope| {
+            let part = &part;
+            let started: Vec<_> = (0..PARTS).map(|number| scope.spawn(move || part(number))).collect();
+            let joined = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        let mut whole = Hasher::new(Algorithm::Sha256);
+        for part in parts {
+            whole.update(part?.to_string().as_bytes());
+        }
+        Ok(whole.finish())
     }
 
     /// What the kernel notes of what was chosen: which files these are, their sizes, and when they were changed (`st_ctime`).

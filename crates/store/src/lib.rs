@@ -34,6 +34,8 @@ mod scratch;
 mod select;
 mod since;
 mod snapshot;
+mod squash;
+mod vacancy;
 mod walk;
 
 pub use blob::{Blob, BlobWriter};
@@ -52,6 +54,7 @@ pub use scratch::Scratch;
 pub use select::{Chosen, Filter, Taken, Workspace, pack_directories, pack_texts, size_of};
 pub use since::LeftOut;
 pub use snapshot::{Change, ChangeKind, Snapshot};
+pub use vacancy::{Content, Vacancy};
 
 use std::collections::HashMap;
 use std::ffi::CString;

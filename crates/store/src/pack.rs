@@ -50,6 +50,22 @@ pub(crate) fn pack(top: BorrowedFd<'_>, form: Form, output: impl Write) -> Resul
     packer.writer.finish().map_err(write)
 }
 
+/// Packs what is below each of several directories under its name; an empty name stands for none.
+pub(crate) fn pack_each(tops: &[(&[u8], BorrowedFd<'_>)], output: impl Write) -> Result<()> {
+    let mut writer = Writer::new(output);
+    for (name, top) in tops {
+        let mut packer = Packer::new(writer, Form::Root, name.to_vec());
+        if name.is_empty() {
+            packer.root(*top)?;
+        } else {
+            packer.top(*top)?;
+        }
+        walk(*top, &mut |node| packer.node(node))?;
+        writer = packer.writer;
+    }
+    writer.finish().map_err(write).map(drop)
+}
+
 /// Packs the directory `top` and what is below it, also on other mounts, under the name `name`.
 pub(crate) fn pack_directory(
     top: BorrowedFd<'_>,
@@ -88,6 +104,8 @@ pub struct Altered {
     pub mode: Option<ModeChange>,
     /// Whether all times are left out: what is the same but for its times gives the same archive then.
     pub timeless: bool,
+    /// What is newer becomes as old as this, in seconds since 1970.
+    pub latest: Option<i64>,
 }
 
 impl Altered {
@@ -101,11 +119,37 @@ impl Altered {
         if self.timeless {
             entry.mtime = Time::default();
         }
+        if let Some(latest) = self.latest.filter(|latest| entry.mtime.seconds > *latest) {
+            entry.mtime = Time { seconds: latest, nanoseconds: 0 };
+        }
+    }
+}
+
+/// Which of the nodes are packed: where the same is packed in parts, that is done at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) number: u64,
+    /// How many there are.
+    pub(crate) of: u64,
+}
+
+impl Part {
+    /// Everything.
+    const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// All names of a file are in one part, so that it is seen that they are one file's.
+    fn covers(self, node: &Node<'_>) -> bool {
+        let has_names = node.kind() != FileType::Directory && node.stat.st_nlink > 1;
+        let sum =
+            || node.path.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        let part = if has_names { 0 } else { sum() % self.of };
+        part == self.number
     }
 }
 
 pub(crate) struct Packer<W> {
     writer: Writer<W>,
+    part: Part,
     form: Form,
     altered: Altered,
     /// Stands before every name.
@@ -116,12 +160,28 @@ pub(crate) struct Packer<W> {
 
 impl<W: Write> Packer<W> {
     fn new(writer: Writer<W>, form: Form, prefix: Vec<u8>) -> Self {
-        Self { writer, form, altered: Altered::default(), prefix, links: HashMap::new() }
+        let (altered, part) = (Altered::default(), Part::WHOLE);
+        Self { writer, part, form, altered, prefix, links: HashMap::new() }
+    }
+
+    /// Packs what layers hold.
+    pub(crate) fn of_layer(output: W) -> Self {
+        Self::new(Writer::new(output), Form::Layer, Vec::new())
+    }
+
+    /// Packs only that much of the nodes.
+    pub(crate) fn only(self, part: Part) -> Self {
+        Self { part, ..self }
     }
 
     /// Packs whole trees and single files one after the other.
     pub(crate) fn altering(output: W, altered: Altered) -> Self {
         Self { altered, ..Self::new(Writer::new(output), Form::Root, Vec::new()) }
+    }
+
+    /// Alters what comes next so.
+    pub(crate) fn alter(&mut self, altered: Altered) {
+        self.altered = altered;
     }
 
     /// Packs what comes next under names that begin so. No link leads to what was packed before: something else may have
@@ -159,7 +219,7 @@ impl<W: Write> Packer<W> {
     }
 
     /// The root itself is an entry only where it is not what a root is by default.
-    fn root(&mut self, top: BorrowedFd<'_>) -> Result<()> {
+    pub(crate) fn root(&mut self, top: BorrowedFd<'_>) -> Result<()> {
         let stat = rustix::fs::fstat(top).context("fstat", "tree")?;
         let default = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0);
         if default || self.form == Form::Root {
@@ -182,6 +242,9 @@ impl<W: Write> Packer<W> {
     }
 
     pub(crate) fn node(&mut self, node: &Node<'_>) -> Result<()> {
+        if !self.part.covers(node) {
+            return Ok(());
+        }
         if self.form.is_layer() {
             if is_whiteout(&node.stat) {
                 return self.marker(parent_of(node.path), &[WHITEOUT, node.name.to_bytes()].concat());
@@ -215,15 +278,31 @@ impl<W: Write> Packer<W> {
     }
 
     fn directory(&mut self, node: &Node<'_>) -> Result<()> {
+        self.directory_alone(node)?;
+        let Some(directory) = node.directory.filter(|_| self.form.is_layer()) else { return Ok(()) };
+        if xattr::get(directory, OPAQUE)?.is_some_and(|value| value == b"y") {
+            self.opaque(&self.name(node))?;
+        }
+        Ok(())
+    }
+
+    /// Packs a directory, whether it hides what is below it or not.
+    pub(crate) fn directory_alone(&mut self, node: &Node<'_>) -> Result<()> {
         let mut entry = describe(&node.stat, &[self.name(node), b"/".to_vec()].concat(), Kind::Directory);
         let Some(directory) = node.directory else { return self.entry(&entry) };
         entry.xattrs = self.xattrs(directory, node.path)?;
         self.forget_time(&mut entry);
-        self.entry(&entry)?;
-        if self.form.is_layer() && xattr::get(directory, OPAQUE)?.is_some_and(|value| value == b"y") {
-            self.marker(&entry.path, OPAQUE_NAME)?;
-        }
-        Ok(())
+        self.entry(&entry)
+    }
+
+    /// Packs that a directory hides what is below it.
+    pub(crate) fn opaque(&mut self, directory: &[u8]) -> Result<()> {
+        self.marker(&[directory, b"/"].concat(), OPAQUE_NAME)
+    }
+
+    /// Packs that a name of the root is gone.
+    pub(crate) fn whiteout(&mut self, name: &[u8]) -> Result<()> {
+        self.marker(b"", &[WHITEOUT, name].concat())
     }
 
     fn forget_time(&self, directory: &mut Entry) {

@@ -30,8 +30,8 @@ pub enum Saved {
     Image(SavedVariant),
     /// Several platforms of one index, the one first that a reader without indexes is to load.
     Index {
-        /// The index that they came with.
-        index: Digest,
+        /// The index that they came with; they get a new one where there is none.
+        index: Option<Digest>,
         /// The images.
         images: Vec<SavedVariant>,
     },
@@ -106,7 +106,9 @@ impl Store {
                     plan.listed.push(planned.listed(references));
                     planned.descriptor
                 }
-                Saved::Index { index, images } => self.plan_index(index, images, references, &mut plan)?,
+                Saved::Index { index, images } => {
+                    self.plan_index(index.as_ref(), images, references, &mut plan)?
+                }
                 Saved::Artifact { manifest } => self.plan_artifact(manifest, &mut plan)?,
             };
             plan.name(&descriptor, references);
@@ -188,12 +190,16 @@ impl Store {
         Ok((manifest, content))
     }
 
+    fn small_if_there(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        match self.read_small_blob(digest, coracle_spec::limits::MANIFEST as u64) {
+            Err(Error::BlobMissing { .. }) => Ok(None),
+            content => content.map(Some),
+        }
+    }
+
     /// A manifest all of whose blobs are here.
     fn whole(&self, digest: &Digest) -> Result<Option<(Manifest, Vec<u8>)>> {
-        let content = match self.read_small_blob(digest, coracle_spec::limits::MANIFEST as u64) {
-            Err(Error::BlobMissing { .. }) => return Ok(None),
-            content => content?,
-        };
+        let Some(content) = self.small_if_there(digest)? else { return Ok(None) };
         let Ok(Document::Manifest(manifest)) = Document::parse(&content, None) else { return Ok(None) };
         for blob in manifest.blobs() {
             if self.has_blob(&blob.digest)?.is_none_or(|here| here.size != blob.size) {
@@ -206,7 +212,7 @@ impl Store {
     /// The index as it came if all its images do; otherwise a new one of these images.
     fn plan_index(
         &self,
-        index: &Digest,
+        index: Option<&Digest>,
         images: &[SavedVariant],
         references: &[Reference],
         plan: &mut Plan,
@@ -218,24 +224,23 @@ impl Store {
         if let Some(first) = planned.first() {
             plan.listed.push(first.listed(references));
         }
-        let came = self.read_small_blob(index, coracle_spec::limits::MANIFEST as u64);
-        let (digest, content) = match came {
-            Ok(content) if planned.iter().all(|image| image.as_it_came) => {
-                self.plan_beside(&content, plan)?;
-                (*index, content)
-            }
-            Ok(_) | Err(Error::BlobMissing { .. }) => {
-                let content = json(&Index {
-                    schema_version: 2,
-                    media_type: media_type::INDEX.to_owned(),
-                    manifests: planned.into_iter().map(|image| image.descriptor).collect(),
-                    annotations: BTreeMap::new(),
-                    other: serde_json::Map::new(),
-                });
-                (Digest::of(&content), content)
-            }
-            Err(error) => return Err(error),
+        let came = match index.filter(|_| planned.iter().all(|image| image.as_it_came)) {
+            Some(index) => self.small_if_there(index)?.map(|content| (*index, content)),
+            None => None,
         };
+        if let Some((_, content)) = &came {
+            self.plan_beside(content, plan)?;
+        }
+        let (digest, content) = came.unwrap_or_else(|| {
+            let content = json(&Index {
+                schema_version: 2,
+                media_type: media_type::INDEX.to_owned(),
+                manifests: planned.into_iter().map(|image| image.descriptor).collect(),
+                annotations: BTreeMap::new(),
+                other: serde_json::Map::new(),
+            });
+            (Digest::of(&content), content)
+        });
         let own = Document::parse(&content, None);
         let kind = match &own {
             Ok(Document::Index(index)) if !index.media_type.is_empty() => index.media_type.as_str(),

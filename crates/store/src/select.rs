@@ -43,7 +43,7 @@ pub enum Taken {
 }
 
 /// See [`Tree::pack_chosen`].
-pub type Filter<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
+pub type Filter<'a> = &'a (dyn Fn(&[u8], &[u8]) -> bool + Sync);
 
 impl Tree {
     /// Visits every path of the tree, relative to its root, without following links. Says whether something is a directory;
@@ -121,7 +121,16 @@ impl Tree {
         altered: Altered,
         output: impl Write,
     ) -> Result<()> {
-        let mut packer = Packer::altering(BufWriter::with_capacity(limits::CHUNK, output), altered);
+        let output = BufWriter::with_capacity(limits::CHUNK, output);
+        self.pack_all(chosen, left_out, Packer::altering(output, altered))
+    }
+
+    pub(crate) fn pack_all<W: Write>(
+        &self,
+        chosen: &[Chosen],
+        left_out: Filter<'_>,
+        mut packer: Packer<W>,
+    ) -> Result<()> {
         for one in chosen {
             self.pack_one(one, left_out, &mut packer)?;
         }

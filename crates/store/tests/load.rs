@@ -234,7 +234,7 @@ fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
 
     let variant =
         |image: &&LoadedImage| SavedVariant { config: image.config, manifest: image.origin.manifest };
-    let whole = Saved::Index { index, images: images.iter().map(variant).collect() };
+    let whole = Saved::Index { index: Some(index), images: images.iter().map(variant).collect() };
     let saved =
         [(whole, images[0].references.clone()), (Saved::Artifact { manifest: found.manifest }, vec![])];
     let mut out = Vec::new();
@@ -251,7 +251,10 @@ fn several_platforms_and_artifacts_load_and_are_saved_as_they_came() {
     let mut images: Vec<SavedVariant> = images.iter().map(variant).collect();
     images[1].manifest = Some(Digest::of(b"gone"));
     let mut out = Vec::new();
-    field.store.save_all(&[(Saved::Index { index, images }, vec![])], LeftOut::default(), &mut out).unwrap();
+    field
+        .store
+        .save_all(&[(Saved::Index { index: Some(index), images }, vec![])], LeftOut::default(), &mut out)
+        .unwrap();
     let again = Field::new().store.load_all(out.as_slice(), &[], &mut Seen::default()).unwrap();
     let index_of = |loaded: &Loaded| match loaded {
         Loaded::Image(image) => image.origin.index.clone(),

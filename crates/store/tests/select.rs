@@ -119,7 +119,8 @@ fn links_lead_nowhere_but_inside() {
 #[test]
 fn owners_modes_and_times_are_altered() {
     let field = Field::new();
-    let altered = Altered { owner: Some((7, 8)), mode: Some("640".parse().unwrap()), timeless: true };
+    let altered =
+        Altered { owner: Some((7, 8)), mode: Some("640".parse().unwrap()), timeless: true, latest: None };
     let archive = field.pack(&[itself("/", "all"), content("/", "all")], altered).unwrap();
     for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
         let entry = entry.unwrap();

@@ -7,9 +7,16 @@ pub(crate) struct BuildArgs {
     /// Add a line to /etc/hosts of commands, host:ip
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
+    /// Let commands have what they ask for: network.host
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
     /// Set an argument of the build; without a value it comes from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) build_arg: Vec<String>,
+    /// Put something in the place of an image or a stage: a directory, docker-image://IMAGE, or the address of a repository
+    /// or a file
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
     /// Look for what was done in an image or a cache of others too
     #[arg(long, value_name = "NAME")]
     pub(crate) cache_from: Vec<String>,
@@ -52,9 +59,12 @@ pub(crate) struct BuildArgs {
     /// Use nothing that was done before for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Platform of the image
+    /// Platform of the image, or several with commas between them: an index of an image for each
     #[arg(long, default_value = "")]
     pub(crate) platform: String,
+    /// Make one layer of what the steps leave on the base image
+    #[arg(long)]
+    pub(crate) squash: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,

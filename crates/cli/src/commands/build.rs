@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_api::base64;
-use coracle_api::build::{BuildOptions, BuildProgress, Directory};
+use coracle_api::build::{BuildOptions, BuildProgress, Directory, NamedContext};
 use coracle_client::{Client, JsonLines};
 use time::OffsetDateTime;
 use tokio::io::AsyncRead;
@@ -18,7 +18,7 @@ use crate::args::build::{BuildArgs, Progress};
 use crate::error::{Error, Result};
 use crate::render::build::Display;
 use crate::resolve::Invalid;
-use crate::resolve::build::{SecretSource, options, secret};
+use crate::resolve::build::{ContextSource, SecretSource, context, options, secret};
 use crate::terminal::raw;
 use crate::terminal::session::stdio;
 
@@ -30,6 +30,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) async fn build(app: &App, args: BuildArgs) -> Result<()> {
     let mut options = options(&args, variable)?;
     options.secrets = secrets(&args.secret)?;
+    options.contexts = contexts(&args.build_context)?;
     options.credentials = registries::all_credentials()?;
     let client = app.client().await?;
     let lines = if args.context == "-" {
@@ -93,20 +94,50 @@ async fn of_directory(
         error => Error::io(format!("open the context {}", context.display()))(error),
     };
     let root = context.canonicalize().map_err(unreachable)?;
-    let stat = root.metadata().map_err(Error::io(format!("look at {}", root.display())))?;
-    if !stat.is_dir() {
-        return Err(Invalid(format!("the context {} is no directory", root.display())).into());
-    }
+    options.directory = Some(directory(&root)?);
     (options.dockerfile, options.text) = recipe(&root, file)?;
-    let path = root.to_string_lossy().into_owned();
-    options.directory = Some(Directory { path, device: stat.dev(), inode: stat.ino() });
     match client.build(&options, tokio::io::empty()).await {
         // Somewhere else.
         Err(error) if error.is_precondition_failed() => {}
         answered => return Ok(answered?),
     }
+    let is_directory = |context: &NamedContext| matches!(context, NamedContext::Directory { .. });
+    if let Some((name, _)) = options.contexts.iter().find(|(_, context)| is_directory(context)) {
+        let text = format!(
+            "the engine does not share the directory of the context {name}: only the main context is sent to another \
+             machine; docker buildx build sends them all"
+        );
+        return Err(Invalid(text).into());
+    }
     options.directory = None;
     Ok(client.build(&options, packed(root)?).await?)
+}
+
+/// A directory, as the engine makes sure that it finds the same.
+fn directory(root: &Path) -> Result<Directory> {
+    let stat = root.metadata().map_err(Error::io(format!("look at {}", root.display())))?;
+    if !stat.is_dir() {
+        return Err(Invalid(format!("the context {} is no directory", root.display())).into());
+    }
+    let path = root.to_string_lossy().into_owned();
+    Ok(Directory { path, device: stat.dev(), inode: stat.ino() })
+}
+
+fn contexts(texts: &[String]) -> Result<BTreeMap<String, NamedContext>> {
+    let mut contexts = BTreeMap::new();
+    for text in texts {
+        let (name, source) = context(text)?;
+        let context = match source {
+            ContextSource::Elsewhere(context) => context,
+            ContextSource::Directory(path) => {
+                let opening = Error::io(format!("open the directory {path} of the context {name}"));
+                let root = Path::new(&path).canonicalize().map_err(opening)?;
+                NamedContext::Directory { directory: directory(&root)? }
+            }
+        };
+        contexts.insert(name, context);
+    }
+    Ok(contexts)
 }
 
 /// Where the Dockerfile is in the context, or its text where it is elsewhere.

@@ -46,7 +46,7 @@ impl<W: Write> Display<W> {
         self.erase()?;
         match message {
             BuildProgress::Steps { steps } => {
-                self.steps = steps.iter().map(|step| (step.number, step.clone())).collect();
+                self.steps.extend(steps.iter().map(|step| (step.number, step.clone())));
             }
             BuildProgress::Begun { step, time } if self.is_shown(*step) => {
                 self.running.insert(*step, Running { begun: *time, ..Running::default() });

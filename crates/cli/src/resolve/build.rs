@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_api::build::BuildOptions;
+use coracle_api::build::{BuildOptions, NamedContext};
 use coracle_api::container::HostConfig;
 
 use super::{Invalid, container, device, resources, size};
@@ -33,10 +33,12 @@ pub(crate) fn options(
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         pull: args.pull,
+        squash: args.squash,
         platform: args.platform.clone(),
         cache_from: args.cache_from.iter().map(|text| cache_source(text)).collect::<Result<_, _>>()?,
         inline_cache: args.cache_to.is_some(),
         host_config: host(args)?,
+        allow: args.allow.clone(),
         ..BuildOptions::default()
     })
 }
@@ -73,6 +75,31 @@ fn host(args: &BuildArgs) -> Result<HostConfig, Invalid> {
         ulimits: resources::each(&args.ulimit, device::ulimit)?,
         ..HostConfig::default()
     })
+}
+
+/// What is to be in the place of an image or a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ContextSource {
+    /// What the engine finds by itself.
+    Elsewhere(NamedContext),
+    /// A directory.
+    Directory(String),
+}
+
+/// `NAME=VALUE`: the name, and what it is to stand for.
+pub(crate) fn context(text: &str) -> Result<(String, ContextSource), Invalid> {
+    let invalid = || Invalid(format!("invalid context value: {text}, expected NAME=VALUE"));
+    let (name, value) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(invalid)?;
+    let is_address =
+        ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| value.starts_with(scheme))
+            || (value.starts_with("git@") && value.contains(':'));
+    let source = match value.strip_prefix("docker-image://") {
+        Some(image) => ContextSource::Elsewhere(NamedContext::Image { name: image.to_owned() }),
+        None if is_address => ContextSource::Elsewhere(NamedContext::Address { address: value.to_owned() }),
+        None if value.contains("://") => return Err(Invalid(format!("unsupported context source: {value}"))),
+        None => ContextSource::Directory(value.to_owned()),
+    };
+    Ok((name.to_owned(), source))
 }
 
 /// Where a secret is.
@@ -126,6 +153,25 @@ pub(crate) fn secret(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_context_is_a_directory_an_image_or_at_an_address() {
+        let image = |name: &str| ContextSource::Elsewhere(NamedContext::Image { name: name.to_owned() });
+        let address =
+            |address: &str| ContextSource::Elsewhere(NamedContext::Address { address: address.to_owned() });
+        for (text, name, source) in [
+            ("base=docker-image://alpine:3", "base", image("alpine:3")),
+            ("src=../src", "src", ContextSource::Directory("../src".to_owned())),
+            ("a=b=c", "a", ContextSource::Directory("b=c".to_owned())),
+            ("web=https://example.com/f", "web", address("https://example.com/f")),
+            ("git=git@example.com:x.git", "git", address("git@example.com:x.git")),
+        ] {
+            assert_eq!(context(text), Ok((name.to_owned(), source)), "{text}");
+        }
+        for text in ["base", "base=", "a=oci-layout://x"] {
+            assert!(context(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn secrets_are_in_files_or_variables() {

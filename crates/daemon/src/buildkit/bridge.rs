@@ -1,11 +1,10 @@
 //! The calls by which a client steers its build: it asks for Dockerfiles to be built, and says what the result is.
 
 use super::builds::{Build, Returned};
-use super::client::Caller;
-use super::frontend::{self, Asked, Context as Place};
-use super::provenance;
-use super::steps::Steps;
+use super::results::{Naming, Results, Returned as ByClient};
+use super::{frontend, provenance, reading, run};
 use crate::server::Context;
+use coracle_buildkit::Event;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
 use coracle_buildkit::proto::moby::buildkit::v1::VertexWarning;
 use coracle_buildkit::proto::moby::buildkit::v1::apicaps::ApiCap;
@@ -13,27 +12,29 @@ use coracle_buildkit::proto::moby::buildkit::v1::frontend::llb_bridge_server::Ll
 use coracle_buildkit::proto::moby::buildkit::v1::frontend::{
     EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse, NewContainerRequest,
     NewContainerResponse, PingRequest, PongResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest,
-    ReadFileResponse, Ref, ReleaseContainerRequest, ReleaseContainerResponse, ResolveImageConfigRequest,
+    ReadFileResponse, ReleaseContainerRequest, ReleaseContainerResponse, ResolveImageConfigRequest,
     ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, Result as Solved,
     ReturnRequest, ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse,
-    WarnRequest, WarnResponse, result::Result as Which,
+    WarnRequest, WarnResponse,
 };
-use coracle_buildkit::{Event, Failure, Position, definition_of};
-use coracle_engine::build::{BuildError, BuildRequest, Listener, Product, Recipe, Source};
-use coracle_engine::images::BodyReader;
-use coracle_spec::full_text;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use std::io;
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 /// The header that says which build a call is for.
 const BUILD: &str = "buildkit-controlapi-buildid";
 /// What clients may count on in these calls.
-const BRIDGE: [&str; 10] = [
+const BRIDGE: [&str; 18] = [
     "solve.base",
     "return",
+    "returnmap",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "source.metaresolver",
+    "readfile",
+    "readdir",
+    "statfile",
+    "gateway.evaluate",
     "proto.refarray",
     "reference.output",
     "frontend.inputs",
@@ -84,6 +85,13 @@ fn unsupported<T>(what: &str) -> Result<Response<T>, Status> {
     Err(Status::unknown(format!("{what} is not supported yet by this engine")))
 }
 
+/// A client that looks into a result runs commands in it.
+fn no_containers<T>() -> Result<Response<T>, Status> {
+    Err(Status::unknown(
+        "this engine runs no containers for the client of a build: make an image of the result, and use docker run",
+    ))
+}
+
 #[tonic::async_trait]
 impl LlbBridge for Bridge {
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
@@ -105,32 +113,27 @@ impl LlbBridge for Bridge {
         if !request.source_policies.is_empty() {
             return unsupported("a source policy");
         }
-        if let Some(input) = request.frontend_inputs.keys().min() {
-            return unsupported(&format!("the build input {input}"));
-        }
         if provenance::read(&request.frontend_opt)?.is_some() && build.provenance.is_none() {
             return unsupported("a provenance that the request of the build does not ask for");
         }
         let mut asked = frontend::read(&request.frontend, &request.frontend_opt)?;
         request.cache_imports.iter().for_each(|entry| asked.caches.add(&entry.r#type, &entry.attrs));
-        let product = run(&self.context, &build, asked).await?;
-        let config = product.config().to_json();
-        let id = build.keep(Arc::new(product));
-        if !request.allow_result_return {
-            return Ok(Response::new(SolveResponse { r#ref: id, result: None }));
+        let (inputs, context) = (&request.frontend_inputs, &self.context);
+        if let Some(question) = asked.question {
+            let metadata = run::answer(context, &build, question, asked, inputs).await?;
+            let result = Some(Solved { metadata, ..Solved::default() });
+            return Ok(Response::new(SolveResponse { result, ..SolveResponse::default() }));
         }
-        let which = if request.allow_result_array_ref {
-            let def = Some(definition_of(&id));
-            Which::Ref(Ref { id, def })
-        } else {
-            Which::RefDeprecated(id)
+        let results = run::run(context, &build, asked, inputs).await?;
+        let naming = if request.allow_result_array_ref { Naming::Reference } else { Naming::Name };
+        let response = match (results, request.allow_result_return) {
+            // An old client, which knows nothing but a name.
+            (Results::One(product), false) => SolveResponse { r#ref: build.keep(product), result: None },
+            (results, _) => {
+                SolveResponse { result: Some(results.tell(&build, naming)), ..SolveResponse::default() }
+            }
         };
-        let result = Solved {
-            metadata: [("containerimage.config".to_owned(), config)].into(),
-            result: Some(which),
-            ..Solved::default()
-        };
-        Ok(Response::new(SolveResponse { result: Some(result), ..SolveResponse::default() }))
+        Ok(Response::new(response))
     }
 
     async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
@@ -138,17 +141,18 @@ impl LlbBridge for Bridge {
         let ReturnRequest { result, error } = request.into_inner();
         let returned = match error {
             Some(error) => Returned::Failed(error),
-            None => match reference(result.unwrap_or_default())? {
-                None => Returned::Result(None),
-                Some(name) => match self.context.door.builds.result(&name) {
-                    Some(product) => Returned::Result(Some(product)),
-                    None => Returned::Failed(Proto {
+            None => {
+                let find = |name: &str| self.context.door.builds.result(name);
+                match Results::returned(result.unwrap_or_default(), find)? {
+                    ByClient::Nothing => Returned::Result(None),
+                    ByClient::Results(results) => Returned::Result(Some(results)),
+                    ByClient::Unknown(name) => Returned::Failed(Proto {
                         code: Code::NotFound.into(),
                         message: format!("the result {name} is not known"),
                         ..Proto::default()
                     }),
-                },
-            },
+                }
+            }
         };
         if !build.give(returned) {
             return Err(Status::failed_precondition("the build has returned already"));
@@ -184,50 +188,61 @@ impl LlbBridge for Bridge {
         }
     }
 
-    /// Inputs are for frontends that run here, of which there are none.
+    /// What the client itself has given with its build.
     async fn inputs(&self, request: Request<InputsRequest>) -> Result<Response<InputsResponse>, Status> {
-        self.build(&request).await?;
-        Ok(Response::new(InputsResponse::default()))
+        let build = self.build(&request).await?;
+        Ok(Response::new(InputsResponse { definitions: build.inputs.clone() }))
     }
 
     async fn resolve_image_config(
         &self,
-        _: Request<ResolveImageConfigRequest>,
+        request: Request<ResolveImageConfigRequest>,
     ) -> Result<Response<ResolveImageConfigResponse>, Status> {
-        unsupported("the configuration of an image through a build")
+        let build = self.build(&request).await?;
+        reading::image_config(&self.context, &build, request.into_inner()).await.map(Response::new)
     }
 
     async fn resolve_source_meta(
         &self,
-        _: Request<ResolveSourceMetaRequest>,
+        request: Request<ResolveSourceMetaRequest>,
     ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
-        unsupported("the description of a source through a build")
+        let build = self.build(&request).await?;
+        reading::source(&self.context, &build, request.into_inner()).await.map(Response::new)
     }
 
-    async fn read_file(&self, _: Request<ReadFileRequest>) -> Result<Response<ReadFileResponse>, Status> {
-        unsupported("a file of a result")
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        self.build(&request).await?;
+        reading::file(&self.context, request.into_inner()).await.map(Response::new)
     }
 
-    async fn read_dir(&self, _: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
-        unsupported("a directory of a result")
+    async fn read_dir(&self, request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
+        self.build(&request).await?;
+        reading::directory(&self.context, request.into_inner()).await.map(Response::new)
     }
 
-    async fn stat_file(&self, _: Request<StatFileRequest>) -> Result<Response<StatFileResponse>, Status> {
-        unsupported("a file of a result")
+    async fn stat_file(
+        &self,
+        request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        self.build(&request).await?;
+        reading::look(&self.context, request.into_inner()).await.map(Response::new)
     }
 
     async fn new_container(
         &self,
         _: Request<NewContainerRequest>,
     ) -> Result<Response<NewContainerResponse>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
 
     async fn release_container(
         &self,
         _: Request<ReleaseContainerRequest>,
     ) -> Result<Response<ReleaseContainerResponse>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
 
     type ExecProcessStream = BoxStream<'static, Result<ExecMessage, Status>>;
@@ -236,155 +251,27 @@ impl LlbBridge for Bridge {
         &self,
         _: Request<Streaming<ExecMessage>>,
     ) -> Result<Response<Self::ExecProcessStream>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
 
     async fn read_file_container(
         &self,
         _: Request<ReadFileRequest>,
     ) -> Result<Response<ReadFileResponse>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
 
     async fn read_dir_container(
         &self,
         _: Request<ReadDirRequest>,
     ) -> Result<Response<ReadDirResponse>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
 
     async fn stat_file_container(
         &self,
         _: Request<StatFileRequest>,
     ) -> Result<Response<StatFileResponse>, Status> {
-        unsupported("a container of a build's own")
+        no_containers()
     }
-}
-
-/// The name of the one result that is returned.
-fn reference(result: Solved) -> Result<Option<String>, Status> {
-    if !result.attestations.is_empty() {
-        return Err(Status::unknown("attestations are not supported yet by this engine"));
-    }
-    let name = match result.result {
-        None => String::new(),
-        Some(Which::RefDeprecated(name)) => name,
-        Some(Which::Ref(found)) => found.id,
-        Some(Which::Refs(_) | Which::RefsDeprecated(_)) => {
-            return Err(Status::unimplemented(
-                "several results of one build are not supported yet by this engine",
-            ));
-        }
-    };
-    Ok(Some(name).filter(|name| !name.is_empty()))
-}
-
-/// Builds what was asked for, as part of a build that the client steers.
-pub(super) async fn run(context: &Arc<Context>, build: &Arc<Build>, asked: Asked) -> Result<Product, Status> {
-    let session = context.door.sessions.get(&build.session).await;
-    let session = session.map_err(|error| Status::unknown(full_text(&error)))?;
-    let mut caches = build.caches.imports.clone();
-    caches.extend(asked.caches.clone());
-    for note in &caches.notes {
-        build.progress.tell(Event::Warning(VertexWarning {
-            level: 1,
-            short: note.clone().into_bytes(),
-            ..VertexWarning::default()
-        }));
-    }
-    let place = match &asked.context {
-        Place::Directory(name) => name.clone(),
-        Place::Upload(_) | Place::Address(_) => String::new(),
-    };
-    let caller = Arc::new(Caller {
-        session,
-        progress: build.progress.clone(),
-        build: build.id.clone(),
-        recipe: (asked.recipe.clone().unwrap_or_default(), asked.file.clone()),
-        context: place,
-    });
-    let mut request = request(&caller, asked).await?;
-    (request.caches, request.inline_cache) = (caches.sources, build.caches.inline);
-    let (listener, told) = Listener::channel(Arc::clone(&build.counting));
-    let mut steps = Steps::new(&build.progress, &build.id);
-    let building = async {
-        let built = context.engine.build(request, &listener).await;
-        drop(listener);
-        built
-    };
-    let built = tokio::select! {
-        (built, ()) = async { tokio::join!(building, steps.follow(told)) } => built,
-        () = build.over() => return Err(Status::cancelled("the build is over")),
-    };
-    // Also of a build that failed, something may be left to delete.
-    context.engine.tidy_soon();
-    match built {
-        Ok(product) => Ok(product),
-        Err(error) => Err(explain(&caller, error).await.into()),
-    }
-}
-
-async fn request(caller: &Arc<Caller>, asked: Asked) -> Result<BuildRequest, Status> {
-    let source = match asked.context {
-        Place::Directory(name) => Source::Client(name),
-        Place::Upload(path) => Source::Archive(upload(caller, &path).await?),
-        Place::Address(address) => Source::Address(address),
-    };
-    let recipe = match asked.recipe {
-        Some(directory) => Recipe::Client { directory, path: asked.file },
-        None => Recipe::InContext(asked.file),
-    };
-    Ok(BuildRequest {
-        source,
-        recipe,
-        client: Arc::clone(caller) as Arc<dyn coracle_engine::build::Client>,
-        wanted: asked.wanted,
-        labels: asked.labels,
-        pull: asked.pull,
-        anew: asked.anew,
-        host: asked.host,
-        caches: Vec::new(),
-        inline_cache: false,
-    })
-}
-
-/// A context that the client has read from its standard input.
-async fn upload(caller: &Caller, path: &str) -> Result<BodyReader, Status> {
-    let failed = |error: coracle_buildkit::Error| Status::unknown(full_text(&error));
-    let mut parts =
-        coracle_buildkit::pull(&caller.session, "buildkit-session", path).await.map_err(failed)?;
-    let (sender, reader) = BodyReader::channel();
-    // Ends with the stream, and that with the session.
-    tokio::spawn(async move {
-        while let Some(part) = parts.next().await {
-            match part {
-                Ok(part) => {
-                    if sender.send(part).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => return sender.fail(io::Error::other(full_text(&error))).await,
-            }
-        }
-        sender.finish().await;
-    });
-    Ok(reader)
-}
-
-/// Why a build failed, in BuildKit's words and with the lines to blame.
-async fn explain(caller: &Caller, error: BuildError) -> Failure {
-    let (message, lines) = match &error {
-        BuildError::Command { words, code, lines } => {
-            let words = words.join(" ");
-            let text = format!("process {words:?} did not complete successfully: exit code: {code}");
-            (text, Some(*lines))
-        }
-        BuildError::Engine(error) => (error.chain(), None),
-    };
-    let failure = Failure::new(message);
-    let Some((first, last)) = lines else { return failure };
-    // A client that does not show it again shows the reason alone.
-    let Some(text) = caller.recipe_text().await else { return failure };
-    let line = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);
-    failure.at(&Position { file: caller.recipe.1.clone(), text, first: line(first), last: line(last) })
 }

@@ -3,9 +3,12 @@
 
 use super::cache_options::Imports;
 use super::provenance::Provenance;
+use super::results::Results;
 use coracle_buildkit::Progress;
 use coracle_buildkit::proto::google::rpc::Status as Proto;
-use coracle_engine::build::{Counting, Product};
+use coracle_buildkit::proto::moby::buildkit::v1::SolveRequest;
+use coracle_buildkit::proto::pb::Definition;
+use coracle_engine::build::{Allowed, Counting, Product};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +16,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 /// How long a call waits for the `Solve` of its build.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What the entitlement to the host's network is called.
+pub(super) const HOST_NETWORK: &str = "network.host";
 /// How many builds that have ended can still be asked what they told.
 const ENDED: usize = 16;
 /// Longest name of a build, in bytes.
@@ -22,7 +27,7 @@ const NAME: usize = 256;
 #[derive(Debug)]
 pub(super) enum Returned {
     /// This is the result; nothing, where nothing was built.
-    Result(Option<Arc<Product>>),
+    Result(Option<Results>),
     /// It failed so.
     Failed(Proto),
 }
@@ -34,6 +39,10 @@ pub(super) struct Build {
     pub(super) id: String,
     /// The session whose client lends what is needed.
     pub(super) session: String,
+    /// What the client has given with it: definitions by name.
+    pub(super) inputs: HashMap<String, Definition>,
+    /// What commands of it may have that ask for it.
+    pub(super) allowed: Allowed,
     /// What it tells.
     pub(super) progress: Progress,
     /// What its request says of caches.
@@ -109,14 +118,17 @@ pub(super) struct Running<'a> {
 
 impl Builds {
     /// Begins a build; nothing if there is one of that name.
-    pub(super) fn begin(&self, id: &str, session: &str, wishes: Wishes) -> Option<Running<'_>> {
+    pub(super) fn begin(&self, request: &SolveRequest, wishes: Wishes) -> Option<Running<'_>> {
+        let id = request.r#ref.as_str();
         if id.is_empty() || id.len() > NAME {
             return None;
         }
         let (sender, returned) = oneshot::channel();
         let build = Arc::new(Build {
             id: id.to_owned(),
-            session: session.to_owned(),
+            session: request.session.clone(),
+            inputs: request.frontend_inputs.clone(),
+            allowed: Allowed { host_network: request.entitlements.iter().any(|name| name == HOST_NETWORK) },
             progress: Progress::default(),
             caches: wishes.caches,
             provenance: wishes.provenance,
@@ -200,6 +212,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn request(id: &str, session: &str) -> SolveRequest {
+        SolveRequest { r#ref: id.to_owned(), session: session.to_owned(), ..SolveRequest::default() }
+    }
+
     #[tokio::test]
     async fn calls_of_a_build_come_in_any_order() {
         let builds = Arc::new(Builds::default());
@@ -208,21 +224,21 @@ mod tests {
             async move { builds.get("one").await.map(|build| build.session.clone()) }
         });
         tokio::task::yield_now().await;
-        let running = builds.begin("one", "session", Wishes::default()).unwrap();
+        let running = builds.begin(&request("one", "session"), Wishes::default()).unwrap();
         assert_eq!(early.await.unwrap().as_deref(), Some("session"));
-        assert!(builds.begin("one", "other", Wishes::default()).is_none(), "a name is taken once");
+        assert!(builds.begin(&request("one", "other"), Wishes::default()).is_none(), "a name is taken once");
         let build = builds.get("one").await.unwrap();
         drop(running);
         build.over().await;
         let mut reader = builds.progress("one").await.unwrap().reader();
         assert!(reader.next().await.is_none(), "it has ended, and told nothing");
-        assert!(builds.begin("one", "again", Wishes::default()).is_some());
+        assert!(builds.begin(&request("one", "again"), Wishes::default()).is_some());
     }
 
     #[tokio::test]
     async fn only_the_first_return_counts() {
         let builds = Builds::default();
-        let mut running = builds.begin("one", "", Wishes::default()).unwrap();
+        let mut running = builds.begin(&request("one", ""), Wishes::default()).unwrap();
         assert!(running.build.give(Returned::Result(None)));
         assert!(!running.build.give(Returned::Failed(Proto::default())));
         assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
@@ -231,7 +247,7 @@ mod tests {
     #[test]
     fn builds_have_names() {
         let builds = Builds::default();
-        assert!(builds.begin("", "", Wishes::default()).is_none());
-        assert!(builds.begin(&"x".repeat(NAME + 1), "", Wishes::default()).is_none());
+        assert!(builds.begin(&request("", ""), Wishes::default()).is_none());
+        assert!(builds.begin(&request(&"x".repeat(NAME + 1), ""), Wishes::default()).is_none());
     }
 }

@@ -32,14 +32,14 @@ const PIECE: usize = 256 << 10;
 pub(super) async fn write(
     context: &Context,
     build: &Build,
-    product: &Product,
+    products: &[Arc<Product>],
     exports: &[Export],
 ) -> Result<HashMap<String, String>, Status> {
     let mut told = HashMap::new();
     for export in exports {
         // An image that is a cache as well was made so.
         let Export::Elsewhere { place, mode, is_optional } = export else { continue };
-        match one(context, build, product, place, *mode).await {
+        match one(context, build, products, place, *mode).await {
             Ok(descriptor) => drop(told.insert(TOLD.to_owned(), descriptor)),
             Err(failure) if *is_optional => warn(build, place, &failure),
             Err(failure) => return Err(failure),
@@ -58,7 +58,7 @@ fn label(place: &Place) -> &'static str {
 async fn one(
     context: &Context,
     build: &Build,
-    product: &Product,
+    products: &[Arc<Product>],
     place: &Place,
     mode: CacheMode,
 ) -> Result<String, Status> {
@@ -72,7 +72,7 @@ async fn one(
     let work = async {
         let session = context.door.sessions.get(&build.session).await;
         let session = session.map_err(|error| Status::unknown(full_text(&error)))?;
-        let cache = context.engine.export_cache(product, mode).await.map_err(failed)?;
+        let cache = context.engine.export_cache(products, mode).await.map_err(failed)?;
         let descriptor = cache.descriptor();
         Shown::note(build, &vertex, &format!("writing cache manifest {}", descriptor.digest));
         match place {

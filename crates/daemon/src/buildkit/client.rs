@@ -10,6 +10,7 @@ use coracle_engine::{Credentials, Error, Result, Secret};
 use coracle_spec::{Digest, full_text};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A client, through its session.
 pub(super) struct Caller {
     pub(super) session: Arc<Session>,
+    /// The sessions that lend directories, by the names of these, where it is not that one.
+    pub(super) lenders: HashMap<String, Arc<Session>>,
     pub(super) progress: Progress,
     /// What distinguishes the vertices of this build from those of others.
     pub(super) build: String,
@@ -39,11 +42,16 @@ impl Caller {
     pub(super) fn bare(session: Arc<Session>, build: &super::builds::Build) -> Self {
         Self {
             session,
+            lenders: HashMap::new(),
             progress: build.progress.clone(),
             build: build.id.clone(),
             recipe: (String::new(), String::new()),
             context: String::new(),
         }
+    }
+
+    fn lender(&self, directory: &str) -> &Session {
+        self.lenders.get(directory).unwrap_or(&self.session)
     }
 
     /// What a client shows for a directory that is asked for.
@@ -56,6 +64,8 @@ impl Caller {
             "[internal] load .dockerignore".to_owned()
         } else if name == self.context {
             "[internal] load build context".to_owned()
+        } else if asks(".dockerignore") {
+            format!("[context {name}] load .dockerignore")
         } else {
             format!("[context {name}] load from client")
         }
@@ -70,7 +80,7 @@ impl Caller {
             follow: vec![file.clone()],
             ..coracle_buildkit::Selection::default()
         };
-        let mut archive = coracle_buildkit::directory(&self.session, directory, &selection).ok()?;
+        let mut archive = coracle_buildkit::directory(self.lender(directory), directory, &selection).ok()?;
         let mut bytes = Vec::new();
         while let Some(part) = archive.next().await {
             bytes.extend_from_slice(&part.ok()?);
@@ -95,7 +105,7 @@ impl Client for Caller {
         };
         Box::pin(async move {
             let label = self.label(name, selection);
-            let archive = coracle_buildkit::directory(&self.session, name, &asked);
+            let archive = coracle_buildkit::directory(self.lender(name), name, &asked);
             let archive = archive.map_err(|error| failed(&error))?;
             let transfer = Transfer::begin(&self.progress, &self.build, label, name);
             let (sender, reader) = BodyReader::channel();

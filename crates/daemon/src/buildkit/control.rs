@@ -1,9 +1,10 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, Returned, Running, Wishes};
+use super::builds::{Build, Caches, HOST_NETWORK, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
-use super::{bridge, cache, cache_exports, frontend, history, provenance};
+use super::results::Results;
+use super::{cache, cache_exports, frontend, history, provenance, run};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
 use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
@@ -14,15 +15,14 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
 };
 use coracle_buildkit::proto::pb;
 use coracle_buildkit::status_of;
-use coracle_engine::build::Product;
 use coracle_spec::Platform;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Entitlements that a client may ask for. Docker lets it have the host's network as well, which `--network=host` is.
-const ENTITLED: [&str; 1] = ["network.host"];
+/// Entitlements that a client may ask for: those that Docker gives unless its configuration says otherwise.
+const ENTITLED: [&str; 1] = [HOST_NETWORK];
 
 /// These calls.
 pub(super) struct Controller {
@@ -80,8 +80,7 @@ impl Control for Controller {
         let inline = exports.contains(&Export::Inline);
         let caches = Caches { imports: cache_options::imports(&request), inline };
         let provenance = provenance::of_request(&request)?;
-        let running =
-            self.context.door.builds.begin(&request.r#ref, &request.session, Wishes { caches, provenance });
+        let running = self.context.door.builds.begin(&request, Wishes { caches, provenance });
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
@@ -149,7 +148,10 @@ impl Control for Controller {
 fn check(request: &SolveRequest) -> Result<(), Status> {
     let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
     if let Some(other) = request.entitlements.iter().find(|name| !ENTITLED.contains(&name.as_str())) {
-        return Err(Status::unknown(format!("granting entitlement {other} is not allowed by this engine")));
+        let reason = "no command of a Dockerfile leaves its sandbox";
+        return Err(Status::unknown(format!(
+            "granting entitlement {other} is not allowed by this engine: {reason}"
+        )));
     }
     if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
         return refuse("a build by a definition".to_owned());
@@ -174,9 +176,9 @@ impl Controller {
     ) -> Result<std::collections::HashMap<String, String>, Status> {
         let build = Arc::clone(&running.build);
         // Until its outputs are written, the build goes on.
-        let (product, _running) = self.result(request, running).await?;
-        match product {
-            Some(product) => self.put(&build, &product, outputs, exports).await,
+        let (results, _running) = self.result(request, running).await?;
+        match results {
+            Some(results) => self.put(&build, &results, outputs, exports).await,
             None => Ok(std::collections::HashMap::new()),
         }
     }
@@ -186,19 +188,20 @@ impl Controller {
         &self,
         request: SolveRequest,
         mut running: Running<'a>,
-    ) -> Result<(Option<Arc<Product>>, Running<'a>), Status> {
+    ) -> Result<(Option<Results>, Running<'a>), Status> {
         if !request.frontend.is_empty() {
-            if let Some(input) = request.frontend_inputs.keys().min() {
-                return Err(Status::unimplemented(format!(
-                    "the build input {input} is not supported yet by this engine"
-                )));
-            }
             let asked = frontend::read(&request.frontend, &request.frontend_attrs)?;
-            let product = bridge::run(&self.context, &running.build, asked).await?;
-            return Ok((Some(Arc::new(product)), running));
+            if asked.question.is_some() {
+                return Err(Status::unknown(
+                    "questions to a Dockerfile are asked by a client that steers its build",
+                ));
+            }
+            let inputs = &request.frontend_inputs;
+            let results = run::run(&self.context, &running.build, asked, inputs).await?;
+            return Ok((Some(results), running));
         }
         match (&mut running.returned).await {
-            Ok(Returned::Result(product)) => Ok((product, running)),
+            Ok(Returned::Result(results)) => Ok((results, running)),
             Ok(Returned::Failed(failure)) => Err(status_of(&failure)),
             Err(_) => Err(Status::internal("the build ended without a word")),
         }
@@ -207,15 +210,15 @@ impl Controller {
     async fn put(
         &self,
         build: &Build,
-        product: &Arc<Product>,
+        results: &Results,
         outputs: &[Output],
         exports: &[Export],
     ) -> Result<std::collections::HashMap<String, String>, Status> {
         let mut response = std::collections::HashMap::new();
         for output in outputs {
-            response.extend(output.put(&self.context, build, product).await?);
+            response.extend(output.put(&self.context, build, results).await?);
         }
-        response.extend(cache_exports::write(&self.context, build, product, exports).await?);
+        response.extend(cache_exports::write(&self.context, build, &results.products(), exports).await?);
         Ok(response)
     }
 }

@@ -2,7 +2,9 @@
 //! not supported is refused by its name; what only describes where a build comes from is not needed.
 
 use super::cache_options::Imports;
-use crate::convert::host_config;
+use super::contexts::{self, Named};
+use super::questions::Question;
+use crate::convert::{host_config, platform};
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_buildkit::Failure;
 use coracle_engine::build::{Anew, Wanted};
@@ -13,6 +15,8 @@ use std::str::FromStr;
 
 /// Where contexts are that a client has read from its standard input.
 const UPLOADS: &str = "http://buildkit-session/";
+/// How options begin that name the session that lends a directory.
+const LENDER: &str = "local-sessionid:";
 /// The usual name of a Dockerfile.
 const RECIPE: &str = "Dockerfile";
 
@@ -30,12 +34,22 @@ pub(super) enum Context {
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    /// What is asked instead of building.
+    pub(super) question: Option<Question>,
     pub(super) context: Context,
     /// The directory of the Dockerfile by the name that the client lends it by; none, where it is in the context.
     pub(super) recipe: Option<String>,
     /// The Dockerfile's path in that.
     pub(super) file: String,
+    /// What is in the place of images and stages.
+    pub(super) contexts: BTreeMap<String, Named>,
+    /// The sessions that lend directories, by the names of these, where it is not the one that asks.
+    pub(super) lenders: HashMap<String, String>,
     pub(super) wanted: Wanted,
+    /// What is built for: at least one, none twice.
+    pub(super) platforms: Vec<Platform>,
+    /// Whether there is a result for each of them, also of one alone.
+    pub(super) is_for_several: bool,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) pull: bool,
     pub(super) anew: Anew,
@@ -61,18 +75,19 @@ fn attribute<'a>(key: &'a str, value: &str) -> Attribute<'a> {
     if let Some(name) = key.strip_prefix("label:") {
         return Attribute::Label(name);
     }
-    let is_off = matches!(value, "" | "0" | "false");
     match key {
-        "filename" | "target" | "platform" | "no-cache" | "image-resolve-mode" | "add-hosts"
-        | "force-network-mode" | "cgroup-parent" | "shm-size" | "ulimit" | "context" | "contextkey"
-        | "dockerfilekey" | "source" | "cache-imports" | "cache-from" => Attribute::Known,
+        "requestid" | "filename" | "target" | "platform" | "no-cache" | "image-resolve-mode"
+        | "add-hosts" | "force-network-mode" | "cgroup-parent" | "shm-size" | "ulimit" | "context"
+        | "contextkey" | "dockerfilekey" | "source" | "cache-imports" | "cache-from" | "multi-platform" => {
+            Attribute::Known
+        }
         // What the client can do, and where the sources come from.
         "frontend.caps" | "cmdline" => Attribute::Description,
-        _ if key.starts_with("vcs:") || key.starts_with("local-sessionid:") => Attribute::Description,
+        _ if key.starts_with("vcs:") => Attribute::Description,
+        _ if key.starts_with(LENDER) || contexts::is_one(key) => Attribute::Known,
         // What is told of the result is no business of who makes it.
         "attest:provenance" => Attribute::Description,
         _ if key.starts_with("attest:") && value.contains("disabled=true") => Attribute::Description,
-        "multi-platform" if is_off => Attribute::Description,
         _ => Attribute::Foreign,
     }
 }
@@ -93,9 +108,6 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
     let text = |name: &str| attributes.get(name).map(String::as_str).filter(|text| !text.is_empty());
     check_language(frontend, text("source"))?;
     check_language("gateway.v0", text("build-arg:BUILDKIT_SYNTAX").or(Some(LANGUAGE)))?;
-    if let Some(request) = text("requestid") {
-        return Err(Failure::unsupported_request(request));
-    }
     let (mut arguments, mut labels) = (BTreeMap::new(), BTreeMap::new());
     let mut foreign = Vec::new();
     for (key, value) in attributes {
@@ -116,6 +128,9 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
     if let Some(key) = foreign.first() {
         return Err(refused(format!("the build option {key} is not supported yet by this engine")));
     }
+    let platforms = platform::list(text("platform").unwrap_or_default());
+    let platforms = platforms.map_err(|failure| invalid(failure.message))?;
+    let is_for_several = is_for_several(text("multi-platform"), platforms.len())?;
     let context = context(text("context"), text("contextkey"));
     let key = text("dockerfilekey").map(str::to_owned);
     let recipe = match context {
@@ -123,15 +138,21 @@ pub(super) fn read(frontend: &str, attributes: &HashMap<String, String>) -> Resu
         Context::Upload(_) | Context::Address(_) => key,
     };
     Ok(Asked {
+        question: text("requestid").map(Question::of).transpose()?,
         recipe,
         context,
         file: text("filename").unwrap_or(RECIPE).to_owned(),
+        contexts: contexts::read(attributes)?,
+        lenders: lenders(attributes),
         wanted: Wanted {
             target: text("target").map(str::to_owned),
             arguments,
-            platform: platform(text("platform"))?,
+            platform: platforms[0].clone(),
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
+        platforms,
+        is_for_several,
         labels,
         pull: pull(text("image-resolve-mode"))?,
         anew: anew(attributes.get("no-cache")),
@@ -175,17 +196,26 @@ fn context(address: Option<&str>, key: Option<&str>) -> Context {
     }
 }
 
-fn platform(text: Option<&str>) -> Result<Platform, Failure> {
-    let Some(text) = text else { return Ok(Platform::host()) };
-    if text.contains(',') {
-        return Err(refused(
-            "a build for several platforms is not supported yet by this engine: build one at a time",
-        ));
-    }
-    text.parse().map_err(|error: coracle_spec::Error| invalid(error.to_string()))
+fn lenders(attributes: &HashMap<String, String>) -> HashMap<String, String> {
+    let lender =
+        |(key, session): (&String, &String)| Some((key.strip_prefix(LENDER)?.to_owned(), session.clone()));
+    attributes.iter().filter_map(lender).collect()
 }
 
-fn pull(mode: Option<&str>) -> Result<bool, Failure> {
+fn is_for_several(text: Option<&str>, platforms: usize) -> Result<bool, Failure> {
+    match text {
+        None => Ok(platforms > 1),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") if platforms == 1 => Ok(false),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => {
+            Err(invalid("multi-platform=false contradicts a build for several platforms"))
+        }
+        Some(other) => Err(invalid(format!("invalid boolean value for multi-platform: {other}"))),
+    }
+}
+
+/// Whether images are pulled although they are here.
+pub(super) fn pull(mode: Option<&str>) -> Result<bool, Failure> {
     match mode {
         None | Some("default" | "local") => Ok(false),
         Some("pull") => Ok(true),
@@ -281,6 +311,7 @@ mod tests {
             ("ulimit", "nofile=1024:2048,nproc=7"),
             ("cgroup-parent", "/builds"),
             ("vcs:revision", "abc"),
+            ("local-sessionid:context", "another"),
             ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
         ]);
         assert_eq!(asked.context, Context::Directory("context".into()));
@@ -296,6 +327,7 @@ mod tests {
         assert!(asked.pull);
         assert_eq!(asked.anew, Anew::Stages(vec!["one".into(), "two".into()]));
         assert_eq!(asked.host.network, NetworkMode::parse("none"));
+        assert_eq!(asked.lenders["context"], "another");
         assert_eq!(asked.caches, Imports::default());
     }
 
@@ -305,6 +337,19 @@ mod tests {
         assert_eq!((asked.file.as_str(), asked.pull, &asked.anew), ("Dockerfile", false, &Anew::Nothing));
         assert_eq!(asked.wanted.platform, Platform::host());
         assert_eq!(self::asked(&[("no-cache", "")]).anew, Anew::Everything);
+    }
+
+    #[test]
+    fn there_may_be_several_platforms() {
+        let several = asked(&[("platform", "linux/amd64,linux/arm64,linux/x86_64")]);
+        let names: Vec<String> = several.platforms.iter().map(Platform::to_string).collect();
+        assert_eq!(names, ["linux/amd64", "linux/arm64"]);
+        assert!(several.is_for_several && !asked(&[("multi-platform", "false")]).is_for_several);
+        let one = asked(&[("platform", "linux/arm64"), ("multi-platform", "true")]);
+        assert!(one.is_for_several && one.platforms.len() == 1);
+        let contradiction =
+            refusal("dockerfile.v0", &[("platform", "linux/amd64,linux/arm64"), ("multi-platform", "0")]);
+        assert!(contradiction.contains("multi-platform=false"), "{contradiction}");
     }
 
     #[test]
@@ -355,11 +400,10 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         for (pair, words) in [
             (("some-new-option", "1"), "build option some-new-option"),
-            (("context:base", "docker-image://alpine"), "build option context:base"),
-            (("multi-platform", "true"), "build option multi-platform"),
+            (("context:base", "oci-layout://x"), "the context base is an OCI layout"),
+            (("multi-platform", "perhaps"), "invalid boolean value for multi-platform: perhaps"),
             (("attest:sbom", "generator=x"), "SBOM attestations are not supported"),
             (("hostname", "x"), "build option hostname"),
-            (("platform", "linux/amd64,linux/arm64"), "several platforms"),
             (("platform", "nonsense/////"), "platform"),
             (("image-resolve-mode", "never"), "invalid image-resolve-mode: never"),
             (("force-network-mode", "mynet"), "invalid network mode"),
@@ -367,7 +411,7 @@ mod tests {
             (("shm-size", "much"), "invalid value of shm-size"),
             (("ulimit", "nofile"), "invalid ulimit"),
             (("ulimit", "nofile=a"), "invalid value of ulimit"),
-            (("requestid", "frontend.outline"), "unsupported request frontend.outline"),
+            (("requestid", "frontend.sing"), "unsupported request frontend.sing"),
         ] {
             let refusal = refusal("dockerfile.v0", &[pair]);
             assert!(refusal.contains(words), "{pair:?}: {refusal}");

@@ -4,11 +4,13 @@
 //! POST /session ─► Sessions (crate buildkit)     POST /grpc ─► service.rs ─┬─► control.rs  Solve, Status, what there is
 //!                                                                          └─► bridge.rs   the client steers the build
 //!     builds.rs    the builds under way, who waits for which
-//!   frontend.rs    options of a client → what the engine is asked for; pure
+//!   frontend.rs    options of a client → what is asked for; pure         run.rs  and → what the engine is asked for
+//!   contexts.rs    what stands in the place of images and stages        questions.rs  what is asked instead of building
 //!     client.rs    what the engine asks the client for     steps.rs  what the engine tells → what the client shows
-//!    outputs.rs    what becomes of the result              cache.rs  what is kept of builds
-//!    history.rs    which builds there were                provenance.rs  where a result comes from
-//! cache_options.rs  caches that come and go; pure            cache_exports.rs  those that go
+//!    results.rs    results as clients see them           reading.rs  files of them, and images
+//!                                                         cache.rs  what is kept of builds
+//!    outputs.rs    what becomes of them                  history.rs  which builds there were
+//! provenance.rs    where a result comes from     cache_options.rs, cache_exports.rs  caches that come and go
 //! ```
 //!
 //! A client opens both connections at the same time. It calls `Solve` on the one service, which waits; it then steers the
@@ -20,12 +22,17 @@ mod cache;
 mod cache_exports;
 mod cache_options;
 mod client;
+mod contexts;
 mod control;
 mod frontend;
 mod health;
 mod history;
 mod outputs;
 mod provenance;
+mod questions;
+mod reading;
+mod results;
+mod run;
 mod service;
 mod steps;
 mod transfer;

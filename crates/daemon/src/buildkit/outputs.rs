@@ -2,13 +2,14 @@
 
 use super::builds::Build;
 use super::provenance;
+use super::results::Results;
 use super::steps::digest_of;
 use super::transfer;
 use crate::routes::images::references;
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::{SolveRequest, Vertex, VertexStatus};
 use coracle_buildkit::{Event, now};
-use coracle_engine::build::{Client, Product};
+use coracle_engine::build::Client;
 use coracle_engine::images::{PushRequest, Teller};
 use coracle_spec::{Reference, full_text};
 use std::collections::HashMap;
@@ -36,12 +37,25 @@ pub(super) enum Output {
     Files {
         /// Which of the client's outputs it is.
         output: usize,
+        /// What becomes of several platforms.
+        split: Split,
     },
     /// Its files go to a directory of the client.
     Directory {
         /// Which of the client's outputs it is.
         output: usize,
+        /// What becomes of several platforms.
+        split: Split,
     },
+}
+
+/// What becomes of the files of several platforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Split {
+    /// Each has a directory.
+    Apart,
+    /// They are to be in one place, which is not done.
+    Together,
 }
 
 type Told = HashMap<String, String>;
@@ -79,16 +93,17 @@ fn one(output: usize, kind: &str, attributes: &Told) -> Result<Output, Status> {
         attributes.get(name).is_some_and(|text| values.contains(&text.as_str()))
     };
     let (on, off) = (["1", "true"], ["0", "false"]);
-    // An image is stored, and files are those of one platform.
-    for (name, other) in [("push-by-digest", &on), ("platform-split", &on), ("store", &off), ("tar", &off)] {
+    // An image is stored.
+    for (name, other) in [("push-by-digest", &on), ("store", &off), ("tar", &off)] {
         if is(name, other) {
             return Err(unsupported(format_args!("the option {name}={} of the output {kind}", other[1])));
         }
     }
+    let split = if is("platform-split", &off) { Split::Together } else { Split::Apart };
     Ok(match kind {
         "docker" | "oci" => Output::Archive { output, names: references_of(attributes)? },
-        "tar" => Output::Files { output },
-        "local" => Output::Directory { output },
+        "tar" => Output::Files { output, split },
+        "local" => Output::Directory { output, split },
         _ => Output::Image { names: references_of(attributes)?, push: is("push", &on) },
     })
 }
@@ -106,12 +121,12 @@ impl Output {
         &self,
         context: &Arc<Context>,
         build: &Build,
-        product: &Arc<Product>,
+        results: &Results,
     ) -> Result<Told, Status> {
         match self {
             Self::Image { names, push } => {
                 let told =
-                    Shown::run(build, "exporting to image", keep(context, build, product, names)).await?;
+                    Shown::run(build, "exporting to image", keep(context, build, results, names)).await?;
                 if *push {
                     for name in names {
                         let label = format!("pushing {}", name.familiar());
@@ -121,17 +136,30 @@ impl Output {
                 Ok(told)
             }
             Self::Archive { output, names } => {
-                let work = transfer::archive(context, build, product, *output, names);
+                let work = transfer::archive(context, build, results, *output, names);
                 Shown::run(build, "exporting to image archive", work).await
             }
-            Self::Files { output } => {
-                let work = transfer::files(context, build, product, *output);
+            Self::Files { output, split } => {
+                split.check(results)?;
+                let work = transfer::files(context, build, results, *output);
                 Shown::run(build, "exporting to client tarball", work).await.map(|()| Told::new())
             }
-            Self::Directory { output } => {
-                let work = transfer::directory(context, build, product, *output);
+            Self::Directory { output, split } => {
+                split.check(results)?;
+                let work = transfer::directory(context, build, results, *output);
                 Shown::run(build, "exporting to client directory", work).await.map(|()| Told::new())
             }
+        }
+    }
+}
+
+impl Split {
+    fn check(self, results: &Results) -> Result<(), Status> {
+        match (self, results) {
+            (Self::Together, Results::Platforms(products)) if products.len() > 1 => Err(Status::unknown(
+                "platform-split=false is not supported for several platforms: their files would take each other's place",
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -139,27 +167,36 @@ impl Output {
 async fn keep(
     context: &Context,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     names: &[Reference],
 ) -> Result<Told, Status> {
     let vertex = digest_of(&build.id, "exporting to image");
-    let attested = provenance::attest(context, build, product, names).await?;
-    let kept = match &attested {
-        Some(attested) => context.engine.keep_attested(attested, names.to_vec()).await,
-        None => context.engine.keep_product(product, names.to_vec()).await,
+    let failed = |error: coracle_engine::Error| Status::unknown(error.chain());
+    let attested = provenance::attest(context, build, results, names).await?;
+    let (kind, digest, image) = match (&attested, results) {
+        (Some(attested), _) => {
+            context.engine.keep_attested(attested, names.to_vec()).await.map_err(failed)?;
+            ("index", attested.digest(), attested.only_image())
+        }
+        (None, Results::One(product)) => {
+            let id = context.engine.keep_product(product, names.to_vec()).await.map_err(failed)?;
+            ("image", id, Some(id))
+        }
+        (None, Results::Platforms(_)) => {
+            let products = results.products();
+            let index = context.engine.keep_products(&products, names.to_vec()).await.map_err(failed)?;
+            ("index", index, None)
+        }
     };
-    let id = kept.map_err(|error| Status::unknown(error.chain()))?.to_string();
-    if let Some(attested) = &attested {
-        Shown::note(build, &vertex, &format!("exporting manifest list {}", attested.digest()));
-    }
-    Shown::note(build, &vertex, &format!("writing image {id}"));
+    Shown::note(build, &vertex, &format!("writing {kind} {digest}"));
     for name in names {
         Shown::note(build, &vertex, &format!("naming to {}", name.canonical()));
     }
-    let digest = attested.map_or_else(|| id.clone(), |attested| attested.digest().to_string());
-    let mut told: Told =
-        [("containerimage.config.digest".to_owned(), id), ("containerimage.digest".to_owned(), digest)]
-            .into();
+    let mut told: Told = [("containerimage.digest".to_owned(), digest.to_string())].into();
+    // Of several images there is none.
+    if let Some(id) = image {
+        told.insert("containerimage.config.digest".to_owned(), id.to_string());
+    }
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
@@ -243,7 +280,11 @@ mod tests {
         let exporters = ["cacheonly", "local", "tar", "oci"].map(exporter).to_vec();
         let all = read(&SolveRequest { exporters, ..SolveRequest::default() }).unwrap();
         let archive = Output::Archive { output: 3, names: Vec::new() };
-        assert_eq!(all, [Output::Directory { output: 1 }, Output::Files { output: 2 }, archive]);
+        let split = Split::Apart;
+        assert_eq!(
+            all,
+            [Output::Directory { output: 1, split }, Output::Files { output: 2, split }, archive]
+        );
     }
 
     #[test]
@@ -259,7 +300,6 @@ mod tests {
             ("moby", &[("annotation.x", "y")], "option annotation.x of the output moby"),
             ("moby", &[("push-by-digest", "true")], "option push-by-digest=true"),
             ("oci", &[("tar", "false")], "option tar=false of the output oci"),
-            ("local", &[("platform-split", "true")], "option platform-split=true"),
             ("docker", &[("compression", "zstd")], "option compression of the output docker"),
             ("moby", &[("name", "UPPER")], "UPPER: invalid reference format"),
             ("image", &[("store", "false")], "option store=false"),

@@ -4,9 +4,10 @@
 //! and neither do we: what is said is said when a person asks.
 
 use super::builds::Build;
+use super::results::Results;
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::SolveRequest;
-use coracle_engine::build::{Attested, Product, ProvenanceMode, ProvenanceRequest};
+use coracle_engine::build::{Attested, ProvenanceMode, ProvenanceRequest};
 use coracle_spec::Reference;
 use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
@@ -97,18 +98,23 @@ pub(super) fn read(attributes: &HashMap<String, String>) -> Result<Option<Said>,
 pub(super) async fn attest(
     context: &Context,
     build: &Build,
-    product: &Product,
+    results: &Results,
     names: &[Reference],
 ) -> Result<Option<Attested>, Status> {
     let Some(wanted) = &build.provenance else { return Ok(None) };
     let attribute = |name: &str| wanted.attributes.get(name).filter(|text| !text.is_empty()).cloned();
     let local = |name: &str, usual: &str| attribute(name).unwrap_or_else(|| usual.to_owned());
-    let locals = match attribute("context") {
+    let products = results.products();
+    let is_fetched = products.iter().all(|product| product.ingredients().context.is_some());
+    let mut locals = match attribute("context") {
         // What was fetched is a material; what the client has read from its standard input is its own.
-        Some(_) if product.ingredients().context.is_some() => Vec::new(),
+        Some(_) if is_fetched => Vec::new(),
         Some(upload) => vec![upload],
         None => vec![local("contextkey", "context"), local("dockerfilekey", "dockerfile")],
     };
+    // Whatever these are, not all of it is among the materials.
+    let named = wanted.attributes.keys().filter_map(|key| key.strip_prefix("context:"));
+    locals.extend(named.map(str::to_owned));
     let request = ProvenanceRequest {
         mode: wanted.mode,
         builder: wanted.builder.clone(),
@@ -120,7 +126,7 @@ pub(super) async fn attest(
         locals,
         begun: wanted.begun,
     };
-    let attested = context.engine.attest_product(product, &request, names).await;
+    let attested = context.engine.attest_products(&products, &request, names).await;
     attested.map(Some).map_err(|error| Status::unknown(error.chain()))
 }
 

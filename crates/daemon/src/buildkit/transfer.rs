@@ -3,11 +3,11 @@
 
 use super::builds::Build;
 use super::provenance;
+use super::results::Results;
 use crate::server::Context;
 use bytes::Bytes;
 use coracle_buildkit::{Session, Target};
 use coracle_engine::Error;
-use coracle_engine::build::Product;
 use coracle_engine::images::BodyWriter;
 use coracle_spec::{Reference, full_text};
 use futures_util::{Stream, stream};
@@ -31,7 +31,7 @@ fn failed(error: coracle_buildkit::Error) -> Status {
 pub(super) async fn archive(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
     names: &[Reference],
 ) -> Result<HashMap<String, String>, Status> {
@@ -41,24 +41,34 @@ pub(super) async fn archive(
         let names: Vec<String> = names.iter().map(Reference::canonical).collect();
         told.insert("image.name".to_owned(), names.join(","));
     }
-    let attested = provenance::attest(context, build, product, names).await?.map(Arc::new);
-    let digest = attested.as_ref().map(|attested| attested.digest());
-    let (context, product, names) = (Arc::clone(context), Arc::clone(product), names.to_vec());
-    let (sender, id) = oneshot::channel();
+    let attested = provenance::attest(context, build, results, names).await?;
+    let (context, results, names) = (Arc::clone(context), results.clone(), names.to_vec());
+    let (sender, told_digests) = oneshot::channel();
     let archive = Archive::of(|writer| async move {
-        let id = match attested {
-            Some(attested) => context.engine.save_attested(attested, names, writer).await?,
-            None => context.engine.save_product(product, names, writer).await?,
+        let digests = match (attested, results) {
+            (Some(attested), _) => {
+                context.engine.save_attested(&attested, names, writer).await?;
+                (attested.only_image(), Some(attested.digest()))
+            }
+            (None, Results::One(product)) => {
+                let id = context.engine.save_product(product, names, writer).await?;
+                (Some(id), Some(id))
+            }
+            (None, results) => {
+                context.engine.save_products(results.products(), names, writer).await?;
+                (None, None)
+            }
         };
-        // Nobody asks for the id of an archive that could not be sent.
-        let _ = sender.send(id);
+        // Nobody asks for the digests of an archive that could not be sent.
+        let _ = sender.send(digests);
         Ok(())
     });
     let target = Target { output, attributes: told.clone().into_iter().collect() };
     coracle_buildkit::send_file(&session, &target, archive.parts()).await.map_err(failed)?;
-    let id = id.await.map_err(|_| Status::internal("the image has no id"))?;
-    told.insert("containerimage.config.digest".to_owned(), id.to_string());
-    told.insert("containerimage.digest".to_owned(), digest.unwrap_or(id).to_string());
+    let (image, digest) = told_digests.await.unwrap_or_default();
+    for (key, digest) in [("containerimage.config.digest", image), ("containerimage.digest", digest)] {
+        told.extend(digest.map(|digest| (key.to_owned(), digest.to_string())));
+    }
     Ok(told)
 }
 
@@ -66,11 +76,11 @@ pub(super) async fn archive(
 pub(super) async fn files(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
 ) -> Result<(), Status> {
     let session = session(context, build).await?;
-    let archive = of_files(context, product);
+    let archive = of_files(context, results);
     let target = Target { output, ..Target::default() };
     coracle_buildkit::send_file(&session, &target, archive.parts()).await.map_err(failed)
 }
@@ -79,18 +89,28 @@ pub(super) async fn files(
 pub(super) async fn directory(
     context: &Arc<Context>,
     build: &Build,
-    product: &Arc<Product>,
+    results: &Results,
     output: usize,
 ) -> Result<(), Status> {
     let session = session(context, build).await?;
-    let archive = of_files(context, product);
+    let archive = of_files(context, results);
     let target = Target { output, ..Target::default() };
     coracle_buildkit::send_tree(&session, &target, archive).await.map_err(failed)
 }
 
-fn of_files(context: &Arc<Context>, product: &Arc<Product>) -> Archive {
-    let (context, product) = (Arc::clone(context), Arc::clone(product));
-    Archive::of(|writer| async move { context.engine.export_product(product, writer).await })
+/// The files of a result, or of several, each in a directory that its platform names.
+fn of_files(context: &Arc<Context>, results: &Results) -> Archive {
+    let (context, results) = (Arc::clone(context), results.clone());
+    Archive::of(|writer| async move {
+        match results {
+            Results::One(product) => context.engine.export_product(product, writer).await,
+            Results::Platforms(products) => {
+                let named =
+                    products.into_iter().map(|(platform, product)| (platform.replace('/', "_"), product));
+                context.engine.export_products(named.collect(), writer).await
+            }
+        }
+    })
 }
 
 /// An archive that is being written.

@@ -30,7 +30,7 @@ pub(crate) fn header(stat: &PathStat) -> String {
 }
 
 /// Go's `os.FileMode` of a mode of stat(2).
-fn go_mode(mode: u32) -> u32 {
+pub(crate) fn go_mode(mode: u32) -> u32 {
     let kind = TYPES.iter().find(|(bits, _)| *bits == mode >> 12).map_or(0, |(_, go)| *go);
     let special = SPECIAL.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, go)| go).sum::<u32>();
     kind | special | (mode & 0o777)

@@ -29,6 +29,23 @@ pub(crate) fn all(call: &Call, parameter: &str, since: ApiVersion) -> Result<Vec
     given.into_iter().map(parse).collect()
 }
 
+/// What a build is for: names with commas between them, none twice; this machine where there are none.
+pub(crate) fn list(text: &str) -> Result<Vec<Platform>, Failure> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let platform: Platform =
+            part.parse().map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?;
+        if !platforms.iter().any(|other| other.normalized() == platform.normalized()) {
+            platforms.push(platform);
+        }
+    }
+    match platforms.len() {
+        0 => Ok(vec![Platform::host()]),
+        1..=MOST => Ok(platforms),
+        _ => Err(Failure::invalid(format!("more than {MOST} platforms were given"))),
+    }
+}
+
 fn parse(text: &str) -> Result<Platform, Failure> {
     let platform: Platform = serde_json::from_str(text)
         .map_err(|error| Failure::invalid(format!("cannot parse platform {text:.100?}: {error}")))?;

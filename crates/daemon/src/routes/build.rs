@@ -8,7 +8,7 @@ mod running;
 use super::images::references;
 use super::json_line;
 use crate::answer::{self, Answer};
-use crate::convert::{host_config, transfer};
+use crate::convert::{host_config, platform, transfer};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -17,7 +17,9 @@ use coracle_api::auth::AuthConfig;
 use coracle_api::container::{HostConfig, Ulimit};
 use coracle_api::progress::ErrorDetail;
 use coracle_engine::Credentials;
-use coracle_engine::build::{Anew, BuildError, BuildRequest, CacheSource, Recipe, Silent, Source, Wanted};
+use coracle_engine::build::{
+    Allowed, Anew, BuildError, BuildRequest, CacheSource, Recipe, Silent, Source, Wanted,
+};
 use coracle_spec::{Platform, Reference};
 use hyper::StatusCode;
 use lines::Lines;
@@ -31,8 +33,9 @@ use std::sync::Arc;
 const CREDENTIALS: &str = "X-Registry-Config";
 
 pub(super) async fn build(call: Call) -> Answer {
-    let asked = request(&call).and_then(|request| Ok((request, references(call.query.all("t"))?)));
-    let (request, references) = match asked {
+    let asked = platforms(&call)
+        .and_then(|platforms| Ok((request(&call, &platforms)?, platforms, references(call.query.all("t"))?)));
+    let (request, platforms, references) = match asked {
         Ok(asked) => asked,
         Err(failure) => {
             input::discard(call.request);
@@ -50,7 +53,7 @@ pub(super) async fn build(call: Call) -> Answer {
     };
     let request = BuildRequest { source, ..request };
     let names = references.iter().map(Reference::familiar).collect();
-    let running = Running::begin(call.context, call.client, request, references);
+    let running = Running::begin(call.context, call.client, request, platforms, references);
     let mut lines = Lines::new(running, names, quiet);
     // What fails before anything is told is an answer of its own.
     let first = lines.next().await.map_err(failed)?;
@@ -67,27 +70,30 @@ pub(super) async fn build(call: Call) -> Answer {
 
 /// What the parameters ask for. What is not supported is refused, for a result that is not what was asked for is worse
 /// than none.
-fn request(call: &Call) -> Result<BuildRequest, Failure> {
+fn request(call: &Call, platforms: &[Platform]) -> Result<BuildRequest, Failure> {
     refuse_unsupported(call)?;
     let text = |name: &str| call.query.get(name).filter(|text| !text.is_empty());
-    let platform = text("platform").map(str::parse::<Platform>).transpose();
-    let platform = platform.map_err(|error| Failure::invalid(error.to_string()))?;
     let arguments: BTreeMap<String, Option<String>> = document(call, "buildargs")?;
     Ok(BuildRequest {
         source: Source::Nothing,
         recipe: Recipe::InContext(text("dockerfile").unwrap_or_default().to_owned()),
+        contexts: BTreeMap::new(),
         client: Arc::new(Silent { credentials: credentials(call) }),
         wanted: Wanted {
             target: text("target").map(str::to_owned),
             // One without a value is not given.
             arguments: arguments.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-            platform: platform.unwrap_or_else(Platform::host),
+            platform: platforms[0].clone(),
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
         labels: document(call, "labels")?,
         pull: call.query.is_on("pull"),
         anew: if call.query.is_on("nocache") { Anew::Everything } else { Anew::Nothing },
+        squash: call.query.is_on("squash"),
         host: host_config::host_settings(host(call)?)?,
+        // A classic client cannot say so.
+        allowed: Allowed::default(),
         caches: caches(&document::<Vec<String>>(call, "cachefrom")?)?,
         inline_cache: false,
     })
@@ -101,6 +107,11 @@ fn caches(names: &[String]) -> Result<Vec<CacheSource>, Failure> {
         Err(error) => Err(Failure::invalid(format!("invalid cachefrom {name}: {error}"))),
     };
     names.map(source).collect()
+}
+
+/// What is built for.
+fn platforms(call: &Call) -> Result<Vec<Platform>, Failure> {
+    platform::list(call.query.get("platform").unwrap_or_default())
 }
 
 /// Limits and network of commands, as a container's creation has them.
@@ -154,9 +165,6 @@ fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
         if given(name) {
             return refuse(what);
         }
-    }
-    if call.query.is_on("squash") {
-        return refuse("--squash is not supported yet by this engine");
     }
     if call.query.get("rm").is_some_and(|text| matches!(text, "0" | "false")) {
         return refuse("--rm=false is not supported: containers of steps do not stay");

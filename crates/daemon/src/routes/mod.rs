@@ -29,7 +29,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
     let get = method == Method::GET;
     match (method.as_str(), segments) {
         ("GET" | "HEAD", ["_ping"]) => system::ping(get),
-        ("GET", ["version"]) => system::version(),
+        ("GET", ["version"]) => system::version(&call),
         ("GET", ["info"]) => system::info(&call),
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,

@@ -26,7 +26,8 @@ pub(super) fn ping(body: bool) -> Answer {
     Ok(response)
 }
 
-pub(super) fn version() -> Answer {
+pub(super) fn version(call: &Call) -> Answer {
+    let experimental = call.context.settings.experimental;
     let own = env!("CARGO_PKG_VERSION").to_owned();
     let details = [
         ("ApiVersion", ApiVersion::MAX.to_string()),
@@ -34,7 +35,7 @@ pub(super) fn version() -> Answer {
         ("Arch", architecture()),
         ("Os", "linux".to_owned()),
         ("KernelVersion", kernel()),
-        ("Experimental", "false".to_owned()),
+        ("Experimental", experimental.to_string()),
     ];
     answer::ok(&api::Version {
         platform: api::PlatformName { name: "Coracle".to_owned() },
@@ -49,6 +50,7 @@ pub(super) fn version() -> Answer {
         os: "linux".to_owned(),
         arch: architecture(),
         kernel_version: kernel(),
+        experimental,
         ..api::Version::default()
     })
 }
@@ -91,6 +93,7 @@ pub(super) fn info(call: &Call) -> Answer {
         containers_running: count(&|status| status == Status::Running),
         containers_paused: count(&|status| status == Status::Paused),
         containers_stopped: count(&|status| !status.is_up()),
+        experimental_build: call.context.settings.experimental,
         images: i64::try_from(images.len()).unwrap_or(0),
         driver: "overlay2".to_owned(),
         driver_status: vec![["Native Overlay Diff".to_owned(), "true".to_owned()]],

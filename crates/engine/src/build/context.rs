@@ -1,18 +1,22 @@
 //! The context of a build: a directory of this machine, or an archive that is unpacked into a directory of its own.
 
 use super::inputs::{Client, Recipe, Selection, Source};
+use super::named::{Named, NamedContext};
 use super::provenance::Material;
 use super::remote::{Fetcher, RemoteContext};
+use super::workshop::Bench;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::BodyReader;
 use coracle_build::Ignored;
-use coracle_store::{Copying, Tree, Workspace};
+use coracle_spec::Digest;
+use coracle_store::{Altered, Chosen, Copying, Taken, Tree, Workspace};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -29,6 +33,7 @@ const TOP: &str = "context";
 const MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// The files of a context.
+#[derive(Debug)]
 pub(super) struct Files {
     pub(super) tree: Tree,
     /// What the ignore file leaves out.
@@ -59,9 +64,11 @@ impl Files {
 pub(super) struct Contexts {
     main: OnceCell<Arc<Files>>,
     /// The name of the client's directory, where that is the context, and the ignore file that came with the Dockerfile.
-    named: Option<(String, Option<String>)>,
-    client: Arc<dyn Client>,
-    shared: Arc<Shared>,
+    of_client: Option<(String, Option<String>)>,
+    /// Those that have names.
+    pub(super) others: BTreeMap<String, Named>,
+    pub(super) client: Arc<dyn Client>,
+    pub(super) shared: Arc<Shared>,
     /// Where the context was fetched from.
     origin: Option<Material>,
 }
@@ -77,29 +84,79 @@ impl Contexts {
         self.origin.as_ref()
     }
 
-    /// Whether the context is read where it is.
-    pub(super) fn is_in_place(&self) -> bool {
+    /// Whether one of them is read where it is.
+    pub(super) fn are_in_place(&self) -> bool {
         self.main.get().is_some_and(|files| files.is_in_place())
+            || self.others.values().any(Named::is_in_place)
     }
 
     async fn fetch(&self) -> Result<Arc<Files>> {
-        let Some((name, ignore)) = &self.named else {
+        let Some((name, ignore)) = &self.of_client else {
             return Err(Error::Invalid("this build has no context to take files from".to_owned()));
         };
-        let ignore = match ignore {
-            Some(ignore) => ignore.clone(),
-            None => ask_for_ignore(&self.shared, &self.client, name).await?.unwrap_or_default(),
-        };
-        let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
-        let selection = Selection { exclude: ignored.patterns(), ..Selection::default() };
-        let archive = self.client.directory(name, &selection).await?;
-        let shared = Arc::clone(&self.shared);
-        blocking(move || {
-            let (tree, workspace) = unpack(&shared, archive)?;
-            Ok(Arc::new(Files { tree, ignored, _workspace: Some(workspace) }))
-        })
-        .await?
+        of_client(&self.shared, &self.client, name, ignore.as_deref()).await
     }
+}
+
+/// A directory of the client's, without what its ignore file leaves out, or `ignore` where that comes from elsewhere.
+pub(super) async fn of_client(
+    shared: &Arc<Shared>,
+    client: &Arc<dyn Client>,
+    name: &str,
+    ignore: Option<&str>,
+) -> Result<Arc<Files>> {
+    let ignore = match ignore {
+        Some(ignore) => ignore.to_owned(),
+        None => ask_for_ignore(shared, client, name).await?.unwrap_or_default(),
+    };
+    let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
+    let selection = Selection { exclude: ignored.patterns(), ..Selection::default() };
+    let archive = client.directory(name, &selection).await?;
+    let shared = Arc::clone(shared);
+    blocking(move || {
+        let (tree, workspace) = unpack(&shared, archive)?;
+        Ok(Arc::new(Files { tree, ignored, _workspace: Some(workspace) }))
+    })
+    .await?
+}
+
+/// A directory of this machine, read where it is.
+pub(super) async fn of_directory(directory: &OwnedFd) -> Result<Arc<Files>> {
+    let directory = directory.try_clone().attempt(|| "open the context of a build".to_owned())?;
+    blocking(move || {
+        let tree = in_place(directory)?;
+        let ignore = read_if_there(&tree, IGNORE)?.unwrap_or_default();
+        let ignored = Ignored::parse(&ignore).map_err(super::invalid)?;
+        Ok(Arc::new(Files { tree, ignored, _workspace: None }))
+    })
+    .await?
+}
+
+/// What is at an address, as it is there: nothing is unpacked.
+pub(super) async fn of_address(
+    shared: &Arc<Shared>,
+    client: &Arc<dyn Client>,
+    address: &str,
+) -> Result<Arc<Files>> {
+    let opened = Arc::clone(shared);
+    let (tree, workspace) = blocking(move || make_room(&opened)).await??;
+    Fetcher { shared, client }.named(address, &workspace.path().join(TOP)).await?;
+    Ok(Arc::new(Files { tree, ignored: Ignored::default(), _workspace: Some(workspace) }))
+}
+
+fn in_place(directory: OwnedFd) -> Result<Tree> {
+    let opening = || "open the context of a build".to_owned();
+    let root = Root::from_fd(directory).attempt(opening)?;
+    Tree::new(root, &[]).attempt(opening)
+}
+
+/// A copy of what another build has made. Blocks.
+fn copy_of(shared: &Shared, layers: &[Digest]) -> Result<(Tree, Workspace)> {
+    let (tree, workspace) = make_room(shared)?;
+    let bench = Bench::open(shared, layers)?;
+    let everything = Chosen { path: "/".into(), name: Vec::new(), taken: Taken::Content };
+    super::files::copy(bench.tree(), everything, &tree, Altered::default())?;
+    Ok((tree, workspace))
 }
 
 /// Reads the Dockerfile, and opens the context as far as that needs it.
@@ -107,6 +164,7 @@ pub(super) async fn open(
     shared: &Arc<Shared>,
     source: Source,
     recipe: &Recipe,
+    others: BTreeMap<String, NamedContext>,
     client: &Arc<dyn Client>,
 ) -> Result<(String, Contexts)> {
     let opened = Arc::clone(shared);
@@ -127,10 +185,10 @@ pub(super) async fn open(
             }
             (Some((tree, Some(workspace))), None)
         }
-        Source::Directory(directory) => {
-            let tree = Root::from_fd(directory).attempt(|| "open the context of a build".to_owned())?;
-            let tree = Tree::new(tree, &[]).attempt(|| "open the context of a build".to_owned())?;
-            (Some((tree, None)), None)
+        Source::Directory(directory) => (Some((in_place(directory)?, None)), None),
+        Source::Product(product) => {
+            let copying = move || copy_of(&opened, product.layers()).map(|(tree, work)| (tree, Some(work)));
+            (Some(blocking(copying).await??), None)
         }
     };
     let (files, text, ignore) = match recipe {
@@ -166,7 +224,8 @@ pub(super) async fn open(
     let files = files.map(|(tree, workspace)| Arc::new(Files { tree, ignored, _workspace: workspace }));
     let contexts = Contexts {
         main: files.map(OnceCell::from).unwrap_or_default(),
-        named: name.map(|name| (name, ignore)),
+        of_client: name.map(|name| (name, ignore)),
+        others: others.into_iter().map(|(name, what)| (name, what.into())).collect(),
         client: Arc::clone(client),
         shared: Arc::clone(shared),
         origin,

@@ -7,7 +7,7 @@ use crate::error::{Attempt, Error, Result};
 use coracle_build::{Directory, FileRules, Files, Ignored, Transfer};
 use coracle_spec::digest::{Algorithm, Hasher};
 use coracle_spec::{Digest, ModeChange};
-use coracle_store::{Altered, Chosen, Copying, Filter, Replace, Taken, Tree};
+use coracle_store::{Altered, Chosen, Content, Copying, Filter, Layer, Replace, Store, Taken, Tree, Vacancy};
 use coracle_sys::rooted::Root;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +29,8 @@ pub(super) struct Bringing<'a> {
     pub(super) source: Option<&'a Tree>,
     /// What stays out of them.
     pub(super) left_out: LeftOut<'a>,
+    /// Whether they are a context's: root's, whoever sends them.
+    pub(super) are_of_context: bool,
     /// What came from addresses.
     pub(super) fetched: &'a [Fetched],
 }
@@ -68,6 +70,27 @@ impl<'a> Bringing<'a> {
             }
         }
         work.write_inline(transfer)
+    }
+
+    /// The same, where everything is the content of one directory that goes where nothing is.
+    pub(super) fn alone<'b>(&'b self, target: &'b Tree) -> Result<Option<Alone<'b>>> {
+        let transfer = &self.wanted.transfer;
+        let parents = matches!(self.wanted.rules, FileRules::Copy { parents: true });
+        let ([Found::Local(supply, text)], true, false) =
+            (&self.sources()?[..], transfer.inline.is_empty(), parents)
+        else {
+            return Ok(None);
+        };
+        let [path] = &supply.expand(text)?[..] else { return Ok(None) };
+        let looking = || format!("look for {}", transfer.destination);
+        if !supply.tree.is_directory(&supply.follow(path)?).attempt(looking)? {
+            return Ok(None);
+        }
+        let altered = self.altered(target)?;
+        let place = target.root().evaluate(&transfer.destination).attempt(looking)?;
+        let Some(vacancy) = target.vacancy(&place).attempt(looking)? else { return Ok(None) };
+        let excluded = excluded(transfer)?;
+        Ok(Some(Alone { supply: *supply, path: path.clone(), excluded, altered, vacancy }))
     }
 
     /// What the files are that would be brought, but for their times.
@@ -124,9 +147,8 @@ impl<'a> Bringing<'a> {
         Ok(found)
     }
 
-    /// Everything in a context is root's, whoever sends it.
     fn own_owner(&self) -> Option<(u32, u32)> {
-        self.wanted.from.is_none().then_some((0, 0))
+        self.are_of_context.then_some((0, 0))
     }
 
     fn altered(&self, target: &Tree) -> Result<Altered> {
@@ -134,7 +156,32 @@ impl<'a> Bringing<'a> {
         let owner = transfer.owner.as_deref().map(|text| owner_of(target.root(), text)).transpose()?;
         let mode = transfer.mode.as_deref().map(str::parse::<ModeChange>).transpose();
         let mode = mode.map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok(Altered { owner: owner.or(self.own_owner()), mode, timeless: false })
+        Ok(Altered { owner: owner.or(self.own_owner()), mode, ..Altered::default() })
+    }
+}
+
+/// The content of one directory that goes where nothing is.
+pub(super) struct Alone<'a> {
+    supply: Supply<'a>,
+    path: PathBuf,
+    excluded: Ignored,
+    altered: Altered,
+    vacancy: Vacancy<'a>,
+}
+
+impl Alone<'_> {
+    /// Makes the layer of a step of it, while it is read. Nothing is newer there than `latest`, in seconds since 1970.
+    pub(super) fn keep(&self, store: &Store, latest: Option<i64>) -> Result<Option<Layer>> {
+        let out =
+            |path: &[u8], below: &[u8]| self.supply.leaves_out(path) || is_left_out(&self.excluded, below);
+        let content = Content {
+            tree: self.supply.tree,
+            path: &self.path,
+            altered: Altered { latest, ..self.altered },
+            owner: self.altered.owner.unwrap_or_default(),
+        };
+        let kept = store.keep_content(&content, &out, &self.vacancy);
+        kept.map_err(|error| missing(error, &self.path))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a build needs of whoever asked for it: its context, the Dockerfile, secrets, credentials.
 
+use super::product::Product;
 use crate::error::Result;
 use crate::images::BodyReader;
 use coracle_registry::Credentials;
@@ -7,6 +8,7 @@ use coracle_spec::Digest;
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Where the context of a build is.
@@ -21,6 +23,8 @@ pub enum Source {
     Directory(OwnedFd),
     /// A directory of the client's, which is asked for it by this name.
     Client(String),
+    /// What another build has made.
+    Product(Arc<Product>),
 }
 
 /// Where the Dockerfile is.

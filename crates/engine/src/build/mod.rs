@@ -2,11 +2,16 @@
 //!
 //! ```text
 //! context.rs   archive, directory or client → files     coracle-build: Dockerfile → outline → plan of each stage
+//! platforms.rs  a build for each platform, all at once
 //!  stages.rs   all stages at once, each as far as what it needs is there
+//!    late.rs   stages that only a base image turns out to need
 //!    step.rs   a step: found in the cache, or done ─► a layer       cache/    what was done before
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
+//!             origins.rs, named.rs  what `--from` means
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
+//! product.rs, several.rs  what was made, for one platform or several    reading.rs  a look into it
+//! questions.rs  what is asked of a Dockerfile before it is built
 //! leftovers.rs what a killed engine has left          told.rs, inputs.rs  what is told to and asked of the client
 //!    history/  which builds there were    provenance/  where a result comes from
 //! ```
@@ -24,13 +29,20 @@ mod files;
 mod git;
 mod history;
 mod inputs;
+mod late;
 pub(crate) mod leftovers;
 mod memory;
 mod mounts;
+mod named;
+mod origins;
+mod platforms;
 mod product;
 mod provenance;
+mod questions;
+mod reading;
 mod remote;
 mod run;
+mod several;
 mod sources;
 mod stages;
 mod step;
@@ -39,22 +51,21 @@ mod told;
 mod workshop;
 
 use crate::containers::settings::HostSettings;
-use crate::engine::Engine;
-use crate::error::{Error, Result, blocking};
-use cache::Imports;
+use crate::error::{Error, Result};
 pub use cache::{CACHE_MOUNT, CacheMode, CacheSource, CachedStep, ExportedCache, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
 pub(crate) use caches::CacheMounts;
-pub use coracle_build::Wanted;
-pub use coracle_build::Warning;
 use coracle_build::{CheckOptions, Dockerfile, Outline, Surroundings, check, outline};
+pub use coracle_build::{Lines, Loan, Parameter, Parameters, Target, Wanted, Warning, context_name};
 pub(crate) use history::History;
 pub use history::{BuildRecord, Counting, Counts, End, HistoryEvent, Listening, RecordedOutput, Recording};
 pub use inputs::{Client, Recipe, Selection, Silent, Source, Stream};
+pub use named::NamedContext;
 pub use product::Product;
 pub use provenance::{Attested, Ingredients, Material, ProvenanceMode, ProvenanceRequest};
-use stages::Build;
+pub use questions::{Answer, Checked};
+pub use reading::{FileInfo, Part};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 pub use told::{Listener, StepInfo, Told};
@@ -65,6 +76,8 @@ pub struct BuildRequest {
     pub source: Source,
     /// Where the Dockerfile is.
     pub recipe: Recipe,
+    /// What is in the place of images and stages, by [`context_name`].
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Whoever asked.
     pub client: Arc<dyn Client>,
     /// The stage that is the result, arguments and platforms.
@@ -81,6 +94,17 @@ pub struct BuildRequest {
     pub caches: Vec<CacheSource>,
     /// Whether the image is to be a cache as well.
     pub inline_cache: bool,
+    /// Whether what the steps of the result have left becomes one layer on its base image's.
+    pub squash: bool,
+    /// What commands may have that ask for it.
+    pub allowed: Allowed,
+}
+
+/// What a client lets commands of a Dockerfile have (BuildKit's entitlements).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// The host's network: `RUN --network=host`.
+    pub host_network: bool,
 }
 
 /// Which stages are done although they were done before.
@@ -126,38 +150,6 @@ pub enum BuildError {
 }
 
 type BuildResult<T> = std::result::Result<T, BuildError>;
-
-impl Engine {
-    /// Builds. The result is kept as long as the value is; [`Engine::keep_product`] makes an image of it.
-    ///
-    /// # Errors
-    /// [`BuildError::Command`] for a command that fails, [`Error::Invalid`] for a Dockerfile or a context that cannot be used.
-    pub async fn build(&self, request: BuildRequest, listener: &Listener) -> BuildResult<Product> {
-        let BuildRequest { source, recipe, client, wanted, labels, pull, anew, host, caches, inline_cache } =
-            request;
-        let hold = self.shared.images.hold_what_comes();
-        let epoch = stages::epoch(&wanted)?;
-        let caches = Imports::new(caches)?;
-        let request =
-            stages::Request { client: Arc::clone(&client), wanted, pull, anew, host, epoch, caches };
-        let (recipe, contexts) = context::open(&self.shared, source, &recipe, &client).await?;
-        let (wanted, text) = (request.wanted.clone(), recipe.clone());
-        // A hostile file may take a while.
-        let (read, warnings) = blocking(move || read(&recipe, &wanted)).await??;
-        for warning in warnings {
-            listener.tell(Told::Warning(warning)).await;
-        }
-        let build = Build::new(self, request, contexts, read, listener, hold);
-        let built = build.all().await?;
-        let (all, made_of) = (build.done_steps(), build.ingredients(text));
-        let built = built.as_ref().clone();
-        let mut product = Product::new(built, all, made_of, labels, build.into_hold());
-        if inline_cache {
-            product.become_cache();
-        }
-        Ok(product)
-    }
-}
 
 /// Reads a Dockerfile, and says what in it is likely wrong. What images bring with them is not known yet.
 fn read(text: &str, wanted: &Wanted) -> Result<((Dockerfile, Outline), Vec<Warning>)> {

@@ -10,7 +10,8 @@ use super::cache::Inputs;
 use super::caches::{Grant, Wanted as WantedCache};
 use super::context::Files as ContextFiles;
 use super::memory::{MemoryDirectory, Permit};
-use super::sources::{missing, not_found};
+use super::origins::Origins;
+use super::sources::{LeftOut, Supply, missing, not_found};
 use super::stages::Build;
 use super::stubs::Stubs;
 use super::workshop::Bench;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where the script of a here-document is, as BuildKit has it.
-const SCRIPT: &str = "/dev/pipes/EOF";
+const SCRIPTS: &str = "/dev/pipes";
 /// Where secrets are that nobody asks for elsewhere.
 const SECRETS: &str = "/run/secrets";
 /// What a copy is called in its workspace.
@@ -50,7 +51,7 @@ pub(super) struct Mounts {
     _agents: Vec<AgentSocket>,
     _caches: Vec<Grant>,
     _copies: Vec<Workspace>,
-    _context: Option<Arc<ContextFiles>>,
+    _contexts: Vec<Arc<ContextFiles>>,
 }
 
 impl Mounts {
@@ -61,8 +62,8 @@ impl Mounts {
         command: &Command,
     ) -> BuildResult<Self> {
         let mut mounts = Self::default();
-        if let Program::Script(text) = &command.program {
-            mounts.script(build, text)?;
+        if let Program::Script { name, text } = &command.program {
+            mounts.script(build, name, text)?;
         }
         mounts.caches(build, &command.mounts).await?;
         for (mount, from) in &command.mounts {
@@ -99,14 +100,15 @@ impl Mounts {
     ) -> BuildResult<()> {
         for (mount, from) in command.mounts.iter().filter(|(mount, _)| mount.kind == MountKind::Bind) {
             let name = format!("the files at {}", mount.target.as_deref().unwrap_or_default());
-            if let Some(origin) = from {
-                inputs.add_digests(name, &build.layers_of(origin).await?);
+            let origin = build.origin(from.as_ref()).await?;
+            if let Origins::Layers(layers) = &origin {
+                inputs.add_digests(name, layers);
                 continue;
             }
             let altered = Altered { owner: Some((0, 0)), ..Altered::default() };
             let look =
                 move |tree: &Tree, chosen: Chosen, out: Filter<'_>| tree.fingerprint(&[chosen], out, altered);
-            inputs.add_digest(name, look_at(build, mount, look).await?);
+            inputs.add_digest(name, look_at(build, origin, mount, look).await?);
         }
         Ok(())
     }
@@ -115,9 +117,11 @@ impl Mounts {
     pub(super) async fn state(build: &Build<'_>, command: &Command) -> Result<String> {
         let mut states = String::new();
         for (mount, from) in &command.mounts {
-            if mount.kind == MountKind::Bind && from.is_none() {
+            let reads = !matches!(from, Some(Origin::Stage(_) | Origin::Image(_)));
+            if mount.kind == MountKind::Bind && reads {
+                let origin = build.origin(from.as_ref()).await?;
                 let look = |tree: &Tree, chosen: Chosen, out: Filter<'_>| tree.state(&[chosen], out);
-                states.push_str(&look_at(build, mount, look).await?.to_string());
+                states.push_str(&look_at(build, origin, mount, look).await?.to_string());
             }
         }
         Ok(states)
@@ -163,11 +167,12 @@ impl Mounts {
         Ok(())
     }
 
-    fn script(&mut self, build: &Build<'_>, text: &str) -> Result<()> {
+    fn script(&mut self, build: &Build<'_>, name: &str, text: &str) -> Result<()> {
         let permit = Permit { mode: 0o755, uid: 0, gid: 0 };
         let path = self.memory(build.shared())?.write("script", text.as_bytes(), permit)?;
-        self.words = Some(vec![SCRIPT.to_owned()]);
-        self.mount(&path, SCRIPT.to_owned(), true)
+        let target = format!("{SCRIPTS}/{name}");
+        self.words = Some(vec![target.clone()]);
+        self.mount(&path, target, true)
     }
 
     fn tmpfs(&mut self, mount: &Mount) -> Result<()> {
@@ -242,22 +247,19 @@ impl Mounts {
         let (source, target) = (mount.source.clone().unwrap_or_else(|| "/".to_owned()), target_of(mount)?);
         let writable = mount.writable == Some(true);
         let shared = Arc::clone(build.shared());
-        let Some(origin) = from else {
-            let context = build.contexts.main().await?;
-            let files = Arc::clone(&context);
-            let finding = move || of_context(&shared, &files, &source, writable);
-            let (path, copy) = blocking(finding).await??;
-            self._context = Some(context);
-            self._copies.extend(copy);
-            return self.mount(&path, target, !writable);
+        let origin = build.origin(from).await?;
+        if let Origins::Context(context) = &origin {
+            self._contexts.push(Arc::clone(context));
+        }
+        let finding = move || match &origin {
+            Origins::Context(files) => of_context(&shared, files, &source, writable),
+            Origins::Layers(_) => {
+                let copied = origin.with(&shared, |supply| copy(&shared, supply, &source))?;
+                Ok((copied.0, Some(copied.1)))
+            }
         };
-        let layers = build.layers_of(origin).await?;
-        let copying = move || {
-            let bench = Bench::open(&shared, &layers)?;
-            copy(&shared, bench.tree(), &source, &|_| false)
-        };
-        let (path, copy) = blocking(copying).await??;
-        self._copies.push(copy);
+        let (path, copy) = blocking(finding).await??;
+        self._copies.extend(copy);
         self.mount(&path, target, !writable)
     }
 
@@ -266,15 +268,24 @@ impl Mounts {
         let mut wanted = Vec::new();
         for (mount, from) in mounts.iter().filter(|(mount, _)| mount.kind == MountKind::Cache) {
             let target = target_of(mount)?;
-            let layers = match from {
-                Some(origin) => Some(build.layers_of(origin).await?),
+            let origin = match from {
+                Some(from) => Some(build.origin(Some(from)).await?),
                 None => None,
             };
             let source = mount.source.clone().unwrap_or_else(|| "/".to_owned());
-            let seed = layers.as_ref().map(|layers| format!("{layers:?} {source}"));
+            let seed = match &origin {
+                None => None,
+                Some(Origins::Layers(layers)) => Some(format!("{layers:?} {source}")),
+                Some(files) => {
+                    let look = |tree: &Tree, chosen: Chosen, out: Filter<'_>| {
+                        tree.fingerprint(&[chosen], out, Altered::default())
+                    };
+                    Some(look_at(build, files.clone(), mount, look).await?.to_string())
+                }
+            };
             let id = mount.id.clone().unwrap_or_else(|| target.clone());
             let cache = WantedCache { id, sharing: mount.sharing, seed };
-            wanted.push((cache.key(), cache, mount, target, layers.map(|layers| (layers, source))));
+            wanted.push((cache.key(), cache, mount, target, origin.map(|origin| (origin, source))));
         }
         wanted.sort_by(|one, other| one.0.cmp(&other.0));
         let mut last: Option<(String, PathBuf)> = None;
@@ -303,19 +314,22 @@ impl Mounts {
     }
 }
 
-/// A digest of what is bound of the context.
+/// A digest of what is bound.
 async fn look_at(
     build: &Build<'_>,
+    origin: Origins,
     mount: &Mount,
     look: impl FnOnce(&Tree, Chosen, Filter<'_>) -> coracle_store::Result<Digest> + Send + 'static,
 ) -> Result<Digest> {
-    let context = build.contexts.main().await?;
     let source = PathBuf::from(mount.source.as_deref().unwrap_or("/"));
+    let shared = Arc::clone(build.shared());
     let looking = move || {
-        let path = context.tree.follow(&source).map_err(|error| missing(error, &source))?;
-        let chosen = Chosen { path, name: b"bound".to_vec(), taken: Taken::Content };
-        let digest = look(&context.tree, chosen, &|path, _| context.leaves_out(path));
-        digest.map_err(|error| missing(error, &source))
+        origin.with(&shared, |supply| {
+            let path = supply.follow(&source)?;
+            let chosen = Chosen { path, name: b"bound".to_vec(), taken: Taken::Content };
+            let digest = look(supply.tree, chosen, &|path, _| supply.leaves_out(path));
+            digest.map_err(|error| missing(error, &source))
+        })
     };
     blocking(looking).await?
 }
@@ -357,7 +371,7 @@ fn of_context(
         return Err(not_found(&path, Some("the ignore file leaves it out")));
     }
     if writable || context.is_in_place() || leaves_out_some(&context.tree, relative, &out)? {
-        let (path, copy) = copy(shared, &context.tree, source, &out)?;
+        let (path, copy) = copy(shared, Supply { tree: &context.tree, left_out: &out }, source)?;
         return Ok((path, Some(copy)));
     }
     // Nobody else reaches what was unpacked: the path leads there still when it is mounted.
@@ -365,7 +379,7 @@ fn of_context(
     Ok((top.join(relative), None))
 }
 
-fn leaves_out_some(tree: &Tree, below: &Path, out: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+fn leaves_out_some(tree: &Tree, below: &Path, out: LeftOut<'_>) -> Result<bool> {
     let mut found = false;
     let visited = tree.paths(&mut |path, _| {
         found |= path.starts_with(below) && out(path.as_os_str().as_bytes());
@@ -376,22 +390,17 @@ fn leaves_out_some(tree: &Tree, below: &Path, out: &dyn Fn(&[u8]) -> bool) -> Re
 }
 
 /// A copy of a part of a tree in a directory of its own. Blocks.
-fn copy(
-    shared: &Shared,
-    tree: &Tree,
-    source: &str,
-    out: &dyn Fn(&[u8]) -> bool,
-) -> Result<(PathBuf, Workspace)> {
+fn copy(shared: &Shared, supply: Supply<'_>, source: &str) -> Result<(PathBuf, Workspace)> {
     let copying = || format!("copy {source} for a mount");
     let workspace = shared.store.workspace().attempt(copying)?;
-    copy_into(tree, source, workspace.path(), out)?;
+    copy_into(supply, source, workspace.path())?;
     Ok((workspace.path().join(COPY), workspace))
 }
 
 /// The same, into a directory, under the name [`COPY`].
-fn copy_into(tree: &Tree, source: &str, into: &Path, out: &dyn Fn(&[u8]) -> bool) -> Result<()> {
+fn copy_into(supply: Supply<'_>, source: &str, into: &Path) -> Result<()> {
     let copying = || format!("copy {source} for a mount");
-    let path = tree.follow(Path::new(source)).map_err(|error| missing(error, Path::new(source)))?;
+    let (tree, path) = (supply.tree, supply.follow(Path::new(source))?);
     let target = Tree::new(Root::open(into).attempt(copying)?, &[]).attempt(copying)?;
     let found = tree.find(&path).attempt(copying)?;
     let is_directory =
@@ -402,24 +411,18 @@ fn copy_into(tree: &Tree, source: &str, into: &Path, out: &dyn Fn(&[u8]) -> bool
     } else {
         vec![part(Taken::Content)]
     };
-    super::files::move_all(tree, &chosen, &|path, _| out(path), Altered::default(), &target)
+    super::files::move_all(tree, &chosen, &|path, _| supply.leaves_out(path), Altered::default(), &target)
 }
 
 /// Makes the content of a cache, all at once: whoever comes in between makes it too, and one of both stays. Blocks.
-fn begin_cache(
-    shared: &Shared,
-    path: &Path,
-    permit: Permit,
-    seed: Option<(Vec<Digest>, String)>,
-) -> Result<()> {
+fn begin_cache(shared: &Shared, path: &Path, permit: Permit, seed: Option<(Origins, String)>) -> Result<()> {
     let making = || format!("make {}", path.display());
     let workspace = shared.store.workspace().attempt(making)?;
     let new = workspace.path().join(COPY);
     match seed {
         None => atomic::create_dir(&new, Mode::RWXU).attempt(making)?,
-        Some((layers, source)) => {
-            let bench = Bench::open(shared, &layers)?;
-            copy_into(bench.tree(), &source, workspace.path(), &|_| false)?;
+        Some((origin, source)) => {
+            origin.with(shared, |supply| copy_into(supply, &source, workspace.path()))?;
             if !new.is_dir() {
                 return Err(Error::Invalid(format!(
                     "a cache cannot begin with {source}, which is no directory"

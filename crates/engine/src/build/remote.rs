@@ -138,6 +138,26 @@ impl Fetcher<'_> {
         Ok((what, material))
     }
 
+    /// Writes what is at an address into the empty directory `into`: a repository, or a file under its own name.
+    ///
+    /// # Errors
+    /// As [`Fetcher::context`].
+    pub(super) async fn named(&self, address: &str, into: &Path) -> Result<()> {
+        let fetched = match Address::of_context(address).map_err(invalid)? {
+            Address::File(address) => {
+                let wanted = File { address, checksum: None, needs_name: true };
+                self.file(0, &wanted, Archives::AreFiles).await?
+            }
+            Address::Repository(mut repository) => {
+                // As BuildKit: a repository by a name has its history.
+                repository.keep_git_dir = Some(repository.keep_git_dir.unwrap_or(true));
+                self.repository(0, repository).await?
+            }
+        };
+        let into = into.to_owned();
+        blocking(move || fetched.write(&into)).await?
+    }
+
     async fn file(&self, number: usize, wanted: &File, archives: Archives) -> Result<Fetched> {
         let workspace = self.workspace().await?;
         let top = workspace.path().join("fetched");
@@ -314,20 +334,27 @@ fn remove_git_directories(tree: &Tree) -> Result<()> {
 }
 
 impl Fetched {
+    /// Writes what was fetched as it is. Blocks.
+    fn write(&self, into: &Path) -> Result<()> {
+        let target = open(into)?;
+        match &self.what {
+            What::Repository { directory, mode } => {
+                super::files::copy(&self.tree, content(directory, ""), &target, of_root(Some(*mode)))
+            }
+            What::File { name, .. } => {
+                let own = name.to_string_lossy();
+                super::files::copy(&self.tree, content(name, &own), &target, of_root(None))
+            }
+        }
+    }
+
     /// Writes what was fetched as a context. Blocks.
     fn write_context(&self, into: &Path) -> Result<RemoteContext> {
         let writing = || "write the context of a build".to_owned();
-        let target = Root::open(into).attempt(writing)?;
-        let target = Tree::new(target, &[]).attempt(writing)?;
-        let altered = |mode| Altered { owner: Some((0, 0)), mode, timeless: false };
-        let content = |path: &Path, name: &str| Chosen {
-            path: path.to_owned(),
-            name: name.into(),
-            taken: Taken::Content,
-        };
+        let target = open(into)?;
         match &self.what {
-            What::Repository { directory, mode } => {
-                super::files::copy(&self.tree, content(directory, ""), &target, altered(Some(*mode)))?;
+            What::Repository { .. } => {
+                self.write(into)?;
                 Ok(RemoteContext::Files)
             }
             What::File { name, .. } if self.tree.is_archive(name).attempt(writing)? => {
@@ -339,14 +366,24 @@ impl Fetched {
             }
             What::File { name, .. } => {
                 let readable = "644".parse().expect("a constant mode");
-                super::files::copy(
-                    &self.tree,
-                    content(name, "Dockerfile"),
-                    &target,
-                    altered(Some(readable)),
-                )?;
+                let recipe = content(name, "Dockerfile");
+                super::files::copy(&self.tree, recipe, &target, of_root(Some(readable)))?;
                 Ok(RemoteContext::Dockerfile)
             }
         }
     }
+}
+
+fn open(directory: &Path) -> Result<Tree> {
+    let opening = || "write the context of a build".to_owned();
+    Tree::new(Root::open(directory).attempt(opening)?, &[]).attempt(opening)
+}
+
+fn content(path: &Path, name: &str) -> Chosen {
+    Chosen { path: path.to_owned(), name: name.into(), taken: Taken::Content }
+}
+
+/// What is fetched becomes root's.
+fn of_root(mode: Option<ModeChange>) -> Altered {
+    Altered { owner: Some((0, 0)), mode, ..Altered::default() }
 }

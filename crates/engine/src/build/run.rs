@@ -1,68 +1,84 @@
 //! `RUN`: a command in a container, its output to whoever listens.
 
 use super::workshop::Workshop;
-use super::{BuildError, BuildResult, Listener, Told};
+use super::{Allowed, BuildError, BuildResult, Listener, Told};
 use crate::containers::modes::NetworkMode;
 use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
 use crate::error::{Attempt, Error, Result};
 use coracle_build::{Command, Lines, Program, RunNetwork};
+use coracle_spec::Platform;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
+/// What the kernel says of a program that it cannot execute: `ENOEXEC`, execve(2).
+const NO_PROGRAM: &str = "exec format error";
 /// Bytes of a frame's head: the stream's number, three zeros, the length.
 const HEAD: usize = 8;
 /// The number of the standard error in it.
 const STDERR: u8 = 2;
 
-/// What a container of this command is.
-pub(super) fn settings(command: &Command, host: &HostSettings) -> Result<Settings> {
+/// Refuses what a command may not have, also one that was run before.
+pub(super) fn check(command: &Command, allowed: Allowed) -> Result<()> {
     if command.insecure {
-        return Err(not_allowed("security.insecure"));
+        return Err(Error::Unsupported(
+            "RUN --security=insecure is not supported: no command of a Dockerfile leaves its sandbox on this engine"
+                .to_owned(),
+        ));
     }
     if !command.devices.is_empty() {
-        return Err(not_allowed("device"));
+        return Err(Error::Unsupported(
+            "RUN --device is not supported: commands of a Dockerfile get no devices of this machine"
+                .to_owned(),
+        ));
     }
+    if command.network == RunNetwork::Host && !allowed.host_network {
+        return Err(Error::Invalid(
+            "network.host is not allowed: RUN --network=host needs a build with --allow network.host"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What a container of this command is.
+pub(super) fn settings(command: &Command, host: &HostSettings) -> Settings {
     let network = match command.network {
         RunNetwork::Default => host.network.clone(),
         RunNetwork::None => NetworkMode::None,
-        RunNetwork::Host => return Err(not_allowed("network.host")),
+        RunNetwork::Host => NetworkMode::parse("host"),
     };
     let words = match &command.program {
         Program::Words(words) => words.clone(),
         // Where the script is comes with the mounts.
-        Program::Script(_) => Vec::new(),
+        Program::Script { .. } => Vec::new(),
     };
     let host = HostSettings { network, ..host.clone() };
     let mut env = command.env.clone();
     env.extend(command.uncached_env.iter().cloned());
-    Ok(Settings {
+    Settings {
         user: command.user.clone(),
         working_dir: command.directory.clone(),
         cmd: Some(words),
         env,
         host,
         ..Settings::default()
-    })
-}
-
-fn not_allowed(entitlement: &str) -> Error {
-    Error::Invalid(format!("granting entitlement {entitlement} is not allowed by this build"))
+    }
 }
 
 /// Runs the command of a container that was made for it.
 pub(super) async fn run(
     workshop: &Workshop<'_>,
     command: &Command,
-    step: usize,
-    lines: Lines,
+    (step, lines): (usize, Lines),
+    platform: &Platform,
     listener: &Listener,
 ) -> BuildResult<()> {
     let (engine, id) = (workshop.engine, workshop.id.as_str());
     let wanted = AttachSettings { stdin: false, stdout: true, stderr: true };
     let attached = engine.attach(id, wanted).await?;
     let waiting = engine.wait(id, WaitCondition::NextExit)?;
-    engine.start(id).await?;
+    engine.start(id).await.map_err(|error| foreign(error, platform))?;
     forward(attached.stream, step, listener).await?;
     let ended = waiting.done().await;
     let code = ended.state.exit_code;
@@ -71,9 +87,23 @@ pub(super) async fn run(
     }
     let words = match &command.program {
         Program::Words(words) => words.clone(),
-        Program::Script(text) => vec![text.clone()],
+        Program::Script { text, .. } => vec![text.clone()],
     };
     Err(BuildError::Command { words, code: code.into(), lines: (lines.first, lines.last) })
+}
+
+/// Says of a program that this machine does not know what to do about it, where it was made for another one.
+fn foreign(error: Error, platform: &Platform) -> Error {
+    let host = Platform::host();
+    match error {
+        Error::Start { text, .. } if text.contains(NO_PROGRAM) && platform.rank_on(&host).is_none() => {
+            Error::Unsupported(format!(
+                "cannot run a program for {platform} on {host}: {text}; install an emulator that the kernel is told of in \
+                 binfmt_misc with the flag F, as the package qemu-user-static (or binfmt-support) does"
+            ))
+        }
+        error => error,
+    }
 }
 
 /// Takes the frames of an output apart, to its end.

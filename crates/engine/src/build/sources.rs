@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether a path of a tree stays out.
-pub(super) type LeftOut<'a> = &'a dyn Fn(&[u8]) -> bool;
+pub(super) type LeftOut<'a> = &'a (dyn Fn(&[u8]) -> bool + Sync);
 
 /// Something that files are taken from.
 #[derive(Clone, Copy)]

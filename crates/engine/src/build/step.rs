@@ -1,27 +1,29 @@
 //! One step of a stage: found among what was done before, or done on the layers so far.
 
 use super::cache::{Inputs, Remembered};
-use super::context::Files as ContextFiles;
 use super::files::Bringing;
 use super::mounts::Mounts;
+use super::origins::Origins;
 use super::remote::{Fetched, Fetcher};
-use super::stages::{Build, Left};
+use super::sources::Supply;
+use super::stages::{Build, Built, Left};
 use super::told::Told;
 use super::workshop::{Bench, Workshop, keep};
 use super::{BuildResult, files, run};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result, blocking};
-use coracle_build::{Files, Operation, Origin, Planned};
+use coracle_build::{Files, Operation, Planned};
 use coracle_spec::Digest;
 use coracle_store::Layer;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// Where files of a step come from.
-pub(super) enum Origins {
-    Context(Arc<ContextFiles>),
-    /// A stage or an image, by its layers, lowest first.
-    Layers(Vec<Digest>),
+/// What became of files that were brought.
+enum Brought {
+    /// They were written where the layer is to be made.
+    Written,
+    /// They are a layer, if anything was.
+    Kept(Option<Layer>),
 }
 
 /// What files of a step are taken from. Dropped on threads that may block.
@@ -40,34 +42,33 @@ impl Supplies {
         work: impl FnOnce(&Bringing<'_>) -> Result<T>,
     ) -> Result<T> {
         let fetched = &self.fetched;
-        match &self.origin {
-            None => work(&Bringing { wanted, source: None, left_out: &|_| false, fetched }),
-            Some(Origins::Context(context)) => {
-                let left_out = |path: &[u8]| context.leaves_out(path);
-                work(&Bringing { wanted, source: Some(&context.tree), left_out: &left_out, fetched })
-            }
-            Some(Origins::Layers(layers)) => {
-                let bench = Bench::open(shared, layers)?;
-                work(&Bringing { wanted, source: Some(bench.tree()), left_out: &|_| false, fetched })
-            }
-        }
+        let are_of_context = !matches!(self.origin, Some(Origins::Layers(_)));
+        let Some(origin) = &self.origin else {
+            return work(&Bringing { wanted, source: None, left_out: &|_| false, are_of_context, fetched });
+        };
+        origin.with(shared, |Supply { tree, left_out }| {
+            work(&Bringing { wanted, source: Some(tree), left_out, are_of_context, fetched })
+        })
     }
 }
 
 impl Build<'_> {
-    /// Does a step on `layers`, unless it was done before.
+    /// Does a step on what is built so far, unless it was done before.
     pub(super) async fn step(
         &self,
         number: usize,
-        layers: &[Digest],
+        built: &Built,
         operation: &Operation,
         planned: &Planned,
         anew: bool,
     ) -> BuildResult<Option<Left>> {
         if let Operation::Run(command) = operation {
+            run::check(command, self.request.allowed)?;
             self.notes.command(command);
         }
-        let mut inputs = Inputs::of(operation, layers, &self.request.wanted.platform);
+        let layers = &built.layers;
+        // A stage for another platform than the result's is the same for all results.
+        let mut inputs = Inputs::of(operation, layers, &built.config.platform.normalized());
         if let Some(epoch) = self.request.epoch {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
         }
@@ -76,25 +77,25 @@ impl Build<'_> {
         let state = self.state(operation, &supplies).await?;
         self.add_contents(operation, &supplies, &mut inputs).await?;
         let key = inputs.key();
-        let built = &self.shared().built;
-        let _turn = built.turn(key).await;
-        if !anew {
-            if let Some(left) = self.find(&key).await? {
-                self.listener.tell(Told::Cached(number)).await;
-                return Ok(Some(left));
-            }
+        let done = &self.shared().built;
+        let _turn = done.turn(key).await;
+        if !anew || self.shares.has_done(&key) {
             let what = (planned.text.as_str(), layers.len());
-            if let Some(left) = self.request.caches.find(self, number, what, &inputs).await? {
+            let found = match self.find(&key).await? {
+                None if !anew => self.request.caches.find(self, number, what, &inputs).await?,
+                found => found,
+            };
+            if let Some(left) = found {
                 self.listener.tell(Told::Cached(number)).await;
                 return Ok(Some(left));
             }
-            let changed = built.changed(&planned.text, &inputs);
+            let changed = done.changed(&planned.text, &inputs);
             if !changed.is_empty() {
                 self.listener.tell(Told::Changed(number, changed)).await;
             }
         }
-        let permit = self.permits.acquire().await.expect("nobody closes it");
-        let layer = self.carry_out(number, layers, operation, planned, Arc::clone(&supplies)).await?;
+        let permit = self.shares.permits.acquire().await.expect("nobody closes it");
+        let layer = self.carry_out(number, built, operation, planned, Arc::clone(&supplies)).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let mut left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created, key: None };
@@ -110,7 +111,8 @@ impl Build<'_> {
             text: planned.text.clone(),
             inputs: inputs.into_vec(),
         };
-        built.remember(key, step, self.begun).await?;
+        done.remember(key, step, self.begun).await?;
+        self.shares.note_done(key);
         left.key = Some(key);
         Ok(Some(left))
     }
@@ -140,7 +142,7 @@ impl Build<'_> {
         let fetched = fetcher.fetch_all(wanted).await?;
         fetched.iter().for_each(|fetched| self.notes.add(fetched.material.clone()));
         let is_local = fetched.len() < wanted.transfer.sources.len();
-        let origin = if is_local { Some(self.origin(wanted).await?) } else { None };
+        let origin = if is_local { Some(self.origin(wanted.from.as_ref()).await?) } else { None };
         Ok(Arc::new(Supplies { origin, fetched }))
     }
 
@@ -169,9 +171,10 @@ impl Build<'_> {
     /// there are none.
     async fn state(&self, operation: &Operation, supplies: &Arc<Supplies>) -> BuildResult<String> {
         match operation {
-            Operation::Run(command) if self.contexts.is_in_place() => Ok(Mounts::state(self, command).await?),
-            Operation::Files(wanted) if matches!(&supplies.origin, Some(Origins::Context(context)) if context.is_in_place()) =>
-            {
+            Operation::Run(command) if self.shares.contexts.are_in_place() => {
+                Ok(Mounts::state(self, command).await?)
+            }
+            Operation::Files(wanted) if supplies.origin.as_ref().is_some_and(Origins::is_in_place) => {
                 let (shared, wanted) = (Arc::clone(self.shared()), wanted.clone());
                 let taken = Arc::clone(supplies);
                 let state = blocking(move || taken.with(&shared, &wanted, |bringing| bringing.state()));
@@ -181,37 +184,24 @@ impl Build<'_> {
         }
     }
 
-    /// The layers of a stage or an image.
-    pub(super) async fn layers_of(&self, origin: &Origin) -> Result<Vec<Digest>> {
-        Ok(match origin {
-            Origin::Stage(stage) => self.built(*stage).await?.layers.clone(),
-            Origin::Image(name) => self.image(name, &self.request.wanted.platform).await?.layers,
-        })
-    }
-
-    async fn origin(&self, wanted: &Files) -> Result<Origins> {
-        Ok(match &wanted.from {
-            None => Origins::Context(self.contexts.main().await?),
-            Some(origin) => Origins::Layers(self.layers_of(origin).await?),
-        })
-    }
-
     async fn carry_out(
         &self,
         number: usize,
-        layers: &[Digest],
+        built: &Built,
         operation: &Operation,
         planned: &Planned,
         supplies: Arc<Supplies>,
     ) -> BuildResult<Option<Layer>> {
+        let layers = &built.layers;
         let epoch = self.request.epoch;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
-            let mut settings = run::settings(command, &self.request.host)?;
+            let mut settings = run::settings(command, &self.request.host);
             let mounts = Mounts::prepare(self, layers, command).await?;
             mounts.add_to(&mut settings);
             let workshop = Workshop::open(self.engine, layers, settings).await?;
-            if let Err(error) = run::run(&workshop, command, number, planned.lines, self.listener).await {
+            let (place, platform) = ((number, planned.lines), &built.config.platform);
+            if let Err(error) = run::run(&workshop, command, place, platform, self.listener).await {
                 workshop.close().await;
                 return Err(error);
             }
@@ -223,7 +213,7 @@ impl Build<'_> {
             };
             return Ok(blocking(keeping).await??);
         }
-        let (mut operation, mut layers) = (operation.clone(), layers.to_vec());
+        let (mut operation, mut layers) = (operation.clone(), layers.clone());
         let work = move || {
             if let Operation::Files(wanted) = &mut operation
                 && wanted.transfer.link
@@ -238,7 +228,13 @@ impl Build<'_> {
             match &operation {
                 Operation::Directory(wanted) => files::make_directory(bench.tree(), wanted)?,
                 Operation::Files(wanted) => {
-                    supplies.with(&shared, wanted, |bringing| bringing.bring(bench.tree()))?;
+                    let bring = |bringing: &Bringing<'_>| match bringing.alone(bench.tree())? {
+                        Some(alone) => alone.keep(&shared.store, epoch).map(Brought::Kept),
+                        None => bringing.bring(bench.tree()).map(|()| Brought::Written),
+                    };
+                    if let Brought::Kept(layer) = supplies.with(&shared, wanted, bring)? {
+                        return Ok(layer);
+                    }
                 }
                 Operation::Run(_) => unreachable!("a command runs in a container"),
             }

@@ -32,7 +32,8 @@ pub struct StepInfo {
 /// Something that a build tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// The steps that will be done, before the first begins.
+    /// The steps that will be done, before the first of them begins. More may follow, for what a base image turns out to
+    /// need.
     Steps(Vec<StepInfo>),
     /// A step begins.
     Begun(usize, OffsetDateTime),

@@ -266,7 +266,7 @@ impl Inner {
                     config: image.id,
                     manifest: image.indexes.get(&index).map(|member| member.manifest),
                 };
-                Saved::Index { index, images: images.iter().map(variant).collect() }
+                Saved::Index { index: Some(index), images: images.iter().map(variant).collect() }
             }
             _ => Saved::Image(SavedVariant { config: first.id, manifest: self.manifest_of(first, target) }),
         };

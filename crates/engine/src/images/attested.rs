@@ -1,15 +1,14 @@
-//! An image with a statement about it beside it, in an index, in the form that BuildKit gives it and Docker reads: the
+//! Images with statements about them beside them, in an index, in the form that BuildKit gives it and Docker reads: the
 //! statement is a layer of a manifest that refers to the image's by annotations.
 
-use super::adopt::Origin;
-use super::variants::Membership;
-use super::{Hold, Images, Inner, NewImage, import, of_store};
-use crate::error::{Attempt, Result, blocking};
-use coracle_spec::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
+use super::built::Member;
+use super::import::check_name;
+use super::{Hold, Images, Inner, of_store};
+use crate::error::{Attempt, Result};
+use coracle_spec::image::{Descriptor, ImageConfig, media_type};
 use coracle_spec::{Digest, Platform, Reference};
 use coracle_store::{LeftOut, Saved, SavedVariant};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -21,133 +20,120 @@ const PREDICATE: &str = "in-toto.io/predicate-type";
 const ABOUT: &str = "vnd.docker.reference.digest";
 const KIND: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
 
+/// What is said of an image, by its manifest.
+pub(crate) type Tell = Box<dyn Fn(&Digest) -> Vec<u8> + Send>;
+
 /// Everything that belongs to it is in the store as long as the value exists.
 #[derive(Debug)]
-pub(crate) struct AttestedImage {
-    /// The index of both.
+pub(crate) struct AttestedImages {
+    /// The index of all.
     pub(crate) index: Digest,
-    /// The image.
-    id: Digest,
-    manifest: Digest,
-    platform: Platform,
-    /// Index, manifests, and what belongs to the statement.
-    blobs: Vec<Digest>,
+    members: Vec<Member>,
+    /// What belongs to the statements.
+    beside: Vec<Digest>,
     _hold: Hold,
 }
 
+impl AttestedImages {
+    /// The images.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Digest> {
+        self.members.iter().map(|member| member.id)
+    }
+}
+
 impl Images {
-    /// Makes one of a configuration whose layers are in the store, and of what `tell` says of the image's manifest.
+    /// Makes one of configurations whose layers are in the store, and of what is said of each.
     ///
     /// # Errors
     /// The store's.
     pub(crate) async fn attest(
         &self,
-        config: ImageConfig,
+        images: Vec<(ImageConfig, Tell)>,
         predicate: &'static str,
-        tell: impl FnOnce(&Digest) -> Vec<u8> + Send + 'static,
-    ) -> Result<AttestedImage> {
+    ) -> Result<AttestedImages> {
         let hold = self.hold_what_comes();
-        self.run(move |inner| inner.attest(&config, predicate, tell, hold)).await
+        self.run(move |inner| inner.attest(&images, predicate, hold)).await
     }
 
-    /// Makes it an image here, with these names. Durable on return; its id.
+    /// Makes images of it here; the names stand for the index. Durable on return.
     ///
     /// # Errors
     /// For a name that no image can have.
     pub(crate) async fn adopt_attested(
         &self,
-        image: &AttestedImage,
+        images: Arc<AttestedImages>,
         references: Vec<Reference>,
-    ) -> Result<Digest> {
-        for reference in &references {
-            import::check_name(Some(reference))?;
-        }
-        let new = NewImage { id: image.id, references, parent: None, manifests: image.blobs.clone() };
-        let member = Some(Membership { manifest: image.manifest, platform: image.platform.clone() });
-        let origin = Origin { target: Some(image.index), member };
-        self.run(move |inner| inner.adopt_new(new, &origin)).await
+    ) -> Result<()> {
+        references.iter().try_for_each(|reference| check_name(Some(reference)))?;
+        self.run(move |inner| inner.adopt_members(&images.members, images.index, &images.beside, references))
+            .await
     }
 
-    /// Writes an archive of it, with these names; its id.
+    /// Writes an archive of it, with these names.
     ///
     /// # Errors
     /// When `output` cannot be written, or the store is damaged.
     pub(crate) async fn save_attested(
         &self,
-        image: &AttestedImage,
+        images: Arc<AttestedImages>,
         references: Vec<Reference>,
         mut output: impl Write + Send + 'static,
-    ) -> Result<Digest> {
-        let saving = || "save the image of a build".to_owned();
-        let images = vec![SavedVariant { config: image.id, manifest: Some(image.manifest) }];
-        let saved = Saved::Index { index: image.index, images };
-        let (inner, id) = (Arc::clone(&self.0), image.id);
-        blocking(move || {
+    ) -> Result<()> {
+        self.run(move |inner| {
+            let saving = || "save the images of a build".to_owned();
+            let variant =
+                |member: &Member| SavedVariant { config: member.id, manifest: Some(member.manifest.digest) };
+            let variants = images.members.iter().map(variant).collect();
+            let saved = Saved::Index { index: Some(images.index), images: variants };
             inner.store.save_all(&[(saved, references)], LeftOut::default(), &mut output).attempt(saving)?;
             output.flush().attempt(saving)
         })
-        .await??;
-        Ok(id)
+        .await
     }
 }
 
 impl Inner {
-    fn attest(
-        &self,
-        config: &ImageConfig,
-        predicate: &str,
-        tell: impl FnOnce(&Digest) -> Vec<u8>,
-        hold: Hold,
-    ) -> Result<AttestedImage> {
-        let storing = || "store the provenance of an image".to_owned();
-        let put = |content: &[u8]| self.store.put_blob(content).map_err(|error| of_store(error, storing));
-        let id = put(&config.to_json())?.digest;
-        let image = self.new_manifest(id, &config.rootfs.diff_ids)?;
-        let image = put_document(media_type::MANIFEST, &image, put)?;
-        let mut statement = Descriptor::of(IN_TOTO, &[]);
-        let told = put(&tell(&image.digest))?;
-        (statement.digest, statement.size) = (told.digest, told.size);
-        statement.annotations.insert(PREDICATE.to_owned(), predicate.to_owned());
-        let about = json!({
-            "architecture": "unknown", "os": "unknown", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [statement.digest]},
-        });
-        let about = put_document(media_type::CONFIG, &about, put)?;
-        let (about_id, statement_id) = (about.digest, statement.digest);
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::MANIFEST.to_owned(),
-            config: about,
-            layers: vec![statement],
-            annotations: BTreeMap::new(),
-            other: serde_json::Map::new(),
-        };
-        let mut beside = put_document(media_type::MANIFEST, &manifest, put)?;
-        beside.annotations.insert(ABOUT.to_owned(), image.digest.to_string());
-        beside.annotations.insert(KIND.0.to_owned(), KIND.1.to_owned());
-        let unknown = || "unknown".to_owned();
-        beside.platform = Some(Platform { os: unknown(), architecture: unknown(), ..Platform::default() });
-        let platform = config.platform.clone();
-        let (manifest, beside_id) = (image.digest, beside.digest);
-        let index = Index {
-            schema_version: 2,
-            media_type: media_type::INDEX.to_owned(),
-            manifests: vec![Descriptor { platform: Some(platform.clone()), ..image }, beside],
-            annotations: BTreeMap::new(),
-            other: serde_json::Map::new(),
-        };
-        let index = put_document(media_type::INDEX, &index, put)?.digest;
-        let blobs = vec![index, manifest, beside_id, about_id, statement_id];
-        Ok(AttestedImage { index, id, manifest, platform, blobs, _hold: hold })
+    fn attest(&self, images: &[(ImageConfig, Tell)], predicate: &str, hold: Hold) -> Result<AttestedImages> {
+        let (mut members, mut beside, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        for (config, tell) in images {
+            let member = self.member(config)?;
+            let statement = tell(&member.manifest.digest);
+            entries.push(self.put_statement(&member.manifest.digest, predicate, &statement, &mut beside)?);
+            members.push(member);
+        }
+        let index = self.put_index(&members, &entries)?;
+        Ok(AttestedImages { index, members, beside, _hold: hold })
     }
-}
 
-fn put_document(
-    kind: &str,
-    document: &impl serde::Serialize,
-    put: impl Fn(&[u8]) -> Result<coracle_store::Blob>,
-) -> Result<Descriptor> {
-    let content = serde_json::to_vec(document).attempt(|| "write a manifest".to_owned())?;
-    let blob = put(&content)?;
-    Ok(Descriptor::new(kind, blob.digest, blob.size))
+    /// Stores a statement about a manifest; its entry in the index. `blobs` gets everything that belongs to it.
+    fn put_statement(
+        &self,
+        about: &Digest,
+        predicate: &str,
+        statement: &[u8],
+        blobs: &mut Vec<Digest>,
+    ) -> Result<Descriptor> {
+        let storing = || "store the provenance of an image".to_owned();
+        let mut put = |kind: &str, content: &[u8]| {
+            let blob = self.store.put_blob(content).map_err(|error| of_store(error, storing))?;
+            blobs.push(blob.digest);
+            Ok::<_, crate::Error>(Descriptor::new(kind, blob.digest, blob.size))
+        };
+        let mut layer = put(IN_TOTO, statement)?;
+        layer.annotations.insert(PREDICATE.to_owned(), predicate.to_owned());
+        let config = json!({
+            "architecture": "unknown", "os": "unknown", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+        });
+        let config = put(media_type::CONFIG, config.to_string().as_bytes())?;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "config": config, "layers": [layer],
+        });
+        let mut entry = put(media_type::MANIFEST, manifest.to_string().as_bytes())?;
+        entry.annotations.insert(ABOUT.to_owned(), about.to_string());
+        entry.annotations.insert(KIND.0.to_owned(), KIND.1.to_owned());
+        let unknown = || "unknown".to_owned();
+        entry.platform = Some(Platform { os: unknown(), architecture: unknown(), ..Platform::default() });
+        Ok(entry)
+    }
 }

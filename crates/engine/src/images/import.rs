@@ -1,6 +1,6 @@
 //! A tar of a root file system becomes an image of one layer.
 
-use super::adopt::{Origin, refuse_ambiguous};
+use super::adopt::refuse_ambiguous;
 use super::{Images, Inner, NewImage, of_store};
 use crate::error::{Error, Result};
 use coracle_build::{apply_all, parse_changes};
@@ -38,23 +38,6 @@ impl Images {
         let run = changed(RunConfig::default(), &request.changes)?;
         check_name(request.reference.as_ref())?;
         self.run(move |inner| inner.import(archive, request, run)).await
-    }
-}
-
-impl Images {
-    /// Makes an image of a configuration whose layers are in the store. Durable on return; the id.
-    ///
-    /// # Errors
-    /// For a name that no image can have.
-    pub(crate) async fn adopt_built(
-        &self,
-        config: ImageConfig,
-        references: Vec<Reference>,
-    ) -> Result<Digest> {
-        for reference in &references {
-            check_name(Some(reference))?;
-        }
-        self.run(move |inner| inner.adopt_built(&config, references)).await
     }
 }
 
@@ -97,26 +80,6 @@ impl Inner {
             self.tell(image, "tag", &name.familiar());
         }
         Ok((id, name))
-    }
-
-    fn adopt_built(&self, config: &ImageConfig, references: Vec<Reference>) -> Result<Digest> {
-        let storing = || "store the configuration of the image".to_owned();
-        let id = self.store.put_config(config).map_err(|error| of_store(error, storing))?;
-        let new = NewImage { id, references, parent: None, manifests: Vec::new() };
-        self.adopt_new(new, &Origin::default())
-    }
-
-    /// Makes an image of what is in the store, and tells of its names; its id.
-    pub(super) fn adopt_new(&self, mut new: NewImage, origin: &Origin) -> Result<Digest> {
-        new.references = new.references.into_iter().map(super::lookup::key).collect();
-        let (id, references) = (new.id, new.references.clone());
-        self.adopt_from(new, origin)?;
-        for name in &references {
-            if let Some(image) = self.read().get(&id) {
-                self.tell(image, "tag", &name.familiar());
-            }
-        }
-        Ok(id)
     }
 
     /// Tells of something that happened to an image, whatever its names are.

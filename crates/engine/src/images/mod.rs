@@ -11,6 +11,7 @@ mod adopt;
 mod archives;
 mod attested;
 mod body;
+mod built;
 mod catalogue;
 mod check;
 mod commit;
@@ -39,7 +40,7 @@ mod variants;
 
 pub use adopt::NewImage;
 pub use archives::{Loaded, Saving};
-pub(crate) use attested::AttestedImage;
+pub(crate) use attested::{AttestedImages, Tell};
 pub(crate) use body::Patience;
 pub use body::{BodyReader, BodySender, BodyWriter, Closed};
 pub use check::{CheckStep, Checked, Finding, Inspected, OnDamage};

@@ -71,7 +71,7 @@ impl Lines {
                 }
             }
             _ if self.quiet => {}
-            Told::Steps(steps) => self.steps.all = steps,
+            Told::Steps(steps) => self.steps.all.extend(steps),
             told => self.take_step(told),
         }
     }
@@ -115,7 +115,7 @@ impl Lines {
     fn show_told(&mut self, told: Told) {
         match told {
             Told::Begun(step, _) => {
-                let Some(info) = self.steps.all.get(step) else { return };
+                let Some(info) = self.steps.all.iter().find(|info| info.number == step) else { return };
                 let text = format!("Step {}/{} : {}\n", step + 1, self.steps.all.len(), info.text);
                 self.show(text);
             }

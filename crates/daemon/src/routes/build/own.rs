@@ -5,15 +5,16 @@ use super::lines::take_text;
 use super::running::Running;
 use super::{caches, failed, host_config};
 use crate::answer::{self, Answer};
-use crate::convert::transfer;
+use crate::convert::{platform, transfer};
 use crate::error::Failure;
 use crate::input;
 use crate::routes::images::references;
 use crate::routes::json_line;
 use crate::server::Call;
-use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory};
+use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory, NamedContext as Given};
 use coracle_engine::build::{
-    Anew, BuildError, BuildRequest, Client, Recipe, Selection, Silent, Source, StepInfo, Stream, Told, Wanted,
+    Allowed, Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source,
+    StepInfo, Stream, Told, Wanted, context_name,
 };
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
@@ -35,9 +36,10 @@ pub(in crate::routes) async fn build(call: Call) -> Answer {
     let reading = move || read_options(&mut body).map(|options| (options, body));
     let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
     let references = references(options.tags.iter().map(String::as_str))?;
-    let request = request(options, body)?;
+    let platforms = platform::list(&options.platform)?;
+    let request = request(options, &platforms, body)?;
     let names = references.iter().map(Reference::familiar).collect();
-    let running = Running::begin(call.context, call.client, request, references);
+    let running = Running::begin(call.context, call.client, request, platforms, references);
     let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
     // What fails before anything is told is an answer of its own.
     let first = messages.next().await.map_err(failed)?;
@@ -76,14 +78,11 @@ fn stopped(error: tokio::task::JoinError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Failure> {
+fn request(options: BuildOptions, platforms: &[Platform], body: BodyReader) -> Result<BuildRequest, Failure> {
+    let contexts = options.contexts.iter().map(context).collect::<Result<_, _>>()?;
     let source = match &options.directory {
         Some(directory) => Source::Directory(open(directory)?),
         None => Source::Archive(body),
-    };
-    let platform = match options.platform.as_str() {
-        "" => Platform::host(),
-        text => text.parse().map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?,
     };
     let anew = match (options.no_cache, options.no_cache_filter) {
         (true, _) => Anew::Everything,
@@ -98,12 +97,14 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
             Some(text) => Recipe::Text(text),
             None => Recipe::InContext(options.dockerfile),
         },
-        client: Arc::new(Given { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
+        contexts,
+        client: Arc::new(Lender { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
         wanted: Wanted {
             target: Some(options.target).filter(|target| !target.is_empty()),
             arguments: options.arguments,
-            platform,
+            platform: platforms[0].clone(),
             build_platform: Platform::host(),
+            ..Wanted::default()
         },
         labels: options.labels,
         pull: options.pull,
@@ -111,7 +112,35 @@ fn request(options: BuildOptions, body: BodyReader) -> Result<BuildRequest, Fail
         host: host_config::host_settings(options.host_config)?,
         caches: caches(&options.cache_from)?,
         inline_cache: options.inline_cache,
+        squash: options.squash,
+        allowed: allowed(&options.allow)?,
     })
+}
+
+fn allowed(names: &[String]) -> Result<Allowed, Failure> {
+    let mut allowed = Allowed::default();
+    for name in names {
+        match name.as_str() {
+            "network.host" => allowed.host_network = true,
+            other => {
+                let text = format!(
+                    "granting entitlement {other} is not allowed by this engine: no command of a Dockerfile leaves its sandbox"
+                );
+                return Err(Failure::invalid(text));
+            }
+        }
+    }
+    Ok(allowed)
+}
+
+fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), Failure> {
+    let name = context_name(name).map_err(|error| Failure::invalid(error.to_string()))?;
+    let context = match given {
+        Given::Image { name } => NamedContext::Image(name.clone()),
+        Given::Address { address } => NamedContext::Address(address.clone()),
+        Given::Directory { directory } => NamedContext::Directory(open(directory)?),
+    };
+    Ok((name, context))
 }
 
 /// Opens a directory of this machine, which must be the one that the client sees.
@@ -140,12 +169,12 @@ fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>
 }
 
 /// A client that gave its secrets with the request.
-struct Given {
+struct Lender {
     silent: Silent,
     secrets: HashMap<String, Vec<u8>>,
 }
 
-impl Client for Given {
+impl Client for Lender {
     fn directory<'a>(
         &'a self,
         name: &'a str,

@@ -6,7 +6,7 @@ use coracle_engine::Engine;
 use coracle_engine::build::{
     BuildError, BuildRecord, BuildRequest, Listener, Recipe, RecordedOutput, Recording, Source, Told,
 };
-use coracle_spec::{ContainerId, Digest, Reference};
+use coracle_spec::{ContainerId, Digest, Platform, Reference};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,15 +29,16 @@ impl Running {
         context: Arc<Context>,
         client: Watch,
         request: BuildRequest,
+        platforms: Vec<Platform>,
         references: Vec<Reference>,
     ) -> Self {
         let counting = Arc::default();
         let (listener, told) = Listener::channel(Arc::clone(&counting));
-        let record = record(&request, &references);
+        let record = record(&request, &platforms, &references);
         let recording = context.engine.begin_build_record(record, counting);
         let building = Arc::clone(&context);
         let task = tokio::spawn(async move {
-            let built = build(&building.engine, request, references, &listener).await;
+            let built = build(&building.engine, request, &platforms, references, &listener).await;
             end(recording, &built).await;
             listener.tell(Told::Built(built?)).await;
             Ok(())
@@ -74,20 +75,26 @@ impl Running {
 async fn build(
     engine: &Engine,
     request: BuildRequest,
+    platforms: &[Platform],
     references: Vec<Reference>,
     listener: &Listener,
 ) -> Result<Digest, BuildError> {
-    let product = engine.build(request, listener).await?;
-    Ok(engine.keep_product(&product, references).await?)
+    let products = engine.build_for(request, platforms, listener).await?;
+    let products: Vec<_> = products.into_iter().map(Arc::new).collect();
+    Ok(match &products[..] {
+        [product] => engine.keep_product(product, references).await?,
+        products => engine.keep_products(products, references).await?,
+    })
 }
 
 /// The record of a build that begins, as BuildKit's protocol would name things.
-fn record(request: &BuildRequest, references: &[Reference]) -> BuildRecord {
+fn record(request: &BuildRequest, platforms: &[Platform], references: &[Reference]) -> BuildRecord {
     let wanted = &request.wanted;
     let arguments = wanted.arguments.iter().map(|(name, value)| (format!("build-arg:{name}"), value.clone()));
     let labels = request.labels.iter().map(|(name, value)| (format!("label:{name}"), value.clone()));
     let target = wanted.target.clone().map(|target| ("target".to_owned(), target));
-    let platform = ("platform".to_owned(), wanted.platform.to_string());
+    let platforms: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+    let platform = ("platform".to_owned(), platforms.join(","));
     let file = match &request.recipe {
         Recipe::InContext(path) | Recipe::Client { path, .. } => Some(path.clone()),
         Recipe::Text(_) => None,

@@ -9,6 +9,7 @@ use coracle_registry::Credentials;
 use coracle_spec::image::Descriptor;
 use coracle_spec::{Digest, Reference};
 use std::fs::File;
+use std::sync::Arc;
 
 /// Which steps go into a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,13 +38,13 @@ impl ExportedCache {
 }
 
 impl Engine {
-    /// Makes a cache of the steps of a product. Layers that are not compressed yet are.
+    /// Makes a cache of the steps of products. Layers that are not compressed yet are.
     ///
     /// # Errors
     /// The store's.
-    pub async fn export_cache(&self, product: &Product, mode: CacheMode) -> Result<ExportedCache> {
-        let steps: &[DoneStep] = product.steps(mode);
-        let (config, layers) = (portable::configuration(steps), portable::layers_of(steps));
+    pub async fn export_cache(&self, products: &[Arc<Product>], mode: CacheMode) -> Result<ExportedCache> {
+        let steps: Vec<DoneStep> = products.iter().flat_map(|product| product.steps(mode)).cloned().collect();
+        let (config, layers) = (portable::configuration(&steps), portable::layers_of(&steps));
         let prepared = self.shared.images.prepare(portable::CONFIG, config, layers).await?;
         Ok(ExportedCache(prepared))
     }

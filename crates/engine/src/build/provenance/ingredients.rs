@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn images_are_packages() {
-        let platform: Platform = "linux/arm64/v8".parse().unwrap();
+        let platform: Platform = "linux/arm/v7".parse().unwrap();
         for (name, expected) in [
-            ("alpine", "pkg:docker/alpine@latest?platform=linux%2Farm64%2Fv8"),
-            ("localhost:5000/a/b:1", "pkg:docker/localhost:5000/a/b@1?platform=linux%2Farm64%2Fv8"),
+            ("alpine", "pkg:docker/alpine@latest?platform=linux%2Farm%2Fv7"),
+            ("localhost:5000/a/b:1", "pkg:docker/localhost:5000/a/b@1?platform=linux%2Farm%2Fv7"),
         ] {
             assert_eq!(package_url(&name.parse().unwrap(), &platform), expected);
         }

@@ -14,61 +14,70 @@ pub use statement::{ProvenanceMode, ProvenanceRequest};
 use super::Product;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::images::AttestedImage;
+use crate::images::{AttestedImages, Tell};
 use coracle_spec::{Digest, Reference};
 use std::io::Write;
 use std::sync::Arc;
 
-/// A product with a statement beside it, ready to be kept or sent. It stays as long as the value does.
-#[derive(Debug)]
-pub struct Attested(AttestedImage);
+/// Products with statements beside them, ready to be kept or sent. They stay as long as the value does.
+#[derive(Clone, Debug)]
+pub struct Attested(Arc<AttestedImages>);
 
 impl Attested {
-    /// The index of both.
+    /// The index of all.
     pub fn digest(&self) -> Digest {
         self.0.index
+    }
+
+    /// The image, where it is one.
+    pub fn only_image(&self) -> Option<Digest> {
+        let mut ids = self.0.ids();
+        ids.next().filter(|_| ids.next().is_none())
     }
 }
 
 impl Engine {
-    /// Makes a statement about a product that will be called so, and an index of both. Layers that are not compressed yet
-    /// are: what a statement is about is a manifest.
+    /// Makes statements about products that will be called so, and an index of all. Layers that are not compressed yet are:
+    /// what a statement is about is a manifest.
     ///
     /// # Errors
     /// The store's.
-    pub async fn attest_product(
+    pub async fn attest_products(
         &self,
-        product: &Product,
+        products: &[Arc<Product>],
         request: &ProvenanceRequest,
         names: &[Reference],
     ) -> Result<Attested> {
-        let (request, names) = (request.clone(), names.to_vec());
-        let (made_of, platform) = (product.ingredients().clone(), product.config().platform.clone());
-        let tell =
-            move |manifest: &Digest| statement::statement(&request, &made_of, &platform, (manifest, &names));
-        let attested =
-            self.shared.images.attest(product.config().clone(), statement::PREDICATE, tell).await?;
-        Ok(Attested(attested))
+        let about = |product: &Arc<Product>| {
+            let (request, names, told) = (request.clone(), names.to_vec(), Arc::clone(product));
+            let tell: Tell = Box::new(move |manifest| {
+                let platform = &told.config().platform;
+                statement::statement(&request, told.ingredients(), platform, (manifest, &names))
+            });
+            (product.config().clone(), tell)
+        };
+        let images = products.iter().map(about).collect();
+        Ok(Attested(Arc::new(self.shared.images.attest(images, statement::PREDICATE).await?)))
     }
 
-    /// As [`Engine::keep_product`], with the statement.
+    /// As [`Engine::keep_products`], with the statements.
     ///
     /// # Errors
     /// As there.
-    pub async fn keep_attested(&self, attested: &Attested, references: Vec<Reference>) -> Result<Digest> {
-        self.shared.images.adopt_attested(&attested.0, references).await
+    pub async fn keep_attested(&self, attested: &Attested, references: Vec<Reference>) -> Result<()> {
+        self.shared.images.adopt_attested(Arc::clone(&attested.0), references).await
     }
 
-    /// As [`Engine::save_product`], with the statement.
+    /// As [`Engine::save_products`], with the statements.
     ///
     /// # Errors
     /// As there.
     pub async fn save_attested(
         &self,
-        attested: Arc<Attested>,
+        attested: &Attested,
         references: Vec<Reference>,
         output: impl Write + Send + 'static,
-    ) -> Result<Digest> {
-        self.shared.images.save_attested(&attested.0, references, output).await
+    ) -> Result<()> {
+        self.shared.images.save_attested(Arc::clone(&attested.0), references, output).await
     }
 }
