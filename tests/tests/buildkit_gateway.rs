@@ -82,7 +82,7 @@ async fn files_of_a_result_are_read() {
         let part = Some(FileRange { offset: 2, length: 3 });
         for (path, range, expected) in [
             ("/d/f", None, "0123456789"),
-            ("d/f", part.clone(), "234"),
+            ("d/f", part, "234"),
             ("/l", None, "0123456789"),
             ("/e/f", part, "234"),
             ("/out/f", None, "0123456789"),
