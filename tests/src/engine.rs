@@ -90,6 +90,13 @@ impl Engine {
         engine
     }
 
+    /// The original at an address, beside ours.
+    pub fn at(host: &str) -> Self {
+        let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
+        let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
+        Self { place, host: host.to_owned(), process: None, prefix }
+    }
+
     fn import_small(&self) {
         if self.docker(&["image", "inspect", image::SMALL]).code != 0 {
             let archive = image::small(self.place.path());

@@ -8,6 +8,16 @@ use std::process::Command;
 /// The name of the small image in every engine of the suite.
 pub const SMALL: &str = "coracle-test-busybox";
 
+/// The name of the Debian in engines that have it.
+pub const DEBIAN: &str = "coracle-test-debian";
+
+/// Gives an engine the Debian, unless it has it.
+pub fn import_debian(engine: &crate::Engine) {
+    if engine.docker(&["image", "inspect", DEBIAN]).code != 0 {
+        engine.docker(&["import", &debian().display().to_string(), DEBIAN]).ok();
+    }
+}
+
 /// The archive of a root with a static busybox and little else.
 pub fn small(directory: &Path) -> PathBuf {
     let archive = directory.join("busybox.tar");

@@ -6,7 +6,7 @@ use crate::scope::{Arguments, Resolver};
 use crate::{lex, limits, signal};
 use coracle_spec::image::RunConfig;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// As many variables are looked for one by one.
 const FEW: usize = 4;
@@ -36,45 +36,34 @@ pub fn apply_all(config: &mut RunConfig, changes: &[Change]) -> Result<()> {
 /// # Errors
 /// As [`apply_all`].
 pub fn apply(config: &mut RunConfig, change: &Change) -> Result<()> {
-    apply_with(config, change, &Arguments::new(), &mut Resolver::new(lex::ESCAPE))
+    apply_with(config, change, &Arguments::new(), &mut Resolver::new(lex::ESCAPE)).map(drop)
 }
 
-/// As [`apply`], where variables may be arguments of a build too.
+/// As [`apply`], where variables may be arguments of a build too. Returns the change with everything in it resolved.
 pub(crate) fn apply_with(
     config: &mut RunConfig,
     change: &Change,
     arguments: &Arguments,
     resolver: &mut Resolver,
-) -> Result<()> {
-    let mut scope = Scope { arguments, resolver };
-    let scope = &mut scope;
-    match change {
+) -> Result<Change> {
+    let change = Scope { arguments, resolver }.resolve_change(config, change)?;
+    match &change {
         Change::Cmd(line) => config.cmd = line.as_ref().map(|line| words(config, line)),
         Change::Entrypoint(line) => config.entrypoint = line.as_ref().map(|line| words(config, line)),
-        Change::Env(pairs) => {
-            // All of one line see the environment from before it.
-            let pairs = scope.resolve_pairs(config, pairs)?;
-            set_variables(&mut config.env, pairs);
+        Change::Env(pairs) => set_variables(&mut config.env, pairs),
+        Change::Label(pairs) => config.labels.extend(pairs.iter().cloned()),
+        Change::Expose(ports) => {
+            config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), nothing())));
         }
-        Change::Label(pairs) => config.labels.extend(scope.resolve_pairs(config, pairs)?),
-        Change::Expose(ports) => expose(config, ports, scope)?,
         Change::Healthcheck(health) => config.healthcheck = Some(health.clone()),
         Change::OnBuild(trigger) => config.on_build.push(trigger.clone()),
         Change::Shell(shell) => config.shell = Some(shell.clone()),
-        Change::StopSignal(text) => config.stop_signal = stop_signal(config, text, scope)?,
-        Change::User(text) => config.user = scope.resolve(config, text)?,
-        Change::Volume(paths) => {
-            for path in paths {
-                let path = scope.resolve(config, path)?;
-                if path.is_empty() {
-                    return Err(Error::syntax("VOLUME specified can not be an empty string"));
-                }
-                config.volumes.insert(path, nothing());
-            }
-        }
-        Change::Workdir(text) => config.working_dir = working_directory(config, text, scope)?,
+        Change::StopSignal(signal) => config.stop_signal.clone_from(signal),
+        Change::User(user) => config.user.clone_from(user),
+        Change::Volume(paths) => config.volumes.extend(paths.iter().map(|path| (path.clone(), nothing()))),
+        Change::Workdir(path) => config.working_dir.clone_from(path),
     }
-    Ok(())
+    Ok(change)
 }
 
 /// The program and arguments of a command.
@@ -101,6 +90,24 @@ impl Scope<'_> {
         self.resolver.resolve(word, &config.env, self.arguments)
     }
 
+    fn resolve_change(&mut self, config: &RunConfig, change: &Change) -> Result<Change> {
+        Ok(match change {
+            // All of one line see the environment from before it.
+            Change::Env(pairs) => Change::Env(self.resolve_pairs(config, pairs)?),
+            Change::Label(pairs) => Change::Label(self.resolve_pairs(config, pairs)?),
+            Change::Expose(texts) => Change::Expose(self.resolve_ports(config, texts)?),
+            Change::StopSignal(text) => Change::StopSignal(self.resolve_signal(config, text)?),
+            Change::User(text) => Change::User(self.resolve(config, text)?),
+            Change::Volume(paths) => Change::Volume(self.resolve_volumes(config, paths)?),
+            Change::Workdir(text) => Change::Workdir(self.resolve_directory(config, text)?),
+            Change::Cmd(_)
+            | Change::Entrypoint(_)
+            | Change::Healthcheck(_)
+            | Change::OnBuild(_)
+            | Change::Shell(_) => change.clone(),
+        })
+    }
+
     fn resolve_pairs(
         &mut self,
         config: &RunConfig,
@@ -111,10 +118,49 @@ impl Scope<'_> {
             .map(|(name, value)| Ok((self.resolve(config, name)?, self.resolve(config, value)?)))
             .collect()
     }
+
+    /// Each port once, in order.
+    fn resolve_ports(&mut self, config: &RunConfig, texts: &[String]) -> Result<Vec<String>> {
+        let (mut found, mut ports_left) = (BTreeSet::new(), limits::PORTS);
+        for text in texts {
+            // A variable may hold several.
+            let resolved = self.resolve(config, text)?;
+            for port in lex::words(&resolved, self.resolver.escape()) {
+                let (first, last, protocol) = ports(port)?;
+                let count = usize::from(last - first) + 1;
+                ports_left = ports_left
+                    .checked_sub(count)
+                    .ok_or(Error::TooLarge { what: "number of ports", limit: limits::PORTS })?;
+                found.extend((first..=last).map(|number| format!("{number}/{protocol}")));
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn resolve_signal(&mut self, config: &RunConfig, text: &str) -> Result<String> {
+        let signal = self.resolve(config, text)?;
+        if signal::is_signal(&signal) { Ok(signal) } else { Err(Error::value("invalid signal", &signal)) }
+    }
+
+    fn resolve_volumes(&mut self, config: &RunConfig, paths: &[String]) -> Result<Vec<String>> {
+        let resolve = |path: &String| match self.resolve(config, path)? {
+            path if path.is_empty() => Err(Error::syntax("VOLUME specified can not be an empty string")),
+            path => Ok(path),
+        };
+        paths.iter().map(resolve).collect()
+    }
+
+    /// Relative to the one before.
+    fn resolve_directory(&mut self, config: &RunConfig, text: &str) -> Result<String> {
+        match self.resolve(config, text)? {
+            path if path.is_empty() => Err(Error::syntax("cannot normalize nothing")),
+            path => Ok(absolute(&config.working_dir, &path)),
+        }
+    }
 }
 
 /// Sets variables; one that is there keeps its place. Looks once at each that is there, however many are set.
-fn set_variables(env: &mut Vec<String>, pairs: Vec<(String, String)>) {
+fn set_variables(env: &mut Vec<String>, pairs: &[(String, String)]) {
     let mut places = HashMap::new();
     for (place, entry) in env.iter().enumerate() {
         let name = entry.split('=').next().unwrap_or_default();
@@ -124,33 +170,14 @@ fn set_variables(env: &mut Vec<String>, pairs: Vec<(String, String)>) {
     }
     for (name, value) in pairs {
         let entry = format!("{name}={value}");
-        match places.get(&name) {
+        match places.get(name) {
             Some(place) => env[*place] = entry,
             None => {
-                places.insert(name, env.len());
+                places.insert(name.clone(), env.len());
                 env.push(entry);
             }
         }
     }
-}
-
-fn expose(config: &mut RunConfig, texts: &[String], scope: &mut Scope<'_>) -> Result<()> {
-    let mut ports_left = limits::PORTS;
-    for text in texts {
-        // A variable may hold several.
-        let resolved = scope.resolve(config, text)?;
-        for port in lex::words(&resolved, scope.resolver.escape()) {
-            let (first, last, protocol) = ports(port)?;
-            let count = usize::from(last - first) + 1;
-            ports_left = ports_left
-                .checked_sub(count)
-                .ok_or(Error::TooLarge { what: "number of ports", limit: limits::PORTS })?;
-            for number in first..=last {
-                config.exposed_ports.insert(format!("{number}/{protocol}"), nothing());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// `80`, `80/udp` or `8000-8010/tcp`. An address and ports of the host in front, as `--publish` takes them, say nothing
@@ -167,20 +194,6 @@ fn ports(text: &str) -> Result<(u16, u16, &'static str)> {
         None => (number(numbers)?, number(numbers)?),
     };
     if first > last { Err(invalid()) } else { Ok((first, last, protocol)) }
-}
-
-fn stop_signal(config: &RunConfig, text: &str, scope: &mut Scope<'_>) -> Result<String> {
-    let signal = scope.resolve(config, text)?;
-    if signal::is_signal(&signal) { Ok(signal) } else { Err(Error::value("invalid signal", &signal)) }
-}
-
-/// Relative to the one before.
-fn working_directory(config: &RunConfig, text: &str, scope: &mut Scope<'_>) -> Result<String> {
-    let path = scope.resolve(config, text)?;
-    if path.is_empty() {
-        return Err(Error::syntax("cannot normalize nothing"));
-    }
-    Ok(absolute(&config.working_dir, &path))
 }
 
 /// A path from the root, without empty components, `.` and `..`, for one that may be relative to a directory.

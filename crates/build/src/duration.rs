@@ -40,9 +40,54 @@ pub(crate) fn parse(text: &str) -> Result<i64> {
     Ok(total.round() as i64)
 }
 
+/// A duration of so many nanoseconds as Go prints it.
+pub(crate) fn written(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let all = nanoseconds.unsigned_abs();
+    // A whole number and nine digits of a fraction, without the zeros at its end.
+    let decimal = |whole: u64, fraction: u64, digits: usize| {
+        let fraction = format!("{fraction:0digits$}");
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") }
+    };
+    let text = match all {
+        0 => return "0s".to_owned(),
+        1..1_000 => format!("{all}ns"),
+        1_000..1_000_000 => format!("{}µs", decimal(all / 1_000, all % 1_000, 3)),
+        1_000_000..1_000_000_000 => format!("{}ms", decimal(all / 1_000_000, all % 1_000_000, 6)),
+        _ => {
+            let (seconds, fraction) = (all / 1_000_000_000, all % 1_000_000_000);
+            let seconds_text = decimal(seconds % 60, fraction, 9);
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => format!("{seconds_text}s"),
+                (0, minutes) => format!("{minutes}m{seconds_text}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds_text}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_does() {
+        for (nanoseconds, expected) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (500_000_000, "500ms"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (3_723_500_000_000, "1h2m3.5s"),
+            (-3_600_000_000_001, "-1h0m0.000000001s"),
+        ] {
+            assert_eq!(written(nanoseconds), expected);
+            assert_eq!(parse(expected), Ok(nanoseconds));
+        }
+    }
 
     #[test]
     fn durations_are_go_s() {

@@ -193,13 +193,17 @@ impl Expander<'_> {
         Err(Error::syntax("syntax error: missing '}' in substitution: unexpected end of statement"))
     }
 
-    /// A name, a single digit, or one of the shell's special parameters, which are never set here.
+    /// A name, a number, or one of the shell's special parameters (POSIX, "Special Parameters"), which are never set here.
     fn name(&mut self) -> String {
         let mut name = String::new();
-        if let Some(special) =
-            self.rest.next_if(|next| next.is_ascii_digit() || matches!(next, '@' | '*' | '#'))
-        {
-            name.push(special);
+        let is_special = |next: &char| matches!(next, '@' | '*' | '#' | '?' | '-' | '$' | '!');
+        if let Some(special) = self.rest.next_if(is_special) {
+            return special.to_string();
+        }
+        while let Some(digit) = self.rest.next_if(char::is_ascii_digit) {
+            name.push(digit);
+        }
+        if !name.is_empty() {
             return name;
         }
         while let Some(next) = self.rest.next_if(|next| next.is_ascii_alphanumeric() || *next == '_') {
@@ -262,6 +266,8 @@ mod tests {
             ("${MISSING:-${A}-'b c'}", "one-b c"),
             ("${A?no}", "one"),
             ("$1x", "x"),
+            ("$12x", "x"),
+            ("a$$b$?c$-d$!e", "abcde"),
             ("${F#f*b}", "arbaz"),
             ("${F##f*b}", "az"),
             ("${F%b*}", "foobar"),

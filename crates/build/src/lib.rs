@@ -6,7 +6,7 @@
 //!   ─► outline.rs  which stages and images are needed ─► plan.rs  what a stage does ─► apply.rs  to the configuration
 //! ```
 //!
-//! `scope.rs` knows which variables there are, `expand.rs` resolves them and quotes, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
+//! `scope.rs` knows which variables there are, `expand.rs` resolves them and quotes, `history.rs` is what images say of themselves, `ignore.rs` says which files of a context are left out, `pattern.rs` matches for
 //! both, `context.rs` knows what a client puts in the place of images and stages, `address.rs` reads where `ADD` takes files from, `check/` says what works and is a mistake, `questions.rs` what a build can be asked for. The instructions that `commit` and `import` accept as `--change` are the same ones. What runs them is the engine.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod dockerfile;
 mod duration;
 mod error;
 mod expand;
+mod history;
 mod ignore;
 mod instruction;
 mod lex;

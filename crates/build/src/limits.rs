@@ -22,6 +22,8 @@ pub const VALUES: usize = 8 << 20;
 pub const LOOKS: usize = 1 << 25;
 /// Environments of all commands of a stage, in bytes: each has the whole one, of up to [`TEXT`].
 pub const ENVIRONMENTS: usize = 64 << 20;
+/// What the history says of all steps of a stage, in bytes: `EXPOSE 0-65535` is short, and what is said of it is not.
+pub const HISTORY: usize = 32 << 20;
 /// Steps that one pattern may cost: characters of the text times pieces of the pattern.
 pub const PATTERN_STEPS: usize = 1 << 26;
 

@@ -3,15 +3,17 @@
 use crate::apply::{absolute, apply_with, words};
 use crate::dockerfile::{Dockerfile, Step};
 use crate::error::{Error, Result};
+use crate::history;
 use crate::instruction::{
-    self, Add, ArgDeclaration, Change, Copy, Instruction, Mount, Run, RunCommand, RunNetwork, Transfer,
+    self, Add, ArgDeclaration, Change, CommandLine, Copy, Instruction, Mount, Run, RunCommand, RunNetwork,
+    Transfer,
 };
 use crate::limits;
 use crate::outline::{Origin, Outline, origin};
 use crate::scope::{Arguments, Resolver, Wanted, variable};
 use crate::statement::{self, Lines};
 use coracle_spec::image::RunConfig;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
 /// Where programs are looked for unless the base says something else.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,8 +38,8 @@ pub struct Planned {
     pub text: String,
     /// Where it stands.
     pub lines: Lines,
-    /// What the image's history says of it.
-    pub history: String,
+    /// What the image's history says of it; of a trigger nothing.
+    pub history: Option<String>,
     /// What it does to the files; `None` where it only changes the configuration.
     pub operation: Option<Operation>,
 }
@@ -91,7 +93,12 @@ pub enum Program {
     /// Program and arguments.
     Words(Vec<String>),
     /// A script.
-    Script(String),
+    Script {
+        /// What its file is called.
+        name: String,
+        /// Its text.
+        text: String,
+    },
 }
 
 /// Files that are brought in.
@@ -155,6 +162,8 @@ pub fn plan(
         wanted,
         resolver: Resolver::new(file.directives.escape),
         environments_left: limits::ENVIRONMENTS,
+        history_left: limits::HISTORY,
+        declared: Vec::new(),
         plan: Plan { steps: Vec::new(), config, author: None, arguments: inherited },
         has_cmd: false,
     };
@@ -188,6 +197,10 @@ struct Planner<'a> {
     resolver: Resolver,
     /// Bytes that environments of commands may still have.
     environments_left: usize,
+    /// Bytes that the history may still have.
+    history_left: usize,
+    /// Arguments that this stage declares, in order.
+    declared: Vec<String>,
     plan: Plan,
     /// Whether this stage has said what runs, so that an entry point does not drop it.
     has_cmd: bool,
@@ -196,20 +209,24 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         let (operation, history) = match &step.instruction {
-            Instruction::Arg(declared) => (None, self.declare(declared)?),
+            Instruction::Arg(declared) => (None, Some(self.declare(declared)?)),
             Instruction::Maintainer(author) => {
                 self.plan.author = Some(author.clone());
-                (None, step.text.clone())
+                (None, Some(format!("MAINTAINER {author}")))
             }
-            Instruction::Change(change) => (self.change(change)?, step.text.clone()),
+            Instruction::Change(change) => self.change(change)?,
             Instruction::Run(run) => {
                 let command = self.command(run)?;
                 let history = self.history_of(&command);
-                (Some(Operation::Run(command)), history)
+                (Some(Operation::Run(command)), Some(history))
             }
-            Instruction::Copy(copy) => (Some(self.copy(copy)?), format!("{} # buildkit", step.text)),
-            Instruction::Add(add) => (Some(self.add(add)?), format!("{} # buildkit", step.text)),
+            Instruction::Copy(copy) => self.copy(copy)?,
+            Instruction::Add(add) => self.add(add)?,
         };
+        let limit = limits::HISTORY;
+        let too_large = Error::TooLarge { what: "history, in bytes,", limit };
+        let length = history.as_ref().map_or(0, String::len);
+        self.history_left = self.history_left.checked_sub(length).ok_or(too_large)?;
         self.plan.steps.push(Planned { text: step.text.clone(), lines: step.lines, history, operation });
         Ok(())
     }
@@ -218,29 +235,40 @@ impl Planner<'_> {
         self.resolver.resolve(word, &self.plan.config.env, &self.plan.arguments)
     }
 
+    /// Declares arguments. What the client gives is not in the history, unless a command sees it.
     fn declare(&mut self, declared: &[ArgDeclaration]) -> Result<String> {
         let mut history = "ARG".to_owned();
         for one in declared {
             let (env, arguments) = (&self.plan.config.env, &mut self.plan.arguments);
-            self.resolver.declare(one, env, arguments, &self.outline.arguments, &self.wanted.arguments)?;
+            let (around, given) = (&self.outline.arguments, &self.wanted.arguments);
+            let default = self.resolver.declare(one, env, arguments, around, given)?;
+            self.declared.push(one.name.clone());
             history.push_str(&format!(" {}", one.name));
-            if let Some(Some(value)) = self.plan.arguments.get(&one.name) {
-                history.push_str(&format!("={value}"));
+            if let Some(default) = default {
+                history.push_str(&format!("={default}"));
             }
         }
         Ok(history)
     }
 
-    fn change(&mut self, change: &Change) -> Result<Option<Operation>> {
-        match change {
-            Change::Entrypoint(_) if !self.has_cmd => self.plan.config.cmd = None,
-            Change::Cmd(_) => self.has_cmd = true,
+    fn change(&mut self, change: &Change) -> Result<(Option<Operation>, Option<String>)> {
+        let change = apply_with(&mut self.plan.config, change, &self.plan.arguments, &mut self.resolver)?;
+        let config = &mut self.plan.config;
+        match &change {
+            Change::Entrypoint(_) if !self.has_cmd => config.cmd = None,
+            Change::Cmd(_) => {
+                self.has_cmd = true;
+                // As Docker. It means something for Windows alone.
+                config.args_escaped = true;
+            }
+            Change::Env(pairs) => {
+                pairs.iter().for_each(|(name, _)| drop(self.plan.arguments.remove(name)));
+            }
             _ => {}
         }
-        apply_with(&mut self.plan.config, change, &self.plan.arguments, &mut self.resolver)?;
-        let config = &self.plan.config;
         let directory = || Directory { path: config.working_dir.clone(), owner: config.user.clone() };
-        Ok(matches!(change, Change::Workdir(_)).then(|| Operation::Directory(directory())))
+        let operation = matches!(change, Change::Workdir(_)).then(|| Operation::Directory(directory()));
+        Ok((operation, history::of_change(&change, config)))
     }
 
     fn command(&mut self, run: &Run) -> Result<Command> {
@@ -249,24 +277,28 @@ impl Planner<'_> {
             mounts.push(self.mount(mount)?);
         }
         let program = match &run.command {
-            RunCommand::Script(text) => Program::Script(text.clone()),
+            RunCommand::Script { name, text } => Program::Script { name: name.clone(), text: text.clone() },
             RunCommand::Line(line) => Program::Words(words(&self.plan.config, line)),
         };
         self.count_environment()?;
         let config = &self.plan.config;
         let mut env = config.env.clone();
-        let names = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
-        let set: HashSet<String> = config.env.iter().filter_map(names).collect();
-        let has = |env: &[String], name: &str| variable(env, name).is_some();
+        let place = |(place, entry): (usize, &String)| Some((entry.split_once('=')?.0.to_owned(), place));
+        let places: BTreeMap<String, usize> = config.env.iter().enumerate().filter_map(place).collect();
         for (name, value) in &self.plan.arguments {
-            if let Some(value) = value
-                && !set.contains(name)
-            {
-                env.push(format!("{name}={value}"));
+            let Some(value) = value else { continue };
+            let entry = format!("{name}={value}");
+            match places.get(name) {
+                Some(place) => env[*place] = entry,
+                None => env.push(entry),
             }
         }
-        let proxies = self.wanted.predefined().filter(|(name, _)| !has(&env, name));
-        let uncached_env = proxies.map(|(name, value)| format!("{name}={value}")).collect();
+        let mut uncached_env = Vec::new();
+        for (name, value) in self.wanted.predefined() {
+            if variable(&env, &name).is_none() {
+                uncached_env.push(format!("{name}={value}"));
+            }
+        }
         let directory =
             if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() };
         Ok(Command {
@@ -295,21 +327,21 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// As `docker history` shows it: the arguments of the build in front, as they are part of what was run.
     fn history_of(&self, command: &Command) -> String {
-        let given: Vec<String> = self
-            .plan
-            .arguments
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
-            .collect();
-        let words = match &command.program {
-            Program::Words(words) => words.join(" "),
-            Program::Script(text) => text.clone(),
+        let value = |name: &String| {
+            let given = self.plan.arguments.get(name).cloned().flatten();
+            given.or_else(|| variable(&self.plan.config.env, name)).unwrap_or_default()
         };
-        let arguments =
-            if given.is_empty() { String::new() } else { format!("|{} {} ", given.len(), given.join(" ")) };
-        format!("RUN {arguments}{words} # buildkit")
+        let arguments: Vec<String> =
+            self.declared.iter().map(|name| format!("{name}={}", value(name))).collect();
+        let words = match &command.program {
+            Program::Words(words) => words.clone(),
+            // Where BuildKit has a shell begin it.
+            Program::Script { name, .. } => {
+                words(&self.plan.config, &CommandLine::Shell(format!("/dev/pipes/{name}")))
+            }
+        };
+        history::of_command(&words, &arguments)
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<(Mount, Option<Origin>)> {
@@ -325,19 +357,24 @@ impl Planner<'_> {
         Ok((resolved, from))
     }
 
-    fn copy(&mut self, copy: &Copy) -> Result<Operation> {
+    fn copy(&mut self, copy: &Copy) -> Result<(Option<Operation>, Option<String>)> {
         let from = copy.from.as_deref().map(|name| origin(self.file, self.wanted, name)).transpose()?;
         let rules = FileRules::Copy { parents: copy.parents };
-        Ok(Operation::Files(Files { transfer: self.transfer(&copy.files)?, from, rules }))
+        let (transfer, destination) = self.transfer(&copy.files)?;
+        let history = history::of_files("COPY", &transfer, &destination, copy.parents);
+        Ok((Some(Operation::Files(Files { transfer, from, rules })), Some(history)))
     }
 
-    fn add(&mut self, add: &Add) -> Result<Operation> {
+    fn add(&mut self, add: &Add) -> Result<(Option<Operation>, Option<String>)> {
         let checksum = add.checksum.as_deref().map(|text| self.resolve(text)).transpose()?;
         let rules = FileRules::Add { keep_git_dir: add.keep_git_dir, checksum, unpack: add.unpack };
-        Ok(Operation::Files(Files { transfer: self.transfer(&add.files)?, from: None, rules }))
+        let (transfer, destination) = self.transfer(&add.files)?;
+        let history = history::of_files("ADD", &transfer, &destination, false);
+        Ok((Some(Operation::Files(Files { transfer, from: None, rules })), Some(history)))
     }
 
-    fn transfer(&mut self, files: &Transfer) -> Result<Transfer> {
+    /// Resolves what both have, and returns the destination as it was given beside it.
+    fn transfer(&mut self, files: &Transfer) -> Result<(Transfer, String)> {
         let mut resolved = files.clone();
         let texts = resolved.sources.iter_mut().chain(&mut resolved.exclude);
         for text in texts.chain(&mut resolved.owner).chain(&mut resolved.mode) {
@@ -364,7 +401,7 @@ impl Planner<'_> {
                  not {destination}"
             )));
         }
-        Ok(resolved)
+        Ok((resolved, destination))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which variables an instruction sees: the environment of the image, then the arguments of the build.
+//! Which variables an instruction sees: the arguments of the build, then the environment of the image. What is set last
+//! counts, so a variable of the environment takes an argument of its name away.
 
 use crate::error::{Error, Result};
 use crate::expand::{expand, expand_document};
@@ -9,18 +10,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Arguments that need no declaration, and are no reason to run a step again.
-const PREDEFINED: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
+const PREDEFINED: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
 /// Arguments by name; `None` for one that is declared and has no value.
 pub type Arguments = BTreeMap<String, Option<String>>;
@@ -57,10 +47,17 @@ impl Wanted {
         arguments
     }
 
-    /// Arguments that commands get although nothing declares them.
-    pub(crate) fn predefined(&self) -> impl Iterator<Item = (&str, &str)> {
-        let given = self.arguments.iter().filter(|(name, _)| PREDEFINED.contains(&name.as_str()));
-        given.map(|(name, value)| (name.as_str(), value.as_str()))
+    /// Arguments that commands get although nothing declares them: in large and in small letters, however they are given.
+    pub(crate) fn predefined(&self) -> BTreeMap<String, &str> {
+        let mut found = BTreeMap::new();
+        for (name, value) in &self.arguments {
+            let small = name.to_ascii_lowercase();
+            if PREDEFINED.contains(&small.as_str()) {
+                found.entry(name.to_ascii_uppercase()).or_insert(value.as_str());
+                found.entry(small).or_insert(value.as_str());
+            }
+        }
+        found
     }
 }
 
@@ -109,7 +106,8 @@ impl Resolver {
         Ok(value)
     }
 
-    /// Declares an argument: what the client gives, or else the default, or else the value of the scope around.
+    /// Declares an argument: what the client gives, or else the default, or else the value of the scope around. Returns the
+    /// default, resolved.
     pub(crate) fn declare(
         &mut self,
         declared: &ArgDeclaration,
@@ -117,26 +115,28 @@ impl Resolver {
         arguments: &mut Arguments,
         around: &Arguments,
         given: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        let value = match (given.get(&declared.name), &declared.default) {
+    ) -> Result<Option<String>> {
+        let default =
+            declared.default.as_ref().map(|default| self.resolve(default, env, arguments)).transpose()?;
+        let value = match (given.get(&declared.name), &default) {
             (Some(given), _) => Some(given.clone()),
-            (None, Some(default)) => Some(self.resolve(default, env, arguments)?),
+            (None, Some(default)) => Some(default.clone()),
             (None, None) => {
                 let inherited = around.get(&declared.name).cloned().flatten();
                 inherited.or_else(|| arguments.get(&declared.name).cloned().flatten())
             }
         };
         arguments.insert(declared.name.clone(), value);
-        Ok(())
+        Ok(default)
     }
 }
 
-/// A variable of an environment, or else of the build. `looks` says how many may still be looked at, and nothing once
+/// An argument of the build, or else a variable of an environment. `looks` says how many may still be looked at, and nothing once
 /// they were too many.
 fn lookup(name: &str, env: &[String], arguments: &Arguments, looks: &Cell<Option<usize>>) -> Option<String> {
     looks.set(looks.get().and_then(|left| left.checked_sub(env.len())));
     looks.get()?;
-    variable(env, name).or_else(|| arguments.get(name).cloned().flatten())
+    arguments.get(name).cloned().flatten().or_else(|| variable(env, name))
 }
 
 /// A variable of an environment.

@@ -25,10 +25,27 @@ pub struct Lines {
 pub struct Heredoc {
     /// By what it ends, and what a file of it is called.
     pub name: String,
-    /// Its text.
+    /// Its text, as it stands.
     pub content: String,
     /// Whether variables in it are resolved: they are unless the name was quoted.
     pub expands: bool,
+    /// Whether tabs at the beginning of its lines are dropped (`<<-`).
+    pub chomps: bool,
+}
+
+impl Heredoc {
+    /// Its text without what is dropped.
+    pub fn text(&self) -> String {
+        if !self.chomps {
+            return self.content.clone();
+        }
+        self.content.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+    }
+
+    /// Its text with its end, as it follows an instruction that a shell reads.
+    pub(crate) fn written(&self) -> String {
+        format!("\n{}{}", self.content, self.name)
+    }
 }
 
 /// What stands in front of the first instruction.
@@ -92,11 +109,11 @@ pub(crate) fn statements(text: &str, escape: char) -> Result<Vec<Statement>> {
     if text.len() > limits::TEXT {
         return Err(Error::too_long());
     }
-    let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    let mut lines = text.trim_start_matches('\u{feff}').split_inclusive('\n').enumerate();
     let mut statements = Vec::new();
     let mut open: Option<Statement> = None;
     while let Some((at, line)) = lines.next() {
-        let number = at + 1;
+        let (number, line) = (at + 1, without_end(line));
         let trimmed = line.trim();
         if trimmed.starts_with('#') || trimmed.is_empty() {
             continue;
@@ -115,12 +132,11 @@ pub(crate) fn statements(text: &str, escape: char) -> Result<Vec<Statement>> {
             open = Some(statement);
             continue;
         }
-        for announced in announced(&statement.text, escape) {
-            let (heredoc, last) = read(&announced, &mut lines).ok_or_else(|| {
-                Error::syntax(format!("unterminated heredoc {}", announced.name)).at(number, 1)
+        for mut heredoc in announced(&statement.text, escape) {
+            statement.lines.last = read(&mut heredoc, &mut lines).ok_or_else(|| {
+                Error::syntax(format!("unterminated heredoc {}", heredoc.name)).at(number, 1)
             })?;
             statement.heredocs.push(heredoc);
-            statement.lines.last = last;
         }
         statements.push(statement);
         if statements.len() > limits::INSTRUCTIONS {
@@ -139,15 +155,14 @@ pub(crate) fn continued(line: &str, escape: char) -> (&str, bool) {
     }
 }
 
-/// A here-document that an instruction says will follow.
-struct Announced {
-    name: String,
-    expands: bool,
-    /// Whether tabs at the beginning of its lines are dropped.
-    chomps: bool,
+/// A line without what ends it.
+fn without_end(line: &str) -> &str {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    line.strip_suffix('\r').unwrap_or(line)
 }
 
-fn announced(text: &str, escape: char) -> Vec<Announced> {
+/// Here-documents that an instruction says will follow, without their content.
+fn announced(text: &str, escape: char) -> Vec<Heredoc> {
     let line = lex::split(text, escape);
     let name = line.name.to_ascii_uppercase();
     if name == "ONBUILD" {
@@ -160,14 +175,20 @@ fn announced(text: &str, escape: char) -> Vec<Announced> {
 }
 
 /// `<<NAME`, `<<-NAME`, `3<<NAME`, and with quotes around the name.
-fn announcement(word: &str, escape: char) -> Option<Announced> {
+fn announcement(word: &str, escape: char) -> Option<Heredoc> {
     let rest = word.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix("<<")?;
     let (rest, chomps) = match rest.strip_prefix('-') {
         Some(rest) => (rest, true),
         None => (rest, false),
     };
     let name = lex::unquoted(rest, escape);
-    (!name.is_empty() && !rest.contains('<')).then(|| Announced { expands: name == rest, name, chomps })
+    let expands = name == rest;
+    (!name.is_empty() && !rest.contains('<')).then(|| Heredoc {
+        name,
+        content: String::new(),
+        expands,
+        chomps,
+    })
 }
 
 /// Whether a word of an instruction stands for a here-document.
@@ -175,19 +196,15 @@ pub(crate) fn is_heredoc(word: &str, escape: char) -> bool {
     announcement(word, escape).is_some()
 }
 
-fn read<'a>(
-    announced: &Announced,
-    lines: &mut impl Iterator<Item = (usize, &'a str)>,
-) -> Option<(Heredoc, usize)> {
-    let mut content = String::new();
+/// Reads a here-document's content, as it stands, and returns the number of the line that ends it.
+fn read<'a>(heredoc: &mut Heredoc, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> Option<usize> {
     for (at, line) in lines {
-        let line = if announced.chomps { line.trim_start_matches('\t') } else { line };
-        if line == announced.name {
-            let heredoc = Heredoc { name: announced.name.clone(), content, expands: announced.expands };
-            return Some((heredoc, at + 1));
+        let text = without_end(line);
+        let text = if heredoc.chomps { text.trim_start_matches('\t') } else { text };
+        if text == heredoc.name {
+            return Some(at + 1);
         }
-        content.push_str(line);
-        content.push('\n');
+        heredoc.content.push_str(line);
     }
     None
 }
@@ -247,14 +264,18 @@ mod tests {
             name: name.to_owned(),
             content: content.to_owned(),
             expands,
+            chomps: content.starts_with('\t'),
         };
-        assert_eq!(found[0].heredocs, [heredoc("A", "one $X\n", true), heredoc("B", "two\n", false)]);
+        assert_eq!(found[0].heredocs, [heredoc("A", "one $X\n", true), heredoc("B", "\t\ttwo\n", false)]);
+        assert_eq!(found[0].heredocs[1].text(), "two\n");
         assert_eq!(found[0].lines, Lines { first: 1, last: 5 });
         assert_eq!(found[1].text, "CMD y");
         assert_eq!(found[2].heredocs, [heredoc("f.txt", "z\n", false)]);
         for none in ["RUN a <<<b", "RUN echo '<<A'", "CMD cat <<A", "RUN $((1<<2))", "RUN cat << EOF"] {
             assert_eq!(statements(none, '\\').unwrap()[0].heredocs, [], "{none}");
         }
+        let windows = statements("COPY <<A /\r\none\r\nA\r\nCMD x\r\n", '\\').unwrap();
+        assert_eq!((windows[0].heredocs[0].content.as_str(), windows[1].text.as_str()), ("one\r\n", "CMD x"));
         let error = statements("FROM a\nRUN cat <<A\nB", '\\').unwrap_err().to_string();
         assert!(error.contains("line 2") && error.ends_with("unterminated heredoc A"), "{error}");
     }

@@ -56,7 +56,10 @@ fn a_file_is_taken_apart_into_stages() {
     let Instruction::Copy(copy) = &last.steps[1].instruction else { panic!("a copy") };
     assert_eq!((copy.files.sources.len(), copy.files.inline[0].content.as_str()), (0, "x=$VERSION\n"));
     let Instruction::Run(run) = &last.steps[2].instruction else { panic!("a command") };
-    assert_eq!(run.command, RunCommand::Script("#!/usr/bin/python3\nprint(1)\n".to_owned()));
+    assert_eq!(
+        run.command,
+        RunCommand::Script { name: "EOF".to_owned(), text: "#!/usr/bin/python3\nprint(1)\n".to_owned() }
+    );
     assert!(matches!(last.steps[3].instruction, Instruction::Change(_)));
     assert_eq!(Dockerfile::parse(EXAMPLE).unwrap(), file, "the same text is the same file");
 }

@@ -101,7 +101,10 @@ fn transfer(
     words.retain(|word| !is_heredoc(word, escape));
     Ok(Transfer {
         sources: words,
-        inline: heredocs.to_vec(),
+        inline: heredocs
+            .iter()
+            .map(|heredoc| Heredoc { content: heredoc.text(), ..heredoc.clone() })
+            .collect(),
         destination,
         owner: flags.text("chown")?,
         mode: flags.text("chmod")?,

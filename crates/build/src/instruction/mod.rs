@@ -143,6 +143,14 @@ pub(crate) fn parse(line: &Line<'_>, heredocs: &[Heredoc], escape: char) -> Resu
         "COPY" => files::copy(line, heredocs, escape).map(Instruction::Copy),
         "ADD" => files::add(line, heredocs, escape).map(Instruction::Add),
         "MAINTAINER" => single("MAINTAINER", line.rest).map(Instruction::Maintainer),
+        "ONBUILD" if !heredocs.is_empty() => {
+            // It is read again where it is done, with its here-documents behind it.
+            let written: String = heredocs.iter().map(Heredoc::written).collect();
+            change(line, escape).map(|change| match change {
+                Change::OnBuild(trigger) => Instruction::Change(Change::OnBuild(trigger + &written)),
+                other => Instruction::Change(other),
+            })
+        }
         _ => match change(line, escape) {
             Err(Error::NotAChange { instruction }) => {
                 let meant = nearest(&instruction.to_ascii_uppercase(), &NAMES);

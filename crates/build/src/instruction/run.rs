@@ -27,7 +27,12 @@ pub enum RunCommand {
     /// A command; here-documents are part of the shell's line.
     Line(CommandLine),
     /// A program whose text stands in the Dockerfile and says in its first line what interprets it.
-    Script(String),
+    Script {
+        /// What its file is called.
+        name: String,
+        /// Its text.
+        text: String,
+    },
 }
 
 /// What a command can reach.
@@ -134,20 +139,23 @@ fn command(rest: &str, heredocs: &[Heredoc]) -> Result<RunCommand> {
     match heredocs {
         // Nothing but the document: it is the program.
         [only] if rest.starts_with("<<") && !rest.contains(char::is_whitespace) => {
-            let is_script = only.content.starts_with("#!");
-            let line = || CommandLine::Shell(only.content.clone());
-            Ok(if is_script { RunCommand::Script(only.content.clone()) } else { RunCommand::Line(line()) })
+            let text = only.text();
+            let is_script = text.starts_with("#!");
+            let script = |text| RunCommand::Script { name: file_name(&only.name).to_owned(), text };
+            Ok(if is_script { script(text) } else { RunCommand::Line(CommandLine::Shell(text)) })
         }
         _ => {
             let mut line = rest.to_owned();
-            for heredoc in heredocs {
-                line.push('\n');
-                line.push_str(&heredoc.content);
-                line.push_str(&heredoc.name);
-            }
+            heredocs.iter().for_each(|heredoc| line.push_str(&heredoc.written()));
             Ok(RunCommand::Line(CommandLine::Shell(line)))
         }
     }
+}
+
+/// What the file of a here-document is called: its name, as far as that is one of a file.
+fn file_name(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if ["", ".", ".."].contains(&last) { "EOF" } else { last }
 }
 
 /// `type=cache,target=/x,…`.

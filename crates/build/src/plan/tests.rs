@@ -36,22 +36,25 @@ fn files(plan: &Plan) -> Vec<&Files> {
 
 #[test]
 fn commands_see_the_environment_and_then_the_arguments() {
-    let text = "ARG G=global\nFROM a\nARG G\nARG TARGETARCH\nARG UNSET\nARG D=${G}-x\nENV E=$D\nARG E=ignored\nUSER u\nWORKDIR w\nRUN env";
+    let text = "ARG G=global\nFROM a\nARG G\nARG TARGETARCH\nARG UNSET\nARG D=${G}-x\nARG E=before\nENV E=$D\nENV L=env\nARG L=later\nUSER u\nWORKDIR w\nRUN env";
     let base = json!({"Env": ["PATH=/bin"], "WorkingDir": "/base", "Shell": ["/bin/bash", "-c"]});
     let plan = planned(text, base, &[("G", "given"), ("HTTP_PROXY", "http://p"), ("OTHER", "x")]).unwrap();
     let [command] = commands(&plan)[..] else { panic!("one command") };
     assert_eq!(command.program, Program::Words(["/bin/bash", "-c", "env"].map(str::to_owned).to_vec()));
-    assert_eq!(command.env, ["PATH=/bin", "E=given-x", "D=given-x", "G=given", "TARGETARCH=amd64"]);
-    assert_eq!(command.uncached_env, ["HTTP_PROXY=http://p"]);
-    assert_eq!((command.user.as_str(), command.directory.as_str()), ("u", "/base/w"));
-    assert_eq!(plan.config.env, ["PATH=/bin", "E=given-x"], "no argument becomes part of the image");
-    let last = plan.steps.last().unwrap();
-    assert!(
-        last.history.starts_with("RUN |4 D=given-x ")
-            && last.history.ends_with(" /bin/bash -c env # buildkit"),
-        "{}",
-        last.history
+    assert_eq!(
+        command.env,
+        ["PATH=/bin", "E=given-x", "L=later", "D=given-x", "G=given", "TARGETARCH=amd64"]
     );
+    assert_eq!(command.uncached_env, ["HTTP_PROXY=http://p", "http_proxy=http://p"]);
+    assert_eq!((command.user.as_str(), command.directory.as_str()), ("u", "/base/w"));
+    assert_eq!(plan.config.env, ["PATH=/bin", "E=given-x", "L=env"], "no argument becomes part of the image");
+    let last = plan.steps.last().unwrap();
+    let arguments = "|6 G=given TARGETARCH=amd64 UNSET= D=given-x E=given-x L=later";
+    assert_eq!(last.history, Some(format!("RUN {arguments} /bin/bash -c env # buildkit")));
+    let declared = ["ARG G", "ARG D=given-x", "ARG E=before"];
+    for text in declared {
+        assert!(plan.steps.iter().any(|step| step.history.as_deref() == Some(text)), "{text}");
+    }
     let directory = Directory { path: "/base/w".to_owned(), owner: "u".to_owned() };
     assert!(plan.steps.iter().any(|step| step.operation == Some(Operation::Directory(directory.clone()))));
 }
@@ -69,6 +72,45 @@ fn files_have_absolute_destinations() {
     assert_eq!(inline, ["$D\n", "\"dir\" $D \"\n"]);
     let checksum = Some("sha256:dir".to_owned());
     assert_eq!(found[5].rules, FileRules::Add { keep_git_dir: false, checksum, unpack: None });
+}
+
+#[test]
+fn the_history_has_what_was_meant() {
+    for (text, expected) in [
+        ("ENV a=$V  \"b c\"='d e'", Some("ENV a=v b c=d e")),
+        ("LABEL old $V form", Some("LABEL old=v form")),
+        ("WORKDIR sub", Some("WORKDIR /w/sub")),
+        ("EXPOSE 81/udp 80 80/TCP", Some("EXPOSE map[80/tcp:{} 81/udp:{}]")),
+        ("VOLUME [\"/a b\", \"$V\"]", Some("VOLUME [/a b v]")),
+        ("SHELL [\"sh\", \"-c\"]", Some("SHELL [sh -c]")),
+        ("CMD run   \"$V\"", Some("CMD [\"/bin/sh\" \"-c\" \"run   \\\"$V\\\"\"]")),
+        ("ENTRYPOINT [ \"a\",\"b\" ]", Some("ENTRYPOINT [\"a\" \"b\"]")),
+        (
+            "HEALTHCHECK --retries=3 CMD x",
+            Some("HEALTHCHECK &{[\"CMD-SHELL\" \"x\"] \"0s\" \"0s\" \"0s\" \"0s\" '\\x03'}"),
+        ),
+        ("ONBUILD RUN x", None),
+        (
+            "COPY --from=x --chmod=600 --chown=$V [\"a b\", \"c/\"]",
+            Some("COPY --chown=v --chmod=600 a b c/ # buildkit"),
+        ),
+        ("COPY --chmod=1 <<\"E\" f $V/\nE", Some("COPY --chmod=1 f <<E v/ # buildkit")),
+        ("ADD --link f  ./", Some("ADD f ./ # buildkit")),
+        ("RUN <<X\n#!/bin/x\nX", Some("RUN /bin/sh -c /dev/pipes/X # buildkit")),
+    ] {
+        let plan = planned(&format!("FROM a\nENV V=v\nWORKDIR /w\n{text}"), json!({}), &[]).unwrap();
+        assert_eq!(plan.steps[2].history.as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn triggers_keep_their_here_documents() {
+    let plan = planned("FROM a\nONBUILD RUN <<-A cat\n\tone\n\tA\n", json!({}), &[]).unwrap();
+    assert_eq!(plan.config.on_build, ["RUN <<-A cat\n\tone\nA"]);
+    let base = json!({"OnBuild": plan.config.on_build});
+    let plan = planned("FROM a", base, &[]).unwrap();
+    let words = Program::Words(["/bin/sh", "-c", "<<-A cat\n\tone\nA"].map(str::to_owned).to_vec());
+    assert_eq!(commands(&plan)[0].program, words);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where the script of a here-document is, as BuildKit has it.
-const SCRIPT: &str = "/dev/pipes/EOF";
+const SCRIPTS: &str = "/dev/pipes";
 /// Where secrets are that nobody asks for elsewhere.
 const SECRETS: &str = "/run/secrets";
 /// What a copy is called in its workspace.
@@ -62,8 +62,8 @@ impl Mounts {
         command: &Command,
     ) -> BuildResult<Self> {
         let mut mounts = Self::default();
-        if let Program::Script(text) = &command.program {
-            mounts.script(build, text)?;
+        if let Program::Script { name, text } = &command.program {
+            mounts.script(build, name, text)?;
         }
         mounts.caches(build, &command.mounts).await?;
         for (mount, from) in &command.mounts {
@@ -167,11 +167,12 @@ impl Mounts {
         Ok(())
     }
 
-    fn script(&mut self, build: &Build<'_>, text: &str) -> Result<()> {
+    fn script(&mut self, build: &Build<'_>, name: &str, text: &str) -> Result<()> {
         let permit = Permit { mode: 0o755, uid: 0, gid: 0 };
         let path = self.memory(build.shared())?.write("script", text.as_bytes(), permit)?;
-        self.words = Some(vec![SCRIPT.to_owned()]);
-        self.mount(&path, SCRIPT.to_owned(), true)
+        let target = format!("{SCRIPTS}/{name}");
+        self.words = Some(vec![target.clone()]);
+        self.mount(&path, target, true)
     }
 
     fn tmpfs(&mut self, mount: &Mount) -> Result<()> {

@@ -51,7 +51,7 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Settings {
     let words = match &command.program {
         Program::Words(words) => words.clone(),
         // Where the script is comes with the mounts.
-        Program::Script(_) => Vec::new(),
+        Program::Script { .. } => Vec::new(),
     };
     let host = HostSettings { network, ..host.clone() };
     let mut env = command.env.clone();
@@ -87,7 +87,7 @@ pub(super) async fn run(
     }
     let words = match &command.program {
         Program::Words(words) => words.clone(),
-        Program::Script(text) => vec![text.clone()],
+        Program::Script { text, .. } => vec![text.clone()],
     };
     Err(BuildError::Command { words, code: code.into(), lines: (lines.first, lines.last) })
 }

@@ -330,7 +330,9 @@ impl<'a> Build<'a> {
     async fn begin(&self, number: usize, anew: bool) -> BuildResult<(Built, RunConfig, Arguments)> {
         match &self.outline.bases[number] {
             Base::Scratch(platform) => {
-                Ok((Built::scratch(platform.clone()), RunConfig::default(), Arguments::new()))
+                let built = Built::scratch(platform.clone());
+                let config = built.config.config.clone();
+                Ok((built, config, Arguments::new()))
             }
             Base::Stage(earlier) => {
                 let built = self.built(*earlier).await?.as_ref().clone();
@@ -409,7 +411,11 @@ impl Built {
     fn scratch(platform: Platform) -> Self {
         Self {
             layers: Vec::new(),
-            config: ImageConfig { platform, ..ImageConfig::default() },
+            config: ImageConfig {
+                platform,
+                config: RunConfig { working_dir: "/".to_owned(), ..RunConfig::default() },
+                ..ImageConfig::default()
+            },
             arguments: Arguments::new(),
             inherited: 0,
             base: 0,
@@ -439,12 +445,13 @@ impl Built {
             self.layers.push(layer);
             self.config.rootfs.diff_ids.push(layer);
         }
+        let Some(created_by) = step.history.clone() else { return };
         // What only changes the configuration is as old as what it stands on: the same build gives the same image.
         let before = self.config.history.iter().rev().find_map(|step| step.created.clone());
         let created = left.and_then(|left| written(left.created)).or(before).or(self.config.created.clone());
         self.config.history.push(History {
             created,
-            created_by: step.history.clone(),
+            created_by,
             comment: "buildkit.dockerfile.v0".to_owned(),
             empty_layer: layer.is_none(),
             ..History::default()

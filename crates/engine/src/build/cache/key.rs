@@ -94,7 +94,10 @@ impl Inputs {
     fn command(&mut self, command: &Command) {
         match &command.program {
             Program::Words(words) => self.add_list("the command", words),
-            Program::Script(text) => self.add("the script", text),
+            Program::Script { name, text } => {
+                self.add("the script's name", name);
+                self.add("the script", text);
+            }
         }
         for entry in &command.env {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));

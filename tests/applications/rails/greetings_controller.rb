@@ -1,0 +1,5 @@
+class GreetingsController < ActionController::Base
+  def show
+    render json: { hello: params[:name] }
+  end
+end

@@ -1,0 +1,3 @@
+FROM coracle-test-busybox
+COPY f /f
+COPY sub /sub
