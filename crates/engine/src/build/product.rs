@@ -19,14 +19,23 @@ use std::sync::Arc;
 pub struct Product {
     config: ImageConfig,
     layers: Vec<Digest>,
-    _hold: Hold,
+    hold: Arc<Hold>,
 }
 
 impl Product {
     pub(super) fn new(built: Built, labels: BTreeMap<String, String>, hold: Hold) -> Self {
         let mut config = built.config;
         config.config.labels.extend(labels);
-        Self { config, layers: built.layers, _hold: hold }
+        Self { config, layers: built.layers, hold: Arc::new(hold) }
+    }
+
+    /// The same files as an image that says something else of itself. Its layers stay what they are, and what was done for
+    /// them where nothing else is said of that.
+    #[must_use]
+    pub fn with_config(&self, config: ImageConfig) -> Self {
+        let history = if config.history.is_empty() { self.config.history.clone() } else { config.history };
+        let config = ImageConfig { rootfs: self.config.rootfs.clone(), history, ..config };
+        Self { config, layers: self.layers.clone(), hold: Arc::clone(&self.hold) }
     }
 
     /// The configuration of the image that it would be.
