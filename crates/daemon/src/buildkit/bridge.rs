@@ -44,7 +44,9 @@ const BRIDGE: [&str; 17] = [
     "gateway.warnings",
 ];
 /// What they may count on in builds.
-const BUILDS: [&str; 11] = [
+const BUILDS: [&str; 13] = [
+    "constraints",
+    "meta.description",
     "source.image",
     "source.image.resolvemode",
     "source.local",
