@@ -146,7 +146,7 @@ impl Recipe {
             match (line.strip_prefix("- "), line.strip_prefix("+ ")) {
                 (Some(line), _) => assert!(lines.remove(line), "{}: expected has no {line}", self.name),
                 (_, Some(line)) => {
-                    assert!(lines.insert(line.to_owned()), "{}: expected has {line}", self.name)
+                    assert!(lines.insert(line.to_owned()), "{}: expected has {line}", self.name);
                 }
                 _ => assert!(line.starts_with('#'), "{}: what is {line:?} in differs", self.name),
             }

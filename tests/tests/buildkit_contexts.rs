@@ -22,11 +22,13 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
+/// A command that builds a context with some options.
+type Build = fn(&Engine, &Context, &[&str]) -> Output;
+
 /// `docker buildx build` and our own command, which have the same options.
-fn both(engine: &Engine) -> Vec<fn(&Engine, &Context, &[&str]) -> Output> {
-    let buildx: fn(&Engine, &Context, &[&str]) -> Output =
-        |engine, context, options| engine.buildx(&context.path(), options);
-    let own: fn(&Engine, &Context, &[&str]) -> Output = |engine, context, options| {
+fn both(engine: &Engine) -> Vec<Build> {
+    let buildx: Build = |engine, context, options| engine.buildx(&context.path(), options);
+    let own: Build = |engine, context, options| {
         let path = context.path();
         engine.coracle(&[&["build"], options, &[path.to_str().unwrap()]].concat())
     };

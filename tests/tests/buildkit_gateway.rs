@@ -82,7 +82,7 @@ async fn files_of_a_result_are_read() {
         let part = Some(FileRange { offset: 2, length: 3 });
         for (path, range, expected) in [
             ("/d/f", None, "0123456789"),
-            ("d/f", part.clone(), "234"),
+            ("d/f", part, "234"),
             ("/l", None, "0123456789"),
             ("/e/f", part, "234"),
             ("/out/f", None, "0123456789"),
@@ -192,6 +192,33 @@ async fn a_client_hears_of_its_own_inputs() {
     answer.unwrap();
     assert_eq!(told, HashMap::from([("base".to_owned(), definition.clone())]));
     assert!(Op::decode(&definition.def[0][..]).is_ok());
+}
+
+#[tokio::test]
+async fn a_client_says_what_the_image_is() {
+    let engine = Engine::start();
+    let name = engine.name("described");
+    let door = Door::open(&engine, lender("FROM BASE\nRUN echo f >/f\nUSER web\n")).await;
+    let request = door.request("moby", &[("name", &name)]);
+    let build: AsciiMetadataValue = request.r#ref.parse().unwrap();
+    let steering = async {
+        let mut bridge = door.bridge();
+        let solved = bridge.solve(of(&build, frontend(&[]))).await.unwrap().into_inner();
+        let mut result = solved.result.unwrap();
+        let mut config: Value = serde_json::from_slice(&result.metadata["containerimage.config"]).unwrap();
+        config["config"]["Labels"] = serde_json::json!({"said": "by the client"});
+        config["config"]["User"] = "root".into();
+        result.metadata.insert("containerimage.config".into(), config.to_string().into_bytes());
+        bridge.r#return(of(&build, ReturnRequest { result: Some(result), error: None })).await.unwrap();
+    };
+    let mut control = door.control();
+    let (answer, ()) = tokio::join!(control.solve(request), steering);
+    answer.unwrap();
+    let said =
+        engine.docker(&["image", "inspect", "-f", "{{.Config.User}} {{.Config.Labels.said}}", &name]).ok();
+    assert_eq!(said, "root by the client");
+    assert_eq!(engine.docker(&["run", "--rm", &name, "cat", "/f"]).ok(), "f");
+    engine.docker(&["rmi", &name]).ok();
 }
 
 /// What a result becomes: the context of the next build.

@@ -89,7 +89,7 @@ fn the_result_is_an_index_of_an_image_for_each() {
 
 #[test]
 fn an_index_is_pushed_and_saved_as_it_is() {
-    let Some(engine) = engine() else { return };
+    let Some(mut engine) = engine() else { return };
     let registry = Registry::start();
     let name = registry.name("several:1");
     let context = Context::new("FROM base\nARG TARGETARCH\nRUN echo $TARGETARCH >/arch\n", &[]);
@@ -113,6 +113,14 @@ fn an_index_is_pushed_and_saved_as_it_is() {
     assert_eq!(platforms(&engine, "saved"), ["linux/amd64", "linux/arm64"]);
     assert_eq!(run(&engine, "linux/arm64", "saved", "cat /arch"), "arm64");
     engine.docker(&["rmi", "saved"]).ok();
+
+    engine.buildx(&path, &["-t", "kept", "--platform", BOTH]).ok();
+    engine.coracle(&["system", "check"]).ok();
+    engine.kill();
+    engine.start_again();
+    assert_eq!(platforms(&engine, "kept"), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(run(&engine, "linux/arm64", "kept", "cat /arch"), "arm64");
+    engine.docker(&["rmi", "kept"]).ok();
 }
 
 #[test]
@@ -169,6 +177,11 @@ fn a_failure_of_one_platform_leaves_nothing() {
     let before = engine.docker(&["images", "-aq", "--no-trunc"]).ok();
     let context = Context::new("FROM base\nARG TARGETARCH\nRUN test $TARGETARCH = amd64\n", &[]);
     engine.buildx(&context.path(), &["-t", "broken", "--platform", BOTH]).refused(1, "exit code: 1");
+    assert_eq!(engine.docker(&["images", "-aq", "--no-trunc"]).ok(), before);
+    // Without a name each image is one of its own, as others without a name are.
+    let unnamed = Context::new("FROM base\nARG TARGETARCH\nRUN echo $TARGETARCH >/unnamed\n", &[]);
+    engine.buildx(&unnamed.path(), &["--platform", BOTH]).ok();
+    engine.docker(&["image", "prune", "-f"]).ok();
     assert_eq!(engine.docker(&["images", "-aq", "--no-trunc"]).ok(), before);
     let missing = Context::new(&format!("FROM {SMALL}\nRUN true\n"), &[]);
     engine.buildx(&missing.path(), &["-t", "broken", "--platform", BOTH]).fails_with(1);

@@ -45,7 +45,9 @@ const BRIDGE: [&str; 18] = [
     "gateway.warnings",
 ];
 /// What they may count on in builds.
-const BUILDS: [&str; 12] = [
+const BUILDS: [&str; 14] = [
+    "constraints",
+    "meta.description",
     "source.image",
     "source.image.resolvemode",
     "source.local",

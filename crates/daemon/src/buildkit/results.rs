@@ -7,6 +7,7 @@ use coracle_buildkit::proto::moby::buildkit::v1::frontend::{
 };
 use coracle_engine::build::Product;
 use coracle_spec::Platform;
+use coracle_spec::image::ImageConfig;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -99,10 +100,11 @@ impl Results {
         if !result.attestations.is_empty() {
             return Err(Status::unknown("attestations are not supported yet by this engine"));
         }
+        let metadata = &result.metadata;
         let named: HashMap<String, String> = match result.result {
             None => return Ok(Returned::Nothing),
-            Some(Which::RefDeprecated(name)) => return Ok(one(name, find)),
-            Some(Which::Ref(found)) => return Ok(one(found.id, find)),
+            Some(Which::RefDeprecated(name)) => return one(name, find, metadata),
+            Some(Which::Ref(found)) => return one(found.id, find, metadata),
             Some(Which::RefsDeprecated(all)) => all.refs,
             Some(Which::Refs(all)) => {
                 all.refs.into_iter().map(|(platform, found)| (platform, found.id)).collect()
@@ -111,7 +113,10 @@ impl Results {
         let mut found = Vec::new();
         for (platform, name) in named {
             match find(&name) {
-                Some(product) => found.push((number(&name), platform, product)),
+                Some(product) => {
+                    let product = described(product, metadata.get(&format!("{CONFIG}/{platform}")))?;
+                    found.push((number(&name), platform, product));
+                }
                 None => return Ok(Returned::Unknown(name)),
             }
         }
@@ -131,12 +136,26 @@ pub(super) enum Returned {
     Unknown(String),
 }
 
-fn one(name: String, find: impl Fn(&str) -> Option<Arc<Product>>) -> Returned {
+fn one(
+    name: String,
+    find: impl Fn(&str) -> Option<Arc<Product>>,
+    metadata: &HashMap<String, Vec<u8>>,
+) -> Result<Returned, Status> {
     match find(&name) {
-        _ if name.is_empty() => Returned::Nothing,
-        Some(product) => Returned::Results(Results::One(product)),
-        None => Returned::Unknown(name),
+        _ if name.is_empty() => Ok(Returned::Nothing),
+        Some(product) => Ok(Returned::Results(Results::One(described(product, metadata.get(CONFIG))?))),
+        None => Ok(Returned::Unknown(name)),
     }
+}
+
+/// A result as the client describes it: it may say something else of the image than it was told.
+fn described(product: Arc<Product>, config: Option<&Vec<u8>>) -> Result<Arc<Product>, Status> {
+    let Some(config) = config.filter(|config| **config != product.config().to_json()) else {
+        return Ok(product);
+    };
+    let config = ImageConfig::parse(config);
+    let config = config.map_err(|error| Status::unknown(format!("invalid image configuration: {error}")))?;
+    Ok(Arc::new(product.with_config(config)))
 }
 
 /// Which result of its build a name stands for.

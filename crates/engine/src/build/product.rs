@@ -25,8 +25,10 @@ pub struct Product {
     own_steps: Vec<DoneStep>,
     /// The same for all stages.
     all_steps: Vec<DoneStep>,
+    /// Whether its image is a cache as well.
+    is_cache: bool,
     made_of: Ingredients,
-    _hold: Hold,
+    hold: Arc<Hold>,
 }
 
 impl Product {
@@ -39,12 +41,35 @@ impl Product {
     ) -> Self {
         let mut config = built.config;
         config.config.labels.extend(labels);
-        Self { config, layers: built.layers, own_steps: built.steps, all_steps, made_of, _hold: hold }
+        let (layers, own_steps, hold) = (built.layers, built.steps, Arc::new(hold));
+        Self { config, layers, own_steps, all_steps, is_cache: false, made_of, hold }
     }
 
     /// Makes a cache of the image that it would be.
     pub(super) fn become_cache(&mut self) {
         put_inline(&mut self.config, &self.own_steps);
+        self.is_cache = true;
+    }
+
+    /// The same files as an image that says something else of itself. Its layers stay what they are, and what was done for
+    /// them where nothing else is said of that.
+    #[must_use]
+    pub fn with_config(&self, config: ImageConfig) -> Self {
+        let history = if config.history.is_empty() { self.config.history.clone() } else { config.history };
+        let config = ImageConfig { rootfs: self.config.rootfs.clone(), history, ..config };
+        let mut other = Self {
+            config,
+            layers: self.layers.clone(),
+            own_steps: self.own_steps.clone(),
+            all_steps: self.all_steps.clone(),
+            is_cache: self.is_cache,
+            made_of: self.made_of.clone(),
+            hold: Arc::clone(&self.hold),
+        };
+        if other.is_cache {
+            other.become_cache();
+        }
+        other
     }
 
     pub(super) fn steps(&self, mode: CacheMode) -> &[DoneStep] {
