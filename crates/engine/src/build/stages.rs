@@ -396,7 +396,7 @@ fn whole(context: &str, stage: &Stage) -> Planned {
     Planned {
         text: stage.text.clone(),
         lines: stage.lines,
-        history: format!("COPY --from={context} / / # buildkit"),
+        history: Some(format!("COPY --from={context} / / # buildkit")),
         operation: Some(Operation::Files(files)),
     }
 }
