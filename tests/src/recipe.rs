@@ -263,10 +263,14 @@ fn history(made: &Saved, base: &Saved, with_times: bool) -> Vec<String> {
 }
 
 /// What of an image is not in another one, or not so: files, configuration, history. Contents of files whose paths begin
-/// with one of `varying` are not compared.
+/// with one of `varying`, or end with what stands behind a star there, are not compared.
 pub fn differences(theirs: &Saved, ours: &Saved, varying: &[&str]) -> Vec<String> {
     let all = |image: &Saved| -> BTreeSet<String> {
-        let is_varying = |path: &&String| varying.iter().any(|begin| path.starts_with(begin));
+        let fits = |path: &str, part: &str| match part.strip_prefix('*') {
+            Some(end) => path.ends_with(end),
+            None => path.starts_with(part),
+        };
+        let is_varying = |path: &&String| varying.iter().any(|part| fits(path, part));
         let hidden: Vec<String> = image.tree.keys().filter(is_varying).cloned().collect();
         let mut lines = compare(&Tree::new(), &image.tree, &hidden, false);
         lines.extend(configuration(&image.config, false));

@@ -1,8 +1,8 @@
 //! The Dockerfiles of the end-to-end suite, and what becomes of a text here: everything but the building.
 
 use coracle_build::{
-    Arguments, Base, Dockerfile, Error, Ignored, Outline, Plan, Result, Surroundings, Wanted, Warning, check,
-    outline, plan,
+    Arguments, Base, Dockerfile, Error, Ignored, Outline, Parameters, Plan, Result, Surroundings, Target,
+    Wanted, Warning, check, outline, parameters, plan, targets,
 };
 use coracle_spec::image::RunConfig;
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct Meant {
     /// Of the stages that are needed.
     plans: Vec<Plan>,
     warnings: Vec<Warning>,
+    targets: Vec<Target>,
+    parameters: Parameters,
 }
 
 /// Reads, plans and checks a text as an engine does whose images all have the same configuration.
@@ -51,8 +53,8 @@ pub fn meant(text: &str) -> Result<Meant> {
     for stage in &outline.order {
         let (config, arguments) = match &outline.bases[*stage] {
             Base::Stage(earlier) => done[earlier].clone(),
-            Base::Scratch => (RunConfig::default(), Arguments::new()),
-            Base::Image(..) => (base.clone(), Arguments::new()),
+            Base::Scratch(_) => (RunConfig::default(), Arguments::new()),
+            Base::Image(..) | Base::Context(..) => (base.clone(), Arguments::new()),
         };
         let plan = plan(&file, &outline, &wanted, *stage, &config, arguments)?;
         done.insert(*stage, (plan.config.clone(), plan.arguments.clone()));
@@ -62,7 +64,8 @@ pub fn meant(text: &str) -> Result<Meant> {
     let environment = |_| Some(base.env.clone());
     let around = Surroundings { wanted: &wanted, ignored: ignored.as_ref(), environment: &environment };
     let warnings = check(text, &file, &around)?;
-    Ok(Meant { outline, plans, warnings })
+    let (targets, parameters) = (targets(text, &file)?, parameters(text, &file, &outline, &wanted)?);
+    Ok(Meant { outline, plans, warnings, targets, parameters })
 }
 
 /// What a client asks for.
@@ -73,6 +76,7 @@ fn wanted() -> Wanted {
         arguments: given.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         platform: "linux/arm64".parse().expect("a platform"),
         build_platform: "linux/amd64".parse().expect("a platform"),
+        ..Wanted::default()
     }
 }
 

@@ -45,7 +45,8 @@ impl Images {
     /// [`Error::Missing`] for what the host does not give.
     pub(crate) async fn fetch(&self, address: &str, authorization: Option<&Secret>) -> Result<Fetched> {
         let fetched = self.0.registries.fetch_as(address, authorization).await;
-        fetched.map_err(|error| Error::Missing(format!("failed to load {}", coracle_spec::full_text(&error))))
+        fetched
+            .map_err(|error| Error::Missing(format!("failed to load: {}", coracle_spec::full_text(&error))))
     }
 }
 
