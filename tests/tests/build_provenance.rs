@@ -88,7 +88,7 @@ fn it_stands_beside_the_image_and_goes_where_that_goes() {
     let options = ["--provenance=true", "-t", &name, "--build-arg", "V=argued", "--label", "l=labelled"];
     let told = engine
         .buildx(&path, &[&options[..], &["--push", "--metadata-file", metadata.to_str().unwrap()]].concat());
-    assert!(told.stderr.contains("exporting manifest list sha256:"), "{}", told.stderr);
+    assert!(told.stderr.contains("writing index sha256:"), "{}", told.stderr);
     told.ok();
     assert_eq!(engine.docker(&["run", "--rm", &name, "cat", "/v", "/f"]).ok(), "argued\ncontent");
 
@@ -194,6 +194,35 @@ fn the_most_has_arguments_and_the_recipe_and_no_secret() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
     assert!(!statement.to_string().contains("canary"), "{statement}");
+}
+
+#[test]
+fn each_platform_has_its_own() {
+    if is_original() {
+        return;
+    }
+    let (engine, registry) = (Engine::start(), Registry::start());
+    let (name, cache) = (registry.name("several:1"), registry.name("cache:1"));
+    let context = Context::new("FROM scratch\nARG TARGETARCH\nCOPY f /$TARGETARCH\n", &[("f", "content")]);
+    let platforms = ["--platform", "linux/amd64,linux/arm64", "-t", &name];
+    let to = format!("type=registry,ref={cache}");
+    let options = ["--provenance=true", "--push", "--cache-to", &to];
+    engine.buildx(&context.path(), &[&platforms[..], &options].concat()).ok();
+    let index = document(&registry, &tagged(&registry, "several", "1"));
+    let entries = index["manifests"].as_array().unwrap();
+    assert_eq!(entries.len(), 4, "{index}");
+    for (image, beside) in [(&entries[0], &entries[2]), (&entries[1], &entries[3])] {
+        assert_eq!(beside["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+        let layer = &document(&registry, &beside["digest"])["layers"][0]["digest"];
+        let environment = &document(&registry, layer)["predicate"]["invocation"]["environment"];
+        let platform = format!("linux/{}", image["platform"]["architecture"].as_str().unwrap());
+        assert_eq!(environment["platform"], platform);
+    }
+    // Their steps are in one cache.
+    let other = Engine::start();
+    let told = other.buildx(&context.path(), &[&platforms[..], &["--cache-from", &cache]].concat());
+    assert_eq!(told.stderr.matches(" CACHED\n").count(), 2, "{}", told.stderr);
+    told.ok();
 }
 
 #[test]
