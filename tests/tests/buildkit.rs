@@ -394,13 +394,34 @@ fn commands_have_the_network_of_the_host_where_that_is_allowed() {
         engine
             .coracle(&["build", "--allow", "security.insecure", path.to_str().unwrap()])
             .refused(1, "security.insecure");
-        for (flag, words) in
-            [("--security=insecure", "leaves its sandbox"), ("--device=vendor.com/x", "get no devices")]
-        {
+        for (flag, words) in [
+            ("--security=insecure", "security.insecure is not allowed"),
+            ("--device=vendor.com/x", "get no devices"),
+        ] {
             let context = Context::new(&format!("FROM BASE\nRUN {flag} true\n"), &[]);
             engine.buildx(&context.path(), &[]).refused(1, words);
         }
     }
+}
+
+/// The capabilities of a command: all of them where it has no sandbox.
+#[test]
+fn commands_leave_their_sandbox_where_operator_and_client_allow_it() {
+    let engine = Engine::start_with(&["--build-entitlement", "security.insecure"]);
+    if engine.is_original() {
+        return;
+    }
+    let script = "grep CapEff /proc/self/status; test -w /proc/sys/kernel/domainname && echo writable";
+    let text = format!("FROM BASE\nRUN --security=insecure {script}\nRUN {script} || echo confined\n");
+    let context = Context::new(&text, &[]);
+    engine.buildx(&context.path(), &[]).refused(1, "security.insecure is not allowed");
+    let told = engine.buildx(&context.path(), &["--allow", "security.insecure"]);
+    assert!(told.stderr.contains(" writable"), "{}", told.stderr);
+    assert!(told.stderr.contains(" confined"), "{}", told.stderr);
+    told.ok();
+    let path = context.path();
+    engine.coracle(&["build", path.to_str().unwrap()]).refused(1, "security.insecure is not allowed");
+    engine.coracle(&["build", "--allow", "security.insecure", path.to_str().unwrap()]).ok();
 }
 
 #[test]

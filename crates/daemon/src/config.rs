@@ -4,11 +4,14 @@ pub(crate) mod quantity;
 mod sources;
 
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
-use coracle_engine::config::{DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings, StorageSettings};
+use coracle_engine::config::{
+    BuildSettings, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings, StorageSettings,
+};
 use coracle_engine::network::Subnet;
 use sources::Values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Everything that was decided.
@@ -143,6 +146,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
                     .transpose()?,
                 ..storage(last("storage-budget"), last("storage-keep-recent"))?
             },
+            builds: builds(all)?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -227,6 +231,23 @@ fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> 
     }
 }
 
+fn builds(all: &Values) -> Result<BuildSettings, Error> {
+    let entitlements = all.get("build-entitlement").into_iter().flatten();
+    let unknown =
+        |name: &String| refused("build-entitlement", name, "it is none of network.host, security.insecure");
+    let mut insecure = false;
+    for name in entitlements {
+        match name.as_str() {
+            // Clients may have it anyway, as with Docker.
+            "network.host" => {}
+            "security.insecure" => insecure = true,
+            _ => return Err(unknown(name)),
+        }
+    }
+    let parallelism = number(all, "build-parallelism", 0)?;
+    Ok(BuildSettings { parallelism: NonZeroUsize::new(parallelism as usize), insecure })
+}
+
 fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<StorageSettings, Error> {
     let budget = budget.map(|text| size("storage-budget", &text)).transpose()?;
     let keep_recent = match keep_recent {
@@ -308,7 +329,8 @@ mod tests {
             let value = match option.name {
                 "bip" => "10.1.2.1/24",
                 "mtu" => "1400",
-                "max-concurrent-downloads" | "max-concurrent-uploads" => "2",
+                "build-entitlement" => "security.insecure",
+                "build-parallelism" | "max-concurrent-downloads" | "max-concurrent-uploads" => "2",
                 "dns" => "10.0.0.1",
                 "log-level" => "warn",
                 "log-driver" => "json-file",
@@ -360,6 +382,8 @@ mod tests {
             ["--log-format", "xml"],
             ["--storage-budget", "much"],
             ["--build-cache-budget", "-1"],
+            ["--build-entitlement", "everything"],
+            ["--build-parallelism", "many"],
             ["--storage-keep-recent", "3"],
             ["--debug=perhaps", "--init"],
         ] {

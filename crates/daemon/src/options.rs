@@ -94,6 +94,8 @@ pub(crate) const TABLE: &[Opt] = &[
     option("bridge", Some('b'), Value, Honoured),
     option("bridge-accept-fwmark", None, Value, Refused("packets are told apart by interface")),
     option("build-cache-budget", None, Value, Honoured),
+    option("build-entitlement", None, List, Honoured),
+    option("build-parallelism", None, Value, Honoured),
     option("cdi-spec-dir", None, List, Refused("CDI devices come later; name devices with --device")),
     option("cgroup-parent", None, Value, Honoured),
     option("config-file", None, Value, Honoured),
@@ -240,8 +242,13 @@ pub(crate) const FILE_ONLY: &[(&str, Verdict)] = &[
     (
         "builder",
         AlreadyTrue(
-            "its gc.defaultKeepStorage is --build-cache-budget, and gc.enabled=false is a budget of 0",
+            "its gc.defaultKeepStorage is --build-cache-budget, gc.enabled=false is a budget of 0, and its \
+             entitlements are --build-entitlement",
         ),
+    ),
+    (
+        "builder.entitlements.network-host",
+        Refused("whoever may talk to the engine may have containers on the host's network"),
     ),
     (
         "builder.gc.policy",
@@ -249,7 +256,6 @@ pub(crate) const FILE_ONLY: &[(&str, Verdict)] = &[
             "what was not used for the longest time goes first; bound all of it with --build-cache-budget",
         ),
     ),
-    ("builder.entitlements", Refused("nothing in a Dockerfile widens the sandbox yet")),
 ];
 
 /// The options as a page for people: `docs/user/daemon-options.md`, which a test keeps equal.
@@ -258,7 +264,7 @@ fn page() -> String {
     let mut text = String::from(
         "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason; \
          `--storage-budget` and `--storage-keep-recent` are our own, see [Reclaiming disk](reclaiming-disk.md), and so is \
-         `--build-cache-budget`, see [Building images](building-images.md). The same \
+         `--build-cache-budget`, `--build-parallelism` and `--build-entitlement`, see [Building images](building-images.md). The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \
          `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
          `--data-root`, and commas separate what can be given several times. The command line counts more than the \

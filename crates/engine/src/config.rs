@@ -4,6 +4,7 @@ use crate::error::{Attempt, Error, Result};
 use coracle_network::Ipv4Net;
 use coracle_spec::Digest;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,25 @@ pub struct Config {
     pub labels: Vec<String>,
     /// How much room images may take, and which always stay.
     pub storage: StorageSettings,
+    /// What builds may have.
+    pub builds: BuildSettings,
+}
+
+/// What builds may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuildSettings {
+    /// Steps of all builds that are done at once; two for each processor if absent, and no less than four.
+    pub parallelism: Option<NonZeroUsize>,
+    /// Whether clients may let commands leave their sandbox (`RUN --security=insecure`).
+    pub insecure: bool,
+}
+
+impl BuildSettings {
+    /// Steps of all builds that are done at once.
+    pub(crate) fn steps_at_once(self) -> usize {
+        let usual = || 2 * std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.parallelism.map_or_else(|| usual().max(crate::limits::STEPS_AT_ONCE), NonZeroUsize::get)
+    }
 }
 
 /// How much room images may take.

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 /// How often the network is looked at for damage.
 const HEALING: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) execs: Execs,
     /// What builds have done before.
     pub(crate) built: Cache,
+    /// For steps of builds that are done at once.
+    pub(crate) build_permits: Semaphore,
     /// What commands of builds keep for the next one.
     pub(crate) caches: Arc<CacheMounts>,
     /// Which builds there were.
@@ -112,6 +114,7 @@ impl Engine {
             sizes: Arc::default(),
             execs: Execs::default(),
             built: Cache::open(Arc::clone(&index)).await?,
+            build_permits: Semaphore::new(config.builds.steps_at_once()),
             caches: Arc::new(CacheMounts::new(&config.data_root)),
             history: Arc::new(History::open(Arc::clone(&index)).await?),
             mount_points: prepare_mount_points(&config)?,

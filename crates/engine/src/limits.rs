@@ -90,7 +90,7 @@ pub(crate) const MOVED_AT_ONCE: usize = 3;
 /// How often another engine may say what it lacks of one image: once, once more for what it had wrong, and that nothing is.
 pub(crate) const WANTED_ROUNDS: usize = 3;
 
-/// Steps of one build that are done at once.
+/// Steps of builds that are done at once at least, where nothing else is said.
 pub(crate) const STEPS_AT_ONCE: usize = 4;
 
 /// How long git may take for one of its steps.

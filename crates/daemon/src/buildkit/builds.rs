@@ -18,6 +18,8 @@ use tokio::sync::{Notify, oneshot, watch};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the entitlement to the host's network is called.
 pub(super) const HOST_NETWORK: &str = "network.host";
+/// The entitlement to leave the sandbox, which the operator has to grant as well.
+pub(super) const INSECURE: &str = "security.insecure";
 /// How many builds that have ended can still be asked what they told.
 const ENDED: usize = 16;
 /// Longest name of a build, in bytes.
@@ -128,7 +130,10 @@ impl Builds {
             id: id.to_owned(),
             session: request.session.clone(),
             inputs: request.frontend_inputs.clone(),
-            allowed: Allowed { host_network: request.entitlements.iter().any(|name| name == HOST_NETWORK) },
+            allowed: Allowed {
+                host_network: request.entitlements.iter().any(|name| name == HOST_NETWORK),
+                insecure: request.entitlements.iter().any(|name| name == INSECURE),
+            },
             progress: Progress::default(),
             caches: wishes.caches,
             provenance: wishes.provenance,

@@ -1,6 +1,6 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, HOST_NETWORK, Returned, Running, Wishes};
+use super::builds::{Build, Caches, HOST_NETWORK, INSECURE, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
 use super::results::Results;
@@ -15,14 +15,12 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
 };
 use coracle_buildkit::proto::pb;
 use coracle_buildkit::status_of;
+use coracle_engine::config::BuildSettings;
 use coracle_spec::Platform;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
-
-/// Entitlements that a client may ask for: those that Docker gives unless its configuration says otherwise.
-const ENTITLED: [&str; 1] = [HOST_NETWORK];
 
 /// These calls.
 pub(super) struct Controller {
@@ -74,7 +72,7 @@ impl Control for Controller {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        check(&request)?;
+        check(&request, self.context.engine.config().builds)?;
         let outputs = outputs::read(&request)?;
         let exports = cache_options::exports(&request)?;
         let inline = exports.contains(&Export::Inline);
@@ -145,10 +143,12 @@ impl Control for Controller {
 }
 
 /// Refuses what a build may not have or this engine does not do.
-fn check(request: &SolveRequest) -> Result<(), Status> {
+fn check(request: &SolveRequest, builds: BuildSettings) -> Result<(), Status> {
     let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
-    if let Some(other) = request.entitlements.iter().find(|name| !ENTITLED.contains(&name.as_str())) {
-        let reason = "no command of a Dockerfile leaves its sandbox";
+    // As Docker, unless its configuration says otherwise.
+    let is_granted = |name: &str| name == HOST_NETWORK || (name == INSECURE && builds.insecure);
+    if let Some(other) = request.entitlements.iter().find(|name| !is_granted(name)) {
+        let reason = "it has not been started with it, see --build-entitlement";
         return Err(Status::unknown(format!(
             "granting entitlement {other} is not allowed by this engine: {reason}"
         )));

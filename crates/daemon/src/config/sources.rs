@@ -143,6 +143,15 @@ fn flat_builder(builder: serde_json::Map<String, serde_json::Value>) -> Vec<(Str
             all.push((format!("builder.{key}"), value));
             continue;
         };
+        if key == "entitlements" {
+            if gc.get("network-host").is_some_and(|granted| *granted == false) {
+                all.push(("builder.entitlements.network-host".to_owned(), false.into()));
+            }
+            let granted = gc.into_iter().filter(|(_, granted)| *granted == true);
+            let names = granted.map(|(name, _)| name.replace('-', ".").into()).collect();
+            all.push(("build-entitlement".to_owned(), serde_json::Value::Array(names)));
+            continue;
+        }
         if key != "gc" {
             all.push((format!("builder.{key}"), "given".into()));
             continue;

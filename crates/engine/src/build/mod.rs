@@ -105,6 +105,8 @@ pub struct BuildRequest {
 pub struct Allowed {
     /// The host's network: `RUN --network=host`.
     pub host_network: bool,
+    /// No sandbox: `RUN --security=insecure`.
+    pub insecure: bool,
 }
 
 /// Which stages are done although they were done before.

@@ -20,9 +20,9 @@ const STDERR: u8 = 2;
 
 /// Refuses what a command may not have, also one that was run before.
 pub(super) fn check(command: &Command, allowed: Allowed) -> Result<()> {
-    if command.insecure {
-        return Err(Error::Unsupported(
-            "RUN --security=insecure is not supported: no command of a Dockerfile leaves its sandbox on this engine"
+    if command.insecure && !allowed.insecure {
+        return Err(Error::Invalid(
+            "security.insecure is not allowed: RUN --security=insecure needs a build with --allow security.insecure"
                 .to_owned(),
         ));
     }
@@ -53,7 +53,7 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Settings {
         // Where the script is comes with the mounts.
         Program::Script { .. } => Vec::new(),
     };
-    let host = HostSettings { network, ..host.clone() };
+    let host = HostSettings { network, privileged: host.privileged || command.insecure, ..host.clone() };
     let mut env = command.env.clone();
     env.extend(command.uncached_env.iter().cloned());
     Settings {

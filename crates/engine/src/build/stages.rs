@@ -13,7 +13,6 @@ use crate::containers::settings::HostSettings;
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result, blocking};
 use crate::images::{Hold, Image};
-use crate::limits;
 use coracle_build::{
     Arguments, Base, Dockerfile, FileRules, Files, Operation, Origin, Outline, Plan, Planned, Stage,
     Transfer, Wanted, plan,
@@ -25,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::sync::SetOnce;
 
 /// The argument that says how new files and times of an image may be, in seconds since 1970.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -60,8 +59,6 @@ pub(super) struct Request {
 /// What the builds of one request have in common.
 pub(super) struct Shares {
     pub(super) contexts: Contexts,
-    /// For steps that are done at once.
-    pub(super) permits: Semaphore,
     /// The number of the next step that nobody has named yet.
     next: AtomicUsize,
     /// The keys of steps that one of them has done: another one finds them, although they are done anew.
@@ -70,8 +67,7 @@ pub(super) struct Shares {
 
 impl Shares {
     pub(super) fn new(contexts: Contexts) -> Self {
-        let permits = Semaphore::new(limits::STEPS_AT_ONCE);
-        Self { contexts, permits, next: AtomicUsize::new(0), done: Mutex::default() }
+        Self { contexts, next: AtomicUsize::new(0), done: Mutex::default() }
     }
 
     /// Numbers for this many steps that follow each other; the first of them.

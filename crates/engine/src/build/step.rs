@@ -94,7 +94,7 @@ impl Build<'_> {
                 self.listener.tell(Told::Changed(number, changed)).await;
             }
         }
-        let permit = self.shares.permits.acquire().await.expect("nobody closes it");
+        let permit = self.shared().build_permits.acquire().await.expect("nobody closes it");
         let layer = self.carry_out(number, built, operation, planned, Arc::clone(&supplies)).await?;
         drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();

@@ -57,6 +57,7 @@ fn config(dir: &TempDir) -> Config {
         dns_options: Vec::new(),
         log_size: 1 << 20,
         log_files: 2,
+        builds: crate::config::BuildSettings::default(),
         registries: crate::config::RegistrySettings::default(),
         labels: Vec::new(),
         storage: crate::config::StorageSettings::default(),

@@ -16,6 +16,7 @@ use coracle_engine::build::{
     Allowed, Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source,
     StepInfo, Stream, Told, Wanted, context_name,
 };
+use coracle_engine::config::BuildSettings;
 use coracle_engine::images::BodyReader;
 use coracle_engine::{Credentials, Result as EngineResult};
 use coracle_spec::{Platform, Reference};
@@ -37,7 +38,7 @@ pub(in crate::routes) async fn build(call: Call) -> Answer {
     let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
     let references = references(options.tags.iter().map(String::as_str))?;
     let platforms = platform::list(&options.platform)?;
-    let request = request(options, &platforms, body)?;
+    let request = request(options, &platforms, call.context.engine.config().builds, body)?;
     let names = references.iter().map(Reference::familiar).collect();
     let running = Running::begin(call.context, call.client, request, platforms, references);
     let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
@@ -78,7 +79,12 @@ fn stopped(error: tokio::task::JoinError) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-fn request(options: BuildOptions, platforms: &[Platform], body: BodyReader) -> Result<BuildRequest, Failure> {
+fn request(
+    options: BuildOptions,
+    platforms: &[Platform],
+    builds: BuildSettings,
+    body: BodyReader,
+) -> Result<BuildRequest, Failure> {
     let contexts = options.contexts.iter().map(context).collect::<Result<_, _>>()?;
     let source = match &options.directory {
         Some(directory) => Source::Directory(open(directory)?),
@@ -113,18 +119,20 @@ fn request(options: BuildOptions, platforms: &[Platform], body: BodyReader) -> R
         caches: caches(&options.cache_from)?,
         inline_cache: options.inline_cache,
         squash: options.squash,
-        allowed: allowed(&options.allow)?,
+        allowed: allowed(&options.allow, builds)?,
     })
 }
 
-fn allowed(names: &[String]) -> Result<Allowed, Failure> {
+fn allowed(names: &[String], builds: BuildSettings) -> Result<Allowed, Failure> {
     let mut allowed = Allowed::default();
     for name in names {
         match name.as_str() {
             "network.host" => allowed.host_network = true,
+            "security.insecure" if builds.insecure => allowed.insecure = true,
             other => {
                 let text = format!(
-                    "granting entitlement {other} is not allowed by this engine: no command of a Dockerfile leaves its sandbox"
+                    "granting entitlement {other} is not allowed by this engine, which has not been started with it: \
+                     see --build-entitlement"
                 );
                 return Err(Failure::invalid(text));
             }
