@@ -96,18 +96,6 @@ fn the_build_command_uses_the_plugin() {
 }
 
 #[test]
-fn a_client_with_its_experiments_on_builds_as_well() {
-    let engine = Engine::start();
-    let name = engine.name("experimental");
-    let context = Context::new("FROM BASE\nCOPY f /f\n", &[("f", "content")]);
-    let mut command = engine.plugin_command(&["buildx", "build", ".", "-t", &name]);
-    let output = command.current_dir(context.path()).env("BUILDX_EXPERIMENTAL", "1").output().unwrap();
-    Output::new("docker buildx build".to_owned(), &output).ok();
-    assert_eq!(run(&engine, &name, "cat /f"), "content");
-    engine.docker(&["rmi", &name]).ok();
-}
-
-#[test]
 fn a_failure_names_its_lines_and_leaves_nothing() {
     let engine = Engine::start();
     let before = engine.docker(&["ps", "-aq"]).ok();

@@ -241,6 +241,13 @@ async fn a_result_is_the_context_of_the_next_build() {
         let mut bridge = door.bridge();
         let solved = bridge.solve(of(&build, frontend(&[("target", "first")]))).await.unwrap().into_inner();
         let Some(Which::Ref(first)) = solved.result.unwrap().result else { panic!("one result") };
+        // What stands for it is solved as it is.
+        let again = SolveRequest { definition: first.def.clone(), frontend: String::new(), ..frontend(&[]) };
+        let again = bridge.solve(of(&build, again)).await.unwrap().into_inner().result.unwrap();
+        let Some(Which::Ref(again)) = again.result else { panic!("one result") };
+        let read = ReadFileRequest { r#ref: again.id, file_path: "/f".into(), ..ReadFileRequest::default() };
+        let data = bridge.read_file(of(&build, read)).await.unwrap().into_inner().data;
+        assert_eq!(data, b"from the first\n");
         let mut next = frontend(&[("target", "second")]);
         next.frontend_inputs = [("context".to_owned(), first.def.unwrap())].into();
         let solved = bridge.solve(of(&build, next)).await.unwrap().into_inner().result;

@@ -109,14 +109,20 @@ impl LlbBridge for Bridge {
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let build = self.build(&request).await?;
         let request = request.into_inner();
-        if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
-            return unsupported("a build by a definition");
-        }
         if !request.source_policies.is_empty() {
             return unsupported("a source policy");
         }
         if provenance::read(&request.frontend_opt)?.is_some() && build.provenance.is_none() {
             return unsupported("a provenance that the request of the build does not ask for");
+        }
+        let naming = if request.allow_result_array_ref { Naming::Reference } else { Naming::Name };
+        let definition = request.definition.as_ref().filter(|definition| !definition.def.is_empty());
+        if let Some(definition) = definition {
+            let product = self.context.door.builds.defined(definition, "what is to be built")?;
+            let mut result = Results::One(product).tell(&build, naming);
+            // It stands for files, and says nothing of an image.
+            result.metadata.clear();
+            return Ok(Response::new(SolveResponse { result: Some(result), ..SolveResponse::default() }));
         }
         let mut asked = frontend::read(&request.frontend, &request.frontend_opt)?;
         request.cache_imports.iter().for_each(|entry| asked.caches.add(&entry.r#type, &entry.attrs));
@@ -127,7 +133,6 @@ impl LlbBridge for Bridge {
             return Ok(Response::new(SolveResponse { result, ..SolveResponse::default() }));
         }
         let results = run::run(context, &build, asked, inputs).await?;
-        let naming = if request.allow_result_array_ref { Naming::Reference } else { Naming::Name };
         let response = match (results, request.allow_result_return) {
             // An old client, which knows nothing but a name.
             (Results::One(product), false) => SolveResponse { r#ref: build.keep(product), result: None },

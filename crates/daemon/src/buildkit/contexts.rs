@@ -83,6 +83,23 @@ fn config_of(name: &str, attributes: &HashMap<String, String>) -> Result<RunConf
     Ok(config.config)
 }
 
+impl Builds {
+    /// The result that a definition stands for; `what` it is called in refusals.
+    ///
+    /// # Errors
+    /// For a definition that is none of this door's, and for the result of a build that is over.
+    pub(super) fn defined(&self, definition: &Definition, what: &str) -> Result<Arc<Product>, Failure> {
+        let result = result_of(definition).ok_or_else(|| {
+            Failure::new(format!(
+                "{what} is a definition of low-level operations, which this engine does not carry out: only results of \
+                 its own builds can be given to it"
+            ))
+        })?;
+        let gone = || Failure::new(format!("{what} is the result of a build that is over"));
+        self.result(&result).ok_or_else(gone)
+    }
+}
+
 /// What other builds have made, as definitions beside the options of this one.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
@@ -97,14 +114,7 @@ impl Inputs<'_> {
     /// For a definition that is none of this door's, and for the result of a build that is over.
     pub(super) fn find(&self, name: &str) -> Result<Option<Arc<Product>>, Failure> {
         let Some(definition) = self.definitions.get(name) else { return Ok(None) };
-        let result = result_of(definition).ok_or_else(|| {
-            Failure::new(format!(
-                "the build input {name} is a definition of low-level operations, which this engine does not carry out: \
-                 only results of its own builds can be inputs"
-            ))
-        })?;
-        let gone = || Failure::new(format!("the build input {name} is the result of a build that is over"));
-        self.builds.result(&result).ok_or_else(gone).map(Some)
+        self.builds.defined(definition, &format!("the build input {name}")).map(Some)
     }
 
     /// What the engine is to put in the place of images and stages.
