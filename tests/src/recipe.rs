@@ -286,7 +286,8 @@ pub fn differences(theirs: &Saved, ours: &Saved, varying: &[&str]) -> Vec<String
 
 /// An error without what differs from run to run: names that BuildKit gives its records, and where the original mounts.
 fn without_names(error: &str) -> String {
-    let mut text = error.to_owned();
+    // The client tells which of its two calls has failed first: the one that asks for the result, or the one that gives it.
+    let mut text = error.replace("failed to run Build function: ", "failed to solve: ");
     for (begin, end) in [
         ("failed to calculate checksum of ref ", ": "),
         ("/var/lib/docker/overlay2/", "/merged"),

@@ -2,16 +2,16 @@
 //!
 //! The tree is foreign: every path is resolved inside its root, a link at the end of a chosen path too.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::error::Context;
 use coracle_sys::rooted::reopen;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::archive::{BLOCK, is_header};
@@ -213,17 +213,67 @@ fn pack_content<W: Write>(
     walk_chosen(directory, base, left_out, &mut |node| packer.node(node))
 }
 
-/// Visits everything below a directory of the tree that is at `base`, but what is left out.
+/// Visits everything below a directory of the tree that is at `base`, but what is left out. A directory that is left out
+/// comes along where something in it is not: no file of an archive stands in a directory that is not there.
 pub(crate) fn walk_chosen(
     directory: &OwnedFd,
     base: &[u8],
     left_out: Filter<'_>,
     visit: &mut dyn FnMut(&Node<'_>) -> Result<()>,
 ) -> Result<()> {
+    let mut passed: Vec<Passed> = Vec::new();
     walk(directory.as_fd(), &mut |node: &Node<'_>| {
+        while passed.last().is_some_and(|above| !is_below(node.path, &above.path)) {
+            passed.pop();
+        }
         let whole = if base.is_empty() { node.path.to_vec() } else { [base, b"/", node.path].concat() };
-        if left_out(&whole, node.path) { Ok(()) } else { visit(node) }
+        if !left_out(&whole, node.path) {
+            passed.drain(..).try_for_each(|above| visit(&above.node()))?;
+            return visit(node);
+        }
+        if let Some(directory) = node.directory {
+            passed.push(Passed::new(node, directory)?);
+        }
+        Ok(())
     })
+}
+
+/// A directory that is left out, as long as it is above what is visited.
+struct Passed {
+    parent: OwnedFd,
+    name: CString,
+    path: Vec<u8>,
+    depth: usize,
+    stat: Stat,
+    directory: OwnedFd,
+}
+
+impl Passed {
+    fn new(node: &Node<'_>, directory: BorrowedFd<'_>) -> Result<Self> {
+        let hold = |descriptor| {
+            rustix::io::fcntl_dupfd_cloexec(descriptor, 0)
+                .context("fcntl", OsStr::from_bytes(node.path).display())
+        };
+        Ok(Self {
+            parent: hold(node.parent)?,
+            name: node.name.to_owned(),
+            path: node.path.to_vec(),
+            depth: node.depth,
+            stat: node.stat,
+            directory: hold(directory)?,
+        })
+    }
+
+    fn node(&self) -> Node<'_> {
+        Node {
+            parent: self.parent.as_fd(),
+            name: &self.name,
+            path: &self.path,
+            depth: self.depth,
+            stat: self.stat,
+            directory: Some(self.directory.as_fd()),
+        }
+    }
 }
 
 /// Writes an archive of empty directories of root's, of mode 0755, in that order.

@@ -127,3 +127,23 @@ fn names_that_mean_removal_are_refused() {
     assert!(matches!(work.keep("app", Altered::default()), Err(Error::Archive { .. })));
     assert_eq!(work.store.store.layers().unwrap(), []);
 }
+
+#[test]
+fn a_directory_that_is_left_out_comes_along_with_what_is_taken_back() {
+    let work = Work::new();
+    let (source, target) = (tree(&work.source()), tree(&work.target()));
+    let vacancy = target.vacancy(Path::new("/new")).unwrap().unwrap();
+    let content = Content { tree: &source, path: Path::new("."), altered: Altered::default(), owner: (7, 8) };
+    let only = |path: &[u8], _: &[u8]| path != b"b/x";
+    let layer = work.store.store.keep_content(&content, &only, &vacancy).unwrap().unwrap();
+    let mut archive = Vec::new();
+    // It fails unless the files make the same archive again.
+    work.store.store.write_layer(&layer.diff_id, &mut archive).unwrap();
+    let mut archive = tar::Archive::new(&archive[..]);
+    let found = archive.entries().unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap())
+    });
+    let expected = [("new/", 0o755), ("new/b/", 0o2750), ("new/b/x", 0o644)];
+    assert_eq!(found.collect::<Vec<_>>(), expected.map(|(name, mode)| (name.to_owned(), mode)));
+}
