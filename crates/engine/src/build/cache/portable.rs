@@ -219,7 +219,7 @@ mod tests {
         DoneStep { key: digest(key), layer: layer.map(digest), created: 7 }
     }
 
-    fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+    fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Manifest {
         let value = json!({"schemaVersion": 2, "config": config, "layers": layers});
         serde_json::from_value(value).unwrap()
     }
@@ -233,7 +233,7 @@ mod tests {
         let steps = [step("a", Some("x")), step("b", None), step("c", Some("y")), step("d", Some("x"))];
         assert_eq!(layers_of(&steps), [digest("x"), digest("y")]);
         let config = configuration(&steps);
-        let manifest = manifest(Descriptor::of(CONFIG, &config), vec![blob("bx"), blob("by")]);
+        let manifest = manifest(&Descriptor::of(CONFIG, &config), &[blob("bx"), blob("by")]);
         assert_eq!(check(&manifest), Ok(()));
         let offers = offers(&manifest, &config).unwrap();
         let offer =
@@ -254,7 +254,7 @@ mod tests {
         let here = inline_offers(&config, None).unwrap();
         assert_eq!(here[&digest("a")].layer, Some((digest("x"), None)));
         let manifest =
-            manifest(Descriptor::new(media_type::CONFIG, digest("c"), 1), vec![blob("0"), blob("1")]);
+            manifest(&Descriptor::new(media_type::CONFIG, digest("c"), 1), &[blob("0"), blob("1")]);
         let there = offers(&manifest, &config.to_json()).unwrap();
         assert_eq!(there[&digest("a")].layer, Some((digest("x"), Some(blob("1")))));
         config.other.clear();
@@ -268,7 +268,7 @@ mod tests {
         let good = json!({"version": 1, "layers": [digest("x")], "steps": [{"key": digest("k"), "layer": 0, "created": 1}]});
         let read = |value: &Value, blobs: usize| {
             let config = serde_json::to_vec(value).unwrap();
-            let manifest = manifest(Descriptor::of(CONFIG, &config), vec![blob("b"); blobs]);
+            let manifest = manifest(&Descriptor::of(CONFIG, &config), &vec![blob("b"); blobs]);
             offers(&manifest, &config)
         };
         assert!(read(&good, 1).is_ok());
@@ -285,7 +285,7 @@ mod tests {
             bad[field] = value;
             assert!(matches!(read(&bad, 1), Err(NoCache::Malformed(_))), "{bad}");
         }
-        let other = |kind: &str| check(&manifest(Descriptor::new(kind, digest("c"), 1), Vec::new()));
+        let other = |kind: &str| check(&manifest(&Descriptor::new(kind, digest("c"), 1), &[]));
         assert_eq!(other(BUILDKIT), Err(NoCache::BuildKits));
         assert_eq!(other("application/vnd.oci.empty.v1+json"), Err(NoCache::Nothing));
         assert!(is_buildkits(&Descriptor::new(BUILDKIT, digest("c"), 1)));

@@ -99,7 +99,7 @@ impl BuildRecord {
         Self {
             id,
             frontend,
-            attributes: clipped(attributes.into_iter().map(|(key, value)| shown(key, value))),
+            attributes: clipped(attributes.into_iter().map(|(key, value)| shown(key, &value))),
             outputs: outputs
                 .into_iter()
                 .map(|output| RecordedOutput { attributes: clipped(output.attributes), ..output })
@@ -162,9 +162,9 @@ pub(super) fn clipped(pairs: impl IntoIterator<Item = (String, String)>) -> BTre
 }
 
 /// An option as it may be shown to anybody.
-pub(in crate::build) fn shown(key: String, value: String) -> (String, String) {
+pub(in crate::build) fn shown(key: String, value: &str) -> (String, String) {
     let is_secret = key.strip_prefix(ARGUMENT).is_some_and(coracle_build::names_secret);
-    let value = if is_secret && !value.is_empty() { HIDDEN.to_owned() } else { without_passwords(&value) };
+    let value = if is_secret && !value.is_empty() { HIDDEN.to_owned() } else { without_passwords(value) };
     (key, value)
 }
 
@@ -204,7 +204,7 @@ mod tests {
             ("x", "https://a/b@c", "https://a/b@c"),
             ("x", "a http://u:p@h, https://v:q@i/ b", "a http://***@h, https://***@i/ b"),
         ] {
-            assert_eq!(shown(key.to_owned(), value.to_owned()).1, expected, "{key}={value}");
+            assert_eq!(shown(key.to_owned(), value).1, expected, "{key}={value}");
         }
     }
 

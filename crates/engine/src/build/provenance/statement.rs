@@ -116,7 +116,7 @@ fn predicate(request: &ProvenanceRequest, made_of: &Ingredients, platform: &Plat
     });
     let mut metadata = Map::new();
     let vcs = request.attributes.iter().filter_map(|(key, value)| {
-        let (_, value) = shown(key.clone(), value.clone());
+        let (_, value) = shown(key.clone(), value);
         Some((key.strip_prefix("vcs:")?.to_owned(), Value::from(value)))
     });
     let vcs: Map<String, Value> = vcs.collect();
@@ -158,7 +158,7 @@ fn parameters(request: &ProvenanceRequest, made_of: &Ingredients) -> (Value, boo
             is_complete = false;
             continue;
         }
-        let (key, shown) = shown(key.clone(), value.clone());
+        let (key, shown) = shown(key.clone(), value);
         is_complete &= shown == *value;
         arguments.insert(key, shown.into());
     }
