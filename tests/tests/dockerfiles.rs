@@ -51,9 +51,9 @@ fn complaint(engine: &Engine, recipe: &Recipe, base: &Saved) -> Option<String> {
     let lines = recipe.build(engine, base);
     if std::env::var_os("UPDATE").is_some() {
         if engine.is_original() {
-            recipe.record(&lines)
+            recipe.record(&lines);
         } else {
-            recipe.record_difference(&lines)
+            recipe.record_difference(&lines);
         }
         return None;
     }

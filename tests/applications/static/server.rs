@@ -1,3 +1,4 @@
+//! A web server without libraries: it answers every request alike.
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::Path;
 
 /// A text with the name of its case.
-pub type Named = (String, String);
+pub(crate) type Named = (String, String);
 
 /// Every Dockerfile of the suite that a repository can hold as it is.
-pub fn all() -> Vec<Named> {
+pub(crate) fn all() -> Vec<Named> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dockerfiles");
     let mut found = Vec::new();
     for case in fs::read_dir(root).expect("the suite has cases") {
@@ -29,7 +29,7 @@ pub fn all() -> Vec<Named> {
 
 /// What is made of a text.
 #[derive(Debug, PartialEq)]
-pub struct Meant {
+pub(crate) struct Meant {
     outline: Outline,
     /// Of the stages that are needed.
     plans: Vec<Plan>,
@@ -39,7 +39,7 @@ pub struct Meant {
 }
 
 /// Reads, plans and checks a text as an engine does whose images all have the same configuration.
-pub fn meant(text: &str) -> Result<Meant> {
+pub(crate) fn meant(text: &str) -> Result<Meant> {
     let file = Dockerfile::parse(text)?;
     let wanted = wanted();
     let outline = outline(&file, &wanted)?;
@@ -81,7 +81,7 @@ fn wanted() -> Wanted {
 }
 
 /// Whether an error says where in `text` it is, as far as it can be said: what is too much has no place.
-pub fn has_a_place(error: &Error, text: &str) -> bool {
+pub(crate) fn has_a_place(error: &Error, text: &str) -> bool {
     match error {
         Error::At { line, column, .. } => {
             let lines = text.trim_start_matches('\u{feff}').lines().count().max(1);

@@ -99,7 +99,10 @@ impl BuildRecord {
         Self {
             id,
             frontend,
-            attributes: clipped(attributes.into_iter().map(|(key, value)| shown(key, &value))),
+            attributes: clipped(attributes.into_iter().map(|(key, value)| {
+                let shown = shown(&key, &value);
+                (key, shown)
+            })),
             outputs: outputs
                 .into_iter()
                 .map(|output| RecordedOutput { attributes: clipped(output.attributes), ..output })
@@ -161,11 +164,10 @@ pub(super) fn clipped(pairs: impl IntoIterator<Item = (String, String)>) -> BTre
     pairs.into_iter().filter(fits).collect()
 }
 
-/// An option as it may be shown to anybody.
-pub(in crate::build) fn shown(key: String, value: &str) -> (String, String) {
+/// The value of an option as it may be shown to anybody.
+pub(in crate::build) fn shown(key: &str, value: &str) -> String {
     let is_secret = key.strip_prefix(ARGUMENT).is_some_and(coracle_build::names_secret);
-    let value = if is_secret && !value.is_empty() { HIDDEN.to_owned() } else { without_passwords(value) };
-    (key, value)
+    if is_secret && !value.is_empty() { HIDDEN.to_owned() } else { without_passwords(value) }
 }
 
 /// Addresses in a text lose what stands in front of their hosts, but for the usual user of Git over ssh.
@@ -204,7 +206,7 @@ mod tests {
             ("x", "https://a/b@c", "https://a/b@c"),
             ("x", "a http://u:p@h, https://v:q@i/ b", "a http://***@h, https://***@i/ b"),
         ] {
-            assert_eq!(shown(key.to_owned(), value).1, expected, "{key}={value}");
+            assert_eq!(shown(key, value), expected, "{key}={value}");
         }
     }
 

@@ -116,8 +116,7 @@ fn predicate(request: &ProvenanceRequest, made_of: &Ingredients, platform: &Plat
     });
     let mut metadata = Map::new();
     let vcs = request.attributes.iter().filter_map(|(key, value)| {
-        let (_, value) = shown(key.clone(), value);
-        Some((key.strip_prefix("vcs:")?.to_owned(), Value::from(value)))
+        Some((key.strip_prefix("vcs:")?.to_owned(), Value::from(shown(key, value))))
     });
     let vcs: Map<String, Value> = vcs.collect();
     if !vcs.is_empty() {
@@ -158,9 +157,9 @@ fn parameters(request: &ProvenanceRequest, made_of: &Ingredients) -> (Value, boo
             is_complete = false;
             continue;
         }
-        let (key, shown) = shown(key.clone(), value);
+        let shown = shown(key, value);
         is_complete &= shown == *value;
-        arguments.insert(key, shown.into());
+        arguments.insert(key.clone(), shown.into());
     }
     let locals: Vec<Value> = request.locals.iter().map(|name| json!({"name": name})).collect();
     let mut parameters = json!({"frontend": request.frontend, "args": arguments, "locals": locals});
