@@ -130,6 +130,11 @@ fn mounts_that_cannot_be_are_refused() {
         let output = refused(&engine, &format!("RUN --mount={options} true"), &out);
         output.refused(1, complaint);
     }
+    if !engine.is_original() {
+        // CVE-2024-23651: somebody else may exchange a part of a cache for a link while it is mounted.
+        let output = refused(&engine, "RUN --mount=type=cache,target=/m,source=s true", &out);
+        output.refused(1, "a cache is mounted whole");
+    }
 }
 
 #[test]
@@ -293,4 +298,21 @@ fn what_is_bound_counts_when_a_step_is_looked_for() {
     context.put("o", "two");
     assert_eq!(printed(&context), "Htwo");
     engine.docker(&["rmi", &image]).ok();
+}
+
+/// What the engine was given of its surroundings is its own (CVE-2021-3602). Cargo gives its tests variables, and they the engine.
+#[test]
+fn nothing_of_the_engines_environment_reaches_a_command() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // Nobody knows what it was started with.
+        return;
+    }
+    let own = fs::read(format!("/proc/{}/environ", engine.pid())).unwrap();
+    assert!(String::from_utf8_lossy(&own).contains("CARGO_MANIFEST_DIR="), "there is something to be seen");
+    let context = Context::new(
+        "FROM BASE\nRUN env >/r; tr '\\0' '\\n' </proc/1/environ >>/r; ! grep CARGO /r && grep -q PATH= /r\n",
+        &[],
+    );
+    build(&engine, &context.path(), &["--no-cache"]).ok();
 }

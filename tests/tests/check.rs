@@ -114,3 +114,22 @@ fn the_endpoint_of_a_check_is_our_own_and_answers_line_by_line() {
     assert!(!place.exists());
     assert_eq!(engine.request("GET", "/coracle/system/check", None).0, 404);
 }
+
+#[test]
+fn half_an_archive_is_not_taken_for_a_whole_one() {
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let engine = Engine::start();
+    let (name, container) = (engine.name("built"), engine.name("made"));
+    let script = "head -c 4000000 /dev/urandom >/file; echo end >/last";
+    engine.docker(&["run", "--name", &container, "--network", "none", SMALL, "sh", "-c", script]).ok();
+    engine.docker(&["commit", &container, &name]).ok();
+    let (_, place) = top_layer(&engine, &name);
+    fs::write(place.join("fs/last"), "other\n").unwrap();
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let saved = engine.docker(&["save", "-o", archive.path().to_str().unwrap(), &name]);
+    assert_ne!(saved.code, 0, "the layer is not what its name says: {saved:?}");
+    engine.docker(&["rm", &container]).ok();
+    engine.docker(&["rmi", &name]).ok();
+}

@@ -25,13 +25,8 @@ pub(super) async fn archive(call: &Call, name: &str) -> Answer {
     let archiving = call.engine().archive_path(name, path_of(call)?).await?;
     let stat = archiving.stat.clone();
     let (writer, receiver) = BodyWriter::channel();
-    tokio::task::spawn_blocking(move || {
-        // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.
-        if let Err(error) = archiving.write(writer) {
-            tracing::warn!(error = error.chain(), "an archive of a path ended early");
-        }
-    });
-    let mut response = streams::archive(receiver);
+    let mut response =
+        streams::archive(receiver, tokio::task::spawn_blocking(move || archiving.write(writer)));
     describe(&mut response, &stat)?;
     Ok(response)
 }

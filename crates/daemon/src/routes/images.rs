@@ -254,13 +254,7 @@ async fn save(call: &Call, names: Vec<String>) -> Answer {
     let since: Vec<String> = call.query.all("since").map(str::to_owned).collect();
     let saving = call.engine().images().save_since(names, platforms, since).await?;
     let (writer, receiver) = BodyWriter::channel();
-    tokio::spawn(async move {
-        // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.
-        if let Err(error) = saving.write(writer).await {
-            tracing::warn!(error = error.chain(), "saving images ended early");
-        }
-    });
-    Ok(streams::archive(receiver))
+    Ok(streams::archive(receiver, tokio::spawn(saving.write(writer))))
 }
 
 /// `POST /commit`

@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use hyper::Response;
 use std::io;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
 
 /// The content type of a stream with output of this kind.
 pub(super) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
@@ -136,19 +137,28 @@ fn moment(text: Option<&str>) -> Result<Option<::time::OffsetDateTime>, Failure>
 pub(super) async fn export(call: &Call, name: &str) -> Answer {
     let root = call.engine().root_of(name).await?;
     let (writer, receiver) = BodyWriter::channel();
-    tokio::task::spawn_blocking(move || {
-        // A client that is gone ends the writing; what else goes wrong cuts the archive short, which clients notice.
-        if let Err(error) = coracle_engine::containers::export(&root, writer) {
-            tracing::warn!(error = error.chain(), "an export ended early");
-        }
-    });
-    Ok(archive(receiver))
+    let writing = tokio::task::spawn_blocking(move || coracle_engine::containers::export(&root, writer));
+    Ok(archive(receiver, writing))
 }
 
-/// The archive that a blocking writer sends.
-pub(super) fn archive(receiver: Receiver<Bytes>) -> Response<Body> {
-    let parts = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|bytes| (Ok(bytes), receiver))
+/// The archive that somebody writes to the other end. Where that fails, the answer breaks off instead of ending: no client
+/// takes half an archive for a whole one.
+pub(super) fn archive(
+    receiver: Receiver<Bytes>,
+    writing: JoinHandle<coracle_engine::Result<()>>,
+) -> Response<Body> {
+    let parts = stream::unfold(Some((receiver, writing)), |state| async move {
+        let (mut receiver, writing) = state?;
+        if let Some(bytes) = receiver.recv().await {
+            return Some((Ok(bytes), Some((receiver, writing))));
+        }
+        let error = match writing.await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.chain(),
+            Err(stopped) => stopped.to_string(),
+        };
+        tracing::warn!(error, "an archive ended early");
+        Some((Err(io::Error::other(error)), None))
     });
     answer::stream("application/x-tar", parts)
 }

@@ -273,6 +273,12 @@ impl Mounts {
                 None => None,
             };
             let source = mount.source.clone().unwrap_or_else(|| "/".to_owned());
+            if origin.is_none() && source != "/" {
+                // Whoever else has the cache could make a link of it meanwhile (CVE-2024-23651).
+                return Err(Error::Unsupported(format!(
+                    "a cache is mounted whole: source={source} needs from, of which the cache begins as a part"
+                )));
+            }
             let seed = match &origin {
                 None => None,
                 Some(Origins::Layers(layers)) => Some(format!("{layers:?} {source}")),
