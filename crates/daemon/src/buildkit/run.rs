@@ -11,6 +11,7 @@ use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::VertexWarning;
 use coracle_buildkit::proto::pb::Definition;
 use coracle_buildkit::{Event, Failure, Position, Session};
+use coracle_engine::Engine;
 use coracle_engine::build::{Allowed, BuildError, BuildRequest, Listener, Recipe, Source};
 use coracle_engine::images::BodyReader;
 use coracle_spec::full_text;
@@ -23,6 +24,15 @@ use tonic::Status;
 /// The build input that is the context.
 const CONTEXT: &str = "context";
 
+/// Has what is left to delete deleted in the end, also when nobody waits for that end any more.
+struct Tidying<'a>(&'a Engine);
+
+impl Drop for Tidying<'_> {
+    fn drop(&mut self) {
+        self.0.tidy_soon();
+    }
+}
+
 /// Builds what was asked for, as part of a build that the client steers.
 pub(super) async fn run(
     context: &Arc<Context>,
@@ -30,6 +40,8 @@ pub(super) async fn run(
     asked: Asked,
     definitions: &HashMap<String, Definition>,
 ) -> Result<Results, Status> {
+    // The last to go: what goes before may leave something.
+    let _tidying = Tidying(&context.engine);
     let caller = caller(context, build, &asked).await?;
     let mut caches = build.caches.imports.clone();
     caches.extend(asked.caches.clone());
@@ -55,8 +67,6 @@ pub(super) async fn run(
         (built, ()) = async { tokio::join!(building, steps.follow(told)) } => built,
         () = build.over() => return Err(Status::cancelled("the build is over")),
     };
-    // Also of a build that failed, something may be left to delete.
-    context.engine.tidy_soon();
     match built {
         Ok(products) => Ok(Results::of(&platforms, products, is_for_several)),
         Err(error) => Err(explain(&caller, error).await.into()),
@@ -71,6 +81,7 @@ pub(super) async fn answer(
     asked: Asked,
     definitions: &HashMap<String, Definition>,
 ) -> Result<HashMap<String, Vec<u8>>, Status> {
+    let _tidying = Tidying(&context.engine);
     let caller = caller(context, build, &asked).await?;
     let file = asked.file.clone();
     let inputs = Inputs { definitions, builds: &context.door.builds };
@@ -80,8 +91,6 @@ pub(super) async fn answer(
         answered = answering => answered,
         () = build.over() => return Err(Status::cancelled("the build is over")),
     };
-    // What the Dockerfile came in is to be deleted.
-    context.engine.tidy_soon();
     answered.map_err(|error| Status::unknown(error.chain()))
 }
 
