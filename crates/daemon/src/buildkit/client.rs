@@ -158,14 +158,14 @@ impl Client for Caller {
             let parts = store.read(&digest.to_string()).await.map_err(|error| failed(&error))?;
             let (sender, reader) = BodyReader::channel();
             // Ends with the blob, and that with the session.
-            tokio::spawn(pass_blob(parts, sender));
+            tokio::spawn(hand_on(parts, sender));
             Ok(reader)
         })
     }
 }
 
-/// Hands a blob to the thread that stores it.
-async fn pass_blob(
+/// Hands what comes to the thread that reads it.
+pub(super) async fn hand_on(
     mut parts: impl Stream<Item = coracle_buildkit::Result<Bytes>> + Unpin,
     sender: BodySender,
 ) {

@@ -1,7 +1,7 @@
 //! A build by a frontend, for a client that steers it: what it asked for becomes what the engine is asked for.
 
 use super::builds::Build;
-use super::client::Caller;
+use super::client::{Caller, hand_on};
 use super::contexts::Inputs;
 use super::frontend::{Asked, Context as Place};
 use super::questions::{self, Question};
@@ -15,9 +15,7 @@ use coracle_engine::Engine;
 use coracle_engine::build::{Allowed, BuildError, BuildRequest, Listener, Recipe, Source};
 use coracle_engine::images::BodyReader;
 use coracle_spec::full_text;
-use futures_util::StreamExt;
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -157,23 +155,10 @@ async fn request(
 /// A context that the client has read from its standard input.
 async fn upload(caller: &Caller, path: &str) -> Result<BodyReader, Status> {
     let failed = |error: coracle_buildkit::Error| Status::unknown(full_text(&error));
-    let mut parts =
-        coracle_buildkit::pull(&caller.session, "buildkit-session", path).await.map_err(failed)?;
+    let parts = coracle_buildkit::pull(&caller.session, "buildkit-session", path).await.map_err(failed)?;
     let (sender, reader) = BodyReader::channel();
     // Ends with the stream, and that with the session.
-    tokio::spawn(async move {
-        while let Some(part) = parts.next().await {
-            match part {
-                Ok(part) => {
-                    if sender.send(part).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => return sender.fail(io::Error::other(full_text(&error))).await,
-            }
-        }
-        sender.finish().await;
-    });
+    tokio::spawn(hand_on(parts, sender));
     Ok(reader)
 }
 
