@@ -174,9 +174,7 @@ async fn what_goes_on_is_active_and_a_client_that_goes_has_canceled_it() {
     let removal = UpdateBuildHistoryRequest { delete: true, ..change(&id) };
     let refused = other.control().update_build_history(removal).await.unwrap_err();
     assert!(refused.message().contains("goes on"), "{}", refused.message());
-    while engine.docker(&["ps", "-q"]).ok().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    // Wherever the build is just then, nothing of it stays.
     building.abort();
     drop(door);
     let ended = BuildHistoryRequest { r#ref: id.clone(), ..BuildHistoryRequest::default() };

@@ -63,7 +63,8 @@ pub(crate) struct Shared {
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
-    trash: Arc<Notify>,
+    /// Woken when something may be to be deleted.
+    pub(crate) trash: Arc<Notify>,
 }
 
 /// The engine.

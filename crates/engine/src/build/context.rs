@@ -4,13 +4,14 @@ use super::inputs::{Client, Recipe, Selection, Source};
 use super::named::{Named, NamedContext};
 use super::provenance::Material;
 use super::remote::{Fetcher, RemoteContext};
+use super::room::Room;
 use super::workshop::Bench;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::BodyReader;
 use coracle_build::Ignored;
 use coracle_spec::Digest;
-use coracle_store::{Altered, Chosen, Copying, Taken, Tree, Workspace};
+use coracle_store::{Altered, Chosen, Copying, Taken, Tree};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ pub(super) struct Files {
     /// What the ignore file leaves out.
     ignored: Ignored,
     /// Where they were unpacked, unless they are read in place. Goes after the tree.
-    _workspace: Option<Workspace>,
+    _workspace: Option<Room>,
 }
 
 impl Files {
@@ -151,7 +152,7 @@ fn in_place(directory: OwnedFd) -> Result<Tree> {
 }
 
 /// A copy of what another build has made. Blocks.
-fn copy_of(shared: &Shared, layers: &[Digest]) -> Result<(Tree, Workspace)> {
+fn copy_of(shared: &Shared, layers: &[Digest]) -> Result<(Tree, Room)> {
     let (tree, workspace) = make_room(shared)?;
     let bench = Bench::open(shared, layers)?;
     let everything = Chosen { path: "/".into(), name: Vec::new(), taken: Taken::Content };
@@ -237,7 +238,7 @@ async fn fetch(
     shared: &Arc<Shared>,
     client: &Arc<dyn Client>,
     address: &str,
-) -> Result<(Tree, Workspace, (RemoteContext, Material))> {
+) -> Result<(Tree, Room, (RemoteContext, Material))> {
     let opened = Arc::clone(shared);
     let (tree, workspace) = blocking(move || make_room(&opened)).await??;
     let what = Fetcher { shared, client }.context(address, &workspace.path().join(TOP)).await?;
@@ -245,9 +246,9 @@ async fn fetch(
 }
 
 /// An empty context.
-fn make_room(shared: &Shared) -> Result<(Tree, Workspace)> {
+fn make_room(shared: &Shared) -> Result<(Tree, Room)> {
     let opening = || "make room for the context of a build".to_owned();
-    let workspace = shared.store.workspace().attempt(opening)?;
+    let workspace = Room::open(shared).attempt(opening)?;
     // The workspace is the engine's alone; the root in it is what `COPY . /new` gives its mode to.
     let top = workspace.path().join(TOP);
     coracle_sys::atomic::create_dir(&top, MODE).attempt(opening)?;
@@ -256,7 +257,7 @@ fn make_room(shared: &Shared) -> Result<(Tree, Workspace)> {
 }
 
 /// Unpacks a context. Everything belongs to root, as what is copied from it does. Blocks.
-fn unpack(shared: &Shared, archive: BodyReader) -> Result<(Tree, Workspace)> {
+fn unpack(shared: &Shared, archive: BodyReader) -> Result<(Tree, Room)> {
     let opening = || "unpack the context of a build".to_owned();
     let (tree, workspace) = make_room(shared)?;
     let copying = Copying { owner: Some((0, 0)), ..Copying::default() };

@@ -41,6 +41,7 @@ mod provenance;
 mod questions;
 mod reading;
 mod remote;
+mod room;
 mod run;
 mod several;
 mod sources;

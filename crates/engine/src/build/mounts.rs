@@ -11,6 +11,7 @@ use super::caches::{Grant, Wanted as WantedCache};
 use super::context::Files as ContextFiles;
 use super::memory::{MemoryDirectory, Permit};
 use super::origins::Origins;
+use super::room::Room;
 use super::sources::{LeftOut, Supply, missing, not_found};
 use super::stages::Build;
 use super::stubs::Stubs;
@@ -20,7 +21,7 @@ use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_build::{Command, Mount, MountKind, Origin, Program};
 use coracle_spec::Digest;
-use coracle_store::{Altered, Chosen, Filter, Taken, Tree, Workspace};
+use coracle_store::{Altered, Chosen, Filter, Taken, Tree};
 use coracle_sys::atomic;
 use coracle_sys::rooted::Root;
 use rustix::fs::{FileType, Mode};
@@ -50,7 +51,7 @@ pub(super) struct Mounts {
     memory: Option<MemoryDirectory>,
     _agents: Vec<AgentSocket>,
     _caches: Vec<Grant>,
-    _copies: Vec<Workspace>,
+    _copies: Vec<Room>,
     _contexts: Vec<Arc<ContextFiles>>,
 }
 
@@ -369,7 +370,7 @@ fn of_context(
     context: &ContextFiles,
     source: &str,
     writable: bool,
-) -> Result<(PathBuf, Option<Workspace>)> {
+) -> Result<(PathBuf, Option<Room>)> {
     let out = |path: &[u8]| context.leaves_out(path);
     let path = context.tree.follow(Path::new(source)).map_err(|error| missing(error, Path::new(source)))?;
     let relative = path.strip_prefix("/").unwrap_or(&path);
@@ -396,9 +397,9 @@ fn leaves_out_some(tree: &Tree, below: &Path, out: LeftOut<'_>) -> Result<bool> 
 }
 
 /// A copy of a part of a tree in a directory of its own. Blocks.
-fn copy(shared: &Shared, supply: Supply<'_>, source: &str) -> Result<(PathBuf, Workspace)> {
+fn copy(shared: &Shared, supply: Supply<'_>, source: &str) -> Result<(PathBuf, Room)> {
     let copying = || format!("copy {source} for a mount");
-    let workspace = shared.store.workspace().attempt(copying)?;
+    let workspace = Room::open(shared).attempt(copying)?;
     copy_into(supply, source, workspace.path())?;
     Ok((workspace.path().join(COPY), workspace))
 }
@@ -423,7 +424,7 @@ fn copy_into(supply: Supply<'_>, source: &str, into: &Path) -> Result<()> {
 /// Makes the content of a cache, all at once: whoever comes in between makes it too, and one of both stays. Blocks.
 fn begin_cache(shared: &Shared, path: &Path, permit: Permit, seed: Option<(Origins, String)>) -> Result<()> {
     let making = || format!("make {}", path.display());
-    let workspace = shared.store.workspace().attempt(making)?;
+    let workspace = Room::open(shared).attempt(making)?;
     let new = workspace.path().join(COPY);
     match seed {
         None => atomic::create_dir(&new, Mode::RWXU).attempt(making)?,

@@ -6,6 +6,7 @@ use super::git::{Access, Fetch, origin_of};
 use super::inputs::Client;
 use super::invalid;
 use super::provenance::Material;
+use super::room::Room;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits;
@@ -15,7 +16,7 @@ use coracle_build::{Address, FileRules, Files, Repository};
 use coracle_registry::Secret;
 use coracle_spec::digest::{Algorithm, Hasher};
 use coracle_spec::{Digest, ModeChange};
-use coracle_store::{Altered, Chosen, Copying, Taken, Tree, Workspace};
+use coracle_store::{Altered, Chosen, Copying, Taken, Tree};
 use coracle_sys::rooted::Root;
 use rustix::fs::Mode;
 use std::fs::{FileTimes, Permissions};
@@ -43,7 +44,7 @@ pub(super) struct Fetched {
     /// The same for those who ask what a build was made of.
     pub(super) material: Material,
     /// Goes after the tree.
-    _workspace: Workspace,
+    _workspace: Room,
 }
 
 /// What is in the tree.
@@ -177,11 +178,11 @@ impl Fetcher<'_> {
         Ok(Fetched { number, tree, what, identity, material, _workspace: workspace })
     }
 
-    async fn workspace(&self) -> Result<Workspace> {
-        let store = Arc::clone(&self.shared.store);
+    async fn workspace(&self) -> Result<Room> {
+        let shared = Arc::clone(self.shared);
         let making = || "make room for what is fetched".to_owned();
         blocking(move || {
-            let workspace = store.workspace()?;
+            let workspace = Room::open(&shared)?;
             coracle_sys::atomic::create_dir(workspace.path().join("fetched"), Mode::from_raw_mode(0o755))?;
             Ok::<_, coracle_store::Error>(workspace)
         })
