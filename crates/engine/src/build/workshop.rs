@@ -2,18 +2,21 @@
 
 use super::leftovers;
 use crate::containers::settings::Settings;
-use crate::containers::{View, view_of_scratch};
+use crate::containers::{Created, View, create_of, view_of_scratch};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Result, blocking};
 use crate::images::Image;
 use coracle_spec::{ContainerId, Digest};
 use coracle_store::{Layer, Scratch, Tree};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// A container in which a command runs.
 pub(super) struct Workshop<'a> {
     pub(super) engine: &'a Engine,
     pub(super) id: ContainerId,
+    /// As long as it is being made, which goes on when nobody waits any more.
+    making: Option<JoinHandle<Result<Created>>>,
     is_open: bool,
 }
 
@@ -22,16 +25,24 @@ impl<'a> Workshop<'a> {
     pub(super) async fn open(engine: &'a Engine, layers: &[Digest], settings: Settings) -> Result<Self> {
         let id = ContainerId::random();
         leftovers::note(&engine.shared, &id).await?;
-        // From here on it is removed, made or not.
-        let workshop = Self { engine, id, is_open: true };
         let image = Image::of_layers(layers.to_vec());
-        match engine.create_of(workshop.id.clone(), settings, &image).await {
-            Ok(_) => Ok(workshop),
+        let making = tokio::spawn(create_of(Arc::clone(&engine.shared), id.clone(), settings, image));
+        // From here on it is removed, made or not.
+        let mut workshop = Self { engine, id, making: Some(making), is_open: true };
+        match workshop.made().await {
+            Ok(()) => Ok(workshop),
             Err(error) => {
                 workshop.close().await;
                 Err(error)
             }
         }
+    }
+
+    async fn made(&mut self) -> Result<()> {
+        let Some(making) = &mut self.making else { return Ok(()) };
+        let made = making.await;
+        self.making = None;
+        made.attempt(|| "make the container of a step".to_owned())?.map(drop)
     }
 
     /// Removes it, but for what it wrote.
@@ -53,7 +64,14 @@ impl Drop for Workshop<'_> {
     /// Nobody waits for the build any more.
     fn drop(&mut self) {
         if self.is_open {
-            tokio::spawn(leftovers::remove(Arc::clone(&self.engine.shared), self.id.clone()));
+            let (making, shared, id) = (self.making.take(), Arc::clone(&self.engine.shared), self.id.clone());
+            tokio::spawn(async move {
+                if let Some(making) = making {
+                    // Made or not, it is removed.
+                    let _ = making.await;
+                }
+                leftovers::remove(shared, id).await;
+            });
         }
     }
 }

@@ -52,46 +52,46 @@ impl Engine {
         let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
-        let mut created = self.create_on(id, name, settings, &image).await?;
+        let mut created = create_on(shared, id, name, settings, &image).await?;
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         Ok(created)
     }
+}
 
-    /// Makes a container on an image that need not have a record.
-    ///
-    /// # Errors
-    /// As [`Engine::create`]. Whoever calls holds on to the image's layers.
-    pub(crate) async fn create_of(
-        &self,
-        id: ContainerId,
-        settings: Settings,
-        image: &Image,
-    ) -> Result<Created> {
-        self.create_on(id, None, settings, image).await
-    }
+/// Makes a container on an image that need not have a record.
+///
+/// # Errors
+/// As [`Engine::create`]. Whoever calls holds on to the image's layers, and waits for the end: of what is half made nobody
+/// knows.
+pub(crate) async fn create_of(
+    shared: Arc<Shared>,
+    id: ContainerId,
+    settings: Settings,
+    image: Image,
+) -> Result<Created> {
+    create_on(&shared, id, None, settings, &image).await
+}
 
-    async fn create_on(
-        &self,
-        id: ContainerId,
-        name: Option<&str>,
-        settings: Settings,
-        image: &Image,
-    ) -> Result<Created> {
-        let shared = &self.shared;
-        refuse_artifact(image, &settings.image)?;
-        let settings = merge::merge(settings, &image.config.config);
-        let warnings = check(shared, &id, &settings)?;
-        let wanted = mounts::wanted(&settings)?;
-        let name = reserve_name(shared, &id, name)?;
-        let made = make(shared, id.clone(), name.clone(), image, settings, wanted).await;
-        if made.is_err() {
-            shared.containers.release(&name, &id);
-        }
-        let description = made?;
-        shared.tell_of(&description, "create", &[]);
-        shared.containers.insert(spawn(shared, description, None));
-        Ok(Created { id, warnings })
+async fn create_on(
+    shared: &Arc<Shared>,
+    id: ContainerId,
+    name: Option<&str>,
+    settings: Settings,
+    image: &Image,
+) -> Result<Created> {
+    refuse_artifact(image, &settings.image)?;
+    let settings = merge::merge(settings, &image.config.config);
+    let warnings = check(shared, &id, &settings)?;
+    let wanted = mounts::wanted(&settings)?;
+    let name = reserve_name(shared, &id, name)?;
+    let made = make(shared, id.clone(), name.clone(), image, settings, wanted).await;
+    if made.is_err() {
+        shared.containers.release(&name, &id);
     }
+    let description = made?;
+    shared.tell_of(&description, "create", &[]);
+    shared.containers.insert(spawn(shared, description, None));
+    Ok(Created { id, warnings })
 }
 
 /// Nothing runs in a chart or a signature.

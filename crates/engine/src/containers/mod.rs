@@ -41,7 +41,7 @@ pub(crate) use confinement::Available;
 pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use copy::{Archiving, Extraction, PathStat};
 pub use create::Created;
-pub(crate) use create::refuse_artifact;
+pub(crate) use create::{create_of, refuse_artifact};
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::{LogStream, log_limits};
 pub(crate) use merge::inherit_health;
