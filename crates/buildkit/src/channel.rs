@@ -34,6 +34,11 @@ impl Channel {
         let (sender, connection) = begun.map_err(|source| Error::Handshake { source })?;
         Ok((Self(sender), connection))
     }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Service<Request<Body>> for Channel {

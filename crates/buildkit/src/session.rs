@@ -66,6 +66,11 @@ impl Session {
         self.offer.methods.contains(&method.to_ascii_lowercase())
     }
 
+    /// Whether its client has gone: whatever fails from then on, fails for that.
+    pub fn has_ended(&self) -> bool {
+        self.channel.is_closed()
+    }
+
     /// The way to a method that the client serves.
     pub(crate) fn channel(&self, method: &'static str) -> Result<Channel> {
         if self.offers(method) { Ok(self.channel.clone()) } else { Err(Error::NotOffered { method }) }

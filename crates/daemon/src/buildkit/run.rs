@@ -67,6 +67,8 @@ pub(super) async fn run(
     };
     match built {
         Ok(products) => Ok(Results::of(&platforms, products, is_for_several)),
+        // Its call may be heard to end later than its session.
+        Err(_) if caller.session.has_ended() => Err(Status::cancelled("the client has gone")),
         Err(error) => Err(explain(&caller, error).await.into()),
     }
 }
