@@ -300,6 +300,52 @@ fn what_is_bound_counts_when_a_step_is_looked_for() {
     engine.docker(&["rmi", &image]).ok();
 }
 
+/// Stages that fail if they run at once.
+const ALONE: &str = "RUN --mount=type=cache,target=/c mkdir /c/one && sleep 0.3 && rmdir /c/one";
+
+#[test]
+fn no_more_steps_are_done_at_once_than_the_operator_says() {
+    let engine = Engine::start_with(&["--build-parallelism", "1"]);
+    if engine.is_original() {
+        // It has no such option.
+        return;
+    }
+    let context = Context::new(
+        &format!(
+            "FROM BASE AS a\n{ALONE} && touch /a\nFROM BASE AS b\n{ALONE} && touch /b\nFROM BASE\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
+        ),
+        &[],
+    );
+    build(&engine, &context.path(), &["--no-cache"]).ok();
+}
+
+#[test]
+fn a_step_that_waits_for_a_cache_keeps_no_other_waiting() {
+    let engine = Engine::start_with(&["--build-parallelism", "2"]);
+    if engine.is_original() {
+        return;
+    }
+    let (_holding, mut holder) = build_until_told(&engine, "id=l,target=/c,sharing=locked", "true");
+    let waiting = Context::new("FROM BASE\nRUN --mount=type=cache,id=l,target=/c,sharing=locked true\n", &[]);
+    let path = waiting.path();
+    let mut waiter = engine
+        .command("docker")
+        .args(["build", "--no-cache", "."])
+        .current_dir(&path)
+        .env("DOCKER_BUILDKIT", "0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(waiter.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("RUN --mount")), "the step has begun to wait");
+    let other = Context::new("FROM BASE\nRUN true\n", &[]);
+    build(&engine, &other.path(), &["--no-cache"]).ok();
+    assert!(holder.try_wait().unwrap().is_none(), "nobody has let go of the cache");
+    go(&caches(&engine)[0]);
+    assert!(holder.wait().unwrap().success() && waiter.wait().unwrap().success());
+}
+
 /// What the engine was given of its surroundings is its own (CVE-2021-3602). Cargo gives its tests variables, and they the engine.
 #[test]
 fn nothing_of_the_engines_environment_reaches_a_command() {

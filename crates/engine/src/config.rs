@@ -63,7 +63,7 @@ pub struct Config {
 /// What builds may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BuildSettings {
-    /// Steps of all builds that are done at once; two for each processor if absent, and no less than four.
+    /// Steps of all builds that are done at once; four for each processor if absent, and no less than sixteen.
     pub parallelism: Option<NonZeroUsize>,
     /// Whether clients may let commands leave their sandbox (`RUN --security=insecure`).
     pub insecure: bool,
@@ -72,7 +72,7 @@ pub struct BuildSettings {
 impl BuildSettings {
     /// Steps of all builds that are done at once.
     pub(crate) fn steps_at_once(self) -> usize {
-        let usual = || 2 * std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let usual = || 4 * std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.parallelism.map_or_else(|| usual().max(crate::limits::STEPS_AT_ONCE), NonZeroUsize::get)
     }
 }

@@ -91,7 +91,7 @@ pub(crate) const MOVED_AT_ONCE: usize = 3;
 pub(crate) const WANTED_ROUNDS: usize = 3;
 
 /// Steps of builds that are done at once at least, where nothing else is said.
-pub(crate) const STEPS_AT_ONCE: usize = 4;
+pub(crate) const STEPS_AT_ONCE: usize = 16;
 
 /// How long git may take for one of its steps.
 pub(crate) const GIT_TIME: Duration = Duration::from_secs(3600);

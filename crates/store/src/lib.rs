@@ -5,6 +5,8 @@
 //!
 //! - [`Store::import`] makes a layer of a tar stream; [`Store::load`] and [`Store::save`] handle `docker save` archives.
 //! - [`Store::prepare`] gives a container its directories; [`Store::commit`] makes a layer of what it wrote.
+//! - [`Store::keep`] makes one of files where they are, [`Store::keep_content`] of files while they are read, and
+//!   [`Store::squash`] one of several.
 //! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it. A build takes
 //!   files of one under other names.
 //! - [`Store::check`] proves everything against its name; [`Store::quarantine`] sets aside what is damaged.

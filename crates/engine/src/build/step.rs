@@ -17,6 +17,7 @@ use coracle_spec::Digest;
 use coracle_store::Layer;
 use std::sync::Arc;
 use time::OffsetDateTime;
+use tokio::sync::SemaphorePermit;
 
 /// What became of files that were brought.
 enum Brought {
@@ -94,9 +95,7 @@ impl Build<'_> {
                 self.listener.tell(Told::Changed(number, changed)).await;
             }
         }
-        let permit = self.shared().build_permits.acquire().await.expect("nobody closes it");
         let layer = self.carry_out(number, built, operation, planned, Arc::clone(&supplies)).await?;
-        drop(permit);
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let mut left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created, key: None };
         if !self.state(operation, &supplies).await.is_ok_and(|now| now == state) {
@@ -184,6 +183,11 @@ impl Build<'_> {
         }
     }
 
+    /// To do a step beside others.
+    async fn permit(&self) -> SemaphorePermit<'_> {
+        self.shared().build_permits.acquire().await.expect("nobody closes it")
+    }
+
     async fn carry_out(
         &self,
         number: usize,
@@ -199,6 +203,8 @@ impl Build<'_> {
             let mut settings = run::settings(command, &self.request.host);
             let mounts = Mounts::prepare(self, layers, command).await?;
             mounts.add_to(&mut settings);
+            // Not while it waits for a cache: others have work.
+            let _permit = self.permit().await;
             let workshop = Workshop::open(self.engine, layers, settings).await?;
             let (place, platform) = ((number, planned.lines), &built.config.platform);
             if let Err(error) = run::run(&workshop, command, place, platform, self.listener).await {
@@ -213,6 +219,7 @@ impl Build<'_> {
             };
             return Ok(blocking(keeping).await??);
         }
+        let _permit = self.permit().await;
         let (mut operation, mut layers) = (operation.clone(), layers.clone());
         let work = move || {
             if let Operation::Files(wanted) = &mut operation
