@@ -1,6 +1,6 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, HOST_NETWORK, INSECURE, Returned, Running, Wishes};
+use super::builds::{Build, Caches, Connection, HOST_NETWORK, INSECURE, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
 use super::results::Results;
@@ -25,11 +25,13 @@ use tonic::{Request, Response, Status, Streaming};
 /// These calls.
 pub(super) struct Controller {
     context: Arc<Context>,
+    connection: Arc<Connection>,
 }
 
 impl Controller {
+    /// For one connection.
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        Self { context, connection: Arc::default() }
     }
 }
 
@@ -78,7 +80,8 @@ impl Control for Controller {
         let inline = exports.contains(&Export::Inline);
         let caches = Caches { imports: cache_options::imports(&request), inline };
         let provenance = provenance::of_request(&request)?;
-        let running = self.context.door.builds.begin(&request, Wishes { caches, provenance });
+        let wishes = Wishes { caches, provenance };
+        let running = self.context.door.builds.begin(&request, wishes, &self.connection);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
