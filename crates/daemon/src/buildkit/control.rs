@@ -14,9 +14,9 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
     StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
 };
 use coracle_buildkit::proto::pb;
-use coracle_buildkit::status_of;
+use coracle_buildkit::{status_of, tunnel};
 use coracle_engine::config::BuildSettings;
-use coracle_spec::Platform;
+use coracle_spec::{Platform, full_text};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
@@ -137,11 +137,20 @@ impl Control for Controller {
 
     type SessionStream = Answers<BytesMessage>;
 
+    /// The same as `POST /session`, within this connection.
     async fn session(
         &self,
-        _: Request<Streaming<BytesMessage>>,
+        request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        Err(Status::unimplemented("sessions are opened by POST /session"))
+        let (metadata, _, incoming) = request.into_parts();
+        let offer = super::offer(&metadata.into_headers());
+        let offer = offer.map_err(|error| Status::invalid_argument(full_text(&error)))?;
+        let sessions = Arc::clone(&self.context.door.sessions);
+        let told = tunnel(incoming, |io| async move {
+            let served = sessions.serve(offer, io).await;
+            served.map_err(|error| Status::unknown(full_text(&error)))
+        });
+        Ok(Response::new(told.boxed()))
     }
 }
 
