@@ -5,7 +5,7 @@ use crate::{Engine, Output};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// The context of a build, on the disk.
 #[derive(Debug)]
@@ -34,6 +34,19 @@ impl Context {
                 fs::write(&path, content).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             }
+        }
+    }
+
+    /// Copies a program of this machine below `directory`, with all that it is linked to.
+    pub fn put_program(&self, directory: &str, program: &str) {
+        let libraries = Command::new("ldd").arg(program).output().unwrap();
+        let libraries = String::from_utf8(libraries.stdout).unwrap();
+        let words = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for file in words.chain([program]) {
+            let into = file.trim_start_matches('/').replace("usr/bin", "bin");
+            let into = self.path().join(directory).join(into);
+            fs::create_dir_all(into.parent().unwrap()).unwrap();
+            fs::copy(file, into).unwrap();
         }
     }
 

@@ -331,6 +331,12 @@ fn our_own_command_copies_both_ways() {
     assert_eq!(container.exec("cat /tmp/new/link"), "deep");
     let back = engine.directory().join("back");
     engine.coracle(&["cp", &container.at("/tmp/new/."), back.to_str().unwrap()]).ok();
+    // The root has no name of its own that entries could begin with.
+    for (path, to) in [("/.", "content"), ("/", "root"), ("/tmp/..", "above")] {
+        let to = tree.with_file_name(to);
+        engine.coracle(&["cp", &container.at(path), to.to_str().unwrap()]).ok();
+        assert!(to.join("etc/passwd").is_file() && !to.join("passwd").exists(), "{path}");
+    }
     assert_eq!(fs::read_to_string(back.join("file")).unwrap(), "content");
 }
 

@@ -13,7 +13,7 @@ use crate::container::HostConfig;
 #[serde(default, rename_all = "PascalCase")]
 pub struct BuildOptions {
     /// The context, where client and engine share the machine: it is read where it is.
-    pub directory: Option<Directory>,
+    pub directory: Option<Place>,
     /// Where the Dockerfile is in the context; one of its usual names where empty.
     pub dockerfile: String,
     /// The text of the Dockerfile, where it is not in the context.
@@ -50,6 +50,20 @@ pub struct BuildOptions {
     pub cache_from: Vec<String>,
     /// Whether the image is to be a cache for others.
     pub inline_cache: bool,
+    /// Where what was done is to be found by others.
+    pub cache_to: Vec<CacheTarget>,
+    /// Sockets of SSH agents by id, where client and engine share the machine.
+    pub ssh: BTreeMap<String, Place>,
+}
+
+/// A registry to which a cache goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CacheTarget {
+    /// What it is called there.
+    pub name: String,
+    /// Whether it has the steps of all stages, and not only of those that the result stands on.
+    pub all_stages: bool,
 }
 
 /// What is in the place of an image or a stage.
@@ -69,14 +83,15 @@ pub enum NamedContext {
     /// A directory of the machine that client and engine share.
     Directory {
         /// Which.
-        directory: Directory,
+        directory: Place,
     },
 }
 
-/// A directory of the machine, by its path and by what stat(2) says of it: the engine makes sure that it finds the same.
+/// A directory or a socket of the machine, by its path and by what stat(2) says of it: the engine makes sure that it finds
+/// the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct Directory {
+pub struct Place {
     /// From the root.
     pub path: String,
     /// `st_dev`.

@@ -18,11 +18,35 @@ pub(crate) fn pack(source: &Path, name: &str, out: impl Write) -> io::Result<()>
     tar.finish()
 }
 
-/// Unpacks an archive whose entries share their first component, which becomes `name`, into `directory`.
-pub(crate) fn unpack(archive: impl Read + Send, name: &str, directory: &Path) -> io::Result<()> {
+/// What the names of an archive's entries begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Top {
+    /// The last component of the path that was packed.
+    Named,
+    /// Nothing: the root was packed, which has no name.
+    Root,
+}
+
+impl Top {
+    /// As archives of what is at this path of a container are.
+    pub(crate) fn of(path: &str) -> Self {
+        let mut depth = 0_usize;
+        for component in Path::new(path).components() {
+            match component {
+                Component::Normal(_) => depth += 1,
+                Component::ParentDir => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        if depth == 0 { Self::Root } else { Self::Named }
+    }
+}
+
+/// Unpacks an archive into `directory`, with `name` in the place of what its entries share.
+pub(crate) fn unpack(archive: impl Read + Send, top: Top, name: &str, directory: &Path) -> io::Result<()> {
     let (reader, writer) = io::pipe()?;
     std::thread::scope(|scope| {
-        let renaming = scope.spawn(move || rename(archive, name, writer));
+        let renaming = scope.spawn(move || rename(archive, top, name, writer));
         let unpacked = unpack_into(reader, directory);
         let renamed = renaming.join().expect("renaming does not panic");
         // Without a reader the writer fails as well; the reader's failure is the cause.
@@ -40,12 +64,12 @@ fn unpack_into(reader: impl Read, directory: &Path) -> io::Result<()> {
     io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
 }
 
-fn rename(archive: impl Read, name: &str, out: impl Write) -> io::Result<()> {
+fn rename(archive: impl Read, top: Top, name: &str, out: impl Write) -> io::Result<()> {
     let mut tar = Builder::new(out);
     let mut archive = Archive::new(archive);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = renamed(&entry.path()?, name);
+        let path = renamed(&entry.path()?, top, name);
         if path.as_os_str().is_empty() {
             continue;
         }
@@ -56,7 +80,7 @@ fn rename(archive: impl Read, name: &str, out: impl Write) -> io::Result<()> {
                 tar.append_link(&mut header, path, target)?;
             }
             EntryType::Link => {
-                let target = renamed(&entry.link_name()?.unwrap_or_default(), name);
+                let target = renamed(&entry.link_name()?.unwrap_or_default(), top, name);
                 tar.append_link(&mut header, path, target)?;
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -77,11 +101,13 @@ fn rename(archive: impl Read, name: &str, out: impl Write) -> io::Result<()> {
     tar.finish()
 }
 
-/// The path with its first component replaced, or dropped for an empty name.
-fn renamed(path: &Path, name: &str) -> PathBuf {
+/// The path with what all share replaced, or dropped for an empty name.
+fn renamed(path: &Path, top: Top, name: &str) -> PathBuf {
     let mut components =
         path.components().filter(|component| !matches!(component, Component::CurDir | Component::RootDir));
-    components.next();
+    if top == Top::Named {
+        components.next();
+    }
     Path::new(name).components().chain(components).collect()
 }
 
@@ -123,7 +149,7 @@ mod tests {
         let archive = sample(directory.path());
         for (name, prefix) in [("new", "new/"), ("", "")] {
             let target = tempfile::tempdir().expect("a directory");
-            unpack(archive.as_slice(), name, target.path()).expect("unpacks");
+            unpack(archive.as_slice(), Top::Named, name, target.path()).expect("unpacks");
             let mut expected: Vec<_> =
                 ["link", "sub", "sub/file"].iter().map(|path| format!("{prefix}{path}")).collect();
             expected.extend((!name.is_empty()).then(|| name.to_owned()));
@@ -148,7 +174,7 @@ mod tests {
         header.set_size(1);
         tar.append_data(&mut header, "top/out/evil", &b"x"[..]).expect("writes");
         let archive = tar.into_inner().expect("finishes");
-        let result = unpack(archive.as_slice(), "top", target.path());
+        let result = unpack(archive.as_slice(), Top::Named, "top", target.path());
         assert!(result.is_err());
         assert_eq!(names(outside.path()), Vec::<String>::new());
     }
@@ -162,7 +188,7 @@ mod tests {
         header.set_size(0);
         tar.append_data(&mut header, "top/device", io::empty()).expect("writes");
         let archive = tar.into_inner().expect("finishes");
-        assert!(unpack(archive.as_slice(), "top", target.path()).is_err());
+        assert!(unpack(archive.as_slice(), Top::Named, "top", target.path()).is_err());
         assert_eq!(names(target.path()), Vec::<String>::new());
     }
 }

@@ -20,9 +20,9 @@ pub(crate) struct BuildArgs {
     /// Look for what was done in an image or a cache of others too
     #[arg(long, value_name = "NAME")]
     pub(crate) cache_from: Vec<String>,
-    /// Make the image a cache for others
-    #[arg(long, value_name = "type=inline", value_parser = ["inline", "type=inline"])]
-    pub(crate) cache_to: Option<String>,
+    /// Let others find what was done: in a registry, NAME or type=registry,ref=NAME[,mode=max], or in the image, type=inline
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
     /// Parent cgroup of commands
     #[arg(long, default_value = "")]
     pub(crate) cgroup_parent: String,
@@ -59,6 +59,9 @@ pub(crate) struct BuildArgs {
     /// Use nothing that was done before for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Write the files of the result: to a directory, or to an archive, type=tar,dest=FILE (- is stdout)
+    #[arg(short, long, value_name = "DIR | type=local,dest=DIR | type=tar,dest=FILE")]
+    pub(crate) output: Vec<String>,
     /// Platform of the image, or several with commas between them: an index of an image for each
     #[arg(long, default_value = "")]
     pub(crate) platform: String,
@@ -71,6 +74,9 @@ pub(crate) struct BuildArgs {
     /// Pull base images although they are here
     #[arg(long)]
     pub(crate) pull: bool,
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    pub(crate) push: bool,
     /// Print the id of the image, and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -80,6 +86,9 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm of commands
     #[arg(long)]
     pub(crate) shm_size: Option<String>,
+    /// Let commands use an SSH agent: default, which is that of SSH_AUTH_SOCK, or another
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// What the image is called, NAME[:TAG]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,

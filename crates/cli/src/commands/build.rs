@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_api::base64;
-use coracle_api::build::{BuildOptions, BuildProgress, Directory, NamedContext};
+use coracle_api::build::{BuildOptions, BuildProgress, NamedContext, Place};
 use coracle_client::{Client, JsonLines};
 use time::OffsetDateTime;
 use tokio::io::AsyncRead;
 
+use super::build_output::Wanted;
 use super::{App, print_line, registries, variable};
 use crate::args::build::{BuildArgs, Progress};
 use crate::error::{Error, Result};
 use crate::render::build::Display;
 use crate::resolve::Invalid;
-use crate::resolve::build::{ContextSource, SecretSource, context, options, secret};
+use crate::resolve::build::{ContextSource, SecretSource, agent, context, options, secret};
 use crate::terminal::raw;
 use crate::terminal::session::stdio;
 
@@ -28,9 +29,11 @@ const FILE: u64 = 1 << 20;
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) async fn build(app: &App, args: BuildArgs) -> Result<()> {
+    let wanted = Wanted::of(&args)?;
     let mut options = options(&args, variable)?;
     options.secrets = secrets(&args.secret)?;
     options.contexts = contexts(&args.build_context)?;
+    options.ssh = agents(&args.ssh)?;
     options.credentials = registries::all_credentials()?;
     let client = app.client().await?;
     let lines = if args.context == "-" {
@@ -45,7 +48,9 @@ pub(super) async fn build(app: &App, args: BuildArgs) -> Result<()> {
     if let Some(path) = &args.iidfile {
         std::fs::write(path, &image).map_err(Error::io(format!("write {}", path.display())))?;
     }
-    if args.quiet || args.progress == Progress::Quiet { print_line(&image) } else { Ok(()) }
+    let quiet = args.quiet || args.progress == Progress::Quiet;
+    wanted.put(app, &image, &args.tag, quiet).await?;
+    if quiet && wanted.is_image() { print_line(&image) } else { Ok(()) }
 }
 
 /// A context on stdin: an archive, or a Dockerfile alone.
@@ -109,18 +114,46 @@ async fn of_directory(
         );
         return Err(Invalid(text).into());
     }
+    if let Some(id) = options.ssh.keys().next() {
+        let text = format!(
+            "the engine does not share the socket of the SSH agent {id}: docker buildx build forwards agents to another machine"
+        );
+        return Err(Invalid(text).into());
+    }
     options.directory = None;
     Ok(client.build(&options, packed(root)?).await?)
 }
 
 /// A directory, as the engine makes sure that it finds the same.
-fn directory(root: &Path) -> Result<Directory> {
+fn directory(root: &Path) -> Result<Place> {
     let stat = root.metadata().map_err(Error::io(format!("look at {}", root.display())))?;
     if !stat.is_dir() {
         return Err(Invalid(format!("the context {} is no directory", root.display())).into());
     }
-    let path = root.to_string_lossy().into_owned();
-    Ok(Directory { path, device: stat.dev(), inode: stat.ino() })
+    Ok(place(root, &stat))
+}
+
+fn place(path: &Path, stat: &std::fs::Metadata) -> Place {
+    Place { path: path.to_string_lossy().into_owned(), device: stat.dev(), inode: stat.ino() }
+}
+
+/// The sockets of SSH agents, by id.
+fn agents(texts: &[String]) -> Result<BTreeMap<String, Place>> {
+    let mut agents = BTreeMap::new();
+    for text in texts {
+        let (id, path) = agent(text, variable)?;
+        let looking = || Error::io(format!("find the SSH agent {id} at {path}"));
+        let socket = Path::new(&path).canonicalize().map_err(looking())?;
+        let stat = socket.metadata().map_err(looking())?;
+        if !stat.file_type().is_socket() {
+            let text = format!(
+                "{path} is no socket: give the keys to an agent with ssh-add, and name its socket as --ssh {id}=SOCKET"
+            );
+            return Err(Invalid(text).into());
+        }
+        agents.insert(id, place(&socket, &stat));
+    }
+    Ok(agents)
 }
 
 fn contexts(texts: &[String]) -> Result<BTreeMap<String, NamedContext>> {

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
 use super::{App, say};
-use crate::archive;
+use crate::archive::{self, Top};
 use crate::args::container::CopyArgs;
 use crate::error::{Error, Result};
 use crate::resolve::Invalid;
@@ -83,6 +83,7 @@ async fn to_stdout(client: &Client, name: &str, path: &str) -> Result<()> {
 
 /// Copies what is at a path of a container, under the name that it was called by where a link was followed.
 async fn download(client: &Client, container: &str, (called, path): (&str, &str), local: &str) -> Result<()> {
+    let top = Top::of(path);
     let (called, content) = without_dot(called);
     let (path, _) = without_dot(path);
     let attributes = client.stat_archive(container, &path).await?;
@@ -95,10 +96,15 @@ async fn download(client: &Client, container: &str, (called, path): (&str, &str)
     };
     // The request says whether the container or the path is missing, before anything is made here.
     let body = client.download_archive(container, &path).await?;
-    let Arrival { directory, name } = arrival(&source, local, existing)?;
+    unpack(body, top, arrival(&source, local, existing)?).await
+}
+
+/// Unpacks what comes, where it is to arrive.
+pub(super) async fn unpack(body: Body, top: Top, arrival: Arrival) -> Result<()> {
+    let Arrival { directory, name } = arrival;
     let (reader, writer) = pipe()?;
     let unpacking = blocking(format!("unpack into {directory}"), move || {
-        archive::unpack(StdFile::from(reader), &name, Path::new(&directory))
+        archive::unpack(StdFile::from(reader), top, &name, Path::new(&directory))
     });
     let fed = feed(body, writer).await;
     joined(unpacking).await?;

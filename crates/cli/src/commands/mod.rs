@@ -1,6 +1,7 @@
 //! Commands: arguments → requests → output.
 
 mod build;
+mod build_output;
 mod check;
 mod commit;
 mod containers;

@@ -86,13 +86,13 @@ pub(super) async fn export(app: &App, args: ExportArgs) -> Result<()> {
 }
 
 /// Where an archive goes. A file appears under its name when it is whole.
-enum Destination<'a> {
+pub(super) enum Destination<'a> {
     Stdout,
     File(&'a Path),
 }
 
 impl<'a> Destination<'a> {
-    fn choose(output: Option<&'a str>, what: &str) -> Result<Self, Invalid> {
+    pub(super) fn choose(output: Option<&'a str>, what: &str) -> Result<Self, Invalid> {
         match output.filter(|path| !path.is_empty()) {
             Some(path) => Ok(Self::File(Path::new(path))),
             None if raw::stdout_is_terminal() => Err(Invalid(format!(
@@ -102,7 +102,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    async fn receive(self, body: Body) -> Result<()> {
+    pub(super) async fn receive(self, body: Body) -> Result<()> {
         let path = match self {
             Self::Stdout => return write(body, stdio(std::io::stdout())?, "stdout").await,
             // Devices and pipes cannot be replaced.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_api::build::{BuildOptions, NamedContext};
+use coracle_api::build::{BuildOptions, CacheTarget, NamedContext};
 use coracle_api::container::HostConfig;
 
 use super::{Invalid, container, device, resources, size};
@@ -25,6 +25,7 @@ pub(crate) fn options(
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         (name.to_owned(), value.to_owned())
     });
+    let (inline_cache, cache_to) = cache_targets(&args.cache_to)?;
     Ok(BuildOptions {
         tags: args.tag.clone(),
         target: args.target.clone(),
@@ -36,7 +37,8 @@ pub(crate) fn options(
         squash: args.squash,
         platform: args.platform.clone(),
         cache_from: args.cache_from.iter().map(|text| cache_source(text)).collect::<Result<_, _>>()?,
-        inline_cache: args.cache_to.is_some(),
+        inline_cache,
+        cache_to,
         host_config: host(args)?,
         allow: args.allow.clone(),
         ..BuildOptions::default()
@@ -100,6 +102,105 @@ pub(crate) fn context(text: &str) -> Result<(String, ContextSource), Invalid> {
         None => ContextSource::Directory(value.to_owned()),
     };
     Ok((name.to_owned(), source))
+}
+
+/// Where the files of a result go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// As an archive, to a file or to stdout.
+    Archive(Option<String>),
+    /// Into a directory.
+    Directory(String),
+}
+
+/// `DIR`, `-` for an archive on stdout, `type=local,dest=DIR`, or `type=tar[,dest=FILE]`.
+pub(crate) fn output(text: &str) -> Result<Output, Invalid> {
+    if text == "-" {
+        return Ok(Output::Archive(None));
+    }
+    if !text.contains('=') {
+        return Ok(Output::Directory(text.to_owned()));
+    }
+    let (mut kind, mut place) = ("", None);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", value)) => kind = value,
+            Some(("dest", value)) => place = Some(value).filter(|value| !value.is_empty()),
+            _ => return Err(Invalid(format!("unsupported '{field}' of an output: it has type and dest"))),
+        }
+    }
+    match (kind, place) {
+        ("tar", place) => Ok(Output::Archive(place.filter(|place| *place != "-").map(str::to_owned))),
+        ("local", Some(place)) => Ok(Output::Directory(place.to_owned())),
+        ("local", None) => Err(Invalid("an output of type local needs dest=DIRECTORY".to_owned())),
+        (other, _) => Err(Invalid(format!(
+            "unsupported type {other:?} of an output: it is local or tar; save makes archives of images, and docker buildx \
+             build writes them too"
+        ))),
+    }
+}
+
+/// `ID=SOCKET`, or an id alone, whose agent is the one of the environment: the id, and the path of the socket.
+pub(crate) fn agent(
+    text: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(String, String), Invalid> {
+    let (id, path) = match text.split_once('=') {
+        Some((id, path)) => (id, Some(path.to_owned())),
+        None => (text, variable("SSH_AUTH_SOCK")),
+    };
+    let invalid = || Invalid(format!("invalid SSH agent {text:?}: it is default, or ID=SOCKET"));
+    let missing =
+        || Invalid(format!("there is no SSH agent for {id}: the variable SSH_AUTH_SOCK is not set"));
+    if id.is_empty() {
+        return Err(invalid());
+    }
+    match path.ok_or_else(missing)? {
+        path if path.is_empty() => Err(invalid()),
+        path => Ok((id.to_owned(), path)),
+    }
+}
+
+/// Where what was done is to go, of all `--cache-to`: whether into the image, and to which registries.
+fn cache_targets(texts: &[String]) -> Result<(bool, Vec<CacheTarget>), Invalid> {
+    let (mut inline, mut targets) = (false, Vec::new());
+    for text in texts {
+        match cache_target(text)? {
+            None => inline = true,
+            Some(target) => targets.push(target),
+        }
+    }
+    Ok((inline, targets))
+}
+
+/// `NAME`, `type=registry,ref=NAME[,mode=min|max]`, or `type=inline`, which is `None`.
+fn cache_target(text: &str) -> Result<Option<CacheTarget>, Invalid> {
+    if text == "inline" || text == "type=inline" {
+        return Ok(None);
+    }
+    if !text.contains('=') {
+        return Ok(Some(CacheTarget { name: text.to_owned(), ..CacheTarget::default() }));
+    }
+    let mut target = CacheTarget::default();
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", "registry")) => {}
+            Some(("ref", name)) => name.clone_into(&mut target.name),
+            Some(("mode", mode @ ("min" | "max"))) => target.all_stages = mode == "max",
+            _ => {
+                let text = format!(
+                    "unsupported '{field}' of a cache: it is type=inline, or type=registry,ref=NAME[,mode=max]; \
+                     docker buildx build writes others"
+                );
+                return Err(Invalid(text));
+            }
+        }
+    }
+    if target.name.is_empty() {
+        Err(Invalid(format!("a cache needs a ref: {text}")))
+    } else {
+        Ok(Some(target))
+    }
 }
 
 /// Where a secret is.

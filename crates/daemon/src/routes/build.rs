@@ -53,7 +53,7 @@ pub(super) async fn build(call: Call) -> Answer {
     };
     let request = BuildRequest { source, ..request };
     let names = references.iter().map(Reference::familiar).collect();
-    let running = Running::begin(call.context, call.client, request, platforms, references);
+    let running = Running::begin(call.context, call.client, request, platforms, references, Vec::new());
     let mut lines = Lines::new(running, names, quiet);
     // What fails before anything is told is an answer of its own.
     let first = lines.next().await.map_err(failed)?;

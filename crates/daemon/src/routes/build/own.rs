@@ -2,7 +2,7 @@
 //! is told of as it goes.
 
 use super::lines::take_text;
-use super::running::Running;
+use super::running::{CacheTarget, Running};
 use super::{caches, failed, host_config};
 use crate::answer::{self, Answer};
 use crate::convert::{platform, transfer};
@@ -11,23 +11,27 @@ use crate::input;
 use crate::routes::images::references;
 use crate::routes::json_line;
 use crate::server::Call;
-use coracle_api::build::{BuildOptions, BuildProgress, BuildStep, Directory, NamedContext as Given};
+use coracle_api::build::{
+    BuildOptions, BuildProgress, BuildStep, CacheTarget as GivenTarget, NamedContext as Given, Place,
+};
 use coracle_engine::build::{
-    Allowed, Anew, BuildError, BuildRequest, Client, NamedContext, Recipe, Selection, Silent, Source,
-    StepInfo, Stream, Told, Wanted, context_name,
+    Allowed, Anew, BuildError, BuildRequest, CacheMode, Client, NamedContext, Recipe, Selection, Silent,
+    Source, StepInfo, Stream, Told, Wanted, context_name,
 };
 use coracle_engine::config::BuildSettings;
 use coracle_engine::images::BodyReader;
-use coracle_engine::{Credentials, Result as EngineResult};
+use coracle_engine::{Credentials, Error, Result as EngineResult};
 use coracle_spec::{Platform, Reference};
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
+use rustix::fs::OFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
+use tokio::net::UnixStream;
 
 /// Largest document in front of a context, in bytes: it holds secrets, too.
 const OPTIONS: usize = 4 << 20;
@@ -38,9 +42,10 @@ pub(in crate::routes) async fn build(call: Call) -> Answer {
     let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
     let references = references(options.tags.iter().map(String::as_str))?;
     let platforms = platform::list(&options.platform)?;
+    let targets = options.cache_to.iter().map(cache_target).collect::<Result<_, _>>()?;
     let request = request(options, &platforms, call.context.engine.config().builds, body)?;
     let names = references.iter().map(Reference::familiar).collect();
-    let running = Running::begin(call.context, call.client, request, platforms, references);
+    let running = Running::begin(call.context, call.client, request, platforms, references, targets);
     let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
     // What fails before anything is told is an answer of its own.
     let first = messages.next().await.map_err(failed)?;
@@ -104,7 +109,11 @@ fn request(
             None => Recipe::InContext(options.dockerfile),
         },
         contexts,
-        client: Arc::new(Lender { silent: Silent { credentials }, secrets: secrets(&options.secrets)? }),
+        client: Arc::new(Lender {
+            silent: Silent { credentials },
+            secrets: secrets(&options.secrets)?,
+            agents: agents(&options.ssh)?,
+        }),
         wanted: Wanted {
             target: Some(options.target).filter(|target| !target.is_empty()),
             arguments: options.arguments,
@@ -121,6 +130,15 @@ fn request(
         squash: options.squash,
         allowed: allowed(&options.allow, builds)?,
     })
+}
+
+fn cache_target(given: &GivenTarget) -> Result<CacheTarget, Failure> {
+    let reference: Reference = given
+        .name
+        .parse()
+        .map_err(|error| Failure::invalid(format!("invalid name of a cache {}: {error}", given.name)))?;
+    let mode = if given.all_stages { CacheMode::Max } else { CacheMode::Min };
+    Ok(CacheTarget { reference: reference.or_latest(), mode })
 }
 
 fn allowed(names: &[String], builds: BuildSettings) -> Result<Allowed, Failure> {
@@ -152,20 +170,20 @@ fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), F
 }
 
 /// Opens a directory of this machine, which must be the one that the client sees.
-fn open(directory: &Directory) -> Result<OwnedFd, Failure> {
+fn open(directory: &Place) -> Result<OwnedFd, Failure> {
+    same(directory, OFlags::DIRECTORY)
+}
+
+/// Opens what the client names by its place.
+fn same(place: &Place, flags: OFlags) -> Result<OwnedFd, Failure> {
     let elsewhere = || {
-        let message = format!("the engine does not find the client's directory {}", directory.path);
+        let message = format!("the engine does not find the client's {}", place.path);
         Failure::new(StatusCode::PRECONDITION_FAILED, message)
     };
-    let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).unwrap_or_default();
-    let file =
-        File::options().read(true).custom_flags(flags).open(&directory.path).map_err(|_| elsewhere())?;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(&place.path).map_err(|_| elsewhere())?;
     let stat = file.metadata().map_err(|_| elsewhere())?;
-    if (stat.dev(), stat.ino()) == (directory.device, directory.inode) {
-        Ok(file.into())
-    } else {
-        Err(elsewhere())
-    }
+    if (stat.dev(), stat.ino()) == (place.device, place.inode) { Ok(file.into()) } else { Err(elsewhere()) }
 }
 
 fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>>, Failure> {
@@ -176,10 +194,16 @@ fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>
     encoded.iter().map(decode).collect()
 }
 
-/// A client that gave its secrets with the request.
+/// The sockets of agents. Opened so, they are there, and nobody is connected.
+fn agents(places: &BTreeMap<String, Place>) -> Result<HashMap<String, OwnedFd>, Failure> {
+    places.iter().map(|(id, place)| Ok((id.clone(), same(place, OFlags::PATH)?))).collect()
+}
+
+/// A client that gave its secrets with the request, and shares the sockets of its agents.
 struct Lender {
     silent: Silent,
     secrets: HashMap<String, Vec<u8>>,
+    agents: HashMap<String, OwnedFd>,
 }
 
 impl Client for Lender {
@@ -197,7 +221,16 @@ impl Client for Lender {
     }
 
     fn ssh<'a>(&'a self, id: &'a str) -> BoxFuture<'a, EngineResult<Option<Box<dyn Stream>>>> {
-        self.silent.ssh(id)
+        Box::pin(async move {
+            let Some(socket) = self.agents.get(id) else { return Ok(None) };
+            // The socket that was opened, whatever its path leads to by now.
+            let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+            let stream = UnixStream::connect(path).await.map_err(|error| Error::Failed {
+                action: format!("connect to the SSH agent {id}"),
+                source: Box::new(error),
+            })?;
+            Ok(Some(Box::new(stream) as Box<dyn Stream>))
+        })
     }
 
     fn credentials<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, EngineResult<Credentials>> {

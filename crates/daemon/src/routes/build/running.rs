@@ -4,7 +4,8 @@ use crate::peer::Watch;
 use crate::server::Context;
 use coracle_engine::Engine;
 use coracle_engine::build::{
-    BuildError, BuildRecord, BuildRequest, Listener, Recipe, RecordedOutput, Recording, Source, Told,
+    BuildError, BuildRecord, BuildRequest, CacheMode, Listener, Recipe, RecordedOutput, Recording, Source,
+    Told,
 };
 use coracle_spec::{ContainerId, Digest, Platform, Reference};
 use std::sync::Arc;
@@ -13,6 +14,13 @@ use tokio::task::JoinHandle;
 
 /// Length of the id of a build whose client gives it none: that of BuildKit's.
 const ID: usize = 25;
+
+/// A registry to which a cache of the build goes.
+#[derive(Debug)]
+pub(super) struct CacheTarget {
+    pub(super) reference: Reference,
+    pub(super) mode: CacheMode,
+}
 
 /// See above.
 pub(super) struct Running {
@@ -31,6 +39,7 @@ impl Running {
         request: BuildRequest,
         platforms: Vec<Platform>,
         references: Vec<Reference>,
+        caches: Vec<CacheTarget>,
     ) -> Self {
         let counting = Arc::default();
         let (listener, told) = Listener::channel(Arc::clone(&counting));
@@ -38,7 +47,8 @@ impl Running {
         let recording = context.engine.begin_build_record(record, counting);
         let building = Arc::clone(&context);
         let task = tokio::spawn(async move {
-            let built = build(&building.engine, request, &platforms, references, &listener).await;
+            let engine = &building.engine;
+            let built = build(engine, request, &platforms, references, &caches, &listener).await;
             end(recording, &built).await;
             listener.tell(Told::Built(built?)).await;
             Ok(())
@@ -71,20 +81,28 @@ impl Running {
     }
 }
 
-/// Builds, and makes an image of the result.
+/// Builds, makes an image of the result, and lets others find what was done.
 async fn build(
     engine: &Engine,
     request: BuildRequest,
     platforms: &[Platform],
     references: Vec<Reference>,
+    caches: &[CacheTarget],
     listener: &Listener,
 ) -> Result<Digest, BuildError> {
+    let client = Arc::clone(&request.client);
     let products = engine.build_for(request, platforms, listener).await?;
     let products: Vec<_> = products.into_iter().map(Arc::new).collect();
-    Ok(match &products[..] {
+    let image = match &products[..] {
         [product] => engine.keep_product(product, references).await?,
         products => engine.keep_products(products, references).await?,
-    })
+    };
+    for target in caches {
+        let credentials = client.credentials(target.reference.domain()).await?;
+        let cache = engine.export_cache(&products, target.mode).await?;
+        engine.push_cache(&cache, target.reference.clone(), credentials).await?;
+    }
+    Ok(image)
 }
 
 /// The record of a build that begins, as BuildKit's protocol would name things.
