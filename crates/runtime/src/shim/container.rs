@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::protocol::{Execution, Overlay, Plan, Role, Stdin};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Sandbox, Started, Streams, users};
 use coracle_logfile::{Limits, Stream, Writer};
-use coracle_spec::runtime::{Process, Spec};
+use coracle_spec::runtime::{Linux, Process, Spec, User};
 use coracle_sys::mount::{self, Durability, Writable};
 use coracle_sys::process::{Child, reap};
 use coracle_sys::rooted::Root;
@@ -68,6 +68,7 @@ impl Container {
         let root = Root::from_fd(overlay(&plan.root)?)?;
         if let Some(process) = &mut plan.spec.process {
             apply_user(process, &root, &plan.user, &plan.groups)?;
+            give_devices(&mut plan.spec.linux, &process.user);
         }
         plan.spec.process.iter_mut().for_each(|process| limit.give_to(process));
         let group = make_group(&plan.spec, &plan)?;
@@ -243,6 +244,14 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
         capabilities.ambient.clear();
     }
     Ok(())
+}
+
+/// Devices of which nothing is said belong to the container's user, as the Container Device Interface has it.
+fn give_devices(linux: &mut Option<Linux>, user: &User) {
+    for device in linux.iter_mut().flat_map(|linux| &mut linux.devices) {
+        device.uid.get_or_insert(user.uid);
+        device.gid.get_or_insert(user.gid);
+    }
 }
 
 fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {
