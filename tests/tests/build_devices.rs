@@ -141,7 +141,7 @@ fn a_step_is_done_again_when_the_device_is_another() {
     let again = own(&engine, &one, &[]);
     assert_eq!(again.stderr.matches("CACHED").count(), 2, "{}", again.stderr);
     let write = |devices: &str| {
-        vendor.put("vendor.yaml", &format!("cdiVersion: 0.7.0\nkind: vendor.test/class\n{devices}"))
+        vendor.put("vendor.yaml", &format!("cdiVersion: 0.7.0\nkind: vendor.test/class\n{devices}"));
     };
     write(&devices(&auto).replace("A=1", "A=2"));
     let again = own(&engine, &one, &[]);

@@ -65,6 +65,19 @@ fn a_container_gets_what_the_specification_says_and_nothing_else() {
 }
 
 #[test]
+fn groups_are_numbers_whatever_the_image_calls_by_them() {
+    let Some((engine, _vendor)) = engine(DEVICES) else { return };
+    let (name, image) = (engine.name("named"), engine.name("groups"));
+    let script = "echo 4321:x:99: >>/etc/group";
+    engine.docker(&["run", "--name", &name, "--network", "none", SMALL, "sh", "-c", script]).ok();
+    engine.docker(&["commit", &name, &image]).ok();
+    let device = "vendor.test/class=file";
+    let asking = ["run", "--rm", "--network", "none", "--user", "33", "--device", device, &image, "id", "-G"];
+    assert_eq!(engine.docker(&asking).ok(), "33 77 4321");
+    engine.docker(&["rmi", &image]).ok();
+}
+
+#[test]
 fn the_record_keeps_what_was_asked_for() {
     let Some((mut engine, vendor)) = engine(DEVICES) else { return };
     let name = engine.name("kept");
@@ -90,14 +103,16 @@ fn the_record_keeps_what_was_asked_for() {
     assert_eq!(engine.docker(&["start", "-a", &name]).ok(), "changed");
 }
 
+/// Before 2.30, `devices` of a service are paths and nothing else; what is reserved goes to the driver that it names.
 #[test]
 fn compose_gives_services_devices() {
     let Some((engine, _vendor)) = engine(DEVICES) else { return };
     let project = engine.name("project");
     let context = Context::new("", &[]);
     let file = format!(
-        "services:\n  one:\n    image: {SMALL}\n    network_mode: none\n    command: cat /given/file\n    devices: \
-         [vendor.test/class=file]\n"
+        "services:\n  one:\n    image: {SMALL}\n    network_mode: none\n    command: cat /given/file\n    deploy:\n      \
+         resources:\n        reservations:\n          devices:\n          - {{driver: cdi, device_ids: \
+         [vendor.test/class=file], capabilities: [gpu]}}\n"
     );
     context.put("compose.yaml", &file);
     let up = engine.plugin_in(&context.path(), &["compose", "-p", &project, "up", "--no-log-prefix"]);

@@ -27,7 +27,7 @@ pub(crate) struct Injection {
     /// Mounts, each in the place of what would be mounted there.
     pub(crate) mounts: Vec<Mount>,
     /// Groups of the process.
-    pub(crate) groups: Vec<String>,
+    pub(crate) groups: Vec<u32>,
 }
 
 /// What the devices of some requests make of a container. Blocks.
@@ -100,7 +100,7 @@ impl Injection {
             self.mounts.push(made);
         }
         let groups = edits.additional_gids.iter().filter(|group| **group != 0);
-        self.groups.extend(groups.map(u32::to_string));
+        self.groups.extend(groups);
         Ok(())
     }
 }

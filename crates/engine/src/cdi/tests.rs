@@ -1,3 +1,5 @@
+//! What is read of directories of specifications, and what devices make of a container.
+
 use super::inject::Injection;
 use super::*;
 use crate::containers::settings::DeviceRequest;
@@ -173,7 +175,7 @@ fn edits_of_all_come_once_and_mounts_are_binds_unless_they_say_otherwise() {
         {"hostPath":"tmpfs","containerPath":"/t","type":"tmpfs","options":["size=1m"]}]"#;
     directories.write(0, "a.json", &device("one", edits));
     let made = directories.inject(&["v.com/c=one", "v.com/c=one"]).unwrap();
-    assert_eq!((made.env, made.groups), (vec!["ALL=1".to_owned(), "A=b".to_owned()], vec!["7".to_owned()]));
+    assert_eq!((made.env, made.groups), (vec!["ALL=1".to_owned(), "A=b".to_owned()], vec![7]));
     let shown: Vec<_> = made.mounts.iter().map(|m| (m.destination.as_str(), m.options.join(","))).collect();
     assert_eq!(shown, [("/etc/mine", "bind,ro".to_owned()), ("/t", "size=1m".to_owned())]);
     directories.write(

@@ -184,7 +184,7 @@ fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<Plan> {
         id: id.to_string(),
         spec: oci_spec::build(id, settings, facts)?,
         user: settings.user.clone(),
-        groups: [settings.host.group_add.as_slice(), &facts.groups].concat(),
+        groups: settings.host.group_add.clone(),
         root: Overlay {
             lower,
             upper: snapshot.upper,

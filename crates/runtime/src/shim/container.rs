@@ -14,6 +14,7 @@ use coracle_sys::mount::{self, Durability, Writable};
 use coracle_sys::process::{Child, reap};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -228,10 +229,15 @@ fn overlay(layers: &Overlay) -> Result<OwnedFd> {
     Ok(mount::overlay(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
 }
 
-/// Resolves the user inside the container and gives it a home, as Docker does.
+/// Resolves the user inside the container and gives it a home, as Docker does. Groups that the configuration has are
+/// numbers, whatever the container calls by them, and stay.
 fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String]) -> Result<()> {
     let resolved = users::resolve(root, user, groups)?;
-    process.user = resolved.user;
+    let given = std::mem::replace(&mut process.user, resolved.user).additional_gids;
+    let groups = &mut process.user.additional_gids;
+    groups.extend(given);
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(*group));
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
         process.env.push(format!("HOME={}", resolved.home));
     }
