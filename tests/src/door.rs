@@ -5,13 +5,18 @@ use crate::lender::{Lender, METHODS};
 use coracle_buildkit::proto::moby::buildkit::v1::control_client::ControlClient;
 use coracle_buildkit::proto::moby::buildkit::v1::frontend::llb_bridge_client::LlbBridgeClient;
 use coracle_buildkit::proto::moby::buildkit::v1::{Exporter, SolveRequest, StatusRequest, StatusResponse};
-use coracle_buildkit::{Channel, HEADER_ID, HEADER_METHOD};
+use coracle_buildkit::{Channel, HEADER_ID, HEADER_METHOD, tunnel};
+use futures_util::StreamExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 use tonic::codegen::http::Uri;
+use tonic::metadata::AsciiMetadataKey;
 
 static BUILDS: AtomicU32 = AtomicU32::new(0);
 
@@ -62,19 +67,53 @@ pub const UPGRADE: [(&str, &str); 2] = [("Connection", "Upgrade"), ("Upgrade", "
 impl Door {
     /// Opens both connections.
     pub async fn open(engine: &Engine, lender: Lender) -> Self {
-        let (lender, session) = (Arc::new(lender), fresh("session"));
+        let mut door = Self::without_session(engine, lender).await;
         let mut headers = UPGRADE.to_vec();
-        headers.push((HEADER_ID, &session));
+        headers.push((HEADER_ID, &door.session));
         headers.extend(METHODS.map(|method| (HEADER_METHOD, method)));
         let (status, stream) = upgrade(engine, "/session", &headers).await;
         assert_eq!(status, 101);
-        let serving = Arc::clone(&lender);
-        let lending = tokio::spawn(async move { serving.serve(stream).await });
+        let serving = Arc::clone(&door.lender);
+        door.tasks.push(tokio::spawn(async move { serving.serve(stream).await }));
+        door
+    }
+
+    /// Opens one connection, and the session within it, as newer clients do.
+    pub async fn open_one(engine: &Engine, lender: Lender) -> Self {
+        let mut door = Self::without_session(engine, lender).await;
+        let (serving, (sender, incoming)) = (Arc::clone(&door.lender), mpsc::channel(1));
+        let served = async move |io| {
+            serving.serve(io).await;
+            Ok(())
+        };
+        let outgoing = tunnel(ReceiverStream::new(incoming), served);
+        let mut request = Request::new(outgoing.map(Result::unwrap));
+        let metadata = request.metadata_mut();
+        metadata.insert(
+            HEADER_ID.to_ascii_lowercase().parse::<AsciiMetadataKey>().unwrap(),
+            door.session.parse().unwrap(),
+        );
+        for method in METHODS {
+            let key = HEADER_METHOD.to_ascii_lowercase().parse::<AsciiMetadataKey>().unwrap();
+            metadata.append(key, method.parse().unwrap());
+        }
+        let mut answers = door.control().session(request).await.unwrap().into_inner();
+        door.tasks.push(tokio::spawn(async move {
+            while let Some(message) = answers.next().await {
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        door
+    }
+
+    async fn without_session(engine: &Engine, lender: Lender) -> Self {
         let (status, stream) = upgrade(engine, "/grpc", &UPGRADE).await;
         assert_eq!(status, 101);
         let (channel, connection) = Channel::over(stream).await.unwrap();
         let talking = tokio::spawn(async move { drop(connection.await) });
-        Self { lender, session, channel, tasks: vec![lending, talking] }
+        Self { lender: Arc::new(lender), session: fresh("session"), channel, tasks: vec![talking] }
     }
 
     /// Calls about builds as a whole.

@@ -68,18 +68,29 @@ pub fn debian() -> PathBuf {
     if archive.is_file() {
         return archive;
     }
+    let part = place.join("debian.part.tar");
+    mmdebstrap(&["--variant=minbase", "--include=ca-certificates"], &part);
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(&part, &archive).unwrap();
+    archive
+}
+
+/// The files of a package for an architecture, as Debian calls it, below `directory`. Nothing of it is installed.
+pub fn extract(package: &str, architecture: &str, directory: &Path) {
+    let architecture = format!("--architectures={architecture}");
+    mmdebstrap(&["--variant=extract", &architecture, &format!("--include={package}")], directory);
+}
+
+/// A root made of packages of this machine's own release and mirror.
+fn mmdebstrap(options: &[&str], target: &Path) {
     let release = fs::read_to_string("/etc/os-release").unwrap();
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap();
-    let part = place.join("debian.part.tar");
     let mut command = Command::new("mmdebstrap");
-    command.args(["--quiet", "--variant=minbase", "--include=ca-certificates", suite]).arg(&part);
+    command.arg("--quiet").args(options).arg(suite).arg(target);
     if let Some(mirror) = mirror() {
         command.arg(format!("deb {mirror} {suite} main"));
     }
     assert!(command.status().expect("the package mmdebstrap is installed").success());
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::rename(&part, &archive).unwrap();
-    archive
 }
 
 /// The mirror that this machine's apt uses.

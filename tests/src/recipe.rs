@@ -288,6 +288,8 @@ pub fn differences(theirs: &Saved, ours: &Saved, varying: &[&str]) -> Vec<String
 fn without_names(error: &str) -> String {
     // The client tells which of its two calls has failed first: the one that asks for the result, or the one that gives it.
     let mut text = error.replace("failed to run Build function: ", "failed to solve: ");
+    // Newer clients say this as well.
+    text = text.replace("failed to build: ", "");
     for (begin, end) in [
         ("failed to calculate checksum of ref ", ": "),
         ("/var/lib/docker/overlay2/", "/merged"),

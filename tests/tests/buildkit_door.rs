@@ -91,6 +91,47 @@ async fn a_build_by_a_frontend_becomes_an_image() {
     engine.docker(&["rmi", &name]).ok();
 }
 
+/// As bake of newer plugins does, and with it `docker compose build`.
+#[tokio::test]
+async fn a_session_can_be_opened_within_the_connection_for_builds() {
+    let engine = Engine::start();
+    let name = engine.name("one-connection");
+    // More than the connection, and the one within it, take at once.
+    let many = (0..200).map(|number| file(&format!("f{number:03}"), vec![b'x'; 50_000])).collect();
+    let lent = lender("FROM BASE\nCOPY . /d\nRUN cat /d/f* | wc -c >/size\n", many);
+    let door = Door::open_one(&engine, lent).await;
+    let request = direct(door.request("moby", &[("name", &name)]), &[]);
+    door.control().solve(request).await.unwrap();
+    assert_eq!(engine.docker(&["run", "--rm", &name, "cat", "/size"]).ok(), "10000000");
+    engine.docker(&["rmi", &name]).ok();
+    if engine.is_original() {
+        // It waits longer for a session that is gone.
+        return;
+    }
+    // It ends with its connection, and nobody finds it.
+    let (session, other) = (door.session.clone(), Door::open(&engine, lender("FROM BASE\n", vec![])).await);
+    drop(door);
+    let patience = std::time::Duration::from_secs(60);
+    let refusal = tokio::time::timeout(patience, async {
+        loop {
+            let request = SolveRequest { session: session.clone(), ..direct(other.request("", &[]), &[]) };
+            let refusal = other.control().solve(request).await;
+            if refusal.is_err_and(|refusal| refusal.message().contains("no active session")) {
+                return;
+            }
+        }
+    });
+    refusal.await.unwrap();
+    // Two of one name, and one of none.
+    let mut request = Request::new(futures_util::stream::pending());
+    request.metadata_mut().insert("x-docker-expose-session-uuid", other.session.parse().unwrap());
+    let mut answers = other.control().session(request).await.unwrap().into_inner();
+    let refusal = answers.message().await.unwrap_err();
+    assert!(refusal.message().contains(&other.session), "{refusal}");
+    let refusal = other.control().session(futures_util::stream::pending()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal}");
+}
+
 #[tokio::test]
 async fn a_client_steers_its_build_and_returns_the_result() {
     let engine = Engine::start();

@@ -7,7 +7,7 @@ use coracle_buildkit::proto::moby::buildkit::v1::frontend::{
     ResolveImageConfigRequest, ResolveSourceMetaRequest, Result as Solved, ReturnRequest, SolveRequest,
     StatFileRequest,
 };
-use coracle_buildkit::proto::pb::{Op, SourceOp};
+use coracle_buildkit::proto::pb::{Definition, Op, SourceOp};
 use coracle_tests::Engine;
 use coracle_tests::context::Context;
 use coracle_tests::door::Door;
@@ -16,6 +16,7 @@ use coracle_tests::lender::{Lender, file};
 use prost::Message;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 use tonic::Request;
 use tonic::metadata::AsciiMetadataValue;
 
@@ -260,6 +261,71 @@ async fn a_result_is_the_context_of_the_next_build() {
     engine.docker(&["rmi", &name]).ok();
 }
 
+/// What reading `/f` of what a definition stands for comes to.
+async fn read_defined(door: &Door, definition: &Definition) -> Result<Vec<u8>, tonic::Status> {
+    steered(door, async |build| {
+        let request = SolveRequest { definition: Some(definition.clone()), evaluate: true, ..frontend(&[]) };
+        let request = SolveRequest { frontend: String::new(), ..request };
+        let solved = door.bridge().solve(of(&build, request)).await?.into_inner();
+        let Some(Which::Ref(found)) = solved.result.unwrap().result else { panic!("one result") };
+        let read = ReadFileRequest { r#ref: found.id, file_path: "/f".into(), ..ReadFileRequest::default() };
+        Ok(door.bridge().read_file(of(&build, read)).await?.into_inner().data)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_result_outlives_its_build_and_not_its_client() {
+    let engine = Engine::start();
+    let door = Door::open(&engine, lender("FROM BASE\nRUN printf made >/f\n")).await;
+    let definition = steered(&door, async |build| {
+        let solved = door.bridge().solve(of(&build, frontend(&[]))).await.unwrap().into_inner();
+        let Some(Which::Ref(reference)) = solved.result.unwrap().result else { panic!("one result") };
+        reference.def.unwrap()
+    })
+    .await;
+    assert_eq!(read_defined(&door, &definition).await.unwrap(), b"made");
+    if engine.is_original() {
+        // It carries out any definition.
+        return;
+    }
+    let other = Door::open(&engine, lender("FROM BASE\n")).await;
+    assert_eq!(read_defined(&other, &definition).await.unwrap(), b"made", "anybody who knows its name");
+    drop(door);
+    let patience = Duration::from_secs(30);
+    let refusal = tokio::time::timeout(patience, async {
+        loop {
+            if let Err(refusal) = read_defined(&other, &definition).await {
+                return refusal;
+            }
+        }
+    });
+    let refusal = refusal.await.unwrap();
+    assert!(refusal.message().contains("a build that is over"), "{refusal}");
+    drop(other);
+    // What nobody holds can be pruned; the engine learns of the end of a connection when it comes to it.
+    let prune = || engine.docker(&["builder", "prune", "--all", "--force"]).ok();
+    let begun = Instant::now();
+    while prune().ends_with("space: 0B") {
+        assert!(begun.elapsed() < patience, "nothing can be pruned");
+        // The connection is ended by another task of this thread.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `docker buildx build` begins another build then, of what has come out of the first.
+#[test]
+fn buildx_can_look_into_what_it_has_built() {
+    let engine = Engine::start();
+    let name = engine.name("looked-into");
+    let context = Context::new("FROM BASE\nRUN printf made >/f\n", &[]);
+    let mut command = engine.plugin_command(&["buildx", "build", "-t", &name, "."]);
+    command.current_dir(context.path()).env("BUILDX_EXPERIMENTAL", "1");
+    coracle_tests::Output::new("docker buildx build".to_owned(), &command.output().unwrap()).ok();
+    assert_eq!(engine.docker(&["run", "--rm", &name, "cat", "/f"]).ok(), "made");
+    engine.docker(&["rmi", &name]).ok();
+}
+
 const ASKED: &str = "# BASE what it begins with\nARG TAG=latest\nARG UNUSED\n# first the first one\nFROM BASE:$TAG AS first\n\
     # WHO who is greeted\nARG WHO=you\nARG TAG\nRUN --mount=type=secret,id=s,required=true --mount=type=ssh true\n\
     # last what you want\nFROM first AS last\nARG MORE=$WHO\nRUN true\n";
@@ -365,6 +431,9 @@ async fn a_dockerfile_is_checked() {
     let told = asked(&engine, "FROM BASE\nRUN true\n", "frontend.lint").await;
     assert_eq!(&told["result.statuscode"][..], b"0");
     let context = Context::new("FROM BASE as Upper\n", &[]);
-    let text = printed(&engine, &context, "lint", &[]);
+    let mut command = engine.plugin_command(&["buildx", "build", ".", "--print=lint"]);
+    let output = command.current_dir(context.path()).env("BUILDX_EXPERIMENTAL", "1").output().unwrap();
+    // Newer ones end with 1 where there is something to warn of.
+    let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("WARNING: StageNameCasing"), "{text}");
 }

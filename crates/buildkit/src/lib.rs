@@ -3,6 +3,7 @@
 //! ```text
 //! POST /grpc     channel.rs   gRPC over an upgraded connection, served
 //! POST /session  session.rs   the same with the roles reversed: the client serves, we ask
+//! Session        tunnel.rs    that connection within a call
 //!                  filesync/  its directories, as archives       filesend/  results, to files and directories of it
 //!                  secrets.rs ssh.rs auth.rs upload.rs           what else it lends
 //!                  content/   blobs by digest, of the client's stores, both ways
@@ -27,6 +28,7 @@ mod progress;
 mod secrets;
 mod session;
 mod ssh;
+mod tunnel;
 mod upload;
 
 pub use auth::{Login, credentials};
@@ -42,4 +44,5 @@ pub use progress::{Event, Progress, Reader, now, timestamp};
 pub use secrets::secret;
 pub use session::{HEADER_ID, HEADER_METHOD, Offer, Session, Sessions};
 pub use ssh::{check_agent, forward_agent};
+pub use tunnel::tunnel;
 pub use upload::pull;

@@ -10,7 +10,7 @@ use coracle_buildkit::proto::moby::buildkit::v1::SolveRequest;
 use coracle_buildkit::proto::pb::Definition;
 use coracle_engine::build::{Allowed, Counting, Product};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -49,9 +49,40 @@ pub(super) struct Build {
     pub(super) provenance: Option<Provenance>,
     /// Where its steps are counted.
     pub(super) counting: Arc<Counting>,
-    results: Mutex<Vec<Arc<Product>>>,
+    results: Made,
+    /// What holds them when the build is over.
+    connection: Weak<Connection>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     over: watch::Sender<bool>,
+}
+
+/// What a build has made, by number.
+type Made = Arc<Mutex<Vec<Arc<Product>>>>;
+
+/// The connection by which a client asks for builds. What they have made stays as long as it does: `docker buildx` begins
+/// another build to look into what one has made that is over.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// Of the builds that ended last.
+    made: Mutex<VecDeque<Made>>,
+}
+
+impl Connection {
+    fn keep(&self, results: &Made) {
+        let mut made = lock(&self.made);
+        made.push_back(Arc::clone(results));
+        if made.len() > ENDED {
+            // Nobody finds it any more: as many have ended since.
+            made.pop_front();
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Results go with their client, whoever still holds the build.
+    fn drop(&mut self) {
+        lock(&self.made).iter().for_each(|results| lock(results).clear());
+    }
 }
 
 /// What a request says of its build besides what is built.
@@ -104,8 +135,17 @@ pub(super) struct Builds {
 #[derive(Debug, Default)]
 struct Table {
     running: HashMap<String, Arc<Build>>,
-    /// What those have told that ended last.
-    ended: VecDeque<(String, Progress)>,
+    ended: VecDeque<Ended>,
+}
+
+/// One of the builds that ended last.
+#[derive(Debug)]
+struct Ended {
+    id: String,
+    /// What it has told.
+    progress: Progress,
+    /// What it has made, as long as its client stays.
+    results: Made,
 }
 
 /// A build from `Solve` on. Dropped, the build is over.
@@ -117,8 +157,13 @@ pub(super) struct Running<'a> {
 }
 
 impl Builds {
-    /// Begins a build; nothing if there is one of that name.
-    pub(super) fn begin(&self, request: &SolveRequest, wishes: Wishes) -> Option<Running<'_>> {
+    /// Begins a build that was asked for by `connection`; nothing if there is one of that name.
+    pub(super) fn begin(
+        &self,
+        request: &SolveRequest,
+        wishes: Wishes,
+        connection: &Arc<Connection>,
+    ) -> Option<Running<'_>> {
         let id = request.r#ref.as_str();
         if id.is_empty() || id.len() > NAME {
             return None;
@@ -133,7 +178,8 @@ impl Builds {
             caches: wishes.caches,
             provenance: wishes.provenance,
             counting: Arc::default(),
-            results: Mutex::default(),
+            results: Made::default(),
+            connection: Arc::downgrade(connection),
             returned: Mutex::new(Some(sender)),
             over: watch::Sender::new(false),
         });
@@ -156,17 +202,16 @@ impl Builds {
     pub(super) async fn progress(&self, id: &str) -> Option<Progress> {
         self.wait(|table| {
             let running = table.running.get(id).map(|build| build.progress.clone());
-            let ended = || table.ended.iter().rev().find(|(ended, _)| ended == id);
-            running.or_else(|| ended().map(|(_, progress)| progress.clone()))
+            running.or_else(|| table.ended(id).map(|ended| ended.progress.clone()))
         })
         .await
     }
 
-    /// The result of that name, of a build under way.
+    /// The result of that name, of a build under way or of one whose client is still there.
     pub(super) fn result(&self, name: &str) -> Option<Arc<Product>> {
         let (id, number) = name.rsplit_once('/')?;
-        let build = lock(&self.table).running.get(id).cloned()?;
-        let results = lock(&build.results);
+        let results = lock(&self.table).results(id)?;
+        let results = lock(&results);
         results.get(number.parse::<usize>().ok()?).cloned()
     }
 
@@ -187,19 +232,40 @@ impl Builds {
     }
 }
 
+impl Table {
+    fn ended(&self, id: &str) -> Option<&Ended> {
+        self.ended.iter().rev().find(|ended| ended.id == id)
+    }
+
+    fn results(&self, id: &str) -> Option<Made> {
+        match self.running.get(id) {
+            Some(build) => Some(Arc::clone(&build.results)),
+            None => Some(Arc::clone(&self.ended(id)?.results)),
+        }
+    }
+}
+
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.build.progress.end();
+        let results = &self.build.results;
+        match self.build.connection.upgrade() {
+            Some(connection) => connection.keep(results),
+            None => lock(results).clear(),
+        }
         let mut table = lock(&self.builds.table);
         table.running.remove(&self.build.id);
-        table.ended.push_back((self.build.id.clone(), self.build.progress.clone()));
-        if table.ended.len() > ENDED {
-            table.ended.pop_front();
-        }
+        table.ended.push_back(Ended {
+            id: self.build.id.clone(),
+            progress: self.build.progress.clone(),
+            results: Arc::clone(results),
+        });
+        let last = (table.ended.len() > ENDED).then(|| table.ended.pop_front()).flatten();
         drop(table);
+        if let Some(last) = last {
+            lock(&last.results).clear();
+        }
         self.build.over.send_replace(true);
-        // Results go with the build, whoever still holds it.
-        lock(&self.build.results).clear();
     }
 }
 
@@ -218,27 +284,30 @@ mod tests {
 
     #[tokio::test]
     async fn calls_of_a_build_come_in_any_order() {
-        let builds = Arc::new(Builds::default());
+        let (builds, connection) = (Arc::new(Builds::default()), Arc::default());
         let early = tokio::spawn({
             let builds = Arc::clone(&builds);
             async move { builds.get("one").await.map(|build| build.session.clone()) }
         });
         tokio::task::yield_now().await;
-        let running = builds.begin(&request("one", "session"), Wishes::default()).unwrap();
+        let running = builds.begin(&request("one", "session"), Wishes::default(), &connection).unwrap();
         assert_eq!(early.await.unwrap().as_deref(), Some("session"));
-        assert!(builds.begin(&request("one", "other"), Wishes::default()).is_none(), "a name is taken once");
+        assert!(
+            builds.begin(&request("one", "other"), Wishes::default(), &connection).is_none(),
+            "a name is taken once"
+        );
         let build = builds.get("one").await.unwrap();
         drop(running);
         build.over().await;
         let mut reader = builds.progress("one").await.unwrap().reader();
         assert!(reader.next().await.is_none(), "it has ended, and told nothing");
-        assert!(builds.begin(&request("one", "again"), Wishes::default()).is_some());
+        assert!(builds.begin(&request("one", "again"), Wishes::default(), &connection).is_some());
     }
 
     #[tokio::test]
     async fn only_the_first_return_counts() {
-        let builds = Builds::default();
-        let mut running = builds.begin(&request("one", ""), Wishes::default()).unwrap();
+        let (builds, connection) = (Builds::default(), Arc::default());
+        let mut running = builds.begin(&request("one", ""), Wishes::default(), &connection).unwrap();
         assert!(running.build.give(Returned::Result(None)));
         assert!(!running.build.give(Returned::Failed(Proto::default())));
         assert!(matches!(running.returned.try_recv(), Ok(Returned::Result(None))));
@@ -246,8 +315,8 @@ mod tests {
 
     #[test]
     fn builds_have_names() {
-        let builds = Builds::default();
-        assert!(builds.begin(&request("", ""), Wishes::default()).is_none());
-        assert!(builds.begin(&request(&"x".repeat(NAME + 1), ""), Wishes::default()).is_none());
+        let (builds, connection) = (Builds::default(), Arc::default());
+        assert!(builds.begin(&request("", ""), Wishes::default(), &connection).is_none());
+        assert!(builds.begin(&request(&"x".repeat(NAME + 1), ""), Wishes::default(), &connection).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, Returned, Running, Wishes};
+use super::builds::{Build, Caches, Connection, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
 use super::results::Results;
@@ -14,10 +14,10 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
     StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
 };
 use coracle_buildkit::proto::pb;
-use coracle_buildkit::status_of;
+use coracle_buildkit::{status_of, tunnel};
 use coracle_engine::ListedDevice;
 use coracle_engine::build::Allowed;
-use coracle_spec::Platform;
+use coracle_spec::{Platform, full_text};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use std::sync::Arc;
@@ -26,11 +26,13 @@ use tonic::{Request, Response, Status, Streaming};
 /// These calls.
 pub(super) struct Controller {
     context: Arc<Context>,
+    connection: Arc<Connection>,
 }
 
 impl Controller {
+    /// For one connection.
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        Self { context, connection: Arc::default() }
     }
 }
 
@@ -96,7 +98,8 @@ impl Control for Controller {
         let inline = exports.contains(&Export::Inline);
         let caches = Caches { imports: cache_options::imports(&request), inline };
         let provenance = provenance::of_request(&request)?;
-        let running = self.context.door.builds.begin(&request, Wishes { allowed, caches, provenance });
+        let wishes = Wishes { allowed, caches, provenance };
+        let running = self.context.door.builds.begin(&request, wishes, &self.connection);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
         })?;
@@ -152,11 +155,20 @@ impl Control for Controller {
 
     type SessionStream = Answers<BytesMessage>;
 
+    /// The same as `POST /session`, within this connection.
     async fn session(
         &self,
-        _: Request<Streaming<BytesMessage>>,
+        request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        Err(Status::unimplemented("sessions are opened by POST /session"))
+        let (metadata, _, incoming) = request.into_parts();
+        let offer = super::offer(&metadata.into_headers());
+        let offer = offer.map_err(|error| Status::invalid_argument(full_text(&error)))?;
+        let sessions = Arc::clone(&self.context.door.sessions);
+        let told = tunnel(incoming, |io| async move {
+            let served = sessions.serve(offer, io).await;
+            served.map_err(|error| Status::unknown(full_text(&error)))
+        });
+        Ok(Response::new(told.boxed()))
     }
 }
 
