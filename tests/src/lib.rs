@@ -27,6 +27,7 @@ pub mod recipe;
 pub mod registry;
 pub mod shelf;
 pub mod ssh;
+pub mod vendor;
 pub mod web;
 
 pub use engine::Engine;

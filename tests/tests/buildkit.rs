@@ -384,7 +384,7 @@ fn commands_have_the_network_of_the_host_where_that_is_allowed() {
             .refused(1, "security.insecure");
         for (flag, words) in [
             ("--security=insecure", "security.insecure is not allowed"),
-            ("--device=vendor.com/x", "get no devices"),
+            ("--device=vendor.com/x,required", "required device \"vendor.com/x\" is not registered"),
         ] {
             let context = Context::new(&format!("FROM BASE\nRUN {flag} true\n"), &[]);
             engine.buildx(&context.path(), &[]).refused(1, words);

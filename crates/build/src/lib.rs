@@ -39,8 +39,8 @@ pub use dockerfile::{Dockerfile, Stage, Step};
 pub use error::{Error, Result};
 pub use ignore::Ignored;
 pub use instruction::{
-    Add, ArgDeclaration, Change, CommandLine, Copy, From, Instruction, Mount, MountKind, Run, RunCommand,
-    RunNetwork, Sharing, Transfer, parse_change, parse_changes,
+    Add, ArgDeclaration, Change, CommandLine, Copy, DeviceRequest, From, Instruction, Mount, MountKind, Run,
+    RunCommand, RunNetwork, Sharing, Transfer, parse_change, parse_changes,
 };
 pub use outline::{Base, Origin, Outline, outline};
 pub use pattern::{PathPattern, matches_name};

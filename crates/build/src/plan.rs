@@ -5,8 +5,8 @@ use crate::dockerfile::{Dockerfile, Step};
 use crate::error::{Error, Result};
 use crate::history;
 use crate::instruction::{
-    self, Add, ArgDeclaration, Change, CommandLine, Copy, Instruction, Mount, Run, RunCommand, RunNetwork,
-    Transfer,
+    self, Add, ArgDeclaration, Change, CommandLine, Copy, DeviceRequest, Instruction, Mount, Run, RunCommand,
+    RunNetwork, Transfer,
 };
 use crate::limits;
 use crate::outline::{Origin, Outline, origin};
@@ -84,7 +84,7 @@ pub struct Command {
     /// Whether it runs without confinement.
     pub insecure: bool,
     /// Devices.
-    pub devices: Vec<String>,
+    pub devices: Vec<DeviceRequest>,
 }
 
 /// See [`Command::program`].

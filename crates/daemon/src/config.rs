@@ -5,7 +5,8 @@ mod sources;
 
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
 use coracle_engine::config::{
-    BuildSettings, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings, StorageSettings,
+    BuildSettings, DEFAULT_CDI_DIRECTORIES, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings,
+    StorageSettings,
 };
 use coracle_engine::network::Subnet;
 use sources::Values;
@@ -147,6 +148,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
                 ..storage(last("storage-budget"), last("storage-keep-recent"))?
             },
             builds: builds(all)?,
+            cdi_directories: cdi_directories(all),
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -233,19 +235,32 @@ fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> 
 
 fn builds(all: &Values) -> Result<BuildSettings, Error> {
     let entitlements = all.get("build-entitlement").into_iter().flatten();
-    let unknown =
-        |name: &String| refused("build-entitlement", name, "it is none of network.host, security.insecure");
-    let mut insecure = false;
+    let none = "it is none of network.host, security.insecure, device";
+    let unknown = |name: &String| refused("build-entitlement", name, none);
+    let mut settings = BuildSettings::default();
     for name in entitlements {
         match name.as_str() {
             // Clients may have it anyway, as with Docker.
             "network.host" => {}
-            "security.insecure" => insecure = true,
+            "security.insecure" => settings.insecure = true,
+            "device" => settings.devices = true,
             _ => return Err(unknown(name)),
         }
     }
-    let parallelism = number(all, "build-parallelism", 0)?;
-    Ok(BuildSettings { parallelism: NonZeroUsize::new(parallelism as usize), insecure })
+    settings.parallelism = NonZeroUsize::new(number(all, "build-parallelism", 0)? as usize);
+    Ok(settings)
+}
+
+/// Where specifications of devices are; nowhere, where the feature is off, as with Docker.
+fn cdi_directories(all: &Values) -> Vec<PathBuf> {
+    let is_off = |feature: &String| matches!(feature.as_str(), "cdi=false" | "cdi=0");
+    if all.get("feature").is_some_and(|features| features.iter().any(is_off)) {
+        return Vec::new();
+    }
+    match all.get("cdi-spec-dir") {
+        Some(given) => given.iter().filter(|path| !path.is_empty()).map(absolute).collect(),
+        None => DEFAULT_CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
+    }
 }
 
 fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<StorageSettings, Error> {
@@ -368,6 +383,16 @@ mod tests {
         let given = decide(Some("1.5g"), Some("90m"));
         assert_eq!((given.budget, given.keep_recent.as_secs()), (Some(3 << 29), 5400));
         assert!(decide(Some("1g"), Some("0")).keep_recent.is_zero());
+    }
+
+    #[test]
+    fn directories_of_devices_are_the_usual_ones_those_that_are_given_or_none() {
+        let directories = |name, values: &[&str]| {
+            cdi_directories(&[(name, values.iter().map(ToString::to_string).collect())].into())
+        };
+        assert_eq!(directories("feature", &["cdi=true"]), DEFAULT_CDI_DIRECTORIES.map(PathBuf::from));
+        assert_eq!(directories("cdi-spec-dir", &["/a", "/b"]), ["/a", "/b"].map(PathBuf::from));
+        assert!(directories("feature", &["x=true", "cdi=false"]).is_empty());
     }
 
     #[test]

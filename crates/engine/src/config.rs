@@ -14,6 +14,8 @@ pub const DEFAULT_DATA_ROOT: &str = "/var/lib/coracle";
 pub const DEFAULT_EXEC_ROOT: &str = "/run/coracle";
 /// Where Docker and its users keep the certificates of registries.
 pub const DEFAULT_CERTIFICATES: &str = "/etc/docker/certs.d";
+/// Where vendors put specifications of devices, as the Container Device Interface says.
+pub const DEFAULT_CDI_DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 /// Layers that are fetched at once unless the configuration says otherwise: Docker's number.
 pub const DEFAULT_DOWNLOADS: u32 = 3;
 /// Layers that are sent at once unless the configuration says otherwise: Docker's number.
@@ -58,6 +60,8 @@ pub struct Config {
     pub storage: StorageSettings,
     /// What builds may have.
     pub builds: BuildSettings,
+    /// Directories of specifications of devices, the last of which counts most; none where containers get no such devices.
+    pub cdi_directories: Vec<PathBuf>,
 }
 
 /// What builds may have.
@@ -67,6 +71,8 @@ pub struct BuildSettings {
     pub parallelism: Option<NonZeroUsize>,
     /// Whether clients may let commands leave their sandbox (`RUN --security=insecure`).
     pub insecure: bool,
+    /// Whether clients may give commands devices (`RUN --device`).
+    pub devices: bool,
 }
 
 impl BuildSettings {

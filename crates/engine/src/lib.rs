@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+mod cdi;
 pub mod config;
 pub mod containers;
 mod engine;
@@ -22,6 +23,7 @@ mod testing;
 pub mod volumes;
 mod watch;
 
+pub use cdi::ListedDevice;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};

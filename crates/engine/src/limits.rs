@@ -25,6 +25,18 @@ pub(crate) const COPY_STALL: Duration = Duration::from_secs(5);
 /// Bytes that are gathered into one chunk where a thread writes small pieces.
 pub(crate) const BODY_CHUNK: usize = 64 << 10;
 
+/// Specifications of devices in one directory.
+pub(crate) const DEVICE_FILES: usize = 1024;
+
+/// Bytes of all specifications of devices together.
+pub(crate) const DEVICE_DOCUMENTS: usize = 8 << 20;
+
+/// Reasons why specifications are not used that one message tells.
+pub(crate) const DEVICE_PROBLEMS: usize = 8;
+
+/// Characters of one of them.
+pub(crate) const DEVICE_PROBLEM: usize = 500;
+
 /// Most that is read of a file of procfs or of a cgroup, in bytes.
 pub(crate) const KERNEL_FILE: u64 = 1 << 20;
 

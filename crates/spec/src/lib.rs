@@ -1,9 +1,11 @@
-//! Names and documents as data: digests, references, platforms, ids, image manifests and image configurations.
+//! Names and documents as data: digests, references, platforms, ids, image manifests and image configurations, devices
+//! of the Container Device Interface.
 //!
 //! Everything here parses and prints; nothing reads a file or a socket. What a client or a registry sends becomes a
 //! type here first, and a value of such a type is proof that the grammar was checked.
 #![forbid(unsafe_code)]
 
+pub mod cdi;
 pub mod digest;
 pub mod id;
 pub mod image;
@@ -13,6 +15,7 @@ mod mode;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+mod yaml;
 
 pub use digest::Digest;
 pub use id::{ContainerId, Name};
@@ -58,6 +61,12 @@ pub enum Error {
         what: &'static str,
         /// The contradiction.
         reason: &'static str,
+    },
+    /// A specification of devices is none.
+    #[error("invalid CDI specification: {reason}")]
+    Devices {
+        /// What is wrong with it, and where.
+        reason: String,
     },
 }
 

@@ -15,5 +15,14 @@ pub const REPOSITORY: usize = 255;
 /// Longest name of a container, in bytes: one component of a path.
 pub const NAME: usize = 255;
 
+/// Largest specification of devices, in bytes. Those of machines with many accelerators stay below 200 KiB.
+pub const DEVICES_DOCUMENT: usize = 1 << 20;
+
+/// Devices of one specification.
+pub const DEVICES: usize = 4096;
+
+/// How deep lists and maps of a YAML document may lie in each other. A specification of devices needs six levels.
+pub const YAML_DEPTH: usize = 32;
+
 /// Characters of an offending text that an error message repeats.
 pub const SHOWN: usize = 120;

@@ -144,11 +144,25 @@ pub struct Info {
     /// Pools that networks get subnets from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default_address_pools: Vec<AddressPool>,
+    /// Devices that a driver knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DiscoveredDevice>,
     /// Directories of CDI specifications.
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Option<Vec<String>>,
     /// Sentences for the user; `null` for none.
     pub warnings: Option<Vec<String>>,
+}
+
+/// A device that a driver knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiscoveredDevice {
+    /// The driver: `cdi`.
+    pub source: String,
+    /// What `--device` calls it.
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Drivers by what they drive.

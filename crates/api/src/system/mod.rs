@@ -10,6 +10,8 @@ mod version;
 pub use check::{CheckFinding, CheckMessage, CheckSummary};
 pub use df::{BuildCache, BuildPruneResponse, DiskUsage, ObjectUsage};
 pub use events::{Actor, Event};
-pub use info::{AddressPool, Commit, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo};
+pub use info::{
+    AddressPool, Commit, DiscoveredDevice, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo,
+};
 pub use reclaim::{ReclaimReport, ReclaimVerdict};
 pub use version::{Component, PlatformName, Version};

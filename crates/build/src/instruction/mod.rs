@@ -6,7 +6,7 @@ mod healthcheck;
 mod run;
 
 pub use files::{Add, Copy, Transfer};
-pub use run::{Mount, MountKind, Run, RunCommand, RunNetwork, Sharing};
+pub use run::{DeviceRequest, Mount, MountKind, Run, RunCommand, RunNetwork, Sharing};
 
 use crate::error::{Error, Result, nearest};
 use crate::lex::{self, Line};

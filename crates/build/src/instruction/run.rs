@@ -17,8 +17,18 @@ pub struct Run {
     pub network: RunNetwork,
     /// Whether it runs without confinement (`--security=insecure`), which a client has to allow.
     pub insecure: bool,
-    /// Devices (`--device`), as the Container Device Interface names them.
-    pub devices: Vec<String>,
+    /// Devices (`--device`).
+    pub devices: Vec<DeviceRequest>,
+}
+
+/// Devices of the Container Device Interface that a command is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// `vendor/class=name`; `vendor/class` for the first of them, `vendor/class=*` for all; or a class that
+    /// specifications give their devices.
+    pub name: String,
+    /// Whether it is an error when there is none.
+    pub required: bool,
 }
 
 /// What runs.
@@ -120,7 +130,7 @@ pub(super) fn run(line: &Line<'_>, heredocs: &[Heredoc]) -> Result<Run> {
         Some("insecure") => true,
         Some(other) => return Err(Error::value("security is not supported", other)),
     };
-    let devices = flags.all("device")?;
+    let devices = flags.all("device")?.iter().map(|text| device(text)).collect::<Result<_>>()?;
     flags.finish()?;
     Ok(Run { command: command(line.rest, heredocs)?, mounts, network, insecure, devices })
 }
@@ -150,6 +160,23 @@ fn command(rest: &str, heredocs: &[Heredoc]) -> Result<RunCommand> {
             Ok(RunCommand::Line(CommandLine::Shell(line)))
         }
     }
+}
+
+/// `vendor/class=name,required`.
+fn device(text: &str) -> Result<DeviceRequest> {
+    let mut request = DeviceRequest::default();
+    for part in text.split(',') {
+        // Of names, which have a `=` as well, the case counts.
+        let (key, value) = field(part);
+        match (key.as_str(), value) {
+            ("required", value) => request.required = truth("required", value.as_deref())?,
+            ("name", Some(name)) if request.name.is_empty() => request.name = name,
+            ("name", Some(_)) => return Err(Error::value("the name of the device is there already", part)),
+            _ if request.name.is_empty() => part.clone_into(&mut request.name),
+            _ => return Err(Error::value("unexpected key of a device", &key)),
+        }
+    }
+    if request.name.is_empty() { Err(Error::value("a device has no name", text)) } else { Ok(request) }
 }
 
 /// What the file of a here-document is called: its name, as far as that is one of a file.
@@ -264,6 +291,30 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_have_a_name_and_may_be_required() {
+        let request = |name: &str, required| Ok(DeviceRequest { name: name.to_owned(), required });
+        for (text, expected) in [
+            ("Vendor.com/class=One", request("Vendor.com/class=One", false)),
+            ("vendor.com/class=*,required", request("vendor.com/class=*", true)),
+            ("required=true,name=class", request("class", true)),
+            ("class,required=false", request("class", false)),
+        ] {
+            assert_eq!(device(text), expected, "{text}");
+        }
+        for (text, words) in [
+            ("", "a device has no name"),
+            ("required", "a device has no name: required"),
+            ("a,b", "unexpected key of a device: b"),
+            ("a,b=c", "unexpected key of a device: b"),
+            ("a,name=b", "is there already"),
+            ("a,required=perhaps", "invalid value for key: required"),
+        ] {
+            let error = device(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn mounts_have_the_options_of_their_kind() {

@@ -147,6 +147,15 @@ fn lines(info: &Info) -> String {
         format!("Default Runtime: {}", info.default_runtime),
         format!("Init Binary: {}", info.init_binary),
     ]);
+    if let Some(directories) = info.cdi_spec_dirs.as_ref().filter(|directories| !directories.is_empty()) {
+        lines.push("CDI spec directories:".into());
+        lines.extend(directories.iter().map(|directory| format!(" {directory}")));
+    }
+    if !info.discovered_devices.is_empty() {
+        lines.push("Discovered Devices:".into());
+        let devices = info.discovered_devices.iter();
+        lines.extend(devices.map(|device| format!(" {}: {}", device.source, device.id)));
+    }
     security_lines(info, &mut lines);
     lines.extend([
         format!("Kernel Version: {}", info.kernel_version),

@@ -163,7 +163,7 @@ fn host_config(args: &CreateArgs, surroundings: &Surroundings<'_>) -> Result<Hos
 
 fn devices(args: &CreateArgs, host: &mut HostConfig) -> Result<(), Invalid> {
     let (names, paths): (Vec<String>, Vec<String>) =
-        args.device.iter().cloned().partition(|text| device::is_cdi_name(text));
+        args.device.iter().cloned().partition(|text| coracle_spec::cdi::is_qualified(text));
     host.devices = resources::each(&paths, device::device)?;
     let mut requests: Vec<_> = args.gpus.as_deref().map(device::gpus).transpose()?.into_iter().collect();
     requests.extend((!names.is_empty()).then(|| device::cdi_request(names)));

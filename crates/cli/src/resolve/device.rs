@@ -26,12 +26,6 @@ pub(crate) fn device(text: &str) -> Result<DeviceMapping, Invalid> {
     })
 }
 
-/// A CDI name such as `vendor.com/class=name`, which is not a path.
-pub(crate) fn is_cdi_name(text: &str) -> bool {
-    !text.starts_with('/')
-        && text.split_once('=').is_some_and(|(kind, name)| kind.contains('/') && !name.is_empty())
-}
-
 /// The request for all devices of the CDI kind.
 pub(crate) fn cdi_request(names: Vec<String>) -> DeviceRequest {
     DeviceRequest { driver: "cdi".into(), device_ids: Some(names), ..DeviceRequest::default() }
@@ -125,7 +119,6 @@ mod tests {
         assert_eq!(parts("/dev/a:/dev/b:rw"), expected(["/dev/a", "/dev/b", "rw"]));
         assert_eq!(parts("/dev/a:/dev/b:x"), None);
         assert_eq!(parts(":"), None);
-        assert!(is_cdi_name("vendor.com/gpu=0") && !is_cdi_name("/dev/a=b") && !is_cdi_name("name"));
     }
 
     #[test]

@@ -16,10 +16,6 @@ use tokio::sync::{Notify, oneshot, watch};
 
 /// How long a call waits for the `Solve` of its build.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the entitlement to the host's network is called.
-pub(super) const HOST_NETWORK: &str = "network.host";
-/// The entitlement to leave the sandbox, which the operator has to grant as well.
-pub(super) const INSECURE: &str = "security.insecure";
 /// How many builds that have ended can still be asked what they told.
 const ENDED: usize = 16;
 /// Longest name of a build, in bytes.
@@ -92,6 +88,8 @@ impl Drop for Connection {
 /// What a request says of its build besides what is built.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
+    /// What commands may have that ask for it.
+    pub(super) allowed: Allowed,
     pub(super) caches: Caches,
     pub(super) provenance: Option<Provenance>,
 }
@@ -175,10 +173,7 @@ impl Builds {
             id: id.to_owned(),
             session: request.session.clone(),
             inputs: request.frontend_inputs.clone(),
-            allowed: Allowed {
-                host_network: request.entitlements.iter().any(|name| name == HOST_NETWORK),
-                insecure: request.entitlements.iter().any(|name| name == INSECURE),
-            },
+            allowed: wishes.allowed,
             progress: Progress::default(),
             caches: wishes.caches,
             provenance: wishes.provenance,

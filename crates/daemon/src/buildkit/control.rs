@@ -1,13 +1,13 @@
 //! The calls about builds as a whole: begin one, hear of it, and what there is to build with.
 
-use super::builds::{Build, Caches, Connection, HOST_NETWORK, INSECURE, Returned, Running, Wishes};
+use super::builds::{Build, Caches, Connection, Returned, Running, Wishes};
 use super::cache_options::{self, Export};
 use super::outputs::{self, Output};
 use super::results::Results;
 use super::{cache, cache_exports, frontend, history, provenance, run};
 use crate::server::Context;
 use coracle_buildkit::proto::moby::buildkit::v1::control_server::Control;
-use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
+use coracle_buildkit::proto::moby::buildkit::v1::types::{BuildkitVersion, CdiDevice, WorkerRecord};
 use coracle_buildkit::proto::moby::buildkit::v1::{
     BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
     InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse,
@@ -15,7 +15,8 @@ use coracle_buildkit::proto::moby::buildkit::v1::{
 };
 use coracle_buildkit::proto::pb;
 use coracle_buildkit::{status_of, tunnel};
-use coracle_engine::config::BuildSettings;
+use coracle_engine::ListedDevice;
+use coracle_engine::build::Allowed;
 use coracle_spec::{Platform, full_text};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -57,6 +58,16 @@ pub(super) fn worker(context: &Context) -> WorkerRecord {
     }
 }
 
+/// A device that commands can ask for.
+fn device(device: ListedDevice) -> CdiDevice {
+    CdiDevice {
+        name: device.name,
+        auto_allow: device.is_auto_allowed,
+        annotations: device.annotations.into_iter().collect(),
+        on_demand: false,
+    }
+}
+
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 #[tonic::async_trait]
@@ -69,18 +80,25 @@ impl Control for Controller {
         &self,
         _: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        Ok(Response::new(ListWorkersResponse { record: vec![worker(&self.context)] }))
+        let (devices, _) =
+            self.context.engine.devices().await.map_err(|error| Status::internal(error.chain()))?;
+        let cdi_devices = devices.into_iter().map(device).collect();
+        let record = WorkerRecord { cdi_devices, ..worker(&self.context) };
+        Ok(Response::new(ListWorkersResponse { record: vec![record] }))
     }
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        check(&request, self.context.engine.config().builds)?;
+        check(&request)?;
+        let builds = self.context.engine.config().builds;
+        let allowed = Allowed::of(&request.entitlements, builds);
+        let allowed = allowed.map_err(|error| Status::unknown(error.chain()))?;
         let outputs = outputs::read(&request)?;
         let exports = cache_options::exports(&request)?;
         let inline = exports.contains(&Export::Inline);
         let caches = Caches { imports: cache_options::imports(&request), inline };
         let provenance = provenance::of_request(&request)?;
-        let wishes = Wishes { caches, provenance };
+        let wishes = Wishes { allowed, caches, provenance };
         let running = self.context.door.builds.begin(&request, wishes, &self.connection);
         let running = running.ok_or_else(|| {
             Status::already_exists(format!("a build {:?} has begun already, or has no name", request.r#ref))
@@ -154,17 +172,9 @@ impl Control for Controller {
     }
 }
 
-/// Refuses what a build may not have or this engine does not do.
-fn check(request: &SolveRequest, builds: BuildSettings) -> Result<(), Status> {
+/// Refuses what this engine does not do.
+fn check(request: &SolveRequest) -> Result<(), Status> {
     let refuse = |what: String| Err(Status::unknown(format!("{what} is not supported yet by this engine")));
-    // As Docker, unless its configuration says otherwise.
-    let is_granted = |name: &str| name == HOST_NETWORK || (name == INSECURE && builds.insecure);
-    if let Some(other) = request.entitlements.iter().find(|name| !is_granted(name)) {
-        let reason = "it has not been started with it, see --build-entitlement";
-        return Err(Status::unknown(format!(
-            "granting entitlement {other} is not allowed by this engine: {reason}"
-        )));
-    }
     if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
         return refuse("a build by a definition".to_owned());
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(
     }
     let (platforms, is_for_several) = (asked.platforms.clone(), asked.is_for_several);
     let inputs = Inputs { definitions, builds: &context.door.builds };
-    let mut request = request(&caller, asked, inputs, build.allowed).await?;
+    let mut request = request(&caller, asked, inputs, build.allowed.clone()).await?;
     (request.caches, request.inline_cache) = (caches.sources, build.caches.inline);
     let (listener, told) = Listener::channel(Arc::clone(&build.counting));
     let mut steps = Steps::new(&build.progress, &build.id);
@@ -85,7 +85,7 @@ pub(super) async fn answer(
     let caller = caller(context, build, &asked).await?;
     let file = asked.file.clone();
     let inputs = Inputs { definitions, builds: &context.door.builds };
-    let request = request(&caller, asked, inputs, build.allowed).await?;
+    let request = request(&caller, asked, inputs, build.allowed.clone()).await?;
     let answering = questions::answer(context, question, request, &file);
     let answered = tokio::select! {
         answered = answering => answered,

@@ -11,6 +11,9 @@ use coracle_engine::network::{HostPort, PublishRequest};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
 
+/// The driver of devices that the Container Device Interface names.
+const CDI: &str = "cdi";
+
 /// The engine's settings.
 ///
 /// # Errors
@@ -48,6 +51,12 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         cap_add: host.cap_add.unwrap_or_default(),
         cap_drop: host.cap_drop.unwrap_or_default(),
         devices: host.devices.unwrap_or_default().into_iter().map(device).collect(),
+        device_requests: host
+            .device_requests
+            .unwrap_or_default()
+            .into_iter()
+            .map(device_request)
+            .collect::<Result<_, _>>()?,
         device_cgroup_rules: host.device_cgroup_rules.unwrap_or_default(),
         ulimits: host.ulimits.unwrap_or_default().into_iter().map(ulimit).collect(),
         sysctls: host.sysctls.unwrap_or_default(),
@@ -87,8 +96,9 @@ fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
         ),
         (
             "DeviceRequests",
-            host.device_requests.as_ref().is_some_and(|list| !list.is_empty()),
-            "name devices with --device",
+            host.device_requests.iter().flatten().any(|request| request.driver != CDI),
+            "cdi is the only driver of devices; name them as their specification does, for instance \
+             --device nvidia.com/gpu=all",
         ),
         ("Isolation", !matches!(host.isolation.as_str(), "" | "default"), "it is for Windows"),
         ("CpuCount", host.cpu_count != 0, "it is for Windows"),
@@ -169,6 +179,21 @@ fn device(device: api::DeviceMapping) -> domain::DeviceMapping {
     domain::DeviceMapping { host: device.path_on_host, container, permissions: device.cgroup_permissions }
 }
 
+/// A request of devices by name, which has nothing but names.
+fn device_request(request: api::DeviceRequest) -> Result<domain::DeviceRequest, Failure> {
+    if request.count != 0 {
+        return Err(Failure::invalid("unexpected count in CDI device request"));
+    }
+    if request.options.is_some_and(|options| !options.is_empty()) {
+        return Err(Failure::invalid("unexpected options in CDI device request"));
+    }
+    Ok(domain::DeviceRequest {
+        driver: request.driver,
+        ids: request.device_ids,
+        capabilities: request.capabilities,
+    })
+}
+
 fn ulimit(ulimit: api::Ulimit) -> domain::Ulimit {
     domain::Ulimit { name: ulimit.name, soft: ulimit.soft, hard: ulimit.hard }
 }
@@ -219,6 +244,16 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         path_in_container: device.container.clone(),
         cgroup_permissions: device.permissions.clone(),
     });
+    let device_requests: Vec<api::DeviceRequest> = host
+        .device_requests
+        .iter()
+        .map(|request| api::DeviceRequest {
+            driver: request.driver.clone(),
+            device_ids: request.ids.clone(),
+            capabilities: request.capabilities.clone(),
+            ..api::DeviceRequest::default()
+        })
+        .collect();
     let ulimits: Vec<api::Ulimit> = host
         .ulimits
         .iter()
@@ -262,6 +297,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         runtime: if host.runtime.is_empty() { "coracle".into() } else { host.runtime.clone() },
         cgroup_parent: host.cgroup_parent.clone(),
         devices: Some(devices.collect()),
+        device_requests: (!device_requests.is_empty()).then_some(device_requests),
         device_cgroup_rules: list(&host.device_cgroup_rules),
         init: host.init,
         ulimits: Some(ulimits),
@@ -409,7 +445,7 @@ mod tests {
                 Shown,
             ),
             ("DeviceCgroupRules", json!(["c 13:* rwm"]), Shown),
-            ("DeviceRequests", json!([{"Count": -1}]), Refused),
+            ("DeviceRequests", named_devices(), Shown),
             ("KernelMemory", json!(5), Refused),
             ("KernelMemoryTCP", json!(5), Refused),
             ("MemoryReservation", json!(5), Shown),
@@ -427,6 +463,32 @@ mod tests {
             ("MaskedPaths", json!(["/x"]), Shown),
             ("ReadonlyPaths", json!([]), Shown),
         ]
+    }
+
+    fn named_devices() -> serde_json::Value {
+        serde_json::json!([{
+            "Driver": "cdi", "Count": 0, "DeviceIDs": ["v.com/c=a"], "Capabilities": [["x"]], "Options": null,
+        }])
+    }
+
+    #[test]
+    fn requests_of_devices_have_names_and_no_other_driver() {
+        let with = |key: &str, value: serde_json::Value| {
+            let mut requests = named_devices();
+            requests[0][key] = value;
+            let body = serde_json::json!({"DeviceRequests": requests}).to_string();
+            host_settings(coracle_api::from_slice(body.as_bytes()).unwrap()).unwrap_err()
+        };
+        for (key, value, status, words) in [
+            ("Driver", "nvidia".into(), 501, "--device nvidia.com/gpu=all"),
+            ("Driver", "".into(), 501, "cdi is the only driver"),
+            ("Count", (-1).into(), 400, "unexpected count in CDI device request"),
+            ("Options", serde_json::json!({"a": "b"}), 400, "unexpected options in CDI device request"),
+        ] {
+            let failure = with(key, value);
+            assert_eq!(failure.status.as_u16(), status);
+            assert!(failure.message.contains(words), "{}", failure.message);
+        }
     }
 
     #[test]

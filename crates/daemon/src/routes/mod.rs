@@ -30,7 +30,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
     match (method.as_str(), segments) {
         ("GET" | "HEAD", ["_ping"]) => system::ping(get),
         ("GET", ["version"]) => system::version(&call),
-        ("GET", ["info"]) => system::info(&call),
+        ("GET", ["info"]) => system::info(&call).await,
         ("GET", ["events"]) => streams::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),

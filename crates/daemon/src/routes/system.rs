@@ -6,6 +6,7 @@ use crate::server::Call;
 use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::system as api;
+use coracle_engine::ListedDevice;
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
 use hyper::Response;
@@ -76,8 +77,9 @@ fn line_of(path: &str, key: &str) -> Option<String> {
         .map(|value| value.trim().trim_matches('"').to_owned())
 }
 
-pub(super) fn info(call: &Call) -> Answer {
+pub(super) async fn info(call: &Call) -> Answer {
     let engine = call.engine();
+    let (devices, problems) = engine.devices().await?;
     let config = engine.config();
     let reloadable = call.context.reloadable.read().unwrap_or_else(PoisonError::into_inner).clone();
     let containers = engine.list();
@@ -87,7 +89,15 @@ pub(super) fn info(call: &Call) -> Answer {
     let images = engine.images().list(&ImageFilter::default())?;
     let memory =
         line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
+    let discovered =
+        |device: ListedDevice| api::DiscoveredDevice { source: "cdi".to_owned(), id: device.name };
+    let shows_devices = call.version >= ApiVersion::new(1, 50);
+    let warnings: Vec<String> = problems.iter().map(|problem| format!("CDI: {problem}")).collect();
+    let directories = config.cdi_directories.iter().map(|directory| directory.display().to_string());
     answer::ok(&api::Info {
+        cdi_spec_dirs: Some(directories.collect()),
+        discovered_devices: devices.into_iter().map(discovered).filter(|_| shows_devices).collect(),
+        warnings: (!warnings.is_empty()).then_some(warnings),
         id: config.engine_id(),
         containers: count(&|_| true),
         containers_running: count(&|status| status == Status::Running),

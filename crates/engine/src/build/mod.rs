@@ -9,6 +9,7 @@
 //!     run.rs   a command    files.rs  COPY and ADD    bases.rs  images that stages begin with
 //!             origins.rs, named.rs  what `--from` means
 //!                sources.rs  what is taken  destination.rs  where it goes  remote.rs, git.rs, agent.rs  from addresses
+//!    allowed.rs  what commands may have  devices.rs  RUN --device
 //!              mounts.rs  RUN --mount  caches.rs  what stays  memory.rs  secrets  stubs.rs  what mounts are attached to
 //! product.rs, several.rs  what was made, for one platform or several    reading.rs  a look into it
 //! questions.rs  what is asked of a Dockerfile before it is built
@@ -20,11 +21,13 @@
 //! build that fails, or whose client goes, leaves nothing but what the next one need not do again.
 
 mod agent;
+mod allowed;
 mod bases;
 mod cache;
 mod caches;
 mod context;
 mod destination;
+mod devices;
 mod files;
 mod git;
 mod history;
@@ -53,6 +56,7 @@ mod workshop;
 
 use crate::containers::settings::HostSettings;
 use crate::error::{Error, Result};
+pub use allowed::Allowed;
 pub use cache::{CACHE_MOUNT, CacheMode, CacheSource, CachedStep, ExportedCache, PrunedSteps, StepFilter};
 pub(crate) use cache::{Cache, stay_within_budget};
 pub use caches::CacheMount;
@@ -99,15 +103,6 @@ pub struct BuildRequest {
     pub squash: bool,
     /// What commands may have that ask for it.
     pub allowed: Allowed,
-}
-
-/// What a client lets commands of a Dockerfile have (BuildKit's entitlements).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
-    /// The host's network: `RUN --network=host`.
-    pub host_network: bool,
-    /// No sandbox: `RUN --security=insecure`.
-    pub insecure: bool,
 }
 
 /// Which stages are done although they were done before.

@@ -56,11 +56,12 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// Gets everything ready for a command that runs on `layers`.
+    /// Gets everything ready for a command that runs on `layers`; `others` is where more is mounted.
     pub(super) async fn prepare(
         build: &Build<'_>,
         layers: &[Digest],
         command: &Command,
+        others: &[String],
     ) -> BuildResult<Self> {
         let mut mounts = Self::default();
         if let Program::Script { name, text } = &command.program {
@@ -81,6 +82,7 @@ impl Mounts {
             .iter()
             .map(|mount| mount.target.clone())
             .chain(mounts.tmpfs.keys().cloned())
+            .chain(others.iter().cloned())
             .collect();
         if !targets.is_empty() {
             let (shared, layers) = (Arc::clone(build.shared()), layers.to_vec());

@@ -73,7 +73,7 @@ impl Engine {
                 pull,
                 anew: anew.clone(),
                 host: host.clone(),
-                allowed,
+                allowed: allowed.clone(),
                 epoch,
                 // What a name stands for may depend on the platform.
                 caches: Imports::new(caches.clone())?,

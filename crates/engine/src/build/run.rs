@@ -19,16 +19,10 @@ const HEAD: usize = 8;
 const STDERR: u8 = 2;
 
 /// Refuses what a command may not have, also one that was run before.
-pub(super) fn check(command: &Command, allowed: Allowed) -> Result<()> {
+pub(super) fn check(command: &Command, allowed: &Allowed) -> Result<()> {
     if command.insecure && !allowed.insecure {
         return Err(Error::Invalid(
             "security.insecure is not allowed: RUN --security=insecure needs a build with --allow security.insecure"
-                .to_owned(),
-        ));
-    }
-    if !command.devices.is_empty() {
-        return Err(Error::Unsupported(
-            "RUN --device is not supported: commands of a Dockerfile get no devices of this machine"
                 .to_owned(),
         ));
     }

@@ -1,6 +1,7 @@
 //! One step of a stage: found among what was done before, or done on the layers so far.
 
 use super::cache::{Inputs, Remembered};
+use super::devices::Devices;
 use super::files::Bringing;
 use super::mounts::Mounts;
 use super::origins::Origins;
@@ -53,6 +54,12 @@ impl Supplies {
     }
 }
 
+/// What a step is carried out with.
+struct Given {
+    supplies: Arc<Supplies>,
+    devices: Devices,
+}
+
 impl Build<'_> {
     /// Does a step on what is built so far, unless it was done before.
     pub(super) async fn step(
@@ -64,15 +71,17 @@ impl Build<'_> {
         anew: bool,
     ) -> BuildResult<Option<Left>> {
         if let Operation::Run(command) = operation {
-            run::check(command, self.request.allowed)?;
+            run::check(command, &self.request.allowed)?;
             self.notes.command(command);
         }
+        let devices = Devices::of(self, operation).await?;
         let layers = &built.layers;
         // A stage for another platform than the result's is the same for all results.
         let mut inputs = Inputs::of(operation, layers, &built.config.platform.normalized());
         if let Some(epoch) = self.request.epoch {
             inputs.add("SOURCE_DATE_EPOCH", &epoch.to_string());
         }
+        devices.add_inputs(&mut inputs);
         let supplies = self.supplies(operation).await?;
         // First, so that nothing is missed that changes from here on.
         let state = self.state(operation, &supplies).await?;
@@ -95,7 +104,8 @@ impl Build<'_> {
                 self.listener.tell(Told::Changed(number, changed)).await;
             }
         }
-        let layer = self.carry_out(number, built, operation, planned, Arc::clone(&supplies)).await?;
+        let given = Given { supplies: Arc::clone(&supplies), devices };
+        let layer = self.carry_out(number, built, operation, planned, given).await?;
         let created = OffsetDateTime::now_utc().unix_timestamp();
         let mut left = Left { layer: layer.as_ref().map(|layer| layer.diff_id), created, key: None };
         if !self.state(operation, &supplies).await.is_ok_and(|now| now == state) {
@@ -194,15 +204,16 @@ impl Build<'_> {
         built: &Built,
         operation: &Operation,
         planned: &Planned,
-        supplies: Arc<Supplies>,
+        Given { supplies, devices }: Given,
     ) -> BuildResult<Option<Layer>> {
         let layers = &built.layers;
         let epoch = self.request.epoch;
         let shared = Arc::clone(self.shared());
         if let Operation::Run(command) = operation {
             let mut settings = run::settings(command, &self.request.host);
-            let mounts = Mounts::prepare(self, layers, command).await?;
+            let mounts = Mounts::prepare(self, layers, command, devices.targets()).await?;
             mounts.add_to(&mut settings);
+            devices.add_to(&mut settings);
             // Not while it waits for a cache: others have work.
             let _permit = self.permit().await;
             let workshop = Workshop::open(self.engine, layers, settings).await?;

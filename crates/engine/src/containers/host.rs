@@ -4,6 +4,7 @@ use super::confinement::{SeccompChoice, SecurityOptions, rule};
 use super::modes::IpcMode;
 use super::oci_spec::Host;
 use super::settings::{DeviceMapping, Settings};
+use crate::cdi;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::seccomp;
@@ -15,11 +16,19 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Gathers what [`super::oci_spec::build`] needs. Blocks.
-pub(super) fn facts(shared: &Shared, settings: &Settings, mounts: Vec<Mount>) -> Result<Host> {
+pub(super) fn facts(shared: &Shared, settings: &Settings, mut mounts: Vec<Mount>) -> Result<Host> {
+    let mut devices = devices(settings)?;
+    let injection = cdi::inject(&shared.config.cdi_directories, &settings.host.device_requests)?;
+    devices.retain(|(device, _)| !injection.devices.iter().any(|(other, _)| other.path == device.path));
+    devices.extend(injection.devices);
+    mounts.retain(|mount| !injection.mounts.iter().any(|other| other.destination == mount.destination));
+    mounts.extend(injection.mounts);
     Ok(Host {
         hostname: shared.hostname.clone(),
         cgroup_parent: shared.config.cgroup(),
-        devices: devices(settings)?,
+        devices,
+        env: injection.env,
+        groups: injection.groups,
         mounts,
         block_devices: block_devices(settings),
         available: shared.available,

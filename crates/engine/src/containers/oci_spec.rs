@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use coracle_spec::ContainerId;
 use coracle_spec::runtime::{
     Capabilities, Device, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Rlimit, RootFs,
-    Seccomp, Spec, VERSION,
+    Seccomp, Spec, User, VERSION,
 };
 
 /// What the host contributes.
@@ -21,6 +21,10 @@ pub(crate) struct Host {
     pub(crate) cgroup_parent: String,
     /// Devices that the container gets besides the default ones, with the rules that open them.
     pub(crate) devices: Vec<(Device, Option<DeviceRule>)>,
+    /// Variables that come with devices, and count more than the container's.
+    pub(crate) env: Vec<String>,
+    /// Groups that come with devices, besides those that the client names.
+    pub(crate) groups: Vec<u32>,
     /// Mounts that the client asked for, and the container's own `/etc/hosts` and the like.
     pub(crate) mounts: Vec<Mount>,
     /// Block devices by the paths that limits name, as major and minor numbers.
@@ -96,12 +100,14 @@ fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges
         base.push("TERM=xterm".to_owned());
     }
     let allowed = confinement::capabilities(&settings.host, &host.available)?;
+    let own = [&settings.env, &host.env, &settings.secret_env.0];
     Ok(Process {
         terminal: settings.tty,
         console_size: settings.console_size,
         args,
-        env: super::merge::merge_env(&super::merge::merge_env(&base, &settings.env), &settings.secret_env.0),
+        env: own.into_iter().fold(base, |base, own| super::merge::merge_env(&base, own)),
         cwd: if settings.working_dir.is_empty() { "/".to_owned() } else { settings.working_dir.clone() },
+        user: User { additional_gids: host.groups.clone(), ..User::default() },
         capabilities: Some(Capabilities {
             bounding: allowed.clone(),
             effective: allowed.clone(),
@@ -111,7 +117,6 @@ fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges
         rlimits: rlimits(settings)?,
         no_new_privileges,
         oom_score_adj: Some(settings.host.oom_score_adj),
-        ..Process::default()
     })
 }
 

@@ -108,6 +108,8 @@ pub struct HostSettings {
     pub cap_drop: Vec<String>,
     /// Devices of the host.
     pub devices: Vec<DeviceMapping>,
+    /// Devices by name, of a driver.
+    pub device_requests: Vec<DeviceRequest>,
     /// Rules of the device cgroup, as text.
     pub device_cgroup_rules: Vec<String>,
     /// Resource limits of processes.
@@ -210,6 +212,17 @@ pub struct DeviceMapping {
     pub container: String,
     /// Letters of `rwm`.
     pub permissions: String,
+}
+
+/// Devices that a driver knows by name. The only driver is `cdi`, the Container Device Interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// The driver.
+    pub driver: String,
+    /// Names, each `vendor/class=name`.
+    pub ids: Option<Vec<String>>,
+    /// Sets of capabilities, which mean nothing to this driver and are shown again.
+    pub capabilities: Option<Vec<Vec<String>>>,
 }
 
 /// A resource limit of processes, by its name in ulimit(1), for instance `nofile`.

@@ -58,6 +58,7 @@ fn config(dir: &TempDir) -> Config {
         log_size: 1 << 20,
         log_files: 2,
         builds: crate::config::BuildSettings::default(),
+        cdi_directories: Vec::new(),
         registries: crate::config::RegistrySettings::default(),
         labels: Vec::new(),
         storage: crate::config::StorageSettings::default(),

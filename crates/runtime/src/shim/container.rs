@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 use crate::protocol::{Execution, Overlay, Plan, Role, Stdin};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Sandbox, Started, Streams, users};
 use coracle_logfile::{Limits, Stream, Writer};
-use coracle_spec::runtime::{Process, Spec};
+use coracle_spec::runtime::{Linux, Process, Spec, User};
 use coracle_sys::mount::{self, Durability, Writable};
 use coracle_sys::process::{Child, reap};
 use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -68,6 +69,7 @@ impl Container {
         let root = Root::from_fd(overlay(&plan.root)?)?;
         if let Some(process) = &mut plan.spec.process {
             apply_user(process, &root, &plan.user, &plan.groups)?;
+            give_devices(&mut plan.spec.linux, &process.user);
         }
         plan.spec.process.iter_mut().for_each(|process| limit.give_to(process));
         let group = make_group(&plan.spec, &plan)?;
@@ -227,10 +229,15 @@ fn overlay(layers: &Overlay) -> Result<OwnedFd> {
     Ok(mount::overlay(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
 }
 
-/// Resolves the user inside the container and gives it a home, as Docker does.
+/// Resolves the user inside the container and gives it a home, as Docker does. Groups that the configuration has are
+/// numbers, whatever the container calls by them, and stay.
 fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String]) -> Result<()> {
     let resolved = users::resolve(root, user, groups)?;
-    process.user = resolved.user;
+    let given = std::mem::replace(&mut process.user, resolved.user).additional_gids;
+    let groups = &mut process.user.additional_gids;
+    groups.extend(given);
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(*group));
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
         process.env.push(format!("HOME={}", resolved.home));
     }
@@ -243,6 +250,14 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
         capabilities.ambient.clear();
     }
     Ok(())
+}
+
+/// Devices of which nothing is said belong to the container's user, as the Container Device Interface has it.
+fn give_devices(linux: &mut Option<Linux>, user: &User) {
+    for device in linux.iter_mut().flat_map(|linux| &mut linux.devices) {
+        device.uid.get_or_insert(user.uid);
+        device.gid.get_or_insert(user.gid);
+    }
 }
 
 fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {

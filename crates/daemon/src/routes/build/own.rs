@@ -128,7 +128,7 @@ fn request(
         caches: caches(&options.cache_from)?,
         inline_cache: options.inline_cache,
         squash: options.squash,
-        allowed: allowed(&options.allow, builds)?,
+        allowed: Allowed::of(&options.allow, builds)?,
     })
 }
 
@@ -139,24 +139,6 @@ fn cache_target(given: &GivenTarget) -> Result<CacheTarget, Failure> {
         .map_err(|error| Failure::invalid(format!("invalid name of a cache {}: {error}", given.name)))?;
     let mode = if given.all_stages { CacheMode::Max } else { CacheMode::Min };
     Ok(CacheTarget { reference: reference.or_latest(), mode })
-}
-
-fn allowed(names: &[String], builds: BuildSettings) -> Result<Allowed, Failure> {
-    let mut allowed = Allowed::default();
-    for name in names {
-        match name.as_str() {
-            "network.host" => allowed.host_network = true,
-            "security.insecure" if builds.insecure => allowed.insecure = true,
-            other => {
-                let text = format!(
-                    "granting entitlement {other} is not allowed by this engine, which has not been started with it: \
-                     see --build-entitlement"
-                );
-                return Err(Failure::invalid(text));
-            }
-        }
-    }
-    Ok(allowed)
 }
 
 fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), Failure> {

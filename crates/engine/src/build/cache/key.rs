@@ -1,7 +1,7 @@
 //! What a step depends on, and so what its result is remembered under: the layers below, everything the instruction says,
 //! and the contents of the files it takes. Times of files do not count, and neither does where contents come from.
 
-use coracle_build::{Command, FileRules, Files, Mount, Operation, Program, RunNetwork};
+use coracle_build::{Command, DeviceRequest, FileRules, Files, Mount, Operation, Program, RunNetwork};
 use coracle_spec::digest::{Algorithm, Hasher};
 use coracle_spec::{Digest, Platform};
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,10 @@ impl Inputs {
         };
         self.add("the network", network);
         self.add("the confinement", if command.insecure { "insecure" } else { "sandbox" });
-        self.add_list("devices", &command.devices);
+        let device = |device: &DeviceRequest| {
+            if device.required { format!("{},required", device.name) } else { device.name.clone() }
+        };
+        self.add_list("devices", &command.devices.iter().map(device).collect::<Vec<_>>());
         for (mount, _) in &command.mounts {
             self.mount(mount);
         }

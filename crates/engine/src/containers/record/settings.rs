@@ -156,6 +156,7 @@ struct HostSettings {
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
     devices: Vec<DeviceMapping>,
+    device_requests: Vec<DeviceRequest>,
     device_cgroup_rules: Vec<String>,
     ulimits: Vec<Ulimit>,
     sysctls: BTreeMap<String, String>,
@@ -201,6 +202,7 @@ impl From<domain::HostSettings> for HostSettings {
             cap_add: from.cap_add,
             cap_drop: from.cap_drop,
             devices: from.devices.into_iter().map(Into::into).collect(),
+            device_requests: from.device_requests.into_iter().map(Into::into).collect(),
             device_cgroup_rules: from.device_cgroup_rules,
             ulimits: from.ulimits.into_iter().map(Into::into).collect(),
             sysctls: from.sysctls,
@@ -248,6 +250,7 @@ impl From<HostSettings> for domain::HostSettings {
             cap_add: from.cap_add,
             cap_drop: from.cap_drop,
             devices: from.devices.into_iter().map(Into::into).collect(),
+            device_requests: from.device_requests.into_iter().map(Into::into).collect(),
             device_cgroup_rules: from.device_cgroup_rules,
             ulimits: from.ulimits.into_iter().map(Into::into).collect(),
             sysctls: from.sysctls,
@@ -350,6 +353,26 @@ impl From<domain::DeviceMapping> for DeviceMapping {
 impl From<DeviceMapping> for domain::DeviceMapping {
     fn from(from: DeviceMapping) -> Self {
         Self { host: from.host, container: from.container, permissions: from.permissions }
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct DeviceRequest {
+    driver: String,
+    ids: Option<Vec<String>>,
+    capabilities: Option<Vec<Vec<String>>>,
+}
+
+impl From<domain::DeviceRequest> for DeviceRequest {
+    fn from(from: domain::DeviceRequest) -> Self {
+        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
+    }
+}
+
+impl From<DeviceRequest> for domain::DeviceRequest {
+    fn from(from: DeviceRequest) -> Self {
+        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
     }
 }
 
