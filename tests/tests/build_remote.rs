@@ -265,3 +265,52 @@ fn contexts_are_taken_from_addresses() {
         assert!(status >= 400 || answer.contains("errorDetail"), "{path}: {status} {answer}");
     }
 }
+
+/// Who a client is to a host is that host's alone to know: not another's to which it leads, nor the image's.
+#[test]
+fn credentials_go_to_the_host_that_is_named_and_into_no_image() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (work, served) = (place.path().join("work"), place.path().join("served"));
+    repository(place.path());
+    fs::create_dir(&served).unwrap();
+    let (web, other) = (Web::start(&served), Web::start(&served));
+    web.publish(&work, "inner.git");
+    git(&work, &["submodule", "--quiet", "add", &web.address("inner.git"), "module"]);
+    git(&work, &["config", "-f", ".gitmodules", "submodule.module.url", "../inner.git"]);
+    git(&work, &["commit", "--quiet", "-am", "module"]);
+    web.publish(&work, "r.git");
+    let token = place.path().join("token");
+    fs::write(&token, "canary").unwrap();
+    let host = |web: &Web| web.address("").trim_end_matches('/').replace("http://", "");
+    let given = |name: &str| format!("id={name}{},src={}", host(&web), token.display());
+    let built = |step: &str| {
+        let context = Context::new(&format!("FROM BASE\n{step}\nRUN ! grep -r canary /k\n"), &[]);
+        let path = context.path().display().to_string();
+        let secrets = [given("GIT_AUTH_TOKEN."), given("HTTP_AUTH_TOKEN_")];
+        engine.coracle(&["build", "--no-cache", "--secret", &secrets[0], "--secret", &secrets[1], &path])
+    };
+
+    // Whom it names itself, with a submodule beside it, and its history kept.
+    let user = web.address("r.git").replace("http://", "http://user:canary@");
+    built(&format!("ADD --keep-git-dir {user} /k")).ok();
+    let authorized = |web: &Web| web.asked().iter().filter(|line| line.contains("uthorization")).count();
+    assert!(authorized(&web) > 0, "{:?}", web.asked());
+    let of_user = web.asked().iter().filter(|line| line.contains("dXNlcjpjYW5hcnk=")).count();
+    assert_eq!(of_user, authorized(&web), "user:canary, and nothing else");
+
+    // By a secret; then the host leads to another.
+    built(&format!("ADD --keep-git-dir {} /k", web.address("r.git"))).ok();
+    let of_token = web.asked().iter().filter(|line| line.contains("eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5")).count();
+    assert!(of_token > 0, "x-access-token:canary: {:?}", web.asked());
+    web.with_header("moved.git/info/refs", &format!("Location: {}", other.address("r.git/info/refs")));
+    web.with_header("moved", &format!("Location: {}", other.address("r.git/HEAD")));
+    built(&format!("ADD {} /k", web.address("moved.git"))).refused(1, "name the other address");
+    built(&format!("ADD {} /k/", web.address("moved"))).ok();
+    assert!(!other.asked().is_empty(), "the file was fetched there");
+    assert_eq!(authorized(&other), 0, "{:?}", other.asked());
+}

@@ -223,7 +223,8 @@ mod tests {
     fn what_a_client_warns_of_is_bounded_whole() {
         let progress = Progress::default();
         let info = SourceInfo { data: vec![b'x'; 1 << 20], ..SourceInfo::default() };
-        let warning = VertexWarning { url: "u".repeat(1 << 20), info: Some(info), ..VertexWarning::default() };
+        let warning =
+            VertexWarning { url: "u".repeat(1 << 20), info: Some(info), ..VertexWarning::default() };
         for _ in 0..20 {
             progress.tell(Event::Warning(warning.clone()));
         }
