@@ -87,7 +87,10 @@ fn wrong(random: &mut Random) -> Vec<Vec<u8>> {
                 frames.swap(at, other);
             }
             // Its length, kind, flags and stream.
-            3 => frames[at][random.below(9)] ^= 1 << random.below(8),
+            3 => {
+                let place = random.below(9);
+                frames[at].iter_mut().skip(place).take(1).for_each(|byte| *byte ^= 1 << random.below(8));
+            }
             _ => frames[at] = of_bytes(&frames[at], random),
         }
         if frames.is_empty() {
