@@ -73,7 +73,9 @@ fn mounts_have_no_options_and_places_but_their_own() {
     {
         refused(&format!("source=a,target=/m,{option}"), option.split('=').next().unwrap());
     }
-    for kind in ["bind", "cache", "tmpfs"] {
+    // The original mounts on its own root, and fails at what is missing then.
+    let kinds: &[&str] = if engine.is_original() { &[] } else { &["bind", "cache", "tmpfs"] };
+    for kind in kinds {
         refused(&format!("type={kind},target=/"), "\"/\"");
         refused(&format!("type={kind},target=/a/.."), "\"/\"");
         refused(&format!("type={kind},target=/proc"), "/proc");

@@ -12,11 +12,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use coracle_build::Repository;
 use coracle_registry::Secret;
+use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// How repositories are reached. Never `file` or `ext`: they would be this machine's files and commands.
 const PROTOCOLS: &str = "http:https:git:ssh";
@@ -178,6 +179,7 @@ impl Fetch<'_> {
             ),
             _ => Error::Failed { action: "run git".to_owned(), source: Box::new(error) },
         })?;
+        let group = Group::of(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let running = async {
             let (said, complained) = futures_util::future::join(bounded(stdout), bounded(stderr)).await;
@@ -187,6 +189,7 @@ impl Fetch<'_> {
         let slow = || Error::Missing(format!("git has not fetched {} within an hour", self.shown()));
         let ended = tokio::time::timeout(GIT_TIME, running).await.map_err(|_| slow())?;
         let (status, said, complained) = ended.attempt(|| "run git".to_owned())?;
+        group.has_ended();
         if status.success() {
             return Ok(said);
         }
@@ -202,7 +205,7 @@ impl Fetch<'_> {
     /// git with an environment of ours alone.
     fn command(&self, directory: &Path) -> Command {
         let mut command = Command::new("git");
-        command.env_clear().current_dir(directory).kill_on_drop(true);
+        command.env_clear().current_dir(directory).kill_on_drop(true).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in PASSED {
             command.envs(std::env::var_os(name).map(|value| (OsStr::new(name), value)));
@@ -229,6 +232,31 @@ impl Fetch<'_> {
             command.args(["-c", setting]);
         }
         command
+    }
+}
+
+/// git and the programs that it runs, which would go on without it, as long as a server says anything. Killed when nobody
+/// waits for them any more.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The group that a child leads.
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// Its leader was waited for: the number is anybody's from now on.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // All of them may have ended by themselves.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
