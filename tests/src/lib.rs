@@ -19,6 +19,7 @@ pub mod layers;
 pub mod leftovers;
 pub mod lender;
 pub mod moving;
+pub mod mutation;
 pub mod net;
 pub mod output;
 pub mod pipe;

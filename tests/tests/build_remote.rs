@@ -2,13 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use coracle_tests::context::{Context, build};
+use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
 use coracle_tests::web::{GitDaemon, Web, git};
 use coracle_tests::{Engine, Output};
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What a command prints in an image that is built so.
 fn printed(engine: &Engine, dockerfile: &str, check: &str) -> String {
@@ -264,4 +270,169 @@ fn contexts_are_taken_from_addresses() {
             engine.request("POST", &format!("/v1.41/build?remote={}", web.address(path)), None);
         assert!(status >= 400 || answer.contains("errorDetail"), "{path}: {status} {answer}");
     }
+}
+
+/// Who a client is to a host is that host's alone to know: not another's to which it leads, nor the image's.
+#[test]
+fn credentials_go_to_the_host_that_is_named_and_into_no_image() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (work, served) = (place.path().join("work"), place.path().join("served"));
+    repository(place.path());
+    fs::create_dir(&served).unwrap();
+    let (web, other) = (Web::start(&served), Web::start(&served));
+    web.publish(&work, "inner.git");
+    git(&work, &["submodule", "--quiet", "add", &web.address("inner.git"), "module"]);
+    git(&work, &["config", "-f", ".gitmodules", "submodule.module.url", "../inner.git"]);
+    git(&work, &["commit", "--quiet", "-am", "module"]);
+    web.publish(&work, "r.git");
+    let token = place.path().join("token");
+    fs::write(&token, "canary").unwrap();
+    let host = |web: &Web| web.address("").trim_end_matches('/').replace("http://", "");
+    let given = |name: &str| format!("id={name}{},src={}", host(&web), token.display());
+    let built = |step: &str| {
+        let context = Context::new(&format!("FROM BASE\n{step}\nRUN ! grep -r canary /k\n"), &[]);
+        let path = context.path().display().to_string();
+        let secrets = [given("GIT_AUTH_TOKEN."), given("HTTP_AUTH_TOKEN_")];
+        engine.coracle(&["build", "--no-cache", "--secret", &secrets[0], "--secret", &secrets[1], &path])
+    };
+
+    // Whom it names itself, with a submodule beside it, and its history kept.
+    let user = web.address("r.git").replace("http://", "http://user:canary@");
+    built(&format!("ADD --keep-git-dir {user} /k")).ok();
+    let authorized = |web: &Web| web.asked().iter().filter(|line| line.contains("uthorization")).count();
+    assert!(authorized(&web) > 0, "{:?}", web.asked());
+    let of_user = web.asked().iter().filter(|line| line.contains("dXNlcjpjYW5hcnk=")).count();
+    assert_eq!(of_user, authorized(&web), "user:canary, and nothing else");
+
+    // By a secret; then the host leads to another.
+    built(&format!("ADD --keep-git-dir {} /k", web.address("r.git"))).ok();
+    let of_token = web.asked().iter().filter(|line| line.contains("eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5")).count();
+    assert!(of_token > 0, "x-access-token:canary: {:?}", web.asked());
+    web.with_header("moved.git/info/refs", &format!("Location: {}", other.address("r.git/info/refs")));
+    web.with_header("moved", &format!("Location: {}", other.address("r.git/HEAD")));
+    built(&format!("ADD {} /k", web.address("moved.git"))).refused(1, "name the other address");
+    built(&format!("ADD {} /k/", web.address("moved"))).ok();
+    assert!(!other.asked().is_empty(), "the file was fetched there");
+    assert_eq!(authorized(&other), 0, "{:?}", other.asked());
+}
+
+/// Objects that git itself would not write: files in its own directory, which it would run or read as its configuration.
+#[test]
+fn files_of_a_repository_are_never_git_s_own() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test has no git beside it.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (work, served) = (place.path().join("work"), place.path().join("served"));
+    fs::create_dir(&served).unwrap();
+    repository(place.path());
+    let web = Web::start(&served);
+    let marker = place.path().join("pwned");
+    let run = format!("touch {}", marker.display());
+    let config = format!(
+        "[core]\nfsmonitor = {run}\nsshCommand = {run}\n[filter \"evil\"]\nsmudge = {run}\n[url \"{}\"]\ninsteadOf = http\n",
+        place.path().display()
+    );
+    let blob = |content: &str| {
+        fs::write(place.path().join("content"), content).unwrap();
+        git(&work, &["hash-object", "-w", &place.path().join("content").display().to_string()])
+    };
+    let (hook, config) = (blob(&format!("#!/bin/sh\n{run}\n")), blob(&config));
+    let inner = tree(&work, &[("100755", "post-checkout", &hook)]);
+    let git_directory = tree(&work, &[("100644", "config", &config), ("40000", "hooks", &inner)]);
+    let file = blob("x");
+    let canary = blob("canary");
+    for (name, entries) in [
+        ("own.git", vec![("40000", ".git", &git_directory), ("100644", "a", &file)]),
+        ("up.git", vec![("40000", "..", &git_directory)]),
+        ("slash.git", vec![("100644", "../../pwned", &canary)]),
+        ("absolute.git", vec![("100644", marker.to_str().unwrap(), &canary)]),
+        ("bare.git", vec![("40000", ".GIT ", &git_directory), ("120000", ".git", &canary)]),
+    ] {
+        let entries: Vec<(&str, &str, &str)> =
+            entries.iter().map(|(mode, name, object)| (*mode, *name, object.as_str())).collect();
+        let commit = git(&work, &["commit-tree", "-m", "evil", &tree(&work, &entries)]);
+        git(&work, &["update-ref", "refs/heads/main", &commit]);
+        web.publish(&work, name);
+        for flag in ["", "--keep-git-dir "] {
+            refused(&engine, &format!("ADD {flag}{} /x", web.address(name))).refused(1, "failed to fetch");
+        }
+        assert!(!marker.exists(), "{name}");
+    }
+}
+
+/// Writes a tree as it is said, by git's plumbing.
+fn tree(work: &Path, entries: &[(&str, &str, &str)]) -> String {
+    let mut content = Vec::new();
+    for (mode, name, object) in entries {
+        content.extend(format!("{mode} {name}\0").bytes());
+        content.extend((0..40).step_by(2).map(|at| u8::from_str_radix(&object[at..at + 2], 16).unwrap()));
+    }
+    let file = work.with_extension("tree");
+    fs::write(&file, content).unwrap();
+    git(work, &["hash-object", "-t", "tree", "-w", "--literally", &file.display().to_string()])
+}
+
+/// A server whose answer never ends, and is not slow enough to be given up.
+#[test]
+fn a_client_that_goes_ends_every_program_that_fetches_for_it() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // As above.
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/endless.git", listener.local_addr().unwrap());
+    let pieces = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&pieces);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let counter = Arc::clone(&counter);
+            std::thread::spawn(move || {
+                let head =
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n";
+                let mut sent = stream.write_all(head.as_bytes());
+                // Slower than it can be read, faster than is slow.
+                while sent.is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                    sent = stream.write_all(&[b'#'; 400]);
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let context = Context::new(&format!("FROM BASE\nADD {address} /x\n"), &[]);
+    let mut child = engine
+        .command("docker")
+        .args(["build", "."])
+        .current_dir(context.path())
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("it is fetched", || {
+        pieces.load(Ordering::Relaxed) > 20 && !programs_with(&address).is_empty()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("nobody fetches any more", || programs_with(&address).is_empty());
+}
+
+/// The command lines of this machine's processes that have a word in them.
+fn programs_with(word: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(word))
+        .collect()
 }

@@ -141,3 +141,111 @@ fn an_engine_that_was_killed_leaves_no_secret() {
     engine.start_again();
     assert_eq!(seen(), 0);
 }
+
+/// Whatever is kept of a build, or told of it: data root, logs, history, provenance, caches, events.
+#[test]
+fn nothing_that_is_kept_or_told_of_a_build_has_a_secret_in_it() {
+    let engine = Engine::start_with(&["--debug"]);
+    if engine.is_original() {
+        // The test looks at the engine's own files.
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let text = format!("canary-{}-{}", std::process::id(), engine.name("kept"));
+    fs::write(path("secret"), &text).unwrap();
+    let context = Context::new(
+        "FROM BASE\nARG FAIL\n\
+         RUN --mount=type=secret,id=s --mount=type=secret,id=s,env=E --mount=type=cache,target=/c wc -c </run/secrets/s >/c/n && test -n \"$E\"\n\
+         RUN --mount=type=secret,id=s,target=/s,env=E test \"$(cat /s)\" = \"$E\" && echo same >/r && test $FAIL = 0\n",
+        &[],
+    );
+    let name = engine.name("kept");
+    let build = |fail: &str, more: &[&str]| {
+        let (secret, fail) = (format!("id=s,src={}", path("secret")), format!("FAIL={fail}"));
+        engine.buildx(
+            &context.path(),
+            &[&["--secret", &secret, "--build-arg", &fail, "-t", &name], more].concat(),
+        )
+    };
+    let (archive, cache) =
+        (format!("type=oci,dest={}", path("i.tar")), format!("type=local,dest={},mode=max", path("cache")));
+    let outputs = [
+        build("0", &[]),
+        build(
+            "0",
+            &["--no-cache", "--attest", "type=provenance,mode=max", "-o", &archive, "--cache-to", &cache],
+        ),
+        build("1", &[]),
+        engine.docker(&["events", "--since", "0", "--until", "0s"]),
+        engine.docker(&["history", "--no-trunc", &name]),
+        engine.docker(&["inspect", &name]),
+        engine.plugin_in(place.path(), &["buildx", "du", "--verbose"]),
+    ];
+    let codes: Vec<i32> = outputs.iter().map(|output| output.code).collect();
+    assert_eq!(codes, [0, 0, 1, 0, 0, 0, 0], "{outputs:?}");
+    assert!(
+        outputs[1].stderr.contains("writing cache") || fs::exists(path("cache")).unwrap(),
+        "a cache is written"
+    );
+    fs::remove_file(path("secret")).unwrap();
+    // Neither itself, nor what a short one could be guessed by.
+    fs::write(path("list"), &text).unwrap();
+    let digest = Command::new("sha256sum").arg(path("list")).output().unwrap().stdout;
+    let encoded = Command::new("base64").args(["-w0", &path("list")]).output().unwrap().stdout;
+    fs::remove_file(path("list")).unwrap();
+    let digest = String::from_utf8(digest).unwrap()[..64].to_owned();
+    for form in [text, digest, String::from_utf8(encoded).unwrap()] {
+        for place in [engine.directory(), place.path(), Path::new("/dev/shm")] {
+            assert_eq!(holding(&form, place), Vec::<String>::new(), "{form}");
+        }
+        assert!(!format!("{outputs:?}").contains(&form));
+    }
+    engine.docker(&["rmi", &name]).ok();
+}
+
+/// The agent's keys answer for one command, and stay with the client.
+#[test]
+fn a_real_agent_answers_for_one_command() {
+    let engine = Engine::start();
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).env("SSH_AUTH_SOCK", path("agent")).output();
+        let output = output.expect("the package openssh-client is installed");
+        assert!(output.status.success(), "{program}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "of-the-client", "-f", &path("key")]);
+    let mut agent =
+        Command::new("ssh-agent").args(["-D", "-a", &path("agent")]).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the agent listens", || place.path().join("agent").exists());
+    run("ssh-add", &["-q", &path("key")]);
+    let fingerprint = run("ssh-add", &["-l"]);
+    let context = Context::new(
+        "FROM BASE\nCOPY root /\nRUN --mount=type=ssh ssh-add -l >/keys\nRUN --mount=type=ssh,mode=0666 --mount=type=ssh,target=/s,id=default \
+         SSH_AUTH_SOCK=/s ssh-add -l | cmp - /keys\nRUN ! ssh-add -l && test -z \"$SSH_AUTH_SOCK\" && ! test -e /s && rm /etc/plain\n",
+        &[],
+    );
+    // The program of this machine, with what it is linked to.
+    let libraries = run("ldd", &["/usr/bin/ssh-add"]);
+    let words = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in words.chain(["/usr/bin/ssh-add"]) {
+        let into = context.path().join("root").join(file.trim_start_matches('/').replace("usr/bin", "bin"));
+        fs::create_dir_all(into.parent().unwrap()).unwrap();
+        fs::copy(file, into).unwrap();
+    }
+    let name = engine.name("agent");
+    let output = engine
+        .plugin_command(&["buildx", "build", "--no-cache", "--load", "--ssh", "default", "-t", &name, "."])
+        .current_dir(context.path())
+        .env("SSH_AUTH_SOCK", path("agent"))
+        .output()
+        .unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    Output::new("docker buildx build".to_owned(), &output).ok();
+    let keys = engine.docker(&["run", "--rm", "--network", "none", &name, "cat", "/keys"]).ok();
+    assert_eq!(keys, fingerprint.trim_end());
+    engine.docker(&["rmi", &name]).ok();
+}

@@ -265,6 +265,59 @@ async fn hostile_files_of_a_client_write_nowhere_else() {
     }
 }
 
+/// GHSA-g2h8: a client's word for what its files are, where it is no file of a directory that could be.
+#[tokio::test]
+async fn files_that_a_client_makes_up_are_refused_or_harmless() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // The one of the test is older than what fixed some of these.
+        return;
+    }
+    let canary = engine.directory().join("canary");
+    std::fs::write(&canary, "canary of the machine").unwrap();
+    let canary = canary.display().to_string();
+    let with = |lent: Lent, change: &dyn Fn(&mut Stat)| {
+        let mut lent = lent;
+        change(&mut lent.stat);
+        lent
+    };
+    let linked = |target: &str| with(file("h", ""), &|stat| stat.linkname = target.into());
+    let sized = |size: i64| vec![with(file("a", "x"), &|stat| stat.size = size), file("b", "y")];
+    let up = format!("{}{canary}", "../".repeat(20));
+    let hiding = |stat: &mut Stat| {
+        for name in ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect"] {
+            stat.xattrs.insert(name.into(), b"y".to_vec());
+        }
+    };
+    // /dev/mem; a disk.
+    let device = |path: &str, mode: u32, (major, minor): (i64, i64)| {
+        with(file(path, ""), &|stat| (stat.mode, stat.devmajor, stat.devminor) = (mode | 0o666, major, minor))
+    };
+    for (what, files, refusal) in [
+        ("more than there is", sized(i64::MAX), "a"),
+        ("two gigabytes", sized(1 << 31), "changed"),
+        ("less than nothing", sized(-1), "negative size"),
+        ("another name of the machine's", vec![linked(&canary)], ""),
+        ("another name, upwards", vec![linked(&up)], ""),
+        ("a file, and a directory", vec![file("a", "x"), directory("a")], "comes after"),
+        ("a directory, and a link", vec![directory("a"), link("a", "/etc")], "comes after"),
+        ("a file in a file", vec![file("a", "x"), file("a/b", "x")], ""),
+        ("a file in a link", vec![link("a", "/etc"), file("a/other", "x")], ""),
+        ("attributes of overlayfs", vec![with(directory("etc"), &hiding), file("etc/f", "x")], ""),
+        ("devices", vec![device("block", 1 << 26, (8, 0)), device("mem", 1 << 26 | 1 << 21, (1, 1))], ""),
+    ] {
+        let recipe = "FROM BASE\nCOPY . /\nCOPY . /c\nRUN ! grep -r canary /c /h; grep -x 'no program' /etc/plain && \
+                      ! head -c 1 /mem && ! head -c 1 /block && test -f /bin/busybox\n";
+        let door = Door::open(&engine, lender(recipe, files)).await;
+        let answer = door.control().solve(direct(door.request("", &[]), &[])).await;
+        let told = answer.as_ref().map_err(|failed| failed.message().to_owned()).map(drop);
+        let is_step = told.as_ref().is_err_and(|message| message.contains("exit code"));
+        assert!(!is_step, "{what}: the step saw something: {told:?}");
+        assert!(told.is_err_and(|message| message.contains(refusal)) || refusal.is_empty(), "{what}");
+    }
+    assert_eq!(std::fs::read_to_string(&canary).unwrap(), "canary of the machine");
+}
+
 #[tokio::test]
 async fn a_call_that_is_given_up_ends_its_build() {
     let engine = Engine::start();

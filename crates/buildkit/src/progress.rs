@@ -4,6 +4,7 @@
 use crate::limits;
 use crate::proto::google::protobuf::Timestamp;
 use crate::proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use prost::Message;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,12 +34,11 @@ impl Event {
 
     fn room(&self) -> usize {
         ROOM + match self {
-            Self::Log(log) => log.msg.len(),
-            Self::Vertex(vertex) => vertex.name.len() + vertex.error.len() + vertex.inputs.len() * ROOM,
-            Self::Status(_) => ROOM,
-            Self::Warning(warning) => {
-                warning.short.len() + warning.detail.iter().map(Vec::len).sum::<usize>()
-            }
+            Self::Log(log) => log.encoded_len(),
+            Self::Vertex(vertex) => vertex.encoded_len(),
+            Self::Status(status) => status.encoded_len(),
+            // Clients send them, with texts and whole files in every field.
+            Self::Warning(warning) => warning.encoded_len(),
         }
     }
 }
@@ -169,6 +169,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::pb::SourceInfo;
 
     fn vertex(digest: &str, error: &str) -> Event {
         Event::Vertex(Vertex { digest: digest.into(), error: error.into(), ..Vertex::default() })
@@ -216,5 +217,18 @@ mod tests {
         let of = |digest: &str| vertices.iter().rfind(|(name, _)| name == digest).unwrap().1.clone();
         assert_eq!((of("first"), of("second")), ("done".into(), "failed".into()));
         assert!(output.len() <= limits::OUTPUT && output.len() > limits::OUTPUT / 2, "{}", output.len());
+    }
+
+    #[test]
+    fn what_a_client_warns_of_is_bounded_whole() {
+        let progress = Progress::default();
+        let info = SourceInfo { data: vec![b'x'; 1 << 20], ..SourceInfo::default() };
+        let warning =
+            VertexWarning { url: "u".repeat(1 << 20), info: Some(info), ..VertexWarning::default() };
+        for _ in 0..20 {
+            progress.tell(Event::Warning(warning.clone()));
+        }
+        let kept = progress.lock().events.len();
+        assert_eq!(kept, limits::OUTPUT / (2 << 20) - 1, "warnings of two megabytes each");
     }
 }

@@ -8,13 +8,16 @@
 
 use crate::error::{Attempt, Error, Result};
 use crate::limits::{GIT_OUTPUT, GIT_TIME};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use coracle_build::Repository;
 use coracle_registry::Secret;
+use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// How repositories are reached. Never `file` or `ext`: they would be this machine's files and commands.
 const PROTOCOLS: &str = "http:https:git:ssh";
@@ -51,6 +54,11 @@ const PASSED: [&str; 9] = [
     "NO_PROXY",
     "SSL_CERT_FILE",
 ];
+
+/// How git calls ssh: with no configuration and no key of this machine's, for whoever serves the repository would see who
+/// it is. Keys come from the client's agent, which is not forwarded.
+const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o ForwardAgent=no -o StrictHostKeyChecking=accept-new \
+                   -o UserKnownHostsFile=\"$HOME/known_hosts\"";
 
 /// What a client lends for the way to a repository.
 #[derive(Default)]
@@ -171,6 +179,7 @@ impl Fetch<'_> {
             ),
             _ => Error::Failed { action: "run git".to_owned(), source: Box::new(error) },
         })?;
+        let group = Group::of(&child);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let running = async {
             let (said, complained) = futures_util::future::join(bounded(stdout), bounded(stderr)).await;
@@ -180,17 +189,23 @@ impl Fetch<'_> {
         let slow = || Error::Missing(format!("git has not fetched {} within an hour", self.shown()));
         let ended = tokio::time::timeout(GIT_TIME, running).await.map_err(|_| slow())?;
         let (status, said, complained) = ended.attempt(|| "run git".to_owned())?;
+        group.has_ended();
         if status.success() {
             return Ok(said);
         }
-        let complained = complained.replace(&self.wanted.remote, &self.shown());
-        Err(Error::Missing(format!("failed to fetch the repository {}: {}", self.shown(), complained.trim())))
+        let mut reason = complained.replace(&self.wanted.remote, &self.shown()).trim().to_owned();
+        if self.access.authorization.is_some() && reason.contains("returned error: 30") {
+            reason.push_str(
+                " (it leads elsewhere, and credentials go to the host that is named: name the other address)",
+            );
+        }
+        Err(Error::Missing(format!("failed to fetch the repository {}: {reason}", self.shown())))
     }
 
     /// git with an environment of ours alone.
     fn command(&self, directory: &Path) -> Command {
         let mut command = Command::new("git");
-        command.env_clear().current_dir(directory).kill_on_drop(true);
+        command.env_clear().current_dir(directory).kill_on_drop(true).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in PASSED {
             command.envs(std::env::var_os(name).map(|value| (OsStr::new(name), value)));
@@ -200,23 +215,48 @@ impl Fetch<'_> {
         command.env("GIT_ATTR_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
         command.env("GIT_ALLOW_PROTOCOL", PROTOCOLS).env("GIT_PROTOCOL_FROM_USER", "0");
         command.env("GIT_CEILING_DIRECTORIES", self.place).env("GIT_LFS_SKIP_SMUDGE", "1");
-        command.env(
-            "GIT_SSH_COMMAND",
-            "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=\"$HOME/known_hosts\"",
-        );
+        command.env("GIT_SSH_COMMAND", SSH);
         if let Some(agent) = &self.access.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }
         if let (Some(header), Some(origin)) = (&self.access.authorization, origin_of(&self.wanted.remote)) {
-            // By the environment: what a program is called with can be read by everybody. Only for the host that was named.
-            command.env("GIT_CONFIG_COUNT", "1");
+            // By the environment: what a program is called with can be read by everybody. Only for the host that was named:
+            // git would give the header to whatever that host redirects to as well.
+            command.env("GIT_CONFIG_COUNT", "2");
             command.env("GIT_CONFIG_KEY_0", format!("http.{origin}/.extraHeader"));
             command.env("GIT_CONFIG_VALUE_0", format!("Authorization: {}", header.expose()));
+            command.env("GIT_CONFIG_KEY_1", format!("http.{origin}/.followRedirects"));
+            command.env("GIT_CONFIG_VALUE_1", "false");
         }
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
         command
+    }
+}
+
+/// git and the programs that it runs, which would go on without it, as long as a server says anything. Killed when nobody
+/// waits for them any more.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The group that a child leads.
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// Its leader was waited for: the number is anybody's from now on.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // All of them may have ended by themselves.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -241,6 +281,36 @@ pub(super) fn origin_of(address: &str) -> Option<String> {
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     Some(format!("{scheme}://{host}"))
+}
+
+/// An address of http or https without the user in it, and the header that says who that is (RFC 7617). Git would write
+/// both down beside the files (`.git/config`), and so do the addresses of submodules that are relative to it.
+pub(super) fn without_user(address: &str) -> (String, Option<Secret>) {
+    let plain = || (address.to_owned(), None);
+    if origin_of(address).is_none() {
+        return plain();
+    }
+    let Some((scheme, rest)) = address.split_once("://") else { return plain() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else { return plain() };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let pair = [unescaped(name), b":".to_vec(), unescaped(password)].concat();
+    (format!("{scheme}://{host}{path}"), Some(Secret::new(format!("basic {}", BASE64.encode(pair)))))
+}
+
+/// `%40` becomes `@`; what is no escape stays.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let digits =
+            after.get(..2).filter(|digits| *byte == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(*byte));
+        rest = &after[if escaped.is_some() { 2 } else { 0 }..];
+    }
+    bytes
 }
 
 /// An address without a password.
@@ -284,5 +354,33 @@ mod tests {
         }
         assert_eq!(origin_of("https://u:p@h:8443/x.git").as_deref(), Some("https://h:8443"));
         assert_eq!(origin_of("ssh://h/x"), None);
+    }
+
+    #[test]
+    fn users_of_addresses_become_headers() {
+        for (address, rest, pair) in [
+            ("https://h/x.git", "https://h/x.git", None),
+            ("https://u:p%40%3a%zz@h:1/a@b.git", "https://h:1/a@b.git", Some("u:p@:%zz")),
+            ("http://token@h", "http://h", Some("token:")),
+            ("ssh://git@h/x", "ssh://git@h/x", None),
+            ("git@h:x", "git@h:x", None),
+        ] {
+            let (found, header) = without_user(address);
+            let header = header.map(|header| header.expose().to_owned());
+            let expected = pair.map(|pair| format!("basic {}", BASE64.encode(pair)));
+            assert_eq!((found.as_str(), header), (rest, expected), "{address}");
+        }
+    }
+
+    /// `ssh -G` prints what is so after all options, and connects to nobody.
+    #[test]
+    fn no_key_of_this_machine_is_shown_to_a_server() {
+        let script = format!("{SSH} -G host");
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "the package openssh-client is installed: {output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let keys: Vec<&str> = text.lines().filter(|line| line.starts_with("identityfile ")).collect();
+        assert_eq!(keys, ["identityfile none"]);
+        assert!(text.contains("forwardagent no") && text.contains("batchmode yes"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::agent::AgentSocket;
 use super::files::Archives;
-use super::git::{Access, Fetch, origin_of};
+use super::git::{Access, Fetch, origin_of, without_user};
 use super::inputs::Client;
 use super::invalid;
 use super::provenance::Material;
@@ -240,6 +240,8 @@ impl Fetcher<'_> {
     }
 
     async fn repository(&self, number: usize, wanted: Repository) -> Result<Fetched> {
+        let (remote, own) = without_user(&wanted.remote);
+        let wanted = Repository { remote, ..wanted };
         let workspace = self.workspace().await?;
         let place = workspace.path().join("fetched");
         let is_ssh = !wanted.remote.starts_with("http") && !wanted.remote.starts_with("git://");
@@ -249,7 +251,10 @@ impl Fetcher<'_> {
             false => None,
         };
         let access = Access {
-            authorization: self.git_authorization(&wanted.remote).await?,
+            authorization: match own {
+                Some(own) => Some(own),
+                None => self.git_authorization(&wanted.remote).await?,
+            },
             agent: agent.as_ref().map(|agent| agent.path().to_owned()),
         };
         let checkout = Fetch { wanted: &wanted, access: &access, place: &place }.run().await?;
