@@ -5,11 +5,13 @@ use coracle_tests::context::Context;
 use coracle_tests::engine::{programs, wait_until};
 use coracle_tests::registry::Registry;
 use coracle_tests::{Engine, Output};
+use rustix::process::{Pid, Signal};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A server of our own, or nothing: the original has no such command.
 fn engine() -> Option<Engine> {
@@ -69,10 +71,21 @@ fn files_of_a_result_go_to_directories_and_archives_and_leave_no_image() {
     build(&engine, &context.path(), &["-o", directory.to_str().unwrap(), "-t", "stays"]).ok();
     build(&engine, &context.path(), &["-o", directory.to_str().unwrap()]).ok();
     engine.docker(&["rmi", "stays"]).ok();
+    // So does what was built before as an image, though it has none.
+    let image = build(&engine, &context.path(), &["-q"]).ok();
+    build(&engine, &context.path(), &["-o", directory.to_str().unwrap()]).ok();
+    engine.docker(&["rmi", &image]).ok();
+    // And one whose id is asked for.
+    let id = place.path().join("id");
+    let arguments = ["-o", directory.to_str().unwrap(), "--iidfile", id.to_str().unwrap()];
+    build(&engine, &context.path(), &arguments).ok();
+    engine.docker(&["rmi", &fs::read_to_string(id).unwrap()]).ok();
     for (arguments, words) in [
         (vec!["-o", "type=oci,dest=x"], "save makes archives of images"),
         (vec!["-o", "type=local"], "needs dest"),
         (vec!["-o", "x", "--platform", "linux/amd64,linux/arm64"], "one platform"),
+        (vec!["-o", ""], "empty"),
+        (vec!["-o", "-", "-o", "type=tar"], "one archive"),
         (vec!["--push"], "--tag"),
     ] {
         build(&engine, &context.path(), &arguments).refused(1, words);
@@ -87,6 +100,23 @@ fn files_of_a_result_go_to_directories_and_archives_and_leave_no_image() {
 }
 
 #[test]
+fn who_is_interrupted_while_files_are_written_leaves_nothing() {
+    let Some(engine) = engine() else { return };
+    let context = Context::new("FROM BASE\nRUN head -c 33554432 /dev/zero >/large\n", &[]);
+    let before = engine.docker(&["images", "-aq", "--no-trunc"]).ok();
+    let mut command = command(&engine, &context.path(), &["-o", "-"]);
+    let mut building = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // It is being written, and cannot go on until somebody reads.
+    building.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    assert_ne!(engine.docker(&["ps", "-aq"]).ok(), "");
+    let pid = Pid::from_raw(building.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(building.wait().unwrap().code(), Some(130));
+    assert_eq!(engine.docker(&["ps", "-aq"]).ok(), "");
+    assert_eq!(engine.docker(&["images", "-aq", "--no-trunc"]).ok(), before);
+}
+
+#[test]
 fn an_image_and_its_cache_go_to_a_registry() {
     let Some(engine) = engine() else { return };
     let registry = Registry::start();
@@ -97,6 +127,10 @@ fn an_image_and_its_cache_go_to_a_registry() {
     );
     let to = format!("type=registry,ref={cache},mode=max");
     build(&engine, &context.path(), &["-t", &name, "--push", "--cache-to", &to]).ok();
+    let id = build(&engine, &context.path(), &["-q", "-t", &name, "--push"]).ok();
+    assert!(id.starts_with("sha256:") && !id.contains('\n'), "the id and nothing else: {id}");
+    let both = command(&engine, &context.path(), &["-o", "-", "-t", &name, "--push"]).output().unwrap();
+    assert!(both.status.success() && both.stdout.ends_with(&[0; 1024]), "an archive and nothing else");
     let second = Engine::start();
     let output = build(&second, &context.path(), &["-t", &name, "--cache-from", &cache]);
     assert_eq!(output.stderr.matches("CACHED").count(), 3, "{}", output.stderr);
@@ -120,7 +154,7 @@ fn an_image_and_its_cache_go_to_a_registry() {
 
 /// Reads what is asked of an agent: it has no keys.
 fn agent(listener: &UnixListener) {
-    use std::io::{Read, Write};
+    use std::io::Write;
     while let Ok((mut stream, _)) = listener.accept() {
         let mut length = [0; 4];
         while stream.read_exact(&mut length).is_ok() {
@@ -171,6 +205,9 @@ fn agents_are_lent_by_their_sockets() {
     build(&engine, &context.path(), &["--ssh", &file]).refused(1, "is no socket");
     let told = command(&engine, &context.path(), &["--ssh", "default"]).env_remove("SSH_AUTH_SOCK").output();
     let told = Output::new("coracle build --ssh default".to_owned(), &told.unwrap());
-    told.refused(1, "SSH_AUTH_SOCK");
+    told.refused(1, "SSH_AUTH_SOCK is not set");
+    let told = command(&engine, &context.path(), &["--ssh", "default"]).env("SSH_AUTH_SOCK", "").output();
+    let told = Output::new("coracle build --ssh default".to_owned(), &told.unwrap());
+    told.refused(1, "SSH_AUTH_SOCK is not set");
     wait_until("the socket is let go", || fs::remove_file(&socket).is_ok());
 }

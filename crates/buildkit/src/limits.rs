@@ -36,6 +36,10 @@ pub const PARTS: usize = 16;
 
 /// Largest piece of an output that is sent at once, in bytes.
 pub const PIECE: usize = 256 << 10;
+/// Bytes that wait in each direction of a connection within a call.
+pub const TUNNEL: usize = 256 << 10;
+/// Largest message that such a connection is sent in, in bytes: what clients read at once.
+pub const TUNNEL_PIECE: usize = 32 << 10;
 /// Largest secret, in bytes; BuildKit's own bound.
 pub const SECRET: usize = 500 << 10;
 

@@ -6,10 +6,8 @@ use crate::limits;
 use crate::proto::moby::buildkit::v1::BytesMessage;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::oneshot;
 use tonic::Status;
-
-/// Largest message that is sent, in bytes: what clients read at once.
-const PIECE: usize = 32 << 10;
 
 /// Lets `serve` have the connection that comes as `incoming`; what it writes is the stream, and why it failed the last of that. The
 /// stream ends when `serve` has. When it is dropped, `serve` is: nothing goes on that nobody polls.
@@ -21,22 +19,29 @@ where
     S: FnOnce(DuplexStream) -> F,
     F: Future<Output = Result<(), Status>> + Send + 'static,
 {
-    let (near, far) = tokio::io::duplex(limits::PIECE);
+    let (near, far) = tokio::io::duplex(limits::TUNNEL);
     let (from, to) = tokio::io::split(far);
     let served = serve(near);
+    let (failed, failure) = oneshot::channel();
     let work = async {
         let fed = async {
             feed(incoming, to).await;
             // Now it is at `serve` to end.
             std::future::pending().await
         };
-        tokio::select! {
+        let served = tokio::select! {
             served = served => served,
             never = fed => never,
+        };
+        if let Err(failure) = served {
+            // Its receiver is in the stream of which this is a part.
+            let _ = failed.send(failure);
         }
     };
-    let failure = stream::once(work).filter_map(async |served| served.err().map(Err));
-    stream::select(pieces(from), failure)
+    let work = stream::once(work).filter_map(async |()| None);
+    // A call is over with its failure: what was written before is not to be lost.
+    let failure = stream::once(failure).filter_map(async |failure| failure.ok().map(Err));
+    stream::select(pieces(from), work).chain(failure)
 }
 
 /// Writes what comes, to its end or until nobody reads it.
@@ -56,7 +61,7 @@ async fn feed(
 
 /// What is written at the other end.
 fn pieces(from: ReadHalf<DuplexStream>) -> impl Stream<Item = Result<BytesMessage, Status>> + Send {
-    stream::unfold((from, vec![0; PIECE]), |(mut from, mut buffer)| async move {
+    stream::unfold((from, vec![0; limits::TUNNEL_PIECE]), |(mut from, mut buffer)| async move {
         match from.read(&mut buffer).await {
             Ok(length @ 1..) => Some((Ok(BytesMessage { data: buffer[..length].to_vec() }), (from, buffer))),
             _ => None,
@@ -67,6 +72,7 @@ fn pieces(from: ReadHalf<DuplexStream>) -> impl Stream<Item = Result<BytesMessag
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TUNNEL_PIECE as PIECE;
     use tokio::sync::mpsc;
     use tokio_stream::wrappers::ReceiverStream;
 
@@ -89,6 +95,19 @@ mod tests {
         let bytes: Vec<u8> = bytes.into_iter().flat_map(|piece| piece.unwrap().data).collect();
         assert_eq!(bytes, [b"a".as_slice(), &long].concat());
         assert_eq!(words[0].as_ref().unwrap_err().message(), "the last word");
+    }
+
+    #[tokio::test]
+    async fn a_failure_comes_after_everything_that_was_written() {
+        let told = tunnel(stream::pending(), |mut io| async move {
+            io.write_all(&[7; 3 * PIECE]).await.unwrap();
+            Err(Status::unknown("the last word"))
+        });
+        let all: Vec<_> = told.collect().await;
+        let (last, before) = all.split_last().unwrap();
+        assert_eq!(last.as_ref().err().map(Status::message), Some("the last word"));
+        let length: usize = before.iter().map(|piece| piece.as_ref().unwrap().data.len()).sum();
+        assert_eq!(length, 3 * PIECE);
     }
 
     #[tokio::test]

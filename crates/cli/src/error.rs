@@ -48,6 +48,14 @@ pub enum Error {
         /// What the engine said.
         source: Box<Error>,
     },
+    /// Somebody ended the command, which has taken away what it had made.
+    #[error("interrupted by SIG{signal}")]
+    Interrupted {
+        /// The signal, without `SIG`.
+        signal: &'static str,
+        /// Its number.
+        number: u8,
+    },
     /// Some of several things failed; each was reported already.
     #[error("some failed")]
     Reported,
@@ -64,6 +72,7 @@ impl Error {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::NotStarted { code, .. } => *code,
+            Self::Interrupted { number, .. } => 128 + number,
             _ => 1,
         }
     }

@@ -29,13 +29,14 @@ const FILE: u64 = 1 << 20;
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) async fn build(app: &App, args: BuildArgs) -> Result<()> {
-    let wanted = Wanted::of(&args)?;
+    let mut wanted = Wanted::of(&args)?;
     let mut options = options(&args, variable)?;
     options.secrets = secrets(&args.secret)?;
     options.contexts = contexts(&args.build_context)?;
     options.ssh = agents(&args.ssh)?;
     options.credentials = registries::all_credentials()?;
     let client = app.client().await?;
+    wanted.look(&client).await?;
     let lines = if args.context == "-" {
         let (text, rest) = from_stdin(&args)?;
         options.text = text;
@@ -49,7 +50,7 @@ pub(super) async fn build(app: &App, args: BuildArgs) -> Result<()> {
         std::fs::write(path, &image).map_err(Error::io(format!("write {}", path.display())))?;
     }
     let quiet = args.quiet || args.progress == Progress::Quiet;
-    wanted.put(app, &image, &args.tag, quiet).await?;
+    wanted.put(app, &client, &image, quiet).await?;
     if quiet && wanted.is_image() { print_line(&image) } else { Ok(()) }
 }
 

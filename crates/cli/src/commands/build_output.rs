@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use coracle_api::Filters;
 use coracle_api::container::{Config, CreateRequest};
 use coracle_client::Client;
 
-use super::{App, cp, registries, transfer};
+use super::transfer::Destination;
+use super::{App, cp, registries};
 use crate::archive::Top;
 use crate::args::build::BuildArgs;
 use crate::args::image::PushArgs;
@@ -13,12 +15,18 @@ use crate::error::{Error, Result};
 use crate::resolve::Invalid;
 use crate::resolve::build::{Output, output};
 use crate::resolve::copy::Arrival;
+use crate::terminal::signals::{Caught, Signals};
 
 /// What is to become of the result.
 pub(super) struct Wanted {
     files: Vec<Output>,
     push: bool,
     platform: String,
+    names: Vec<String>,
+    /// Whether the image is wanted as well: somebody will call it by a name or by its id.
+    image: bool,
+    /// Images without a name that were here before: they are not ours to remove.
+    nameless: Vec<String>,
 }
 
 impl Wanted {
@@ -35,25 +43,43 @@ impl Wanted {
                 "--output takes the files of one platform: docker buildx build writes those of several",
             );
         }
-        Ok(Self { files, push: args.push, platform: args.platform.clone() })
+        match files.iter().filter(|output| output.is_stdout()).count() {
+            0 => {}
+            1 => drop(Destination::choose(None, "files")?),
+            _ => return refuse("--output writes one archive to stdout, and no more"),
+        }
+        let (push, platform, names) = (args.push, args.platform.clone(), args.tag.clone());
+        let image = files.is_empty() || !names.is_empty() || args.iidfile.is_some();
+        Ok(Self { files, push, platform, names, image, nameless: Vec::new() })
     }
 
-    /// Brings the image, which has these names, where it is wanted. One without a name that was only built for its files
-    /// does not stay.
-    pub(super) async fn put(&self, app: &App, image: &str, names: &[String], quiet: bool) -> Result<()> {
-        let client = app.client().await?;
-        if !self.files.is_empty() {
-            let written = write(&client, image, &self.platform, &self.files).await;
-            if names.is_empty() {
-                forget(&client, image).await?;
-            }
-            written?;
+    /// Looks which images are here, before anything is built.
+    pub(super) async fn look(&mut self, client: &Client) -> Result<()> {
+        if !self.image {
+            let mut filters = Filters::default();
+            filters.add("dangling", "true");
+            let images = client.images(false, false, &filters).await?;
+            self.nameless = images.into_iter().map(|image| image.id).collect();
         }
-        if self.push {
-            for name in names {
-                let args = PushArgs { all_tags: false, quiet, platform: None, name: name.clone() };
-                registries::push(app, args).await?;
-            }
+        Ok(())
+    }
+
+    /// Brings the image where it is wanted. One that was built for its files alone does not stay.
+    pub(super) async fn put(&self, app: &App, client: &Client, image: &str, quiet: bool) -> Result<()> {
+        if self.files.is_empty() && !self.push {
+            return Ok(());
+        }
+        let mut signals = Signals::catch_ending()?;
+        if !self.files.is_empty() {
+            let written = write(client, image, &self.platform, &self.files, &mut signals).await;
+            let forgotten = self.forget(client, image).await;
+            written.and(forgotten)?;
+        }
+        // What goes to stdout is an archive and nothing else.
+        let quiet = quiet || self.files.iter().any(Output::is_stdout);
+        for name in self.names.iter().filter(|_| self.push) {
+            let args = PushArgs { all_tags: false, quiet, platform: None, name: name.clone() };
+            unless_interrupted(registries::send(app, &args), &mut signals).await?;
         }
         Ok(())
     }
@@ -62,10 +88,38 @@ impl Wanted {
     pub(super) fn is_image(&self) -> bool {
         self.files.is_empty()
     }
+
+    /// Removes an image that was built for its files alone.
+    async fn forget(&self, client: &Client, image: &str) -> Result<()> {
+        if self.image || self.nameless.iter().any(|other| other == image) {
+            return Ok(());
+        }
+        if !client.inspect_image(image).await?.repo_tags.is_empty() {
+            return Ok(());
+        }
+        match client.remove_image(image, false, false, &[]).await {
+            // Somebody else, who has built the same, has removed it or made a container of it.
+            Err(error) if matches!(error.status(), Some(404 | 409)) => Ok(()),
+            removed => Ok(removed.map(drop)?),
+        }
+    }
+}
+
+async fn unless_interrupted(work: impl Future<Output = Result<()>>, signals: &mut Signals) -> Result<()> {
+    tokio::select! {
+        done = work => done,
+        Caught { number, name } = signals.next() => Err(Error::Interrupted { signal: name, number }),
+    }
 }
 
 /// Writes the files of an image, by a container that is never started.
-async fn write(client: &Client, image: &str, platform: &str, outputs: &[Output]) -> Result<()> {
+async fn write(
+    client: &Client,
+    image: &str,
+    platform: &str,
+    outputs: &[Output],
+    signals: &mut Signals,
+) -> Result<()> {
     let config = Config {
         image: image.to_owned(),
         // One without a command cannot be made.
@@ -74,21 +128,21 @@ async fn write(client: &Client, image: &str, platform: &str, outputs: &[Output])
     };
     let request = CreateRequest { config, ..CreateRequest::default() };
     let container = client.create_container("", platform, &request).await?.id;
-    let mut written = Ok(());
-    for output in outputs {
-        written = one(client, &container, output).await;
-        if written.is_err() {
-            break;
+    let writing = async {
+        for output in outputs {
+            one(client, &container, output).await?;
         }
-    }
-    client.remove_container(&container, true, true, false).await?;
-    written
+        Ok(())
+    };
+    let written = unless_interrupted(writing, signals).await;
+    let removed = client.remove_container(&container, true, true, false).await;
+    written.and(removed.map_err(Into::into))
 }
 
 async fn one(client: &Client, container: &str, output: &Output) -> Result<()> {
     match output {
         Output::Archive(path) => {
-            let destination = transfer::Destination::choose(path.as_deref(), "files")?;
+            let destination = Destination::choose(path.as_deref(), "files")?;
             destination.receive(client.export_container(container).await?).await
         }
         Output::Directory(path) => {
@@ -97,13 +151,4 @@ async fn one(client: &Client, container: &str, output: &Output) -> Result<()> {
             cp::unpack(client.export_container(container).await?, Top::Root, arrival).await
         }
     }
-}
-
-/// Removes an image that nothing else names.
-async fn forget(client: &Client, image: &str) -> Result<()> {
-    let found = client.inspect_image(image).await?;
-    if found.repo_tags.is_empty() {
-        client.remove_image(image, false, false, &[]).await?;
-    }
-    Ok(())
 }

@@ -60,6 +60,12 @@ pub(super) fn auth_header(repository: &str) -> Result<Option<String>> {
 }
 
 pub(super) async fn push(app: &App, args: PushArgs) -> Result<()> {
+    send(app, &args).await?;
+    if args.quiet { print_line(&args.name) } else { Ok(()) }
+}
+
+/// Pushes, and prints nothing where that is to be quiet.
+pub(super) async fn send(app: &App, args: &PushArgs) -> Result<()> {
     let name = ImageName::parse(&args.name);
     if name.digest.is_some() {
         return Err(Invalid("cannot push a digest reference".to_owned()).into());
@@ -90,7 +96,7 @@ pub(super) async fn push(app: &App, args: PushArgs) -> Result<()> {
             "Only one platform of this image is here, and it was pushed alone: {manifest} instead of index {index}"
         ));
     }
-    if args.quiet { print_line(&args.name) } else { Ok(()) }
+    Ok(())
 }
 
 /// Shows how a push goes; what it sent if that is less than the whole index.

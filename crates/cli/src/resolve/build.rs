@@ -113,13 +113,20 @@ pub(crate) enum Output {
     Directory(String),
 }
 
+impl Output {
+    /// Whether it is an archive that goes to stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self, Self::Archive(None))
+    }
+}
+
 /// `DIR`, `-` for an archive on stdout, `type=local,dest=DIR`, or `type=tar[,dest=FILE]`.
 pub(crate) fn output(text: &str) -> Result<Output, Invalid> {
-    if text == "-" {
-        return Ok(Output::Archive(None));
-    }
-    if !text.contains('=') {
-        return Ok(Output::Directory(text.to_owned()));
+    match text {
+        "" => return Err(Invalid("an output is empty: it is a directory, or - for stdout".to_owned())),
+        "-" => return Ok(Output::Archive(None)),
+        directory if !directory.contains('=') => return Ok(Output::Directory(directory.to_owned())),
+        _ => {}
     }
     let (mut kind, mut place) = ("", None);
     for field in text.split(',') {
@@ -147,7 +154,7 @@ pub(crate) fn agent(
 ) -> Result<(String, String), Invalid> {
     let (id, path) = match text.split_once('=') {
         Some((id, path)) => (id, Some(path.to_owned())),
-        None => (text, variable("SSH_AUTH_SOCK")),
+        None => (text, variable("SSH_AUTH_SOCK").filter(|path| !path.is_empty())),
     };
     let invalid = || Invalid(format!("invalid SSH agent {text:?}: it is default, or ID=SOCKET"));
     let missing =

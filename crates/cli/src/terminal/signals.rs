@@ -20,6 +20,9 @@ const FORWARDED: [(i32, &str); 9] = [
     (20, "TSTP"),
 ];
 
+/// Those by which somebody ends a command.
+const ENDING: [(i32, &str); 3] = [(1, "HUP"), (2, "INT"), (15, "TERM")];
+
 /// A caught signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caught {
@@ -37,11 +40,21 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to catch.
+    /// Begins to catch what is forwarded to a container.
     pub(crate) fn catch() -> Result<Self> {
+        Self::catch_these(&FORWARDED)
+    }
+
+    /// Begins to catch those alone by which somebody ends a command that has something to take away before. They are caught
+    /// for as long as the process lives: whatever follows must listen to them, too.
+    pub(crate) fn catch_ending() -> Result<Self> {
+        Self::catch_these(&ENDING)
+    }
+
+    fn catch_these(signals: &[(i32, &'static str)]) -> Result<Self> {
         let (sender, caught) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        for (number, name) in FORWARDED {
+        for &(number, name) in signals {
             let mut stream =
                 signal(SignalKind::from_raw(number)).map_err(Error::io(format!("catch SIG{name}")))?;
             let sender = sender.clone();

@@ -117,7 +117,7 @@ fn named<'a>(catalogue: &'a Catalogue, asked: &str) -> Vec<(&'a str, &'a Found)>
         None => Vec::new(),
         Some((kind, None | Some(""))) => of_kind(kind).take(1).collect(),
         Some((kind, Some(ALL))) => of_kind(kind).collect(),
-        Some(_) => catalogue.all().filter(|(name, _)| *name == asked).collect(),
+        Some(_) => catalogue.find(asked).into_iter().collect(),
     };
     if !found.is_empty() {
         return found;

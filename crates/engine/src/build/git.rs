@@ -276,9 +276,7 @@ fn names(reference: Option<&str>) -> Vec<String> {
 
 /// `https://host:port` of an address of http or https, without a user.
 pub(super) fn origin_of(address: &str) -> Option<String> {
-    let (scheme, rest) =
-        address.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
-    let authority = rest.split(['/', '?', '#']).next()?;
+    let (scheme, authority, _) = parts(address)?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     Some(format!("{scheme}://{host}"))
 }
@@ -286,16 +284,20 @@ pub(super) fn origin_of(address: &str) -> Option<String> {
 /// An address of http or https without the user in it, and the header that says who that is (RFC 7617). Git would write
 /// both down beside the files (`.git/config`), and so do the addresses of submodules that are relative to it.
 pub(super) fn without_user(address: &str) -> (String, Option<Secret>) {
-    let plain = || (address.to_owned(), None);
-    if origin_of(address).is_none() {
-        return plain();
-    }
-    let Some((scheme, rest)) = address.split_once("://") else { return plain() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some((user, host)) = authority.rsplit_once('@') else { return plain() };
+    let named = parts(address)
+        .and_then(|(scheme, authority, path)| Some((scheme, authority.rsplit_once('@')?, path)));
+    let Some((scheme, (user, host), path)) = named else { return (address.to_owned(), None) };
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let pair = [unescaped(name), b":".to_vec(), unescaped(password)].concat();
     (format!("{scheme}://{host}{path}"), Some(Secret::new(format!("basic {}", BASE64.encode(pair)))))
+}
+
+/// Scheme, authority and the rest of an address of http or https (RFC 3986, 3.2).
+fn parts(address: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) =
+        address.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    Some((scheme, authority, rest))
 }
 
 /// `%40` becomes `@`; what is no escape stays.
@@ -362,6 +364,7 @@ mod tests {
             ("https://h/x.git", "https://h/x.git", None),
             ("https://u:p%40%3a%zz@h:1/a@b.git", "https://h:1/a@b.git", Some("u:p@:%zz")),
             ("http://token@h", "http://h", Some("token:")),
+            ("https://h?u:p@other/x", "https://h?u:p@other/x", None),
             ("ssh://git@h/x", "ssh://git@h/x", None),
             ("git@h:x", "git@h:x", None),
         ] {

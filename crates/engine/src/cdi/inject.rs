@@ -56,7 +56,9 @@ pub(crate) fn inject(directories: &[PathBuf], requests: &[DeviceRequest]) -> Res
     }
     let (mut done, mut documents) = (BTreeSet::new(), BTreeSet::new());
     for name in names {
-        let Some(found) = catalogue.find(name).filter(|_| done.insert(name)) else { continue };
+        let Some((name, found)) = catalogue.find(name).filter(|(name, _)| done.insert(*name)) else {
+            continue;
+        };
         let origin = Origin { name, found };
         let [of_all, own] = found.edits();
         if documents.insert(&found.document.path) {

@@ -103,9 +103,9 @@ impl Catalogue {
         catalogue
     }
 
-    /// The device of a name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Found> {
-        self.devices.get(name)
+    /// The device of a name, with its name here.
+    pub(crate) fn find(&self, name: &str) -> Option<(&str, &Found)> {
+        self.devices.get_key_value(name).map(|(name, found)| (name.as_str(), found))
     }
 
     /// All devices, by name.
@@ -160,16 +160,16 @@ impl Catalogue {
 
     /// Takes over the devices of a directory. A name that stands in it twice is nobody's, whatever other directories say.
     fn settle(&mut self, here: BTreeMap<String, Vec<Found>>) {
-        for (name, mut all) in here {
-            if let ([_], Some(found)) = (all.as_slice(), all.first().cloned()) {
-                self.devices.insert(name, found);
-                continue;
+        for (name, all) in here {
+            match <[Found; 1]>::try_from(all) {
+                Ok([found]) => drop(self.devices.insert(name, found)),
+                Err(all) => {
+                    let files: Vec<String> =
+                        all.iter().map(|found| found.document.path.display().to_string()).collect();
+                    self.complain(&format!("the device {name} stands in {}", files.join(" and ")));
+                    self.devices.remove(&name);
+                }
             }
-            all.dedup_by_key(|found| found.document.path.clone());
-            let files: Vec<String> =
-                all.iter().map(|found| found.document.path.display().to_string()).collect();
-            self.complain(&format!("the device {name} stands in {}", files.join(" and ")));
-            self.devices.remove(&name);
         }
     }
 }

@@ -24,12 +24,10 @@ use coracle_engine::{Credentials, Error, Result as EngineResult};
 use coracle_spec::{Platform, Reference};
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 use tokio::net::UnixStream;
 
@@ -37,13 +35,9 @@ use tokio::net::UnixStream;
 const OPTIONS: usize = 4 << 20;
 
 pub(in crate::routes) async fn build(call: Call) -> Answer {
-    let mut body = input::reader(call.request);
-    let reading = move || read_options(&mut body).map(|options| (options, body));
-    let (options, body) = tokio::task::spawn_blocking(reading).await.map_err(stopped)??;
-    let references = references(options.tags.iter().map(String::as_str))?;
-    let platforms = platform::list(&options.platform)?;
-    let targets = options.cache_to.iter().map(cache_target).collect::<Result<_, _>>()?;
-    let request = request(options, &platforms, call.context.engine.config().builds, body)?;
+    let (body, builds) = (input::reader(call.request), call.context.engine.config().builds);
+    let asked = tokio::task::spawn_blocking(move || read(body, builds)).await.map_err(stopped)?;
+    let Asked { request, platforms, references, targets } = asked?;
     let names = references.iter().map(Reference::familiar).collect();
     let running = Running::begin(call.context, call.client, request, platforms, references, targets);
     let mut messages = Messages { running, names, cut: HashMap::new(), ready: VecDeque::new() };
@@ -60,7 +54,25 @@ pub(in crate::routes) async fn build(call: Call) -> Answer {
     Ok(answer::stream("application/json", parts))
 }
 
-/// Reads the document in front of the context. Blocks.
+/// What a client asks for.
+struct Asked {
+    request: BuildRequest,
+    platforms: Vec<Platform>,
+    references: Vec<Reference>,
+    targets: Vec<CacheTarget>,
+}
+
+/// Reads what is asked for, and opens what it names of this machine. Blocks, as long as the client or a file system does.
+fn read(mut body: BodyReader, builds: BuildSettings) -> Result<Asked, Failure> {
+    let options = read_options(&mut body)?;
+    let references = references(options.tags.iter().map(String::as_str))?;
+    let platforms = platform::list(&options.platform)?;
+    let targets = options.cache_to.iter().map(cache_target).collect::<Result<_, _>>()?;
+    let request = request(options, &platforms, builds, body)?;
+    Ok(Asked { request, platforms, references, targets })
+}
+
+/// Reads the document in front of the context.
 fn read_options(body: &mut BodyReader) -> Result<BuildOptions, Failure> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -92,7 +104,7 @@ fn request(
 ) -> Result<BuildRequest, Failure> {
     let contexts = options.contexts.iter().map(context).collect::<Result<_, _>>()?;
     let source = match &options.directory {
-        Some(directory) => Source::Directory(open(directory)?),
+        Some(directory) => Source::Directory(open_directory(directory)?),
         None => Source::Archive(body),
     };
     let anew = match (options.no_cache, options.no_cache_filter) {
@@ -146,26 +158,26 @@ fn context((name, given): (&String, &Given)) -> Result<(String, NamedContext), F
     let context = match given {
         Given::Image { name } => NamedContext::Image(name.clone()),
         Given::Address { address } => NamedContext::Address(address.clone()),
-        Given::Directory { directory } => NamedContext::Directory(open(directory)?),
+        Given::Directory { directory } => NamedContext::Directory(open_directory(directory)?),
     };
     Ok((name, context))
 }
 
-/// Opens a directory of this machine, which must be the one that the client sees.
-fn open(directory: &Place) -> Result<OwnedFd, Failure> {
-    same(directory, OFlags::DIRECTORY)
+/// Opens a directory of this machine.
+fn open_directory(place: &Place) -> Result<OwnedFd, Failure> {
+    open(place, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-/// Opens what the client names by its place.
-fn same(place: &Place, flags: OFlags) -> Result<OwnedFd, Failure> {
+/// Opens what must be the same here as where the client sees it.
+fn open(place: &Place, flags: OFlags) -> Result<OwnedFd, Failure> {
     let elsewhere = || {
         let message = format!("the engine does not find the client's {}", place.path);
         Failure::new(StatusCode::PRECONDITION_FAILED, message)
     };
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(flags).open(&place.path).map_err(|_| elsewhere())?;
-    let stat = file.metadata().map_err(|_| elsewhere())?;
-    if (stat.dev(), stat.ino()) == (place.device, place.inode) { Ok(file.into()) } else { Err(elsewhere()) }
+    let found = rustix::fs::open(&place.path, flags | OFlags::CLOEXEC, Mode::empty());
+    let found = found.map_err(|_| elsewhere())?;
+    let stat = rustix::fs::fstat(&found).map_err(|_| elsewhere())?;
+    if (stat.st_dev, stat.st_ino) == (place.device, place.inode) { Ok(found) } else { Err(elsewhere()) }
 }
 
 fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>>, Failure> {
@@ -178,7 +190,7 @@ fn secrets(encoded: &BTreeMap<String, String>) -> Result<HashMap<String, Vec<u8>
 
 /// The sockets of agents. Opened so, they are there, and nobody is connected.
 fn agents(places: &BTreeMap<String, Place>) -> Result<HashMap<String, OwnedFd>, Failure> {
-    places.iter().map(|(id, place)| Ok((id.clone(), same(place, OFlags::PATH)?))).collect()
+    places.iter().map(|(id, place)| Ok((id.clone(), open(place, OFlags::PATH)?))).collect()
 }
 
 /// A client that gave its secrets with the request, and shares the sockets of its agents.
