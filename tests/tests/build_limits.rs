@@ -39,7 +39,7 @@ fn each_command_has_a_control_group_with_the_limits_that_are_asked_for() {
         engine.docker(&["rmi", &name]).ok();
     }
     if !engine.is_original() {
-        own_build(&engine, &context.path(), &["--cpus", "0.5", "-t", &name]).ok();
+        own_build(&engine, &context.path(), &["--cpus", "0.5", "--no-cache", "-t", &name]).ok();
         let limits = engine.docker(&["run", "--rm", "--network", "none", &name, "cat", "/limits"]).ok();
         assert_eq!(limits.lines().nth(1), Some("50000"), "{limits}");
         engine.docker(&["rmi", &name]).ok();
