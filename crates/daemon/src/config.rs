@@ -9,6 +9,7 @@ use coracle_engine::config::{
     StorageSettings,
 };
 use coracle_engine::network::Subnet;
+use coracle_spec::truth;
 use sources::Values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -148,7 +149,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
                 ..storage(last("storage-budget"), last("storage-keep-recent"))?
             },
             builds: builds(all)?,
-            cdi_directories: cdi_directories(all),
+            cdi_directories: cdi_directories(all)?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -218,12 +219,12 @@ fn registries(all: &Values) -> Result<RegistrySettings, Error> {
 }
 
 fn switch(all: &Values, name: &'static str) -> Result<bool, Error> {
-    match all.get(name).and_then(|values| values.last()).map(String::as_str) {
-        // As Go reads them.
-        None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
-        Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
-        Some(other) => Err(refused(name, other, "it is neither true nor false")),
-    }
+    let last = all.get(name).and_then(|values| values.last());
+    last.map_or(Ok(false), |text| truth_of(name, text))
+}
+
+fn truth_of(name: &'static str, text: &str) -> Result<bool, Error> {
+    truth(text).ok_or_else(|| refused(name, text, "it is neither true nor false"))
 }
 
 fn number(all: &Values, name: &'static str, default: u32) -> Result<u32, Error> {
@@ -252,15 +253,16 @@ fn builds(all: &Values) -> Result<BuildSettings, Error> {
 }
 
 /// Where specifications of devices are; nowhere, where the feature is off, as with Docker.
-fn cdi_directories(all: &Values) -> Vec<PathBuf> {
-    let is_off = |feature: &String| matches!(feature.as_str(), "cdi=false" | "cdi=0");
-    if all.get("feature").is_some_and(|features| features.iter().any(is_off)) {
-        return Vec::new();
+fn cdi_directories(all: &Values) -> Result<Vec<PathBuf>, Error> {
+    let features = all.get("feature").into_iter().flatten();
+    let last = features.filter_map(|feature| feature.strip_prefix("cdi=")).next_back();
+    if !last.map_or(Ok(true), |text| truth_of("feature", text))? {
+        return Ok(Vec::new());
     }
-    match all.get("cdi-spec-dir") {
+    Ok(match all.get("cdi-spec-dir") {
         Some(given) => given.iter().filter(|path| !path.is_empty()).map(absolute).collect(),
         None => DEFAULT_CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
-    }
+    })
 }
 
 fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<StorageSettings, Error> {
@@ -388,11 +390,13 @@ mod tests {
     #[test]
     fn directories_of_devices_are_the_usual_ones_those_that_are_given_or_none() {
         let directories = |name, values: &[&str]| {
-            cdi_directories(&[(name, values.iter().map(ToString::to_string).collect())].into())
+            cdi_directories(&[(name, values.iter().map(ToString::to_string).collect())].into()).unwrap()
         };
         assert_eq!(directories("feature", &["cdi=true"]), DEFAULT_CDI_DIRECTORIES.map(PathBuf::from));
         assert_eq!(directories("cdi-spec-dir", &["/a", "/b"]), ["/a", "/b"].map(PathBuf::from));
         assert!(directories("feature", &["x=true", "cdi=false"]).is_empty());
+        assert!(directories("feature", &["cdi=true", "cdi=F"]).is_empty());
+        assert!(!directories("feature", &["cdi=false", "cdi=true"]).is_empty());
     }
 
     #[test]

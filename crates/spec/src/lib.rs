@@ -15,6 +15,7 @@ mod mode;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+mod truth;
 mod yaml;
 
 pub use digest::Digest;
@@ -22,6 +23,7 @@ pub use id::{ContainerId, Name};
 pub use mode::ModeChange;
 pub use platform::Platform;
 pub use reference::{Reference, Tag};
+pub use truth::truth;
 
 /// Why a text is not what it should be.
 #[derive(Debug, thiserror::Error)]

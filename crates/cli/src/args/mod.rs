@@ -92,11 +92,7 @@ fn docker_flags(command: Command) -> Command {
 }
 
 fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!("{other:?} is neither true nor false")),
-    }
+    coracle_spec::truth(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
 }
 
 /// `--filter` and `--format` of lists.

@@ -45,7 +45,9 @@ impl Wanted {
         }
         match files.iter().filter(|output| output.is_stdout()).count() {
             0 => {}
-            1 => drop(Destination::choose(None, "files")?),
+            1 => {
+                Destination::choose(None, "files")?;
+            }
             _ => return refuse("--output writes one archive to stdout, and no more"),
         }
         let (push, platform, names) = (args.push, args.platform.clone(), args.tag.clone());

@@ -3,6 +3,7 @@
 use coracle_api::container::{
     BindOptions, ImageMountOptions, Mount, TmpfsOptions, VolumeDriverConfig, VolumeOptions,
 };
+use coracle_spec::truth;
 
 use super::{Invalid, invalid, pairs};
 
@@ -83,11 +84,8 @@ fn tmpfs(mount: &mut Mount) -> &mut TmpfsOptions {
 }
 
 fn boolean(key: &str, value: Option<&str>) -> Result<bool, Invalid> {
-    match value {
-        None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => invalid(format!("invalid value for {key}: {other}")),
-    }
+    let Some(text) = value else { return Ok(true) };
+    truth(text).map_or_else(|| invalid(format!("invalid value for {key}: {text}")), Ok)
 }
 
 fn octal(text: &str) -> Result<u32, Invalid> {

@@ -5,7 +5,7 @@
 
 use coracle_buildkit::proto::moby::buildkit::v1::SolveRequest;
 use coracle_engine::build::{CacheMode, CacheSource};
-use coracle_spec::{Digest, Reference};
+use coracle_spec::{Digest, Reference, truth};
 use serde::Deserialize;
 use std::collections::HashMap;
 use tonic::Status;
@@ -236,14 +236,8 @@ fn check_form<'a>(kind: &str, attribute: impl Fn(&str) -> Option<&'a str>) -> Re
 }
 
 fn flag(name: &str, text: Option<&str>) -> Result<Option<bool>, Status> {
-    match text {
-        None => Ok(None),
-        Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(Some(true)),
-        Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(Some(false)),
-        Some(other) => {
-            Err(refused(format!("invalid value {other:?} of the option {name}: it is true or false")))
-        }
-    }
+    let wrong = |text| refused(format!("invalid value {text:?} of the option {name}: it is true or false"));
+    text.map(|text| truth(text).ok_or_else(|| wrong(text))).transpose()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use coracle_api::container::{HostConfig, Ulimit};
 use coracle_buildkit::Failure;
 use coracle_engine::build::{Anew, Wanted};
 use coracle_engine::containers::settings::HostSettings;
-use coracle_spec::Platform;
+use coracle_spec::{Platform, truth};
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
@@ -203,14 +203,13 @@ fn lenders(attributes: &HashMap<String, String>) -> HashMap<String, String> {
 }
 
 fn is_for_several(text: Option<&str>, platforms: usize) -> Result<bool, Failure> {
-    match text {
-        None => Ok(platforms > 1),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") if platforms == 1 => Ok(false),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => {
+    let Some(text) = text else { return Ok(platforms > 1) };
+    match truth(text) {
+        Some(false) if platforms > 1 => {
             Err(invalid("multi-platform=false contradicts a build for several platforms"))
         }
-        Some(other) => Err(invalid(format!("invalid boolean value for multi-platform: {other}"))),
+        Some(is_for_several) => Ok(is_for_several),
+        None => Err(invalid(format!("invalid boolean value for multi-platform: {text}"))),
     }
 }
 

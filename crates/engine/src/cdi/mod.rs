@@ -9,6 +9,7 @@ mod inject;
 use crate::error::{Error, Result, blocking};
 use crate::{Engine, limits};
 use coracle_spec::cdi::{Device, Edits, Format, Specification};
+use coracle_spec::truth;
 pub(crate) use inject::inject;
 use rustix::fs::{FileType, Mode, OFlags};
 use std::collections::BTreeMap;
@@ -67,8 +68,7 @@ impl Found {
     /// Whether builds get it although nobody has allowed it.
     pub(crate) fn is_auto_allowed(&self) -> bool {
         let said = self.document.specification.annotation(self.device(), AUTO_ALLOW);
-        // As Go reads truths.
-        said.is_some_and(|said| ["1", "t", "T", "true", "True", "TRUE"].contains(&said))
+        said.and_then(truth).unwrap_or(false)
     }
 
     /// The name by which Dockerfiles ask for it and others.
