@@ -90,7 +90,6 @@ const CASES: &[Case] = &[
         check: "cat /r",
         expected: "1\n[]",
         newer: true,
-        ..CASE
     },
     Case {
         name: "mounts in mounts, and variables in their options",
