@@ -20,8 +20,11 @@ fn own_build(engine: &Engine, context: &Path, arguments: &[&str]) -> Output {
     Output::new(format!("coracle build {}", arguments.join(" ")), &command.output().unwrap())
 }
 
+/// A way to build.
+type Door = fn(&Engine, &Path, &[&str]) -> Output;
+
 /// Both doors that take limits: those of BuildKit's clients do not.
-fn doors(engine: &Engine) -> Vec<fn(&Engine, &Path, &[&str]) -> Output> {
+fn doors(engine: &Engine) -> Vec<Door> {
     if engine.is_original() { vec![classic_build] } else { vec![classic_build, own_build] }
 }
 
