@@ -16,7 +16,12 @@ struct Case {
     files: &'static [(&'static str, &'static str)],
     check: &'static str,
     expected: &'static str,
+    /// Whether docker 26 does not know all of it.
+    newer: bool,
 }
+
+const CASE: Case =
+    Case { name: "", dockerfile: "FROM BASE\n", files: &[], check: "", expected: "", newer: false };
 
 const FILES: &[(&str, &str)] = &[("a", "A"), ("d/e/f", "F"), ("d/g", "G"), ("up", "-> d/g")];
 
@@ -28,6 +33,7 @@ const CASES: &[Case] = &[
         files: &[],
         check: "cat /f; ls /dev/pipes 2>&1 | wc -l",
         expected: "shell\nawk\none\nsecond\nmore\ntabs\n1",
+        ..CASE
     },
     Case {
         name: "files of the context, a stage and an image are there for one command",
@@ -38,6 +44,7 @@ const CASES: &[Case] = &[
         files: FILES,
         check: "cat /r; echo; ls /w | wc -l; ls / | tr '\\n' ' '",
         expected: "AFother\nGother\nG/i/bin/busybox\n\n0\nbin dev etc home proc r root sys tmp var w ",
+        ..CASE
     },
     Case {
         name: "what is bound cannot be written, and what may be is forgotten",
@@ -49,19 +56,22 @@ const CASES: &[Case] = &[
         files: FILES,
         check: "cat /r",
         expected: "no\nchanged\nAother",
+        ..CASE
     },
     Case {
-        name: "caches stay, with the owner and mode they were made with, and what they began with",
+        name: "caches stay, one for each owner and mode that is asked for, with what they began with",
         dockerfile: "FROM BASE AS seed\nRUN mkdir -p /s/d && echo seed >/s/d/f\nFROM BASE\n\
             RUN --mount=type=cache,id=CACHE,target=/c,uid=5,gid=6,mode=0710 stat -c '%a %u %g' /c >/r && echo one >/c/x\n\
-            RUN --mount=type=cache,id=CACHE,target=/c cat /c/x >>/r\n\
+            RUN --mount=type=cache,id=CACHE,target=/c test ! -e /c/x && echo two >/c/x\n\
+            RUN --mount=type=cache,id=CACHE,target=/c,uid=5,gid=6,mode=0710 cat /c/x >>/r\n\
             RUN --mount=type=cache,id=CACHE,target=/elsewhere cat /elsewhere/x >>/r\n\
             RUN --mount=type=cache,id=CACHE,target=/c,readonly touch /c/y 2>/dev/null || echo no >>/r\n\
             RUN --mount=type=cache,id=CACHE-seeded,target=/s,from=seed,source=/s/d cat /s/f >>/r && echo grown >/s/f\n\
             RUN --mount=type=cache,id=CACHE-seeded,target=/s,from=seed,source=/s/d cat /s/f >>/r\n",
         files: &[],
         check: "cat /r; ls -d /c /s /elsewhere 2>&1 | grep -c No",
-        expected: "710 5 6\none\none\nno\nseed\ngrown\n3",
+        expected: "710 5 6\none\ntwo\nno\nseed\ngrown\n3",
+        ..CASE
     },
     Case {
         name: "memory has the size that is asked for, and programs in it run",
@@ -70,6 +80,7 @@ const CASES: &[Case] = &[
         files: &[],
         check: "cat /r; ls /t 2>&1 | grep -c No",
         expected: "full\nruns\n1\n1",
+        ..CASE
     },
     Case {
         name: "secrets and agents that nobody gives are not there, unless they have to be",
@@ -78,6 +89,7 @@ const CASES: &[Case] = &[
         files: &[],
         check: "cat /r",
         expected: "1\n[]",
+        newer: true,
     },
     Case {
         name: "mounts in mounts, and variables in their options",
@@ -86,13 +98,14 @@ const CASES: &[Case] = &[
         files: FILES,
         check: "cat /r",
         expected: "/t:\ncache\nin\n\n/t/in/here:\ne\ng",
+        ..CASE
     },
 ];
 
 #[test]
 fn commands_have_what_they_are_given_and_nothing_of_it_stays() {
     let engine = Engine::start();
-    for case in CASES {
+    for case in CASES.iter().filter(|case| !(case.newer && engine.is_original())) {
         let text = case.dockerfile.replace("BASE-IMAGE", coracle_tests::image::SMALL);
         // Those of the original are shared with whatever ran before.
         let text = text.replace("CACHE", &engine.name("cache"));

@@ -318,6 +318,12 @@ fn credentials_go_to_the_host_that_is_named_and_into_no_image() {
     built(&format!("ADD {} /k", web.address("moved.git"))).refused(1, "name the other address");
     built(&format!("ADD {} /k/", web.address("moved"))).ok();
     assert!(!other.asked().is_empty(), "the file was fetched there");
+    // A repository of the host that is named brings one of another host along.
+    git(&work, &["config", "-f", ".gitmodules", "submodule.module.url", &other.address("inner.git")]);
+    git(&work, &["commit", "--quiet", "-am", "foreign"]);
+    web.publish(&work, "foreign.git");
+    built(&format!("ADD --keep-git-dir {} /k", web.address("foreign.git"))).ok();
+    assert!(other.asked().iter().any(|line| line.contains("inner.git")), "{:?}", other.asked());
     assert_eq!(authorized(&other), 0, "{:?}", other.asked());
 }
 

@@ -70,13 +70,16 @@ fn a_context_becomes_an_image_and_what_was_done_is_not_done_again() {
     let file = engine.directory().join("id");
     let again = [&options[..], &["--iidfile", file.to_str().unwrap()]].concat();
     let told = engine.buildx(&context.path(), &again);
-    // The original counts the base as well.
-    let bases = usize::from(engine.is_original());
-    assert_eq!(told.stderr.matches("CACHED").count(), 2 + bases, "{}", told.stderr);
+    // The original counts the base as well, but not always.
+    let cached = |told: &Output, count: usize| {
+        let found = told.stderr.matches("CACHED").count();
+        assert!(found == count || (engine.is_original() && found == count + 1), "{}", told.stderr);
+    };
+    cached(&told, 2);
     told.ok();
     assert_eq!(fs::read_to_string(&file).unwrap(), id);
     let anew = engine.buildx(&context.path(), &[&options[..], &["--no-cache"]].concat());
-    assert_eq!(anew.stderr.matches("CACHED").count(), bases, "{}", anew.stderr);
+    cached(&anew, 0);
     anew.ok();
     engine.docker(&["rmi", &name]).ok();
 }

@@ -64,7 +64,7 @@ async fn a_build_by_a_frontend_becomes_an_image() {
     let name = engine.name("direct");
     let files = vec![directory("d"), file("d/f", "content"), link("l", "d/f")];
     let door = Door::open(&engine, lender("FROM BASE\nCOPY . /c\nRUN cat /c/l\n", files)).await;
-    let request = direct(door.request("image", &[("name", &name)]), &[]);
+    let request = direct(door.request("moby", &[("name", &name)]), &[]);
     let build = request.r#ref.clone();
     let told = async { door.told(&build).await };
     let mut control = door.control();
@@ -206,14 +206,14 @@ async fn failures_say_which_lines_are_to_blame() {
     let (failed, returned) = tokio::join!(control.solve(request), returning);
     returned.unwrap();
     let failed = failed.unwrap_err();
-    assert_eq!((failed.code(), failed.message()), (Code::Aborted, "enough"));
+    // The original says the code once more.
+    assert!(failed.code() == Code::Aborted && failed.message().ends_with("enough"), "{failed}");
 
     let options = [("requestid", "frontend.nothing")];
     let failed = door.control().solve(direct(door.request("", &[]), &options)).await.unwrap_err();
-    assert_eq!(
-        (failed.code(), &detail(&failed, "name")["name"]),
-        (Code::Unimplemented, &"frontend.nothing".into())
-    );
+    // Docker 26 has no code for it; BuildKit has one now.
+    let code = if engine.is_original() { Code::Unknown } else { Code::Unimplemented };
+    assert_eq!((failed.code(), &detail(&failed, "name")["name"]), (code, &"frontend.nothing".into()));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// What means something somewhere.
-const WORDS: [&str; 74] = [
+const WORDS: [&str; 75] = [
     "FROM ",
     "RUN ",
     "COPY ",
@@ -72,6 +72,7 @@ const WORDS: [&str; 74] = [
     "--chmod=u=rwX ",
     "--exclude=** ",
     "--parents ",
+    "--device=a.b/c=*,required ",
     "--platform=$BUILDPLATFORM ",
     "--interval=1h2m3.5s ",
     "--retries=3 ",

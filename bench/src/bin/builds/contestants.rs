@@ -106,6 +106,8 @@ pub(crate) fn all(engine: &Engine) -> Vec<Contestant> {
         let imported = import.args(&podman[1..]).args(["import", "-", SMALL]).stdin(file).output();
         assert!(imported.is_ok_and(|output| output.status.success()), "podman takes the small image");
         podman.extend(words(&["build", "--layers", "--pull=never", "-t", "bench"]));
+        let more = std::env::var("PEER_PODMAN_BUILD").unwrap_or_default();
+        podman.extend(more.split_whitespace().map(str::to_owned));
         all.push(Contestant {
             name: "podman build",
             words: podman,

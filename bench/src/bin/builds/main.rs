@@ -4,6 +4,7 @@
 //! cargo build --release && cargo run --release -p bench --bin builds [-- COUNT]
 //! PEER_DOCKER=unix:///path/docker.sock   a running dockerd to compare with, by `docker buildx build`
 //! PEER_PODMAN="podman"                   a command that runs podman, whose `build` is buildah
+//! PEER_PODMAN_BUILD="--ulimit nofile=1024:4096 --ulimit nproc=4096:4096"   options of its build, where it may not raise limits
 //! PEER_ROOT=/srv/peers                   what podman takes for the root, if it is another one
 //! PEER_SHARED=/srv/peers/srv/bench       a directory that podman sees, for contexts
 //! ```

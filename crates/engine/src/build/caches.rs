@@ -1,13 +1,14 @@
 //! Directories that stay from one build to the next: `RUN --mount=type=cache`.
 //!
 //! ```text
-//! build/caches/<digest of the id and of what it began with>[-N]/
+//! build/caches/<digest of the id, of what it began with and of the owner asked for>[-N]/
 //!   content/     what commands see; N counts caches of those who would not share
 //!   about.json   its id, when it was used last, how large it was then
 //! ```
 //!
 //! What is in one is a command's, and foreign. It is only ever mounted as a whole: nothing in it is a path of the engine's.
 
+use super::memory::Permit;
 use crate::engine::Engine;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_build::Sharing;
@@ -87,13 +88,16 @@ pub(super) struct Wanted {
     pub(super) sharing: Sharing,
     /// What it begins with, if not with nothing.
     pub(super) seed: Option<String>,
+    /// Owner and mode, if they are asked for.
+    pub(super) permit: Option<Permit>,
 }
 
 impl Wanted {
     /// Its name on the disk.
     pub(super) fn key(&self) -> String {
         let seed = self.seed.as_deref().unwrap_or_default();
-        Digest::of(format!("{}\0{seed}", self.id).as_bytes()).hex()
+        let permit = self.permit.map(|permit| format!("\0{:o} {}:{}", permit.mode, permit.uid, permit.gid));
+        Digest::of(format!("{}\0{seed}{}", self.id, permit.unwrap_or_default()).as_bytes()).hex()
     }
 }
 
@@ -267,7 +271,7 @@ mod tests {
     use super::*;
 
     fn wanted(id: &str, sharing: Sharing) -> Wanted {
-        Wanted { id: id.to_owned(), sharing, seed: None }
+        Wanted { id: id.to_owned(), sharing, seed: None, permit: None }
     }
 
     async fn taken(caches: &Arc<CacheMounts>, id: &str, sharing: Sharing) -> Grant {

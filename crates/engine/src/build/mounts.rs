@@ -293,7 +293,10 @@ impl Mounts {
                 }
             };
             let id = mount.id.clone().unwrap_or_else(|| target.clone());
-            let cache = WantedCache { id, sharing: mount.sharing, seed };
+            // Who asks for another owner asks for another cache, as with BuildKit: the first to come would decide otherwise.
+            let is_owned = mount.mode.is_some() || mount.uid.is_some() || mount.gid.is_some();
+            let permit = is_owned.then(|| permit_of(mount));
+            let cache = WantedCache { id, sharing: mount.sharing, seed, permit };
             wanted.push((cache.key(), cache, mount, target, origin.map(|origin| (origin, source))));
         }
         wanted.sort_by(|one, other| one.0.cmp(&other.0));
@@ -307,11 +310,7 @@ impl Mounts {
             let grant = build.shared().caches.take(&cache).await?;
             let path = grant.content();
             if grant.is_new {
-                let permit = Permit {
-                    mode: mount.mode.unwrap_or(0o755),
-                    uid: mount.uid.unwrap_or(0),
-                    gid: mount.gid.unwrap_or(0),
-                };
+                let permit = permit_of(mount);
                 let (shared, path) = (Arc::clone(build.shared()), path.clone());
                 blocking(move || begin_cache(&shared, &path, permit, seed)).await??;
             }
@@ -321,6 +320,11 @@ impl Mounts {
         }
         Ok(())
     }
+}
+
+/// What the directory of a new cache is like.
+fn permit_of(mount: &Mount) -> Permit {
+    Permit { mode: mount.mode.unwrap_or(0o755), uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) }
 }
 
 /// A digest of what is bound.
