@@ -33,6 +33,8 @@ use tokio::net::UnixStream;
 
 /// Largest document in front of a context, in bytes: it holds secrets, too.
 const OPTIONS: usize = 4 << 20;
+/// Most contexts and agents of a build: each may be a descriptor of the engine.
+const PLACES: usize = 256;
 
 pub(in crate::routes) async fn build(call: Call) -> Answer {
     let (body, builds) = (input::reader(call.request), call.context.engine.config().builds);
@@ -65,6 +67,7 @@ struct Asked {
 /// Reads what is asked for, and opens what it names of this machine. Blocks, as long as the client or a file system does.
 fn read(mut body: BodyReader, builds: BuildSettings) -> Result<Asked, Failure> {
     let options = read_options(&mut body)?;
+    check_places(&options)?;
     let references = references(options.tags.iter().map(String::as_str))?;
     let platforms = platform::list(&options.platform)?;
     let targets = options.cache_to.iter().map(cache_target).collect::<Result<_, _>>()?;
@@ -89,6 +92,13 @@ fn read_options(body: &mut BodyReader) -> Result<BuildOptions, Failure> {
         }
     }
     coracle_api::from_slice(&line).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))
+}
+
+fn check_places(options: &BuildOptions) -> Result<(), Failure> {
+    if options.contexts.len() + options.ssh.len() <= PLACES {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("the build has more than {PLACES} contexts and SSH agents")))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
@@ -304,4 +314,18 @@ fn failure(error: &BuildError) -> BuildProgress {
         BuildError::Engine(_) => (1, None),
     };
     BuildProgress::Failed { message, code, lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_may_hold_open_is_bounded() {
+        let mut options = BuildOptions::default();
+        options.ssh.extend((0..PLACES).map(|number| (number.to_string(), Place::default())));
+        assert!(check_places(&options).is_ok());
+        options.contexts.insert("one".to_owned(), Given::Image { name: "more".to_owned() });
+        assert_eq!(check_places(&options).unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
 }
