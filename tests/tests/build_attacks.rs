@@ -143,9 +143,8 @@ fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
         for output in outputs {
             // It may be missing what it looks for: a link to elsewhere leads to nothing, and what is a link by the time it is
             // read is not read.
-            let is_missing = output.stderr.contains("not found") || output.stderr.contains("can't open '/");
             assert!(!output.stderr.contains("canary of"), "{}", output.stderr);
-            assert!(output.code == 0 || is_missing, "{}", output.stderr);
+            assert!(matches!(output.code, 0 | 1), "{}", output.stderr);
         }
     });
 }
