@@ -85,6 +85,8 @@ fn it_is_told_what_has_changed_and_what_failed() {
     let failed = build(&engine, &failing.path(), &[]);
     assert!(failed.stderr.contains(" why\n"), "{}", failed.stderr);
     failed.refused(7, "Dockerfile, lines 2 to 3:");
+    let missing = Context::new("FROM BASE\nCOPY nothing /\n", &[]);
+    build(&engine, &missing.path(), &[]).refused(1, "Dockerfile, line 2: ");
     build(&engine, Path::new("/nowhere"), &[]).refused(1, "/nowhere");
     engine.docker(&["image", "prune", "-af"]).ok();
 }

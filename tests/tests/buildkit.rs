@@ -113,6 +113,10 @@ fn a_failure_names_its_lines_and_leaves_nothing() {
     ] {
         assert!(told.contains(words), "{words:?} is not in\n{told}");
     }
+    // Not only commands do.
+    let missing = Context::new("FROM BASE\n\nCOPY nothing /\n", &[]);
+    let told = engine.buildx(&missing.path(), &[]).fails_with(1);
+    assert!(told.contains("   3 | >>> COPY nothing /"), "{told}");
     // The original may have containers of other tests.
     assert!(engine.is_original() || engine.docker(&["ps", "-aq"]).ok() == before);
     for (dockerfile, arguments, words) in [

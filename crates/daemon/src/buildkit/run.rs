@@ -166,16 +166,15 @@ async fn upload(caller: &Caller, path: &str) -> Result<BodyReader, Status> {
 
 /// Why a build failed, in BuildKit's words and with the lines to blame.
 async fn explain(caller: &Caller, error: BuildError) -> Failure {
-    let (message, lines) = match &error {
-        BuildError::Command { words, code, lines } => {
+    let message = match &error {
+        BuildError::Command { words, code, .. } => {
             let words = words.join(" ");
-            let text = format!("process {words:?} did not complete successfully: exit code: {code}");
-            (text, Some(*lines))
+            format!("process {words:?} did not complete successfully: exit code: {code}")
         }
-        BuildError::Engine(error) => (error.chain(), None),
+        error => error.chain(),
     };
     let failure = Failure::new(message);
-    let Some((first, last)) = lines else { return failure };
+    let Some((first, last)) = error.lines() else { return failure };
     // A client that does not show it again shows the reason alone.
     let Some(text) = caller.recipe_text().await else { return failure };
     let line = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);

@@ -195,7 +195,7 @@ fn credentials(call: &Call) -> HashMap<String, Credentials> {
 
 fn failed(error: BuildError) -> Failure {
     match error {
-        BuildError::Engine(error) => error.into(),
+        BuildError::Statement { source: error, .. } | BuildError::Engine(error) => error.into(),
         error @ BuildError::Command { .. } => {
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         }
@@ -209,6 +209,6 @@ fn failure_line(error: &BuildError) -> ProgressMessage {
             error: error.to_string(),
             ..ProgressMessage::default()
         },
-        BuildError::Engine(error) => ProgressMessage::failure(error.chain()),
+        error => ProgressMessage::failure(error.chain()),
     }
 }

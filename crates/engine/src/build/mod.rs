@@ -142,9 +142,43 @@ pub enum BuildError {
         /// First and last line in the Dockerfile, from 1.
         lines: (usize, usize),
     },
+    /// A statement cannot be carried out.
+    #[error("{source}")]
+    Statement {
+        /// Why.
+        source: Error,
+        /// First and last line in the Dockerfile, from 1.
+        lines: (usize, usize),
+    },
     /// Anything else.
     #[error(transparent)]
     Engine(#[from] Error),
+}
+
+impl BuildError {
+    /// The text with all its causes.
+    pub fn chain(&self) -> String {
+        match self {
+            Self::Command { .. } => self.to_string(),
+            Self::Statement { source: error, .. } | Self::Engine(error) => error.chain(),
+        }
+    }
+
+    /// The lines of the Dockerfile that are to blame, the first and the last, from 1.
+    pub fn lines(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Command { lines, .. } | Self::Statement { lines, .. } => Some(*lines),
+            Self::Engine(_) => None,
+        }
+    }
+
+    /// The same, with the lines of the statement whose work failed so.
+    fn at(self, lines: Lines) -> Self {
+        match self {
+            Self::Engine(source) => Self::Statement { source, lines: (lines.first, lines.last) },
+            placed => placed,
+        }
+    }
 }
 
 type BuildResult<T> = std::result::Result<T, BuildError>;

@@ -301,7 +301,8 @@ impl<'a> Build<'a> {
         let own = plan.steps.len() - self.outline.steps(&self.file, number).len();
         for (at, planned) in plan.steps.iter().enumerate().skip(own) {
             let step = first + 1 + at - own;
-            let left = self.told(step, self.take_step(step, &built, planned, anew)).await?;
+            let left = self.told(step, self.take_step(step, &built, planned, anew)).await;
+            let left = left.map_err(|error| error.at(planned.lines))?;
             built.add(planned, left);
         }
         built.finish(plan, self.request.epoch);
@@ -310,7 +311,10 @@ impl<'a> Build<'a> {
 
     /// What a stage begins with, the triggers of its base done, and what it does then.
     async fn begin_stage(&self, number: usize, anew: bool) -> BuildResult<(Built, Plan)> {
-        let (mut built, config, inherited) = self.begin(number, anew).await?;
+        let begun = self.begin(number, anew).await;
+        // What cannot be planned says by itself where it stands.
+        let (mut built, config, inherited) =
+            begun.map_err(|error| error.at(self.file.stages[number].lines))?;
         let plan = self.plan(number, config, inherited).await?;
         let triggers = plan.steps.len() - self.outline.steps(&self.file, number).len();
         self.prepare(number, &plan.steps[..triggers]).await?;
@@ -336,11 +340,7 @@ impl<'a> Build<'a> {
     async fn told<T>(&self, step: usize, work: impl Future<Output = BuildResult<T>>) -> BuildResult<T> {
         self.listener.begun(step).await;
         let done = work.await;
-        let error = done.as_ref().err().map(|error| match error {
-            BuildError::Engine(error) => error.chain(),
-            error => error.to_string(),
-        });
-        self.listener.ended(step, error).await;
+        self.listener.ended(step, done.as_ref().err().map(BuildError::chain)).await;
         done
     }
 

@@ -305,15 +305,11 @@ fn step(info: StepInfo) -> BuildStep {
 }
 
 fn failure(error: &BuildError) -> BuildProgress {
-    let message = match error {
-        BuildError::Engine(error) => error.chain(),
-        error => error.to_string(),
+    let code = match error {
+        BuildError::Command { code, .. } => *code,
+        _ => 1,
     };
-    let (code, lines) = match error {
-        BuildError::Command { code, lines, .. } => (*code, Some(*lines)),
-        BuildError::Engine(_) => (1, None),
-    };
-    BuildProgress::Failed { message, code, lines }
+    BuildProgress::Failed { message: error.chain(), code, lines: error.lines() }
 }
 
 #[cfg(test)]

@@ -135,8 +135,7 @@ fn record(request: &BuildRequest, platforms: &[Platform], references: &[Referenc
 async fn end(recording: Recording, built: &Result<Digest, BuildError>) {
     let outcome = match built {
         Ok(image) => Ok([("containerimage.config.digest".to_owned(), image.to_string())].into()),
-        Err(BuildError::Engine(error)) => Err(error.chain()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error.chain()),
     };
     if let Err(error) = recording.end(outcome).await {
         tracing::warn!(error = error.chain(), "a build is missing in the history");
