@@ -3,6 +3,7 @@
 use crate::{Output, image, leftovers};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,6 +43,12 @@ pub fn programs() -> PathBuf {
     if directory.ends_with("deps") { directory.parent().unwrap() } else { directory }.to_owned()
 }
 
+/// Whether an interface has the address of the bridge already.
+fn is_on_this_machine(number: u32) -> bool {
+    let address = Ipv4Addr::new(10, 231, u8::try_from(number).unwrap(), 1);
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
 impl Subnet {
     fn reserve() -> Self {
         let place = programs().join("test-subnets");
@@ -49,7 +56,10 @@ impl Subnet {
         let first = std::process::id().wrapping_mul(31).wrapping_add(ENGINES.fetch_add(1, Ordering::Relaxed));
         for number in (0..200).map(|step| first.wrapping_add(step) % 200) {
             let lock = File::create(place.join(number.to_string())).unwrap();
-            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // A killed test may have left the bridge of its engine.
+            if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && !is_on_this_machine(number)
+            {
                 return Self { bip: format!("10.231.{number}.1/24"), _lock: lock };
             }
         }
