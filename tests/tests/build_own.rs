@@ -87,6 +87,11 @@ fn it_is_told_what_has_changed_and_what_failed() {
     failed.refused(7, "Dockerfile, lines 2 to 3:");
     let missing = Context::new("FROM BASE\nCOPY nothing /\n", &[]);
     build(&engine, &missing.path(), &[]).refused(1, "Dockerfile, line 2: ");
+    // What a base image has done is done where the stage begins.
+    let base = Context::new("FROM BASE\nONBUILD COPY nothing /\n", &[]);
+    build(&engine, &base.path(), &["-t", "triggers"]).ok();
+    let triggered = Context::new("ARG A\n\nFROM triggers\n", &[]);
+    build(&engine, &triggered.path(), &[]).refused(1, "Dockerfile, line 3: ");
     build(&engine, Path::new("/nowhere"), &[]).refused(1, "/nowhere");
     engine.docker(&["image", "prune", "-af"]).ok();
 }

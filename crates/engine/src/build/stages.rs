@@ -301,8 +301,7 @@ impl<'a> Build<'a> {
         let own = plan.steps.len() - self.outline.steps(&self.file, number).len();
         for (at, planned) in plan.steps.iter().enumerate().skip(own) {
             let step = first + 1 + at - own;
-            let left = self.told(step, self.take_step(step, &built, planned, anew)).await;
-            let left = left.map_err(|error| error.at(planned.lines))?;
+            let left = self.told(step, self.take_step(step, &built, planned, anew)).await?;
             built.add(planned, left);
         }
         built.finish(plan, self.request.epoch);
@@ -333,7 +332,7 @@ impl<'a> Build<'a> {
         anew: bool,
     ) -> BuildResult<Option<Left>> {
         let Some(operation) = &planned.operation else { return Ok(None) };
-        self.step(step, built, operation, planned, anew).await
+        self.step(step, built, operation, planned, anew).await.map_err(|error| error.at(planned.lines))
     }
 
     /// Tells of the beginning and the end of what is done for a step.
