@@ -275,11 +275,8 @@ fn set_text(mount: &mut Mount, key: &str, value: &str) -> Result<()> {
 }
 
 fn truth(key: &str, value: Option<&str>) -> Result<bool> {
-    match value {
-        None | Some("true" | "1") => Ok(true),
-        Some("false" | "0") => Ok(false),
-        Some(_) => Err(Error::value("invalid value for key", key)),
-    }
+    let Some(text) = value else { return Ok(true) };
+    coracle_spec::truth(text).ok_or_else(|| Error::value("invalid value for key", key))
 }
 
 fn number(key: &str, value: &str, radix: u32) -> Result<u32> {
