@@ -62,7 +62,7 @@ fn inside(place: &Path) -> coracle_sys::Result<()> {
         let target = rustix::fs::openat(&root, name, OFlags::PATH, Mode::empty()).map_err(refused)?;
         mount::attach(made.as_fd(), target.as_fd())?;
     }
-    mount::pivot(root.as_fd())?;
+    mount::pivot(root.as_fd(), 0)?;
     execve(c"/bin/busybox", &[CString::from(c"true")], &[]).map(|_| ())
 }
 

@@ -24,6 +24,7 @@ pub mod net;
 pub mod output;
 pub mod pipe;
 pub mod plugins;
+pub mod prepared;
 pub mod recipe;
 pub mod registry;
 pub mod shelf;

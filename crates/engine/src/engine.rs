@@ -4,9 +4,11 @@ use crate::build::{Cache, CacheMounts, History};
 use crate::config::{Config, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
-use crate::containers::registry::Registry;
+use crate::containers::registry::{Container, Registry};
 use crate::containers::sizes::Sizes;
-use crate::containers::{Description, host, recover};
+use crate::containers::state::Status;
+use crate::containers::task::Command;
+use crate::containers::{Description, host, prepare, recover};
 use crate::error::{Attempt, Result, blocking};
 use crate::events::{Bus, Event};
 use crate::images::{Images, Policy};
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     /// What containers that do not run have written.
     pub(crate) sizes: Arc<Sizes>,
     pub(crate) execs: Execs,
+    /// For containers that are prepared and not started.
+    pub(crate) preparations: Arc<Semaphore>,
     /// What builds have done before.
     pub(crate) built: Cache,
     /// For steps of builds that are done at once.
@@ -114,6 +118,7 @@ impl Engine {
             containers: Registry::default(),
             sizes: Arc::default(),
             execs: Execs::default(),
+            preparations: Arc::new(Semaphore::new(prepare::MOST)),
             built: Cache::open(Arc::clone(&index)).await?,
             build_permits: Semaphore::new(config.builds.steps_at_once()),
             caches: Arc::new(CacheMounts::new(&config.data_root)),
@@ -185,6 +190,7 @@ impl Engine {
         for task in &self.upkeep {
             task.abort();
         }
+        self.dismiss_prepared().await;
         // Gone unless a container is in it; made again by the next one.
         let group = coracle_runtime::cgroup::Group::existing(
             &self.shared.cgroups,
@@ -196,6 +202,19 @@ impl Engine {
         // What was not awaited before is written now.
         if let Err(error) = self.shared.index.flush().await {
             tracing::error!(error = error.chain(), "the index could not be flushed");
+        }
+    }
+}
+
+impl Engine {
+    /// Leaves nothing of containers that were prepared and not started.
+    async fn dismiss_prepared(&self) {
+        // Nothing is prepared from now on.
+        self.shared.preparations.close();
+        let made = |container: &Container| container.describe().state.status == Status::Created;
+        for container in self.shared.containers.all().iter().filter(|container| made(container)) {
+            // One that was removed meanwhile has nothing.
+            let _ = container.ask(|reply| Command::Dismiss { reply }).await;
         }
     }
 }

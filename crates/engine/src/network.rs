@@ -18,6 +18,7 @@ pub(crate) struct Network {
     driver: Option<Arc<Driver>>,
     name: String,
     names: PathBuf,
+    table: Arc<Table>,
 }
 
 impl Network {
@@ -26,13 +27,15 @@ impl Network {
         let name = config.bridge_name();
         let names = config.exec_root.join("networks").join(BRIDGE);
         std::fs::create_dir_all(&names).attempt(|| format!("make {}", names.display()))?;
+        let table =
+            Arc::new(Table::open(&names).attempt(|| format!("open the names in {}", names.display()))?);
         if name == "none" {
-            return Ok(Self { driver: None, name, names });
+            return Ok(Self { driver: None, name, names, table });
         }
         let config = config.clone();
         let bridge = name.clone();
         let driver = blocking(move || open_driver(&config, &bridge)).await??;
-        Ok(Self { driver: Some(Arc::new(driver)), name, names })
+        Ok(Self { driver: Some(Arc::new(driver)), name, names, table })
     }
 
     /// The bridge's name on the host.
@@ -50,11 +53,21 @@ impl Network {
         &self.names
     }
 
-    /// Makes a namespace and attaches it.
-    pub(crate) async fn attach(&self, request: EndpointRequest) -> Result<(Namespace, Endpoint, Held)> {
+    /// Makes a namespace that can be attached.
+    pub(crate) async fn namespace(&self) -> Result<Namespace> {
+        let driver = self.driver()?;
+        blocking(move || driver.create_namespace().map_err(refused)).await?
+    }
+
+    /// Attaches a namespace, which is made unless it was before.
+    pub(crate) async fn attach(
+        &self,
+        request: EndpointRequest,
+        made: Option<Namespace>,
+    ) -> Result<(Namespace, Endpoint, Held)> {
         let driver = self.driver()?;
         blocking(move || {
-            let namespace = driver.create_namespace().map_err(refused)?;
+            let namespace = made.map_or_else(|| driver.create_namespace(), Ok).map_err(refused)?;
             let (endpoint, held) = driver.attach(&namespace, &request).map_err(refused)?;
             Ok((namespace, endpoint, held))
         })
@@ -95,25 +108,17 @@ impl Network {
 
     /// Lets other containers find `endpoint` by these names; those that are no host names are left out.
     pub(crate) async fn publish(&self, endpoint: &Endpoint, names: &[String]) -> Result<()> {
-        let directory = self.names.clone();
+        let table = Arc::clone(&self.table);
         let names: Vec<Name> = names.iter().filter_map(|name| Name::parse(name).ok()).collect();
         let (id, ip) = (endpoint.container_id.clone(), endpoint.ip);
-        blocking(move || {
-            let subject = || format!("publish the names of {id}");
-            let table = Table::open(&directory).attempt(subject)?;
-            table.publish(&id, ip, &names).attempt(subject)
-        })
-        .await?
+        blocking(move || table.publish(&id, ip, &names).attempt(|| format!("publish the names of {id}")))
+            .await?
     }
 
     /// Makes a container's names unknown.
     pub(crate) async fn withdraw(&self, id: &str) -> Result<()> {
-        let (directory, id) = (self.names.clone(), id.to_owned());
-        blocking(move || {
-            let subject = || format!("withdraw the names of {id}");
-            Table::open(&directory).attempt(subject)?.withdraw(&id).attempt(subject)
-        })
-        .await?
+        let (table, id) = (Arc::clone(&self.table), id.to_owned());
+        blocking(move || table.withdraw(&id).attempt(|| format!("withdraw the names of {id}"))).await?
     }
 
     fn driver(&self) -> Result<Arc<Driver>> {

@@ -73,6 +73,14 @@ impl Shim {
         }
     }
 
+    /// Sends a request that is not answered.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the shim is gone.
+    pub(crate) async fn tell(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(self.next.fetch_add(1, Ordering::Relaxed), request, descriptors).await
+    }
+
     async fn send(&self, id: u64, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         loop {
             let mut ready = self.socket.writable().await.attempt(|| "wait for the shim".into())?;

@@ -48,6 +48,11 @@ pub struct Frame<B> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
+    /// Prepare what does not depend on what runs, for a start that may come: cgroup, namespaces, file systems of the
+    /// kernel. Descriptors: the plan, then those that the plan lists: namespaces and the sockets of the resolver, which the
+    /// start does not bring again. Not answered; at most once, before the start. When the socket is closed instead, nothing
+    /// stays.
+    Prepare,
     /// Start the container. Descriptors: the plan, then those that the plan lists. Only once, on the inherited socket.
     Start,
     /// Tell how the container is.

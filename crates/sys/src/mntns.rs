@@ -60,7 +60,7 @@ mod tests {
             mount::attach(outer.as_fd(), host.as_fd()).unwrap();
             rustix::fs::mkdirat(&outer, "below", Mode::RWXU).unwrap();
             mount::attach(inner.as_fd(), open(&outer, "below").as_fd()).unwrap();
-            mount::pivot(outer.as_fd()).unwrap();
+            mount::pivot(outer.as_fd(), 0).unwrap();
             outer
         })
         .unwrap();

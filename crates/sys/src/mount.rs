@@ -78,6 +78,11 @@ pub enum Parameter<'a> {
 /// # Errors
 /// `ENODEV` for a kind the kernel does not know, `EINVAL` for an option it does not take.
 pub fn make(kind: &str, parameters: &[Parameter<'_>], attributes: Attributes) -> Result<OwnedFd> {
+    create(describe(kind, parameters)?.as_fd(), kind, attributes)
+}
+
+/// A file system of `kind` as it is going to be.
+fn describe(kind: &str, parameters: &[Parameter<'_>]) -> Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", kind)?;
     for parameter in parameters {
         match parameter {
@@ -88,8 +93,12 @@ pub fn make(kind: &str, parameters: &[Parameter<'_>], attributes: Attributes) ->
                 .context("fsconfig", format!("{kind} {key}={value}")),
         }?;
     }
-    fsconfig_create(context.as_fd()).context("fsconfig create", kind)?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount", kind)
+    Ok(context)
+}
+
+fn create(context: BorrowedFd<'_>, kind: &str, attributes: Attributes) -> Result<OwnedFd> {
+    fsconfig_create(context).context("fsconfig create", kind)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount", kind)
 }
 
 /// A detached copy of the mount at `path`, in the caller's mount namespace.
@@ -210,31 +219,56 @@ pub fn attach_on_root(mount: BorrowedFd<'_>) -> Result<()> {
     move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).context("move_mount", "/")
 }
 
-/// A detached overlay of `lower` (topmost first) below `upper`, whose work directory is `work`.
-///
-/// Directory redirects and metadata-only copies that a layer might have smuggled in are not followed.
+/// An overlay whose layers are named, and which does not exist yet: nothing of it is in use until it is mounted.
+#[derive(Debug)]
+pub struct Overlay {
+    context: OwnedFd,
+}
+
+impl Overlay {
+    /// Names `lower` (topmost first) below `upper`, whose work directory is `work`.
+    ///
+    /// Directory redirects and metadata-only copies that a layer might have smuggled in are not followed.
+    ///
+    /// # Errors
+    /// `EINVAL` for a layer that cannot be one; `ENAMETOOLONG` never, as directories are named by descriptor.
+    pub fn new(lower: &[OwnedFd], writable: Option<Writable<'_>>) -> Result<Self> {
+        let name = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let lower: Vec<String> = lower.iter().map(|fd| name(fd.as_fd())).collect();
+        let mut parameters = vec![
+            Parameter::Value("source", "overlay"),
+            Parameter::Value("redirect_dir", "nofollow"),
+            Parameter::Value("metacopy", "off"),
+            Parameter::Value("index", "off"),
+        ];
+        parameters.extend(lower.iter().map(|path| Parameter::Value("lowerdir+", path)));
+        let (upper, work);
+        if let Some(writable) = writable {
+            (upper, work) = (name(writable.upper), name(writable.work));
+            parameters.extend([Parameter::Value("upperdir", &upper), Parameter::Value("workdir", &work)]);
+            if writable.durability == Durability::Volatile {
+                parameters.push(Parameter::Flag("volatile"));
+            }
+        }
+        Ok(Self { context: describe("overlay", &parameters)? })
+    }
+
+    /// Makes it, as a detached mount.
+    ///
+    /// # Errors
+    /// `EINVAL` with the kernel's reason in its log; `EBUSY` never, though another overlay may have the same upper
+    /// directory, which must not be.
+    pub fn mount(self) -> Result<OwnedFd> {
+        create(self.context.as_fd(), "overlay", Attributes::empty())
+    }
+}
+
+/// A detached overlay; see [`Overlay`].
 ///
 /// # Errors
-/// `EINVAL` with the kernel's reason in its log; `ENAMETOOLONG` never, as directories are named by descriptor.
+/// As [`Overlay::new`] and [`Overlay::mount`].
 pub fn overlay(lower: &[OwnedFd], writable: Option<Writable<'_>>) -> Result<OwnedFd> {
-    let name = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let lower: Vec<String> = lower.iter().map(|fd| name(fd.as_fd())).collect();
-    let mut parameters = vec![
-        Parameter::Value("source", "overlay"),
-        Parameter::Value("redirect_dir", "nofollow"),
-        Parameter::Value("metacopy", "off"),
-        Parameter::Value("index", "off"),
-    ];
-    parameters.extend(lower.iter().map(|path| Parameter::Value("lowerdir+", path)));
-    let (upper, work);
-    if let Some(writable) = writable {
-        (upper, work) = (name(writable.upper), name(writable.work));
-        parameters.extend([Parameter::Value("upperdir", &upper), Parameter::Value("workdir", &work)]);
-        if writable.durability == Durability::Volatile {
-            parameters.push(Parameter::Flag("volatile"));
-        }
-    }
-    make("overlay", &parameters, Attributes::empty())
+    Overlay::new(lower, writable)?.mount()
 }
 
 /// The writable part of an overlay.
@@ -257,17 +291,20 @@ pub enum Durability {
     Volatile,
 }
 
-/// Makes the directory `root` the root of the mount namespace and drops the old one, pivot_root(2).
+/// Makes the directory `root` the root of the mount namespace and drops the old one, pivot_root(2), with the mounts that
+/// [`attach_on_root`] has put on it before `root`: `between` of them.
 ///
 /// # Errors
 /// `EINVAL` when `root` is not a mount point or its parent is shared.
-pub fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+pub fn pivot(root: BorrowedFd<'_>, between: usize) -> Result<()> {
     use rustix::mount::{UnmountFlags, unmount};
     use rustix::process::{fchdir, pivot_root};
     fchdir(root).context("fchdir", "the new root")?;
     pivot_root(".", ".").context("pivot_root", "the new root")?;
-    // The old root is now mounted over the new one, and the working directory is the old one's.
-    unmount(".", UnmountFlags::DETACH).context("umount2", "the old root")?;
+    // They are now mounted over the new root, one on the other, and this finds the uppermost.
+    for _ in 0..=between {
+        unmount(".", UnmountFlags::DETACH).context("umount2", "the old root")?;
+    }
     rustix::process::chdir("/").context("chdir", "/")
 }
 

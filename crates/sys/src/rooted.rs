@@ -32,6 +32,15 @@ pub struct Root {
     fd: OwnedFd,
 }
 
+/// Proves now that `/proc` is procfs, through which handles become files, for a process whose time is better spent now than
+/// later.
+///
+/// # Errors
+/// [`Error::Unexpected`] when it is not, and the calls' own.
+pub fn prove_procfs() -> Result<()> {
+    crate::proc::procfs().map(|_| ())
+}
+
 impl Root {
     /// Opens the directory `path`, which is the host's and trusted; what lies below it is not.
     ///

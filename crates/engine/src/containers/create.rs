@@ -5,7 +5,7 @@ use super::modes::{IpcMode, NetworkMode};
 use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
-use super::task::spawn;
+use super::task::{spawn, spawn_prepared};
 use super::{Description, MountPoint, logs, merge, oci_spec, record};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
@@ -52,7 +52,8 @@ impl Engine {
         let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
-        let mut created = create_on(shared, id, name, settings, &image).await?;
+        let (mut created, description) = create_on(shared, id, name, settings, &image).await?;
+        shared.containers.insert(spawn_prepared(shared, description));
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         Ok(created)
     }
@@ -69,16 +70,19 @@ pub(crate) async fn create_of(
     settings: Settings,
     image: Image,
 ) -> Result<Created> {
-    create_on(&shared, id, None, settings, &image).await
+    let (created, description) = create_on(&shared, id, None, settings, &image).await?;
+    shared.containers.insert(spawn(&shared, description, None));
+    Ok(created)
 }
 
+/// Makes a container that has no task yet.
 async fn create_on(
     shared: &Arc<Shared>,
     id: ContainerId,
     name: Option<&str>,
     settings: Settings,
     image: &Image,
-) -> Result<Created> {
+) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
     let settings = merge::merge(settings, &image.config.config);
     let warnings = check(shared, &id, &settings)?;
@@ -90,8 +94,7 @@ async fn create_on(
     }
     let description = made?;
     shared.tell_of(&description, "create", &[]);
-    shared.containers.insert(spawn(shared, description, None));
-    Ok(Created { id, warnings })
+    Ok((Created { id, warnings }, description))
 }
 
 /// Nothing runs in a chart or a signature.

@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod oci_spec;
 mod paths;
+pub(crate) mod prepare;
 mod record;
 pub(crate) mod recover;
 pub(crate) mod registry;
@@ -29,7 +30,7 @@ pub(crate) mod sizes;
 mod start;
 pub mod state;
 pub mod stats;
-mod task;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;
 mod top;

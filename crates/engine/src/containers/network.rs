@@ -12,7 +12,8 @@ use coracle_network::{
     DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest,
 };
 use coracle_network::{HostPort, Protocol};
-use std::net::IpAddr;
+use coracle_runtime::protocol::Names;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -27,29 +28,70 @@ pub(super) struct Connected {
     pub(super) held: Held,
     /// The namespace of another container.
     pub(super) joined: Option<OwnedFd>,
+    /// Whether the shim has the namespace and its sockets already.
+    pub(super) is_with_shim: bool,
+    /// What is in the container's files already.
+    pub(super) written: Texts,
 }
 
-/// Connects the container of `task`.
-pub(super) async fn connect(task: &Task) -> Result<Connected> {
-    let settings = &task.now.settings;
-    match &settings.host.network {
-        NetworkMode::Host => Ok(Connected::default()),
+/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`.
+pub(super) type Texts = [String; 3];
+
+/// What was made of a container's network before its start.
+pub(super) struct Ahead {
+    /// The container's own namespace, which its shim has.
+    pub(super) namespace: Option<Namespace>,
+    /// What was written into the container's files.
+    pub(super) written: Texts,
+}
+
+/// The namespace that a container with this network has of its own, not connected to anything yet.
+pub(super) async fn namespace(shared: &Shared, network: &NetworkMode) -> Result<Option<Namespace>> {
+    match network {
+        NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Named(_) => Ok(None),
         NetworkMode::None => {
             let made = blocking(Namespace::with_loopback_only).await?;
-            let namespace = made.attempt(|| "make a network namespace".to_owned())?;
-            Ok(Connected { namespace: Some(namespace), ..Connected::default() })
+            made.attempt(|| "make a network namespace".to_owned()).map(Some)
+        }
+        NetworkMode::Default | NetworkMode::Bridge => shared.network.namespace().await.map(Some),
+    }
+}
+
+/// Connects the container of `task`; a part of that may have been done ahead.
+pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connected> {
+    let settings = &task.now.settings;
+    let is_with_shim = ahead.is_some();
+    let (made, written) = ahead.map_or_else(Default::default, |ahead| (ahead.namespace, ahead.written));
+    let connected = match &settings.host.network {
+        NetworkMode::Host => Connected::default(),
+        NetworkMode::None => {
+            let namespace = match made {
+                Some(made) => Some(made),
+                None => namespace(&task.shared, &settings.host.network).await?,
+            };
+            Connected { namespace, ..Connected::default() }
         }
         NetworkMode::Container(other) => {
             let joined = host::namespace_of(&task.shared, other, "net")?;
-            Ok(Connected { joined: Some(joined), ..Connected::default() })
+            Connected { joined: Some(joined), ..Connected::default() }
         }
         NetworkMode::Default | NetworkMode::Bridge => {
             let request = request(task.now.id.as_str(), settings)?;
-            let (namespace, endpoint, held) =
-                task.shared.network.attach(request).await.map_err(|error| with_name(error, task))?;
-            Ok(Connected { namespace: Some(namespace), endpoint: Some(endpoint), held, joined: None })
+            let attached = task.shared.network.attach(request, made).await;
+            let (namespace, endpoint, held) = attached.map_err(|error| with_name(error, task))?;
+            Connected { namespace: Some(namespace), endpoint: Some(endpoint), held, ..Connected::default() }
         }
-        NetworkMode::Named(name) => Err(Error::NotFound { kind: "network", name: name.clone() }),
+        NetworkMode::Named(name) => return Err(Error::NotFound { kind: "network", name: name.clone() }),
+    };
+    Ok(Connected { is_with_shim, written, ..connected })
+}
+
+/// Where the container's names are resolved, if it is on a network.
+pub(super) fn names(shared: &Shared, now: &Description) -> Names {
+    Names {
+        tables: vec![shared.network.names().to_owned()],
+        endpoint: now.id.to_string(),
+        servers: servers(&shared.config, &now.settings),
     }
 }
 
@@ -130,27 +172,51 @@ pub(super) fn servers(config: &Config, settings: &Settings) -> Vec<IpAddr> {
 /// The files that are mounted over the image's: path on the host, path inside.
 pub(crate) type Files = Vec<(PathBuf, &'static str)>;
 
-/// Writes (and blocks meanwhile) `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, or finds those of the container whose
-/// network it shares.
-pub(super) fn write_files(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Result<Files> {
-    let names = [("hostname", "/etc/hostname"), ("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")];
-    let directory = match &now.settings.host.network {
-        NetworkMode::Container(other) => shared.state_directory(shared.containers.find(other)?.id()),
-        _ => {
-            let directory = shared.state_directory(&now.id);
-            let texts = texts(shared, now, endpoint)?;
-            names.iter().zip(texts).try_for_each(|((name, _), text)| write(&directory.join(name), &text))?;
-            directory
-        }
-    };
-    Ok(names.iter().map(|(name, inside)| (directory.join(name), *inside)).collect())
+/// Where those of a container with this state directory are that shares nobody's network, and what they are inside.
+pub(super) fn own_files(directory: &Path) -> Files {
+    [("hostname", "/etc/hostname"), ("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")]
+        .map(|(name, inside)| (directory.join(name), inside))
+        .into()
+}
+
+/// Writes (and blocks meanwhile) `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, as far as they are
+/// not `written` like that, or finds those of the container whose network it shares.
+pub(super) fn write_files(
+    shared: &Shared,
+    now: &Description,
+    endpoint: Option<&Endpoint>,
+    written: &Texts,
+) -> Result<Files> {
+    if let NetworkMode::Container(other) = &now.settings.host.network {
+        return Ok(own_files(&shared.state_directory(shared.containers.find(other)?.id())));
+    }
+    let files = own_files(&shared.state_directory(&now.id));
+    let texts = texts(shared, now, endpoint.map(|endpoint| Some(endpoint.ip)))?;
+    let missing = files.iter().zip(texts.iter().zip(written)).filter(|(_, (text, written))| text != written);
+    missing.map(|((path, _), (text, _))| write(path, text)).collect::<Result<()>>()?;
+    Ok(files)
+}
+
+/// Writes what the files are going to be as far as it is known before the container has an address.
+pub(super) fn write_ahead(shared: &Shared, now: &Description) -> Result<Texts> {
+    let is_on_network = matches!(now.settings.host.network, NetworkMode::Default | NetworkMode::Bridge);
+    let mut texts = texts(shared, now, is_on_network.then_some(None))?;
+    if is_on_network {
+        // Its own address is missing.
+        texts[1].clear();
+    }
+    let files = own_files(&shared.state_directory(&now.id));
+    let known = files.iter().zip(&texts).filter(|(_, text)| !text.is_empty());
+    known.map(|((path, _), text)| write(path, text)).collect::<Result<()>>()?;
+    Ok(texts)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).attempt(|| format!("write {}", path.display()))
 }
 
-fn texts(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Result<[String; 3]> {
+/// The files of a container that is on a network (with an address, if it has one yet) or on none.
+fn texts(shared: &Shared, now: &Description, network: Option<Option<Ipv4Addr>>) -> Result<Texts> {
     let settings = &now.settings;
     let config = &shared.config;
     let facts = oci_spec::Host { hostname: shared.hostname.clone(), ..oci_spec::Host::default() };
@@ -169,7 +235,7 @@ fn texts(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Res
         let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         (files::hosts_of_host(&text, &extra, gateway), files::resolv_conf_of_host(&host_resolv, &wanted))
     } else {
-        let addresses: Vec<_> = endpoint.iter().map(|endpoint| endpoint.ip).collect();
+        let addresses: Vec<_> = network.flatten().into_iter().collect();
         let hosts = Hosts {
             hostname: &hostname,
             domain: &settings.domainname,
@@ -177,7 +243,7 @@ fn texts(shared: &Shared, now: &Description, endpoint: Option<&Endpoint>) -> Res
             extra: &extra,
             gateway,
         };
-        let resolv = match endpoint {
+        let resolv = match network {
             Some(_) => files::resolv_conf(&host_resolv, &wanted),
             None => files::resolv_conf_of_host(&host_resolv, &wanted),
         };

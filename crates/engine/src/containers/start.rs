@@ -1,8 +1,10 @@
-//! Starting a container: its network and its shim are made side by side, then the shim is given the plan.
+//! Starting a container: its network and its shim are made side by side, unless they were prepared, then the shim is given
+//! the plan.
 
 use super::modes::{NetworkMode, PidMode};
 use super::network::Connected;
 use super::oci_spec::{self, Host};
+use super::prepare::Prepared;
 use super::settings::Settings;
 use super::state::Status;
 use super::task::{Live, Task};
@@ -10,9 +12,10 @@ use super::{Description, host, mounts};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
-use coracle_network::Endpoint;
+use coracle_network::{DnsSockets, Endpoint};
 use coracle_runtime::channel;
-use coracle_runtime::protocol::{self, Attachment, Log, Names, Overlay, Plan, Reply, Request, Role, Stdin};
+use coracle_runtime::protocol::{self, Attachment, Log, Overlay, Plan, Reply, Request, Role, Stdin};
+use coracle_spec::ContainerId;
 use coracle_sys::process::{Child, reap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -45,10 +48,14 @@ pub(crate) async fn start(task: &mut Task) -> Result<()> {
 }
 
 async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Result<()> {
-    let directory = task.shared.state_directory(&task.now.id);
-    let launch = launch(task, &directory);
-    let connect = super::network::connect(task);
-    let (launched, connected) = tokio::join!(launch, connect);
+    let (launched, connected) = match take_prepared(task).await {
+        Some(Prepared { launched, network }) => {
+            (Ok(launched), super::network::connect(task, Some(network)).await)
+        }
+        None => {
+            tokio::join!(launch(&task.shared, &task.now.id), super::network::connect(task, None))
+        }
+    };
     let (connected, (shim, events, gone)) = match (connected, launched) {
         (Ok(connected), Ok(launched)) => (connected, launched),
         (Ok(connected), Err(error)) => {
@@ -73,6 +80,12 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
     }
 }
 
+/// What was prepared for this start, unless it was killed meanwhile.
+async fn take_prepared(task: &mut Task) -> Option<Prepared> {
+    let prepared = task.prepared.take()?.made().await?;
+    (!prepared.launched.2.is_finished()).then_some(prepared)
+}
+
 async fn give_back(task: &Task, endpoint: Option<Endpoint>) {
     if let Some(endpoint) = endpoint
         && let Err(error) = task.shared.network.detach(endpoint).await
@@ -82,19 +95,19 @@ async fn give_back(task: &Task, endpoint: Option<Endpoint>) {
 }
 
 /// The shim, what it tells, and the end of its process.
-type Launched = (Shim, mpsc::UnboundedReceiver<protocol::Event>, JoinHandle<()>);
+pub(super) type Launched = (Shim, mpsc::UnboundedReceiver<protocol::Event>, JoinHandle<()>);
 
 /// Starts the shim's process, which then waits for its plan, and which is collected whatever becomes of it.
-async fn launch(task: &Task, directory: &std::path::Path) -> Result<Launched> {
-    let launcher = Arc::clone(&task.shared.launcher);
-    let directory = directory.to_owned();
+pub(super) async fn launch(shared: &Shared, id: &ContainerId) -> Result<Launched> {
+    let launcher = Arc::clone(&shared.launcher);
+    let directory = shared.state_directory(id);
     let (ours, child) = blocking(move || {
         make_anew(&directory)
             .and_then(|()| channel::pair().map_err(std::io::Error::other))
             .map(|(ours, theirs)| (ours, launcher.start(theirs, &directory.join("shim.log"))))
     })
     .await?
-    .attempt(|| format!("prepare the state directory of container {}", task.now.id))?;
+    .attempt(|| format!("prepare the state directory of container {id}"))?;
     let gone = tokio::spawn(wait_for(child?));
     let (shim, events) = Shim::new(ours)?;
     Ok((shim, events, gone))
@@ -144,21 +157,17 @@ fn prepare(
     waiting: Vec<(Attachment, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>> {
     let settings = &now.settings;
-    let files = super::network::write_files(shared, now, connected.endpoint.as_ref())?;
+    let files = super::network::write_files(shared, now, connected.endpoint.as_ref(), &connected.written)?;
     let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
     let mut plan = plan(shared, now, &facts)?;
-    let (netns, dns) = connected.namespace.map(|namespace| (namespace.netns, namespace.dns)).unzip();
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
-    descriptors.extend(connected.joined.or(netns).map(|netns| (Role::Network, netns)));
+    descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(joins(shared, settings)?);
-    if let Some(dns) = dns.flatten() {
-        descriptors.extend([(Role::NamesUdp, dns.udp), (Role::NamesTcp, dns.tcp)]);
-        plan.names = Some(Names {
-            tables: vec![shared.network.names().to_owned()],
-            endpoint: now.id.to_string(),
-            servers: super::network::servers(&shared.config, settings),
-        });
+    let has_names = connected.endpoint.is_some();
+    if let Some(namespace) = connected.namespace.filter(|_| !connected.is_with_shim) {
+        descriptors.extend(of_namespace(namespace.netns, namespace.dns));
     }
+    plan.names = has_names.then(|| super::network::names(shared, now));
     descriptors.extend(connected.held.sockets.into_iter().map(|socket| (Role::Held, socket)));
     for (attachment, socket) in waiting {
         plan.attachments.push(attachment);
@@ -169,7 +178,13 @@ fn prepare(
     Ok(std::iter::once(memory).chain(descriptors.into_iter().map(|(_, descriptor)| descriptor)).collect())
 }
 
-fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<Plan> {
+/// What of a namespace goes to the shim.
+pub(super) fn of_namespace(netns: OwnedFd, dns: Option<DnsSockets>) -> impl Iterator<Item = (Role, OwnedFd)> {
+    let dns = dns.into_iter().flat_map(|dns| [(Role::NamesUdp, dns.udp), (Role::NamesTcp, dns.tcp)]);
+    std::iter::once((Role::Network, netns)).chain(dns)
+}
+
+pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<Plan> {
     let (id, settings) = (&now.id, &now.settings);
     let snapshot =
         shared.store.snapshot(id, &now.layers).attempt(|| format!("find the layers of container {id}"))?;

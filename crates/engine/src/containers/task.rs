@@ -5,6 +5,7 @@
 
 use super::admit::{Command as Kind, Plan, admit};
 use super::exit;
+use super::prepare::{self, Preparation};
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
 use super::start;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Rename { name: Name, reply: ReplyTo<()> },
     /// Change settings that can be changed.
     Update { change: Change, reply: ReplyTo<()> },
+    /// Give up what was made for a start that may come.
+    Dismiss { reply: ReplyTo<()> },
     /// Remove it.
     Remove { force: bool, volumes: bool, reply: ReplyTo<()> },
 }
@@ -73,6 +76,8 @@ pub(crate) struct Task {
     pub(crate) waiting: Vec<(Attachment, OwnedFd)>,
     /// When the restart policy starts it again.
     pub(crate) restart_at: Option<Instant>,
+    /// What was made for the start that is expected.
+    pub(super) prepared: Option<Preparation>,
     pub(crate) view: watch::Sender<Arc<Description>>,
 }
 
@@ -83,35 +88,60 @@ enum Next {
     /// The shim is gone without a word.
     Lost,
     Restart,
+    /// The start that was expected has not come.
+    Dismiss,
     End,
 }
 
 /// Starts the task of a container and returns the way to it.
 pub(crate) fn spawn(shared: &Arc<Shared>, now: Description, live: Option<Live>) -> Container {
-    begin(shared, now, live, None)
+    begin(shared, now, Found { live, ..Found::default() })
+}
+
+/// Starts the task of a container that was just made, and prepares it.
+pub(crate) fn spawn_prepared(shared: &Arc<Shared>, now: Description) -> Container {
+    let prepared = prepare::begin(shared, &now);
+    begin(shared, now, Found { prepared, ..Found::default() })
 }
 
 /// Starts the task of a container that has ended while nobody was there.
 pub(crate) fn spawn_ended(shared: &Arc<Shared>, now: Description, exit: Exit) -> Container {
-    begin(shared, now, None, Some(exit))
+    begin(shared, now, Found { exit: Some(exit), ..Found::default() })
 }
 
-fn begin(shared: &Arc<Shared>, now: Description, live: Option<Live>, exit: Option<Exit>) -> Container {
+/// What there is of a container when its task begins.
+#[derive(Default)]
+struct Found {
+    live: Option<Live>,
+    exit: Option<Exit>,
+    prepared: Option<Preparation>,
+}
+
+fn begin(shared: &Arc<Shared>, now: Description, found: Found) -> Container {
     let (commands, receiver) = mpsc::channel(16);
     let id = now.id.clone();
     let (view, watched) = watch::channel(Arc::new(now.clone()));
     let task = Task {
         shared: Arc::clone(shared),
         now,
-        live,
+        live: found.live,
         last: None,
         files: None,
         waiting: Vec::new(),
         restart_at: None,
+        prepared: found.prepared,
         view,
     };
-    tokio::spawn(task.run(receiver, exit));
+    tokio::spawn(task.run(receiver, found.exit));
     Container::new(id, watched, commands)
+}
+
+/// Waits until then; for ever without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Task {
@@ -151,19 +181,15 @@ impl Task {
                     }
                 }
                 Next::Restart => self.restart().await,
+                Next::Dismiss => self.dismiss_prepared().await,
                 Next::End => return,
             }
         }
     }
 
     async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
-        let restart_at = self.restart_at;
-        let restart = async move {
-            match restart_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let restart = at(self.restart_at);
+        let dismiss = at(self.prepared.as_ref().map(|prepared| prepared.until));
         let live = &mut self.live;
         let event = async move {
             match live {
@@ -176,6 +202,7 @@ impl Task {
             event = event => event.map_or(Next::Lost, Next::Event),
             command = commands.recv() => command.map_or(Next::End, Next::Command),
             () = restart => Next::Restart,
+            () = dismiss => Next::Dismiss,
         }
     }
 
@@ -211,6 +238,10 @@ impl Task {
             }
             Command::Update { change, reply } => {
                 let _ = reply.send(self.update(change).await);
+            }
+            Command::Dismiss { reply } => {
+                self.dismiss_prepared().await;
+                let _ = reply.send(Ok(()));
             }
             Command::Remove { .. } => unreachable!("taken by the loop, which ends with it"),
         }
@@ -360,6 +391,7 @@ impl Task {
             self.now.state.stopped_by_hand = true;
             self.kill_and_wait().await?;
         }
+        self.dismiss_prepared().await;
         remove::remove(self, volumes).await
     }
 

@@ -184,7 +184,7 @@ fn assemble(
             mount::change(overlay.as_fd(), read_only, Attributes::empty(), None, Depth::One)?;
         }
         // Lets go of the host's mounts, which could not be unmounted otherwise.
-        mount::pivot(overlay.as_fd())
+        mount::pivot(overlay.as_fd(), 0)
     })?;
     assembled?;
     Ok((root, namespace))

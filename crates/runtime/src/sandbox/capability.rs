@@ -35,6 +35,15 @@ impl Sets {
         })
     }
 
+    /// Nothing but a bounding set.
+    ///
+    /// # Errors
+    /// As [`Sets::parse`].
+    pub(super) fn bounding(names: &[String]) -> Result<Self> {
+        let bounding = names.to_vec();
+        Self::parse(Some(&Capabilities { bounding, ..Capabilities::default() }))
+    }
+
     /// Drops everything outside the bounding set from what later programs can gain.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The container's own `/dev`: a fresh tmpfs, filled through its descriptor before anything else can reach it.
 
 use crate::error::{Error, Result};
-use coracle_spec::runtime::Device;
+use coracle_spec::runtime::{Device, User};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mkdirat, mknodat, symlinkat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -58,6 +58,19 @@ fn add(dev: BorrowedFd<'_>, device: &Device) -> Result<()> {
     let owner = (Uid::from_raw(device.uid.unwrap_or(0)), Gid::from_raw(device.gid.unwrap_or(0)));
     chownat(dev, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|error| failed(&device.path, error))
+}
+
+/// Gives the devices of which nothing is said to the container's user, as the Container Device Interface has it.
+pub(super) fn give(dev: BorrowedFd<'_>, devices: &[Device], user: &User) -> Result<()> {
+    let of_user = |device: &&Device| device.uid.is_none() || device.gid.is_none();
+    for device in devices.iter().filter(of_user).filter(|_| (user.uid, user.gid) != (0, 0)) {
+        let owner = Uid::from_raw(device.uid.unwrap_or(user.uid));
+        let group = Gid::from_raw(device.gid.unwrap_or(user.gid));
+        let name = device.path.trim_start_matches("/dev/");
+        chownat(dev, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| failed(&device.path, error))?;
+    }
+    Ok(())
 }
 
 /// Makes the directory `name` in the fresh directory `dev`; whether it was not there.

@@ -1,4 +1,6 @@
-//! What a container sees as its file system, assembled by its first process in its own namespaces.
+//! What a container sees as its file system, assembled by its first process in its own namespaces: first the file systems
+//! of the kernel on a ground of our own, then, once the root is there, they move into it, and the container's own mounts
+//! follow.
 //!
 //! The root and all its content are hostile: every target is resolved once, inside the root, to a descriptor, and
 //! only descriptors are mounted on. `/proc` and `/sys` must be ordinary directories (CVE-2019-19921,
@@ -10,7 +12,7 @@ use super::plan::{MountKind, Plan, PlannedMount};
 use super::{cgroupfs, device, identity};
 use crate::cgroup::Group;
 use crate::error::{Error, Result};
-use coracle_sys::mount::{self, Attributes, Depth, FileSystem, Parameter, Targets};
+use coracle_sys::mount::{self, Attributes, Depth, FileSystem, Parameter, Propagation, Targets};
 use coracle_sys::process::{Namespaces, keep_until_exec};
 use coracle_sys::rooted::Root;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -23,10 +25,10 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 /// `f_type` of procfs, statfs(2).
 const PROCFS: i64 = 0x9fa0;
 
-/// What later steps need of the assembled file system.
+/// What is assembled, and what later steps need of it.
 pub(super) struct Assembled<'a> {
-    /// The root, mounted.
-    pub(super) root: &'a Root,
+    /// What is mounted in: the ground, then the root.
+    pub(super) root: Root,
     /// The container's own pseudoterminals, if it has any and a terminal.
     pub(super) terminals: Option<BorrowedFd<'static>>,
     /// The directory of devices, if the container has one of its own.
@@ -35,26 +37,33 @@ pub(super) struct Assembled<'a> {
     fresh_devices: Option<BorrowedFd<'static>>,
     /// What is mounted on by number.
     pub(super) targets: Targets,
+    /// The mounts on the ground itself, which carry all others.
+    tops: Vec<(BorrowedFd<'static>, &'a PlannedMount)>,
     has_parameters: bool,
 }
 
-/// Attaches `root` in the calling process's mount namespace and makes every mount of the plan below it. Sets the
-/// parameters of the kernel that are the container's own on the way.
-pub(super) fn assemble<'a>(plan: &Plan, root: &'a Root, group: &Group) -> Result<Assembled<'a>> {
-    mount::propagate_all(plan.propagation)?;
-    mount::attach_on_root(root.as_fd())?;
+/// Makes the file systems of the kernel, on a ground that nothing else is on, in the calling process's mount namespace.
+/// Sets the parameters of the kernel that are the container's own on the way.
+pub(super) fn lay<'a>(plan: &'a Plan, group: &Group) -> Result<Assembled<'a>> {
+    // Whatever the root's shall be in the end, nothing of this goes to the host.
+    let separate =
+        if plan.propagation == Propagation::Private { Propagation::Private } else { Propagation::Slave };
+    mount::propagate_all(separate)?;
+    let ground = Root::from_fd(mount::make("tmpfs", &[], Attributes::empty())?)?;
+    mount::attach_on_root(ground.as_fd())?;
     let mut assembled = Assembled {
-        root,
+        root: ground,
         terminals: None,
         devices: None,
         fresh_devices: None,
         targets: Targets::enter()?,
+        tops: Vec::new(),
         has_parameters: false,
     };
     for planned in &plan.mounts {
-        mount_one(plan, planned, group, &mut assembled).map_err(|error| {
-            Error::Child(format!("mount {}: {}", planned.destination.display(), error.chain()))
-        })?;
+        let made = mount_one(plan, planned, group, &mut assembled)?;
+        let is_top = planned.destination.components().count() == 2;
+        assembled.tops.extend(made.filter(|_| is_top).map(|made| (made, planned)));
     }
     if !assembled.has_parameters {
         identity::set_parameters(plan, &super::private_procfs()?)?;
@@ -62,34 +71,80 @@ pub(super) fn assemble<'a>(plan: &Plan, root: &'a Root, group: &Group) -> Result
     Ok(assembled)
 }
 
+/// Goes on in `root`: attaches it, moves what was laid into it, and makes the container's own mounts.
+pub(super) fn settle(
+    plan: &Plan,
+    root: Root,
+    mounts: &[PlannedMount],
+    group: &Group,
+    assembled: &mut Assembled<'_>,
+) -> Result<()> {
+    mount::attach_on_root(root.as_fd())?;
+    let ground = std::mem::replace(&mut assembled.root, root);
+    keep_until_exec(ground.into_fd());
+    assembled.fresh_devices = None;
+    for (top, planned) in std::mem::take(&mut assembled.tops) {
+        let moved =
+            top_directory(&assembled.root, planned).and_then(|target| Ok(mount::attach(top, target)?));
+        moved.map_err(in_mounting(planned))?;
+    }
+    for planned in mounts {
+        mount_one(plan, planned, group, assembled)?;
+    }
+    match plan.propagation {
+        Propagation::Private | Propagation::Slave => Ok(()),
+        other => {
+            let none = Attributes::empty();
+            Ok(mount::change(assembled.root.as_fd(), none, none, Some(other), Depth::Recursive)?)
+        }
+    }
+}
+
+fn in_mounting(planned: &PlannedMount) -> impl Fn(Error) -> Error {
+    move |error| Error::Child(format!("mount {}: {}", planned.destination.display(), error.chain()))
+}
+
+/// Makes a mount. Returns a descriptor of it where it was made detached.
 fn mount_one(
     plan: &Plan,
     planned: &PlannedMount,
     group: &Group,
     assembled: &mut Assembled<'_>,
-) -> Result<()> {
+) -> Result<Option<BorrowedFd<'static>>> {
     let fresh_devices = assembled.fresh_devices.take();
-    match &planned.kind {
-        MountKind::Tree { copy } => bind(assembled.root, planned, copy.as_fd()),
-        MountKind::Cgroup => {
-            let target = directory_anywhere(assembled.root, planned)?;
-            let private = plan.owns(Namespaces::NEWCGROUP);
-            cgroupfs::mount(group, private, planned.options.set, &assembled.targets, target)
-        }
+    let made = match &planned.kind {
+        MountKind::Tree { copy } => bind(&assembled.root, planned, copy.as_fd()).map(|()| None),
+        MountKind::Cgroup => mount_groups(plan, planned, group, assembled).map(|()| None),
         MountKind::New { kind, source } if is_one_call(plan, planned, kind) => {
-            let options = &planned.options;
-            let attributes = options.set | options.set_below;
-            let new = FileSystem { kind, source, options: &options.data, attributes };
-            if let (Some(devices), Some(name)) = (fresh_devices, name_in_dev(&planned.destination))
-                && device::make_directory(devices, name)?
-            {
-                assembled.fresh_devices = fresh_devices;
-                return Ok(assembled.targets.mount_below(&new, devices, name)?);
-            }
-            Ok(assembled.targets.mount(&new, directory(assembled.root, planned)?)?)
+            mount_at_once(planned, (kind, source), fresh_devices, assembled).map(|()| None)
         }
-        MountKind::New { kind, source } => mount_detached(plan, planned, (kind, source), assembled),
+        MountKind::New { kind, source } => mount_detached(plan, planned, (kind, source), assembled).map(Some),
+    };
+    made.map_err(in_mounting(planned))
+}
+
+fn mount_groups(plan: &Plan, planned: &PlannedMount, group: &Group, assembled: &Assembled<'_>) -> Result<()> {
+    let target = directory_anywhere(&assembled.root, planned)?;
+    let private = plan.owns(Namespaces::NEWCGROUP);
+    cgroupfs::mount(group, private, planned.options.set, &assembled.targets, target)
+}
+
+fn mount_at_once(
+    planned: &PlannedMount,
+    (kind, source): (&str, &str),
+    fresh_devices: Option<BorrowedFd<'static>>,
+    assembled: &mut Assembled<'_>,
+) -> Result<()> {
+    let options = &planned.options;
+    let attributes = options.set | options.set_below;
+    let new = FileSystem { kind, source, options: &options.data, attributes };
+    if let (Some(devices), Some(name)) = (fresh_devices, name_in_dev(&planned.destination))
+        && device::make_directory(devices, name)?
+    {
+        assembled.fresh_devices = fresh_devices;
+        return Ok(assembled.targets.mount_below(&new, devices, name)?);
     }
+    Ok(assembled.targets.mount(&new, mount_point(&assembled.root, planned)?)?)
 }
 
 /// Whether mount(2) is enough: nobody needs a descriptor of the mount, and nothing is read-only, which would make the
@@ -99,7 +154,7 @@ fn is_one_call(plan: &Plan, planned: &PlannedMount, kind: &str) -> bool {
     let is_needed = match kind {
         "proc" => true,
         "tmpfs" => planned.destination == Path::new("/dev"),
-        "devpts" => plan.program.process.terminal,
+        "devpts" => plan.terminal,
         _ => false,
     };
     let read_only = (options.set | options.set_below).contains(Attributes::MOUNT_ATTR_RDONLY);
@@ -120,12 +175,9 @@ fn mount_detached(
     planned: &PlannedMount,
     (kind, source): (&str, &str),
     assembled: &mut Assembled<'_>,
-) -> Result<()> {
+) -> Result<BorrowedFd<'static>> {
     let made = make(kind, source, planned)?;
-    let target = match kind {
-        "proc" | "sysfs" => ordinary_directory(assembled.root, kind, &planned.destination)?,
-        _ => directory(assembled.root, planned)?,
-    };
+    let target = top_directory(&assembled.root, planned)?;
     let made = if kind == "proc" && !planned.options.set.contains(Attributes::MOUNT_ATTR_RDONLY) {
         // As long as it is attached nowhere, nothing can lie over what is written (CVE-2025-52881).
         let procfs = Root::from_fd(made)?;
@@ -144,7 +196,17 @@ fn mount_detached(
     } else if kind == "devpts" {
         assembled.terminals = Some(made);
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Where a file system is attached that was made detached.
+fn top_directory(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'static>> {
+    match &planned.kind {
+        MountKind::New { kind, .. } if kind == "proc" || kind == "sysfs" => {
+            ordinary_directory(root, kind, &planned.destination)
+        }
+        _ => mount_point(root, planned),
+    }
 }
 
 fn make(kind: &str, source: &str, planned: &PlannedMount) -> Result<OwnedFd> {
@@ -184,7 +246,7 @@ fn ordinary_directory(root: &Root, kind: &str, destination: &Path) -> Result<Bor
 
 /// The directory that a mount's destination is, made if it is missing. What is reached without leaving the mount of the
 /// root is not on procfs, and needs no look at its file system.
-fn directory(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'static>> {
+fn mount_point(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'static>> {
     match root.open_on_same_mount(&planned.destination, OFlags::PATH | OFlags::DIRECTORY) {
         Ok(found) => Ok(keep_until_exec(found)),
         Err(_) => directory_anywhere(root, planned),

@@ -2,6 +2,7 @@
 
 use super::plan::{Plan, Program};
 use crate::error::{Error, Result};
+use crate::seccomp::Filter;
 use coracle_spec::runtime::{Process, Rlimit};
 use coracle_sys::process::keep_until_exec;
 use coracle_sys::rooted::Root;
@@ -11,24 +12,23 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Uid, setrlimit, umask};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Changes the calling process, which is in its root, into what the plan says. Afterwards it has no more rights than
-/// its program will.
-pub(super) fn assume(program: &Program) -> Result<()> {
+/// Changes the calling process, which is in its root and has lost what is outside its bounding set, into what the program
+/// is to be. Afterwards it has no more rights than its program will.
+pub(super) fn assume(program: &Program, filter: Option<&Filter>) -> Result<()> {
     let process = &program.process;
     // While descriptors can still be opened: a limit of them may be lower than their number is by now.
     let entered = enter_directory(&process.cwd);
     limit(&process.rlimits)?;
     umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
-    program.capabilities.bound()?;
     if !process.no_new_privileges {
         // Loading a filter takes a privilege that is about to go.
-        load_filter(program)?;
+        load_filter(filter)?;
     }
     change_user(process)?;
     program.capabilities.apply()?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(|e| failed("forbid new privileges", e))?;
-        load_filter(program)?;
+        load_filter(filter)?;
     }
     // A directory that only the user may enter, on a file system that refuses root.
     if entered.is_err() {
@@ -37,8 +37,8 @@ pub(super) fn assume(program: &Program) -> Result<()> {
     refuse_outside()
 }
 
-fn load_filter(program: &Program) -> Result<()> {
-    match &program.filter {
+fn load_filter(filter: Option<&Filter>) -> Result<()> {
+    match filter {
         Some(filter) => Ok(seccomp::load(&filter.instructions, filter.flags)?),
         None => Ok(()),
     }
@@ -126,8 +126,8 @@ fn resource(name: &str) -> Option<Resource> {
 ///
 /// `procfs` is a mount of procfs that is attached nowhere: what is written to the process's own files cannot be
 /// redirected by what the container has on `/proc` (CVE-2025-52881).
-pub(super) fn set_score(process: &Process, procfs: &Root) -> Result<()> {
-    let Some(score) = process.oom_score_adj else { return Ok(()) };
+pub(super) fn set_score(score: Option<i32>, procfs: &Root) -> Result<()> {
+    let Some(score) = score else { return Ok(()) };
     let path = "self/oom_score_adj";
     let file = keep_until_exec(procfs.open_on_same_mount(path, OFlags::WRONLY)?);
     rustix::io::write(file, score.to_string().as_bytes())
@@ -138,7 +138,7 @@ pub(super) fn set_score(process: &Process, procfs: &Root) -> Result<()> {
 /// Sets the score of the process, and the kernel parameters of the container's own namespaces. `procfs` as for
 /// [`set_score`].
 pub(super) fn set_parameters(plan: &Plan, procfs: &Root) -> Result<()> {
-    set_score(&plan.program.process, procfs)?;
+    set_score(plan.oom_score_adj, procfs)?;
     for (name, value) in &plan.linux.sysctl {
         let path = format!("sys/{}", name.replace('.', "/"));
         let file = procfs.open_beneath_no_symlinks(&path, OFlags::WRONLY, Mode::empty())?;

@@ -4,10 +4,11 @@
 //! namespaces and makes the process as a sibling of its own, so that the caller is the parent and can wait for it.
 
 use super::plan::Program;
-use super::{Started, Streams, identity, prepare, private_procfs, report, start_program, terminal};
+use super::{Started, Streams, identity, prepare_process, private_procfs, report, start_program, terminal};
 use crate::cgroup::Entry;
 use crate::channel;
 use crate::error::{Error, Result};
+use crate::seccomp::{self, Filter};
 use coracle_spec::runtime::{Process, Seccomp};
 use coracle_sys::process::{
     Child, Clone, Cloned, clone, close_all_but, exit_now, fork, keep_until_exec, reap,
@@ -33,13 +34,14 @@ pub struct Joining<'a> {
 /// Starts a process in a running container.
 ///
 /// # Errors
-/// As [`super::start`]; `ESRCH` when the container has just ended.
+/// As [`super::Prepared::start`]; `ESRCH` when the container has just ended.
 pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
-    let program = Program::new(joining.process, joining.filter)?;
+    let program = Program::new(joining.process)?;
+    let filter = joining.filter.map(seccomp::compile).transpose()?;
     let (ours, theirs) = channel::pair()?;
     let Some(entering) = fork()? else {
         keep_until_exec(ours);
-        let code = match enter_and_clone(joining, &program, streams, theirs.as_fd()) {
+        let code = match enter_and_clone(joining, (&program, filter.as_ref()), streams, theirs.as_fd()) {
             Ok(()) => 0,
             Err(error) => {
                 report::fail(theirs.as_fd(), &error);
@@ -68,7 +70,7 @@ pub fn join(joining: &Joining<'_>, streams: Streams) -> Result<Started> {
 
 fn enter_and_clone(
     joining: &Joining<'_>,
-    program: &Program,
+    what: (&Program, Option<&Filter>),
     streams: Streams,
     channel: BorrowedFd<'_>,
 ) -> Result<()> {
@@ -85,7 +87,7 @@ fn enter_and_clone(
         Clone { namespaces: None, cgroup: joining.entry.birth.as_ref().map(AsFd::as_fd), sibling: true };
     match clone(how)? {
         Cloned::Child => {
-            let Err(error) = become_program(program, joining.entry, streams, channel);
+            let Err(error) = become_program(what, joining.entry, streams, channel);
             report::fail(channel, &error);
             exit_now(1);
         }
@@ -96,16 +98,17 @@ fn enter_and_clone(
 }
 
 fn become_program(
-    program: &Program,
+    (program, filter): (&Program, Option<&Filter>),
     entry: &Entry,
     streams: Streams,
     channel: BorrowedFd<'_>,
 ) -> Result<Infallible> {
-    prepare(entry)?;
-    identity::set_score(&program.process, &private_procfs()?)?;
+    prepare_process(entry)?;
+    identity::set_score(program.process.oom_score_adj, &private_procfs()?)?;
     let stdio = terminal::streams_inside(streams, channel)?;
     stdio.install(&program.process)?;
     close_all_but(channel)?;
-    identity::assume(program)?;
+    program.capabilities.bound()?;
+    identity::assume(program, filter)?;
     start_program(program)
 }

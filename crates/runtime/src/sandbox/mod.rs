@@ -1,19 +1,22 @@
 //! The sandbox: a container's first process, and those that join it later.
 //!
 //! ```text
-//! start():  plan ── everything that can be refused is refused here
-//!             │ clone3 with all namespaces, born into the cgroup
-//!             ├── parent: waits for the report, gets the terminal
-//!             └── child:  cgroup → namespaces → mounts → protect → pivot → identity → exec
+//! prepare():          plan ── everything that can be refused is refused here
+//!                       │ clone3 with all namespaces, born into the cgroup
+//!                       └── child:  cgroup → namespaces → file systems of the kernel → waits
+//! Prepared::start():  what runs, the root, the streams ──► child
+//!                       ├── parent: waits for the report, gets the terminal
+//!                       └── child:  root and mounts → protect → pivot → identity → exec
 //! join():   fork ── child: cgroup → setns by pidfd → clone3 as a sibling → identity → exec
 //! ```
 //!
-//! [`start`] needs a caller with one thread. [`join`] does not: it forks through the C library first.
+//! [`prepare`] needs a caller with one thread. [`join`] does not: it forks through the C library first.
 
 mod capability;
 mod cgroupfs;
 mod device;
 mod filesystem;
+mod ground;
 mod identity;
 mod init;
 mod join;
@@ -22,26 +25,28 @@ mod plan;
 mod program;
 mod protection;
 mod report;
+mod rest;
 mod terminal;
 pub mod users;
 
 pub use capability::NAMES as CAPABILITY_NAMES;
+pub use ground::Ground;
 pub use join::{Joining, join};
 pub(crate) use terminal::resize;
 
 use crate::cgroup::{Entry, Group};
 use crate::channel;
 use crate::error::{Error, Result};
-use coracle_spec::runtime::{ConsoleSize, Spec};
+use coracle_spec::runtime::{ConsoleSize, Namespace, NamespaceKind, Spec};
 use coracle_sys::mount::{self, Attributes};
-use coracle_sys::process::{
-    Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, keep_until_exec, unshare,
-};
+use coracle_sys::process::{Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, unshare};
 use coracle_sys::rooted::Root;
 use coracle_sys::signal;
-use plan::Plan;
+use plan::{Plan, PlannedMount, Program};
+use rest::{Received, Rest};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -75,7 +80,7 @@ pub enum Streams {
 }
 
 /// What a container's first process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FirstProcess {
     /// The program of the configuration.
     Program,
@@ -92,90 +97,155 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
 }
 
-/// What a sandbox is made of.
+/// What a container is started with, on a ground that fits it.
 #[derive(Debug)]
-pub struct Sandbox<'a> {
-    /// The configuration.
+pub struct Start<'a> {
+    /// The configuration, its user resolved.
     pub spec: &'a Spec,
     /// The root: a detached mount.
     pub root: &'a Root,
-    /// The cgroup, made and limited.
-    pub group: &'a Group,
-    /// The way into it.
-    pub entry: &'a Entry,
-    /// Namespaces to join.
-    pub joins: &'a Joins,
     /// What the first process is.
     pub first: FirstProcess,
 }
 
-/// Starts a container. The caller must have one thread.
+/// A sandbox that nothing runs in yet: its first process waits for what it is to become, and ends with this value or
+/// with the caller.
+#[derive(Debug)]
+pub struct Prepared {
+    child: Child,
+    channel: OwnedFd,
+}
+
+/// Prepares a sandbox in `group`, whose way in is `entry`. The caller must have one thread.
 ///
 /// # Errors
-/// [`Error::NotFound`] and [`Error::NotExecutable`] for the program, [`Error::Invalid`] for the configuration,
-/// [`Error::Child`] for a step that failed inside. The first process is gone in each case.
-pub fn start(sandbox: &Sandbox<'_>, streams: Streams) -> Result<Started> {
-    let plan = Plan::new(sandbox.spec)?;
+/// [`Error::Invalid`] for the configuration. What fails inside is told by [`Prepared::start`].
+pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins) -> Result<Prepared> {
+    let plan = Plan::new(ground)?;
+    require(&plan.linux.namespaces, joins)?;
     let (ours, theirs) = channel::pair()?;
-    if let Some(pid) = &sandbox.joins.pid {
+    if let Some(pid) = &joins.pid {
         // Only children are affected, and all children of this process belong to this container.
         enter(pid, LinkNameSpaceType::ProcessID)?;
     }
     // The cgroup namespace is made after the process has moved, or its root would be wrong.
     let how = Clone {
         namespaces: Some(plan.namespaces - Namespaces::NEWCGROUP),
-        cgroup: sandbox.entry.birth.as_ref().map(AsFd::as_fd),
+        cgroup: entry.birth.as_ref().map(AsFd::as_fd),
         sibling: false,
     };
     match clone(how)? {
         Cloned::Child => {
-            // Closed when the program is executed, as all the others.
-            keep_until_exec(ours);
-            let Err(error) = become_container(sandbox, &plan, streams, theirs.as_fd());
-            report::fail(theirs.as_fd(), &error);
-            exit_now(1);
-        }
-        Cloned::Parent(child) => {
-            drop((theirs, streams));
-            match report::outcome(&ours)? {
-                (outcome, None) => Ok(Started { child, terminal: outcome.terminal }),
-                (_, Some(error)) => {
-                    coracle_sys::process::reap(child.pidfd.as_fd())?;
-                    Err(error)
+            // The parent's end: the end of the parent would not be seen otherwise.
+            drop(ours);
+            match become_container(&plan, (group, entry), joins, theirs.as_fd()) {
+                // Nobody wants it any more.
+                Ok(None) => exit_now(0),
+                Err(error) => {
+                    report::fail(theirs.as_fd(), &error);
+                    exit_now(1);
                 }
             }
         }
+        Cloned::Parent(child) => Ok(Prepared { child, channel: ours }),
     }
 }
 
-/// The steps of the first process, in order. Each may assume that the ones before it have happened.
+impl Prepared {
+    /// Starts a container whose configuration the sandbox was prepared for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::NotExecutable`] for the program, [`Error::Invalid`] for the configuration,
+    /// [`Error::Child`] for a step that failed inside. The first process is gone in each case.
+    pub fn start(self, start: &Start<'_>, streams: Streams) -> Result<Started> {
+        let sent = self.send(start, &streams);
+        drop(streams);
+        let Self { child, channel } = self;
+        let outcome = match sent {
+            Ok(()) => report::outcome(&channel),
+            // A first process that has failed before does not listen, and has said why unless it was killed.
+            Err(error @ Error::Protocol { .. }) => {
+                report::outcome(&channel).map(|(outcome, failure)| (outcome, failure.or(Some(error))))
+            }
+            Err(error) => Err(error),
+        };
+        drop(channel);
+        match outcome {
+            Ok((outcome, None)) => Ok(Started { child, terminal: outcome.terminal }),
+            Ok((_, Some(error))) | Err(error) => {
+                coracle_sys::process::reap(child.pidfd.as_fd())?;
+                Err(error)
+            }
+        }
+    }
+
+    fn send(&self, start: &Start<'_>, streams: &Streams) -> Result<()> {
+        let missing = || Error::Invalid("the configuration names no process".to_owned());
+        let process = start.spec.process.as_ref().ok_or_else(missing)?;
+        // Refused here rather than inside.
+        Program::new(process)?;
+        let (_, mounts) = Ground::of(start.spec);
+        let planned = mounts.iter().map(PlannedMount::open).collect::<Result<Vec<_>>>()?;
+        let readonly_root = start.spec.root.as_ref().is_some_and(|root| root.readonly);
+        Rest::new(process, mounts, readonly_root, start.first).send(
+            self.channel.as_fd(),
+            start.root,
+            streams,
+            &planned,
+        )
+    }
+
+    /// Ends the first process.
+    pub fn dismiss(self) {
+        drop(self.channel);
+        // It ends of itself; the group is empty once it is collected.
+        let _ = coracle_sys::process::reap(self.child.pidfd.as_fd());
+    }
+}
+
+/// The steps of the first process, in order. Each may assume that the ones before it have happened. Returns when it is
+/// not wanted.
 fn become_container(
-    sandbox: &Sandbox<'_>,
     plan: &Plan,
-    streams: Streams,
+    (group, entry): (&Group, &Entry),
+    joins: &Joins,
     channel: BorrowedFd<'_>,
-) -> Result<Infallible> {
-    prepare(sandbox.entry)?;
-    join_namespaces(sandbox.joins)?;
+) -> Result<Option<Infallible>> {
+    prepare_process(entry)?;
+    join_namespaces(joins)?;
     if plan.owns(Namespaces::NEWCGROUP) {
         unshare(Namespaces::NEWCGROUP)?;
     }
-    let assembled = filesystem::assemble(plan, sandbox.root, sandbox.group)?;
-    let stdio = terminal::streams(streams, &assembled, channel)?;
-    protection::protect(plan, &assembled)?;
     name_host(plan)?;
-    mount::pivot(assembled.root.as_fd())?;
-    stdio.install(&plan.program.process)?;
+    // Never dropped, as all descriptors are closed before the program is found, or not.
+    let assembled = Box::leak(Box::new(filesystem::lay(plan, group)?));
+    protection::protect(&plan.early, assembled)?;
+    // Nothing is executed until it is right for the program; what this process may do itself is not changed.
+    plan.bounding.bound()?;
+    let Some(Received { rest, root, streams, mounts }) = rest::receive(channel)? else { return Ok(None) };
+    let program = Program::new(&rest.process)?;
+    filesystem::settle(plan, root, mounts.leak(), group, assembled)?;
+    if let Some(devices) = assembled.devices {
+        device::give(devices, &plan.linux.devices, &program.process.user)?;
+    }
+    let stdio = terminal::streams(streams, assembled, channel)?;
+    protection::protect(&plan.late, assembled)?;
+    if rest.readonly_root {
+        protection::protect_root(&assembled.root)?;
+    }
+    // The ground is between the two.
+    mount::pivot(assembled.root.as_fd(), 1)?;
+    stdio.install(&program.process)?;
     close_all_but(channel)?;
-    identity::assume(&plan.program)?;
-    if sandbox.first == FirstProcess::Reaper {
+    identity::assume(&program, plan.filter.as_ref())?;
+    if rest.first == FirstProcess::Reaper {
         init::leave_to_reaper()?;
     }
-    start_program(&plan.program)
+    start_program(&program).map(Some)
 }
 
 /// What every process does first: nobody inside may look at it, it dies with its parent, it is in its cgroup.
-fn prepare(entry: &Entry) -> Result<()> {
+fn prepare_process(entry: &Entry) -> Result<()> {
     use rustix::process::{set_dumpable_behavior, setsid};
     // CVE-2016-9962: a process of the container must not read or trace one that still holds host descriptors.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become unreadable"))?;
@@ -188,11 +258,29 @@ fn prepare(entry: &Entry) -> Result<()> {
 }
 
 /// The last step: become the program.
-fn start_program(program: &plan::Program) -> Result<Infallible> {
+fn start_program(program: &Program) -> Result<Infallible> {
     // Changing the user has cleared it, so it is set last.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failed("follow the parent"))?;
     program::run(&program.arguments, &program.environment)
+}
+
+/// Fails when a namespace is to be joined and is not there: the container would be in the host's.
+fn require(wanted: &[Namespace], joins: &Joins) -> Result<()> {
+    for namespace in wanted.iter().filter(|namespace| !namespace.path.is_empty()) {
+        let joined = match namespace.kind {
+            NamespaceKind::Network => &joins.network,
+            NamespaceKind::Ipc => &joins.ipc,
+            NamespaceKind::Uts => &joins.uts,
+            NamespaceKind::Pid => &joins.pid,
+            other => return Err(Error::Invalid(format!("a {other:?} namespace cannot be joined yet"))),
+        };
+        if joined.is_none() {
+            let kind = namespace.kind;
+            return Err(Error::Invalid(format!("the {kind:?} namespace to join did not come with the plan")));
+        }
+    }
+    Ok(())
 }
 
 fn join_namespaces(joins: &Joins) -> Result<()> {

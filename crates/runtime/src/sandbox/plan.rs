@@ -4,14 +4,15 @@
 //! Everything that can be refused is refused here, in the parent, where an error can still be told in full.
 
 use super::capability::Sets;
+use super::ground::{Covered, Ground};
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::seccomp::{self, Filter};
-use coracle_spec::runtime::{Linux, Mount, Namespace, NamespaceKind, Process, Seccomp, Spec};
+use coracle_spec::runtime::{Linux, Mount, Namespace, NamespaceKind, Process};
 use coracle_sys::mount::{self, Depth, Propagation};
 use coracle_sys::process::Namespaces;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// One mount, ready to be made.
@@ -33,17 +34,21 @@ pub(super) enum MountKind {
     New { kind: String, source: String },
 }
 
-/// The whole plan.
+/// How the ground is laid.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) program: Program,
     pub(super) linux: Linux,
     pub(super) namespaces: Namespaces,
     pub(super) hostname: String,
     pub(super) domainname: String,
-    pub(super) readonly_root: bool,
+    pub(super) bounding: Sets,
+    pub(super) terminal: bool,
+    pub(super) oom_score_adj: Option<i32>,
     pub(super) mounts: Vec<PlannedMount>,
+    pub(super) early: Covered,
+    pub(super) late: Covered,
     pub(super) propagation: Propagation,
+    pub(super) filter: Option<Filter>,
 }
 
 /// What runs, and with which rights: the same for a container's first process and for one that joins later.
@@ -53,11 +58,10 @@ pub(super) struct Program {
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
     pub(super) capabilities: Sets,
-    pub(super) filter: Option<Filter>,
 }
 
 impl Program {
-    pub(super) fn new(process: &Process, filter: Option<&Seccomp>) -> Result<Self> {
+    pub(super) fn new(process: &Process) -> Result<Self> {
         if process.args.is_empty() {
             return Err(invalid("no command specified"));
         }
@@ -69,25 +73,27 @@ impl Program {
             arguments: c_strings(&process.args)?,
             environment: c_strings(&process.env)?,
             capabilities: Sets::parse(process.capabilities.as_ref())?,
-            filter: filter.map(seccomp::compile).transpose()?,
             process: process.clone(),
         })
     }
 }
 
 impl Plan {
-    pub(super) fn new(spec: &Spec) -> Result<Self> {
-        let process = spec.process.as_ref().ok_or_else(|| invalid("the configuration names no process"))?;
-        let linux = spec.linux.clone().unwrap_or_default();
+    pub(super) fn new(ground: &Ground) -> Result<Self> {
+        let linux = ground.linux.clone();
         check_kernel_parameters(&linux)?;
         Ok(Self {
-            program: Program::new(process, linux.seccomp.as_ref())?,
             namespaces: namespaces(&linux.namespaces)?,
-            hostname: spec.hostname.clone(),
-            domainname: spec.domainname.clone(),
-            readonly_root: spec.root.as_ref().is_some_and(|root| root.readonly),
-            mounts: spec.mounts.iter().map(planned_mount).collect::<Result<_>>()?,
+            hostname: ground.hostname.clone(),
+            domainname: ground.domainname.clone(),
+            bounding: Sets::bounding(&ground.bounding)?,
+            terminal: ground.terminal,
+            oom_score_adj: ground.oom_score_adj,
+            mounts: ground.mounts.iter().map(PlannedMount::open).collect::<Result<_>>()?,
+            early: ground.early.clone(),
+            late: ground.late.clone(),
             propagation: root_propagation(&linux.rootfs_propagation)?,
+            filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
             linux,
         })
     }
@@ -171,26 +177,6 @@ fn check_kernel_parameters(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
-fn planned_mount(mount: &Mount) -> Result<PlannedMount> {
-    let options = Options::parse(&mount.options)?;
-    let destination = PathBuf::from(&mount.destination);
-    if !destination.is_absolute() {
-        return Err(Error::Invalid(format!(
-            "mount destination {:?} is not an absolute path",
-            mount.destination
-        )));
-    }
-    let kind = match (options.bind, mount.kind.as_str()) {
-        (Some(depth), _) => tree(Path::new(&mount.source), depth)?,
-        (None, "bind") => tree(Path::new(&mount.source), Depth::One)?,
-        (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
-        (None, kind) => MountKind::New { kind: kind.to_owned(), source: mount.source.clone() },
-    };
-    let planned = PlannedMount { destination, kind, options };
-    planned.check_destination()?;
-    Ok(planned)
-}
-
 /// What lxcfs puts over files of procfs.
 const HARMLESS: [&str; 9] = [
     "/proc/cpuinfo",
@@ -205,6 +191,46 @@ const HARMLESS: [&str; 9] = [
 ];
 
 impl PlannedMount {
+    /// Checks a mount, and opens the tree that it shows.
+    pub(super) fn open(mount: &Mount) -> Result<Self> {
+        let options = Options::parse(&mount.options)?;
+        let copy = shown(mount, &options).map(|depth| mount::copy_path(Path::new(&mount.source), depth));
+        Self::new(mount, options, copy.transpose()?)
+    }
+
+    /// The same of a mount that was checked, with the tree that was opened if it shows one.
+    pub(super) fn with(mount: &Mount, tree: impl FnOnce() -> Result<OwnedFd>) -> Result<Self> {
+        let options = Options::parse(&mount.options)?;
+        let copy = shown(mount, &options).map(|_| tree());
+        Self::new(mount, options, copy.transpose()?)
+    }
+
+    /// The tree that it shows.
+    pub(super) fn tree(&self) -> Option<BorrowedFd<'_>> {
+        match &self.kind {
+            MountKind::Tree { copy } => Some(copy.as_fd()),
+            _ => None,
+        }
+    }
+
+    fn new(mount: &Mount, options: Options, copy: Option<OwnedFd>) -> Result<Self> {
+        let destination = PathBuf::from(&mount.destination);
+        if !destination.is_absolute() {
+            return Err(Error::Invalid(format!(
+                "mount destination {:?} is not an absolute path",
+                mount.destination
+            )));
+        }
+        let kind = match (copy, mount.kind.as_str()) {
+            (Some(copy), _) => MountKind::Tree { copy },
+            (None, "cgroup" | "cgroup2") => MountKind::Cgroup,
+            (None, kind) => MountKind::New { kind: kind.to_owned(), source: mount.source.clone() },
+        };
+        let planned = Self { destination, kind, options };
+        planned.check_destination()?;
+        Ok(planned)
+    }
+
     /// Whether the mount may lie on procfs: lxcfs's may, and procfs itself. Whoever shadows `/proc/self/attr` decides
     /// what the runtime believes (CVE-2019-16884). The text decides nothing else, as links may lead to `/proc`; where
     /// a mount comes to lie is checked once it is known.
@@ -227,8 +253,9 @@ impl PlannedMount {
     }
 }
 
-fn tree(source: &Path, depth: Depth) -> Result<MountKind> {
-    Ok(MountKind::Tree { copy: mount::copy_path(source, depth)? })
+/// How much of a tree of the host a mount shows, if it does.
+fn shown(mount: &Mount, options: &Options) -> Option<Depth> {
+    options.bind.or_else(|| (mount.kind == "bind").then_some(Depth::One))
 }
 
 fn root_propagation(text: &str) -> Result<Propagation> {
@@ -244,6 +271,7 @@ fn root_propagation(text: &str) -> Result<Propagation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_spec::runtime::Spec;
 
     #[test]
     fn nothing_is_mounted_on_proc_but_procfs_and_what_is_harmless() {
@@ -261,27 +289,27 @@ mod tests {
             ("/data", "tmpfs", true),
         ] {
             let mount = Mount { destination: destination.into(), kind: kind.into(), ..Mount::default() };
-            assert_eq!(planned_mount(&mount).is_ok(), allowed, "{kind} on {destination}");
+            assert_eq!(PlannedMount::open(&mount).is_ok(), allowed, "{kind} on {destination}");
         }
     }
 
     #[test]
-    fn a_configuration_without_process_command_or_mount_namespace_is_refused() {
+    fn a_process_without_a_command_and_a_container_without_a_mount_namespace_are_refused() {
         let process = |args: &[&str], cwd: &str| Process {
             args: args.iter().map(ToString::to_string).collect(),
             cwd: cwd.into(),
             ..Process::default()
         };
-        let spec = |process: Option<Process>| Spec { process, ..Spec::default() };
-        for (spec, expected) in [
-            (spec(None), "names no process"),
-            (spec(Some(process(&[], "/"))), "no command"),
-            (spec(Some(process(&["sh"], "tmp"))), "not an absolute path"),
-            (spec(Some(process(&["a\0b"], "/"))), "zero byte"),
-            (spec(Some(process(&["sh"], "/"))), "mount namespace"),
+        for (process, expected) in [
+            (process(&[], "/"), "no command"),
+            (process(&["sh"], "tmp"), "not an absolute path"),
+            (process(&["a\0b"], "/"), "zero byte"),
         ] {
-            let error = Plan::new(&spec).unwrap_err().to_string();
+            let error = Program::new(&process).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let (ground, _) = Ground::of(&Spec::default());
+        let error = Plan::new(&ground).unwrap_err().to_string();
+        assert!(error.contains("mount namespace"), "{error}");
     }
 }

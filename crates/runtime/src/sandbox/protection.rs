@@ -4,7 +4,7 @@
 
 use super::device;
 use super::filesystem::Assembled;
-use super::plan::Plan;
+use super::ground::Covered;
 use crate::error::{Error, Result};
 use coracle_sys::mount::{self, Attributes, Depth, FileSystem};
 use coracle_sys::process::keep_until_exec;
@@ -13,23 +13,23 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Hides and protects what the plan names, and makes the root read-only if it asks for that.
-pub(super) fn protect(plan: &Plan, assembled: &Assembled<'_>) -> Result<()> {
-    let root = assembled.root;
-    for path in &plan.linux.readonly_paths {
-        if let Some(target) = existing(root, path)? {
+/// Hides and protects `covered`, as far as it is there.
+pub(super) fn protect(covered: &Covered, assembled: &Assembled<'_>) -> Result<()> {
+    for path in &covered.readonly {
+        if let Some(target) = existing(&assembled.root, path)? {
             let copy = keep_until_exec(mount::copy_descriptor(target, Depth::Recursive)?);
             let read_only = Attributes::MOUNT_ATTR_RDONLY;
             mount::change(copy, read_only, Attributes::empty(), None, Depth::Recursive)?;
             mount::attach(copy, target)?;
         }
     }
-    mask(assembled, &plan.linux.masked_paths)?;
-    if plan.readonly_root {
-        let read_only = Attributes::MOUNT_ATTR_RDONLY;
-        mount::change(root.as_fd(), read_only, Attributes::empty(), None, Depth::One)?;
-    }
-    Ok(())
+    mask(assembled, &covered.masked)
+}
+
+/// Makes the root read-only.
+pub(super) fn protect_root(root: &Root) -> Result<()> {
+    let read_only = Attributes::MOUNT_ATTR_RDONLY;
+    Ok(mount::change(root.as_fd(), read_only, Attributes::empty(), None, Depth::One)?)
 }
 
 /// Covers files with the null device and directories with an empty read-only one.
@@ -48,7 +48,7 @@ fn mask(assembled: &Assembled<'_>, paths: &[String]) -> Result<()> {
     let read_only = Attributes::MOUNT_ATTR_RDONLY;
     let empty = FileSystem { kind: "tmpfs", source: "tmpfs", options: &options, attributes: read_only };
     for path in paths {
-        let Some(target) = existing(assembled.root, path)? else { continue };
+        let Some(target) = existing(&assembled.root, path)? else { continue };
         match assembled.targets.bind(null, target) {
             Err(error) if error.errno() == Some(Errno::NOTDIR) => assembled.targets.mount(&empty, target)?,
             covered => covered?,

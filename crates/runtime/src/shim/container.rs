@@ -1,22 +1,20 @@
 //! The container that a shim is the parent of: its processes, its root, its cgroup.
 
-use super::channel::{Channel, Input, Output};
+use super::channel::Channel;
 use super::descriptors::Inherited;
-use super::names::Resolver;
+use super::prepared::Place;
+use super::streams::{self, channel_of};
 use crate::cgroup::{Entry, Group};
-use crate::channel::set_nonblocking;
 use crate::error::{Error, Result};
-use crate::protocol::{Execution, Overlay, Plan, Role, Stdin};
-use crate::sandbox::{self, FirstProcess, Joining, Joins, Sandbox, Started, Streams, users};
-use coracle_logfile::{Limits, Stream, Writer};
-use coracle_spec::runtime::{Linux, Process, Spec, User};
-use coracle_sys::mount::{self, Durability, Writable};
+use crate::protocol::{Execution, Plan, Role};
+use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
+use coracle_logfile::{Limits, Writer};
+use coracle_spec::runtime::Process;
+use coracle_sys::mount;
 use coracle_sys::process::{Child, reap};
 use coracle_sys::rooted::Root;
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// An exec that runs.
 pub(super) struct Exec {
@@ -43,41 +41,50 @@ pub(super) struct Container {
 
 /// The descriptors that came with a plan, by what they are.
 #[derive(Default)]
-struct Belongings {
-    joins: Joins,
+pub(super) struct Belongings {
+    pub(super) joins: Joins,
+    pub(super) datagrams: Option<OwnedFd>,
+    pub(super) listener: Option<OwnedFd>,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
-    datagrams: Option<OwnedFd>,
-    listener: Option<OwnedFd>,
 }
 
-/// A container that was started.
-pub(super) struct Begun {
-    pub(super) container: Container,
-    /// Its streams.
-    pub(super) channel: Channel,
-    /// What answers its queries.
-    pub(super) resolver: Option<Resolver>,
+impl Belongings {
+    /// Sorts `descriptors`, one for each of `roles`.
+    pub(super) fn sort(roles: &[Role], descriptors: Vec<OwnedFd>) -> Result<Self> {
+        if roles.len() != descriptors.len() {
+            let text = format!("{} descriptors for {} roles", descriptors.len(), roles.len());
+            return Err(Error::Malformed(text));
+        }
+        let mut sorted = Self::default();
+        for (role, descriptor) in roles.iter().zip(descriptors) {
+            match role {
+                Role::Network => sorted.joins.network = Some(descriptor),
+                Role::Pid => sorted.joins.pid = Some(descriptor),
+                Role::Ipc => sorted.joins.ipc = Some(descriptor),
+                Role::Uts => sorted.joins.uts = Some(descriptor),
+                Role::Attached => sorted.attached.push(descriptor),
+                Role::Held => sorted.held.push(descriptor),
+                Role::NamesUdp => sorted.datagrams = Some(descriptor),
+                Role::NamesTcp => sorted.listener = Some(descriptor),
+            }
+        }
+        Ok(sorted)
+    }
 }
 
 impl Container {
-    /// Starts the container of `plan`; `limit` is the one that its processes get.
-    pub(super) fn start(mut plan: Plan, descriptors: Vec<OwnedFd>, limit: Inherited) -> Result<Begun> {
-        let mut belongings = sort(&plan.descriptors, descriptors)?;
-        let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
-        let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
-        let root = Root::from_fd(overlay(&plan.root)?)?;
-        if let Some(process) = &mut plan.spec.process {
-            apply_user(process, &root, &plan.user, &plan.groups)?;
-            give_devices(&mut plan.spec.linux, &process.user);
-        }
-        plan.spec.process.iter_mut().for_each(|process| limit.give_to(process));
-        let group = make_group(&plan.spec, &plan)?;
-        let entry_and_started = group.entry().and_then(|entry| {
-            let started = start_in(&plan, &root, (&group, &entry), &belongings.joins)?;
-            Ok((entry, started))
-        });
-        let (entry, (started, pipes)) = entry_and_started.inspect_err(|_| {
+    /// Starts the container of `plan` in the place that was made for it; `limit` is the one that its processes get.
+    /// Nothing of it stays on failure.
+    pub(super) fn start(
+        mut plan: Plan,
+        belongings: Belongings,
+        place: Place,
+        limit: Inherited,
+    ) -> Result<(Self, Channel)> {
+        let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
+        let started = start_in(&mut plan, overlay, sandbox, (streams, limit));
+        let (root, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
         })?;
@@ -97,7 +104,7 @@ impl Container {
             limit,
             _held: belongings.held,
         };
-        Ok(Begun { container, channel, resolver })
+        Ok((container, channel))
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -180,7 +187,7 @@ impl Container {
         self.limit.give_to(&mut process);
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);
-        let (streams, pipes) = streams_of(&process, execution.attachment.stdin)?;
+        let (streams, pipes) = streams::of(&process, execution.attachment.stdin)?;
         let joining = Joining { target: self.pidfd(), entry: &self.entry, process: &process, filter };
         let started = sandbox::join(&joining, streams)?;
         let channel = channel_of(Some(execution.id.clone()), &started, pipes)?;
@@ -195,38 +202,6 @@ impl Container {
             super::eprintln_log(&error.chain());
         }
     }
-}
-
-fn sort(roles: &[Role], descriptors: Vec<OwnedFd>) -> Result<Belongings> {
-    if roles.len() != descriptors.len() {
-        let text = format!("{} descriptors for {} roles", descriptors.len(), roles.len());
-        return Err(Error::Malformed(text));
-    }
-    let mut sorted = Belongings::default();
-    for (role, descriptor) in roles.iter().zip(descriptors) {
-        match role {
-            Role::Network => sorted.joins.network = Some(descriptor),
-            Role::Pid => sorted.joins.pid = Some(descriptor),
-            Role::Ipc => sorted.joins.ipc = Some(descriptor),
-            Role::Uts => sorted.joins.uts = Some(descriptor),
-            Role::Attached => sorted.attached.push(descriptor),
-            Role::Held => sorted.held.push(descriptor),
-            Role::NamesUdp => sorted.datagrams = Some(descriptor),
-            Role::NamesTcp => sorted.listener = Some(descriptor),
-        }
-    }
-    Ok(sorted)
-}
-
-fn overlay(layers: &Overlay) -> Result<OwnedFd> {
-    let open = |path: &Path| {
-        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| Error::Invalid(format!("layer {}: {error}", path.display())))
-    };
-    let lower = layers.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
-    let (upper, work) = (open(&layers.upper)?, open(&layers.work)?);
-    let durability = if layers.volatile { Durability::Volatile } else { Durability::Durable };
-    Ok(mount::overlay(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
 }
 
 /// Resolves the user inside the container and gives it a home, as Docker does. Groups that the configuration has are
@@ -252,79 +227,32 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
     Ok(())
 }
 
-/// Devices of which nothing is said belong to the container's user, as the Container Device Interface has it.
-fn give_devices(linux: &mut Option<Linux>, user: &User) {
-    for device in linux.iter_mut().flat_map(|linux| &mut linux.devices) {
-        device.uid.get_or_insert(user.uid);
-        device.gid.get_or_insert(user.gid);
-    }
-}
-
-fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {
-    let linux = spec.linux.as_ref();
-    let path = linux.map(|linux| linux.cgroups_path.as_str()).filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| Error::Invalid("the configuration names no cgroup".to_owned()))?;
-    let group = Group::create(&plan.cgroups, Path::new(path))?;
-    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
-        group.apply(resources).inspect_err(|_| {
-            // As above: the refused limit is what the caller must hear of.
-            let _ = group.remove();
-        })?;
-    }
-    Ok(group)
-}
-
+/// Mounts the layers, and starts the container in them. The sandbox is gone on failure.
 fn start_in(
-    plan: &Plan,
-    root: &Root,
-    (group, entry): (&Group, &Entry),
-    joins: &Joins,
-) -> Result<(Started, Pipes)> {
-    let process = plan.spec.process.clone().unwrap_or_default();
-    let (streams, pipes) = streams_of(&process, plan.stdin != Stdin::Closed)?;
-    let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
-    let sandbox = Sandbox { spec: &plan.spec, root, group, entry, joins, first };
-    Ok((sandbox::start(&sandbox, streams)?, pipes))
-}
-
-/// Our ends of a process's streams, unless it has a terminal.
-type Pipes = Option<(Vec<Output>, Option<Input>)>;
-
-fn streams_of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)> {
-    if process.terminal {
-        return Ok((Streams::Terminal(process.console_size), None));
-    }
-    let failed = |error: rustix::io::Errno| Error::Protocol { action: "make pipes", source: error.into() };
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed);
-    let (our_output, stdout) = pipe()?;
-    let (our_error, stderr) = pipe()?;
-    set_nonblocking(&our_output)?;
-    set_nonblocking(&our_error)?;
-    let outputs = vec![
-        Output { descriptor: our_output, stream: Stream::Stdout },
-        Output { descriptor: our_error, stream: Stream::Stderr },
-    ];
-    if !has_input {
-        let stdin =
-            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        return Ok((Streams::Separate { stdin, stdout, stderr }, Some((outputs, None))));
-    }
-    let (stdin, our_input) = pipe()?;
-    set_nonblocking(&our_input)?;
-    Ok((Streams::Separate { stdin, stdout, stderr }, Some((outputs, Some(Input::new(our_input))))))
-}
-
-fn channel_of(name: Option<String>, started: &Started, pipes: Pipes) -> Result<Channel> {
-    match (pipes, &started.terminal) {
-        (Some((outputs, input)), _) => Ok(Channel::new(name, outputs, input, true)),
-        (None, Some(terminal)) => {
-            set_nonblocking(terminal)?;
-            let copy = || terminal.try_clone().map_err(super::duplicate);
-            let output = Output { descriptor: copy()?, stream: Stream::Stdout };
-            Ok(Channel::new(name, vec![output], Some(Input::new(copy()?)), false))
+    plan: &mut Plan,
+    overlay: mount::Overlay,
+    sandbox: sandbox::Prepared,
+    (streams, limit): (Streams, Inherited),
+) -> Result<(Root, Started)> {
+    let root = match become_ready(plan, overlay, limit) {
+        Ok(root) => root,
+        Err(error) => {
+            sandbox.dismiss();
+            return Err(error);
         }
-        (None, None) => Err(Error::Child("the process has handed over no terminal".to_owned())),
-    }
+    };
+    let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
+    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first }, streams)?;
+    Ok((root, started))
+}
+
+/// Mounts the layers, and finds in them what the plan leaves open.
+fn become_ready(plan: &mut Plan, overlay: mount::Overlay, limit: Inherited) -> Result<Root> {
+    let root = Root::from_fd(overlay.mount()?)?;
+    let process = plan.spec.process.get_or_insert_default();
+    apply_user(process, &root, &plan.user, &plan.groups)?;
+    limit.give_to(process);
+    Ok(root)
 }
 
 fn open_log(plan: &Plan) -> Result<Option<Writer>> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! engine ── plan, descriptors ──► shim ── clone ──► first process
-//!    ▲                              ├── streams thread: log, attached sockets
+//!    ▲       (perhaps twice:        ├── streams thread: log, attached sockets
+//!    │        prepare, start)       │
 //!    └────── replies, events ───────┴── this thread: requests, names, exits
 //!
 //! <state directory>/shim.sock   where an engine that was restarted finds it
@@ -18,17 +19,20 @@ mod connections;
 mod container;
 mod descriptors;
 mod names;
+mod prepared;
 mod pump;
 pub mod record;
 mod requests;
+mod streams;
 
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
 use connections::Connections;
-use container::{Begun, Container};
+use container::{Belongings, Container};
 use coracle_sys::process::{close_from, share_one_heap, take_inherited};
 use coracle_sys::signal;
 use names::Resolver;
+use prepared::Prepared;
 use pump::{Notice, Pump};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,22 +58,58 @@ pub fn run() -> Result<()> {
     let engine = take_inherited(CONTROL)?;
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
     rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
-    let Some((frame, mut descriptors)) = protocol::receive::<Request>(engine.as_fd())? else { return Ok(()) };
-    if frame.body != Request::Start || descriptors.is_empty() {
-        return Err(Error::Malformed("the first request is not a start".to_owned()));
+    let mut prepared = None;
+    while let Some((frame, descriptors)) = protocol::receive::<Request>(engine.as_fd())? {
+        match frame.body {
+            Request::Prepare if prepared.is_none() => prepared = Some(prepare(descriptors)?),
+            Request::Start => return start((engine, frame.id), descriptors, prepared, limit),
+            _ => {
+                prepared.map(Prepared::dismiss);
+                return Err(Error::Malformed("the container is not started yet".to_owned()));
+            }
+        }
     }
-    let plan = descriptors.remove(0);
-    match begin(plan, descriptors, limit) {
+    // Nobody wants it any more.
+    prepared.map(Prepared::dismiss);
+    Ok(())
+}
+
+/// Prepares what the plan among `descriptors` says.
+fn prepare(descriptors: Vec<OwnedFd>) -> Result<Prepared> {
+    let (plan, mut belongings) = open_plan(descriptors)?;
+    let mut prepared = Prepared::new(&plan, &mut belongings)?;
+    if let Err(error) = prepared.make_place(&plan) {
+        // What fails now fails again at the start, where somebody hears of it.
+        eprintln_log(&error.chain());
+    }
+    Ok(prepared)
+}
+
+fn open_plan(descriptors: Vec<OwnedFd>) -> Result<(protocol::Plan, Belongings)> {
+    let mut descriptors = descriptors.into_iter();
+    let missing = || Error::Malformed("there is no plan beside the request".to_owned());
+    let plan = protocol::read_plan(descriptors.next().ok_or_else(missing)?)?;
+    let belongings = Belongings::sort(&plan.descriptors, descriptors.collect())?;
+    Ok((plan, belongings))
+}
+
+fn start(
+    (engine, id): (OwnedFd, u64),
+    descriptors: Vec<OwnedFd>,
+    prepared: Option<Prepared>,
+    limit: descriptors::Inherited,
+) -> Result<()> {
+    match begin(descriptors, prepared, limit) {
         Ok(mut shim) => {
             let pid = shim.container.pid();
-            protocol::send(engine.as_fd(), frame.id, &Message::Reply(Reply::Started { pid }), &[])?;
+            protocol::send(engine.as_fd(), id, &Message::Reply(Reply::Started { pid }), &[])?;
             shim.connections.add(engine);
             shim.serve();
             Ok(())
         }
         Err(error) => {
             let reply = Message::Reply(Reply::Failed(Failure::from(&error)));
-            protocol::send(engine.as_fd(), frame.id, &reply, &[])?;
+            protocol::send(engine.as_fd(), id, &reply, &[])?;
             Err(error)
         }
     }
@@ -79,10 +119,21 @@ fn duplicate(error: std::io::Error) -> Error {
     Error::Protocol { action: "duplicate a descriptor", source: error }
 }
 
-fn begin(plan: OwnedFd, descriptors: Vec<OwnedFd>, limit: descriptors::Inherited) -> Result<Shim> {
-    let plan = protocol::read_plan(plan)?;
-    let connections = Connections::open(&plan.state_directory)?;
-    let Begun { container, channel, resolver } = Container::start(plan, descriptors, limit)?;
+fn begin(
+    descriptors: Vec<OwnedFd>,
+    prepared: Option<Prepared>,
+    limit: descriptors::Inherited,
+) -> Result<Shim> {
+    let (plan, mut belongings) = match open_plan(descriptors) {
+        Ok(opened) => opened,
+        Err(error) => {
+            prepared.map(Prepared::dismiss);
+            return Err(error);
+        }
+    };
+    let prepared = prepared.map_or_else(|| Prepared::new(&plan, &mut belongings), Ok)?;
+    let (place, connections, resolver) = prepared.settle(&plan)?;
+    let (container, channel) = Container::start(plan, belongings, place, limit)?;
     let pump = Pump::start(channel)
         .map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
     let run = record::Run {

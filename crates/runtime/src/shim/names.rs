@@ -55,6 +55,11 @@ impl Resolver {
         Ok(self.service.run_ready()?)
     }
 
+    /// Serves `names` from now on, if it does not already.
+    pub(super) fn become_for(&mut self, names: &Names) -> Result<()> {
+        if self.names == *names { Ok(()) } else { self.change(names.clone()) }
+    }
+
     /// Answers from other tables, and asks other servers, from now on.
     pub(super) fn change(&mut self, names: Names) -> Result<()> {
         self.service.set_tables(&names.tables)?;

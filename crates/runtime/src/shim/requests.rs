@@ -15,7 +15,9 @@ type Answer = (Reply, Option<OwnedFd>);
 pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) -> Result<Answer> {
     let done = |()| (Reply::Done, None);
     match request {
-        Request::Start => Err(Error::Malformed("the container was started already".to_owned())),
+        Request::Prepare | Request::Start => {
+            Err(Error::Malformed("the container was started already".to_owned()))
+        }
         Request::State => Ok((Reply::State(state(shim)), None)),
         Request::Attach(attachment) => attach(shim, attachment, descriptors.pop()).map(done),
         Request::Exec(execution) => exec(shim, *execution, descriptors.pop()),

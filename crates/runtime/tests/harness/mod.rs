@@ -93,6 +93,36 @@ impl Bench {
     }
 
     pub(crate) fn start(&self, plan: &Plan) -> Result<Shim, Failure> {
+        self.launch().start(self, plan)
+    }
+
+    /// Starts a shim, prepares the container of `plan`, and waits until that is done.
+    pub(crate) fn prepare(&self, plan: &Plan) -> Shim {
+        let shim = self.launch();
+        self.send(&shim, &Request::Prepare, plan);
+        wait_until(|| self.waiting().is_some_and(is_receiving) && is_receiving(self.shim_pid()));
+        shim
+    }
+
+    /// The same of a plan of which nothing can be prepared.
+    pub(crate) fn prepare_in_vain(&self, plan: &Plan) -> Shim {
+        let shim = self.launch();
+        self.send(&shim, &Request::Prepare, plan);
+        // It waits before it has the request, too; its socket for engines is made after.
+        wait_until(|| self.state().join(SOCKET).exists() && is_receiving(self.shim_pid()));
+        assert_eq!(self.waiting(), None);
+        shim
+    }
+
+    /// The first process that waits for its start.
+    pub(crate) fn waiting(&self) -> Option<i32> {
+        let pid = self.shim_pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    fn launch(&self) -> Shim {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let null = rustix::io::fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 20).unwrap();
@@ -109,18 +139,15 @@ impl Bench {
         drop(theirs);
         self.shim_pid.set(child.pid.as_raw_nonzero().get());
         self.shim.set(Some(child));
+        Shim { socket: ours, pid: 0, events: VecDeque::new() }
+    }
+
+    fn send(&self, shim: &Shim, request: &Request, plan: &Plan) {
         let memory = write_plan(plan).unwrap();
         let given = self.given.take();
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd()];
         descriptors.extend(given.iter().map(AsFd::as_fd));
-        send(ours.as_fd(), 1, &Request::Start, &descriptors).unwrap();
-        let mut shim = Shim { socket: ours, pid: 0, events: VecDeque::new() };
-        match shim.reply().0 {
-            Reply::Started { pid } => shim.pid = pid,
-            Reply::Failed(failure) => return Err(failure),
-            other => panic!("{other:?}"),
-        }
-        Ok(shim)
+        send(shim.socket.as_fd(), 1, request, &descriptors).unwrap();
     }
 
     /// Connects as an engine does that was restarted.
@@ -155,6 +182,15 @@ impl Bench {
     /// The process of the shim that was started last.
     pub(crate) fn shim_pid(&self) -> i32 {
         self.shim_pid.get()
+    }
+
+    /// Removes the groups that a killed shim leaves, once they are empty.
+    pub(crate) fn remove_groups(&self) {
+        let group = coracle_runtime::cgroup::Group::existing(
+            &Layout::detect().unwrap(),
+            std::path::Path::new(&group_path(&self.id)),
+        );
+        group.remove().unwrap();
     }
 
     /// Waits for the shim to end, and looks for what it may have left.
@@ -208,7 +244,22 @@ fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
+/// Whether a process does nothing but wait for a message, recvmsg(2).
+fn is_receiving(pid: i32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some("47")
+}
+
 impl Shim {
+    pub(crate) fn start(mut self, bench: &Bench, plan: &Plan) -> Result<Self, Failure> {
+        bench.send(&self, &Request::Start, plan);
+        match self.reply().0 {
+            Reply::Started { pid } => Ok(Self { pid, ..self }),
+            Reply::Failed(failure) => Err(failure),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn ask(&mut self, request: &Request) -> Reply {
         self.ask_with(request, &[])
     }
@@ -273,9 +324,14 @@ impl Shim {
 
 /// Runs the container of `plan` to its end. Returns its exit code, its output and its error output.
 pub(crate) fn run(bench: &Bench, plan: &mut Plan) -> Result<(i32, String, String), Failure> {
+    run_in(bench, bench.launch(), plan)
+}
+
+/// The same in a shim that may have prepared it.
+pub(crate) fn run_in(bench: &Bench, shim: Shim, plan: &mut Plan) -> Result<(i32, String, String), Failure> {
     let attachment = Attachment { stdout: true, stderr: true, owner: true, stdin: false };
     let client = bench.attach(plan, attachment);
-    let mut shim = bench.start(plan)?;
+    let mut shim = shim.start(bench, plan)?;
     let (out, err) = demultiplex(&read_all(client));
     let exit = shim.exited();
     shim.forget();

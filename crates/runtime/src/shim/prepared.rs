@@ -1,0 +1,163 @@
+//! A container that is prepared and not started yet: all that its plan asks for and that does not depend on what runs, its
+//! first process waiting.
+
+use super::connections::Connections;
+use super::container::Belongings;
+use super::names::Resolver;
+use super::streams::{self, Pipes};
+use crate::cgroup::{Entry, Group};
+use crate::error::{Error, Result};
+use crate::protocol::{Overlay, Plan, Stdin};
+use crate::sandbox::{self, Ground, Joins, Streams};
+use coracle_spec::runtime::Spec;
+use coracle_sys::mount::{self, Durability, Writable};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// What is made once, whatever becomes of the rest.
+pub(super) struct Prepared {
+    pub(super) connections: Connections,
+    /// Answers the container's queries.
+    pub(super) resolver: Option<Resolver>,
+    /// Namespaces that the container joins.
+    joins: Joins,
+    /// Absent where it could not be made.
+    place: Option<Place>,
+}
+
+/// What fits every plan with the same ground, layers and input.
+pub(super) struct Place {
+    ground: Ground,
+    layers: Overlay,
+    stdin: Stdin,
+    pub(super) overlay: mount::Overlay,
+    pub(super) group: Group,
+    pub(super) entry: Entry,
+    pub(super) streams: (Streams, Pipes),
+    pub(super) sandbox: sandbox::Prepared,
+}
+
+impl Prepared {
+    /// Makes what `plan` says. The place may be missing afterwards: what is in its way now will be in the way of the start as
+    /// well, where somebody hears of it.
+    ///
+    /// # Errors
+    /// When the container could not be reached, or could not find others.
+    pub(super) fn new(plan: &Plan, belongings: &mut Belongings) -> Result<Self> {
+        let connections = Connections::open(&plan.state_directory)?;
+        let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
+        let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
+        let joins = std::mem::take(&mut belongings.joins);
+        Ok(Self { connections, resolver, joins, place: None })
+    }
+
+    /// Makes the place for `plan`, unless it is there. One that fits another plan is given up.
+    ///
+    /// # Errors
+    /// What is in its way.
+    pub(super) fn make_place(&mut self, plan: &Plan) -> Result<()> {
+        if self.place.as_ref().is_some_and(|place| place.fits(plan)) {
+            return Ok(());
+        }
+        self.dismiss_place();
+        self.place = Some(Place::new(plan, &self.joins)?);
+        Ok(())
+    }
+
+    /// Gives out the place for `plan`, and what was made beside it.
+    ///
+    /// # Errors
+    /// As [`Prepared::make_place`].
+    pub(super) fn settle(mut self, plan: &Plan) -> Result<(Place, Connections, Option<Resolver>)> {
+        self.make_place(plan)?;
+        let missing = || Error::Invalid("there is no place for the container".to_owned());
+        let place = self.place.take().ok_or_else(missing)?;
+        if let (Some(resolver), Some(names)) = (&mut self.resolver, &plan.names)
+            && let Err(error) = resolver.become_for(names)
+        {
+            place.dismiss();
+            return Err(error);
+        }
+        Ok((place, self.connections, self.resolver))
+    }
+
+    fn dismiss_place(&mut self) {
+        self.place.take().map(Place::dismiss);
+    }
+
+    /// Ends what waits, and leaves nothing.
+    pub(super) fn dismiss(mut self) {
+        self.dismiss_place();
+    }
+}
+
+impl Place {
+    fn new(plan: &Plan, joins: &Joins) -> Result<Self> {
+        // For the start, and for the first process, which has what is open now.
+        coracle_sys::rooted::prove_procfs()?;
+        let (ground, _) = Ground::of(&plan.spec);
+        let overlay = overlay(&plan.root)?;
+        let process = plan.spec.process.clone().unwrap_or_default();
+        let streams = streams::of(&process, plan.stdin != Stdin::Closed)?;
+        let group = make_group(&plan.spec, plan)?;
+        let entry_and_sandbox = group.entry().and_then(|entry| {
+            let sandbox = sandbox::prepare(&ground, (&group, &entry), joins)?;
+            Ok((entry, sandbox))
+        });
+        let (entry, sandbox) = entry_and_sandbox.inspect_err(|_| {
+            // The reason of the failure matters more than a directory that is left for the engine to remove.
+            let _ = group.remove();
+        })?;
+        Ok(Self {
+            ground,
+            layers: plan.root.clone(),
+            stdin: plan.stdin,
+            overlay,
+            group,
+            entry,
+            streams,
+            sandbox,
+        })
+    }
+
+    /// Whether this is what [`Place::new`] would make for `plan`, given the same namespaces.
+    fn fits(&self, plan: &Plan) -> bool {
+        let (ground, _) = Ground::of(&plan.spec);
+        let is_same =
+            self.layers == plan.root && self.stdin == plan.stdin && *self.group.layout() == plan.cgroups;
+        is_same && self.ground == ground
+    }
+
+    fn dismiss(self) {
+        self.sandbox.dismiss();
+        if let Err(error) = self.group.remove() {
+            super::eprintln_log(&error.chain());
+        }
+    }
+}
+
+fn overlay(layers: &Overlay) -> Result<mount::Overlay> {
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| Error::Invalid(format!("layer {}: {error}", path.display())))
+    };
+    let lower = layers.lower.iter().map(|path| open(path)).collect::<Result<Vec<OwnedFd>>>()?;
+    let (upper, work) = (open(&layers.upper)?, open(&layers.work)?);
+    let durability = if layers.volatile { Durability::Volatile } else { Durability::Durable };
+    Ok(mount::Overlay::new(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
+}
+
+fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {
+    let linux = spec.linux.as_ref();
+    let path = linux.map(|linux| linux.cgroups_path.as_str()).filter(|path| !path.is_empty());
+    let path = path.ok_or_else(|| Error::Invalid("the configuration names no cgroup".to_owned()))?;
+    let group = Group::create(&plan.cgroups, Path::new(path))?;
+    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
+        group.apply(resources).inspect_err(|_| {
+            // As above: the refused limit is what the caller must hear of.
+            let _ = group.remove();
+        })?;
+    }
+    Ok(group)
+}

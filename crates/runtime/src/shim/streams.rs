@@ -1,0 +1,51 @@
+//! The streams of a process: pipes, or the terminal that it makes itself.
+
+use super::channel::{Channel, Input, Output};
+use crate::channel::set_nonblocking;
+use crate::error::{Error, Result};
+use crate::sandbox::{Started, Streams};
+use coracle_logfile::Stream;
+use coracle_spec::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+
+/// Our ends of a process's streams, unless it has a terminal.
+pub(super) type Pipes = Option<(Vec<Output>, Option<Input>)>;
+
+/// Makes the streams of a process that has an input or none.
+pub(super) fn of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)> {
+    if process.terminal {
+        return Ok((Streams::Terminal(process.console_size), None));
+    }
+    let failed = |error: rustix::io::Errno| Error::Protocol { action: "make pipes", source: error.into() };
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed);
+    let (our_output, stdout) = pipe()?;
+    let (our_error, stderr) = pipe()?;
+    set_nonblocking(&our_output)?;
+    set_nonblocking(&our_error)?;
+    let outputs = vec![
+        Output { descriptor: our_output, stream: Stream::Stdout },
+        Output { descriptor: our_error, stream: Stream::Stderr },
+    ];
+    if !has_input {
+        let stdin =
+            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        return Ok((Streams::Separate { stdin, stdout, stderr }, Some((outputs, None))));
+    }
+    let (stdin, our_input) = pipe()?;
+    set_nonblocking(&our_input)?;
+    Ok((Streams::Separate { stdin, stdout, stderr }, Some((outputs, Some(Input::new(our_input))))))
+}
+
+/// The channel between a process's streams and whoever is attached.
+pub(super) fn channel_of(name: Option<String>, started: &Started, pipes: Pipes) -> Result<Channel> {
+    match (pipes, &started.terminal) {
+        (Some((outputs, input)), _) => Ok(Channel::new(name, outputs, input, true)),
+        (None, Some(terminal)) => {
+            set_nonblocking(terminal)?;
+            let copy = || terminal.try_clone().map_err(super::duplicate);
+            let output = Output { descriptor: copy()?, stream: Stream::Stdout };
+            Ok(Channel::new(name, vec![output], Some(Input::new(copy()?)), false))
+        }
+        (None, None) => Err(Error::Child("the process has handed over no terminal".to_owned())),
+    }
+}
