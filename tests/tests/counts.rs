@@ -149,7 +149,6 @@ fn a_start_executes_one_program_of_ours_waits_for_no_disk_and_asks_little_of_the
             assert_eq!(count(wait), 0, "{network}, {when:?}: {wait}: {counts:?}");
         }
         let total: usize = counts.values().sum();
-        println!("{network}, {when:?}: {total} system calls");
         assert!(total <= most, "{network}, {when:?}: {total} system calls: {counts:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Containers that are prepared before they are started, over the protocol: what waits is what is started, or is given up
 //! where it does not fit, and leaves nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod harness;
 

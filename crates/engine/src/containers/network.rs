@@ -192,8 +192,9 @@ pub(super) fn write_files(
     }
     let files = own_files(&shared.state_directory(&now.id));
     let texts = texts(shared, now, endpoint.map(|endpoint| Some(endpoint.ip)))?;
-    let missing = files.iter().zip(texts.iter().zip(written)).filter(|(_, (text, written))| text != written);
-    missing.map(|((path, _), (text, _))| write(path, text)).collect::<Result<()>>()?;
+    let mut missing =
+        files.iter().zip(texts.iter().zip(written)).filter(|(_, (text, written))| text != written);
+    missing.try_for_each(|((path, _), (text, _))| write(path, text))?;
     Ok(files)
 }
 
@@ -206,8 +207,8 @@ pub(super) fn write_ahead(shared: &Shared, now: &Description) -> Result<Texts> {
         texts[1].clear();
     }
     let files = own_files(&shared.state_directory(&now.id));
-    let known = files.iter().zip(&texts).filter(|(_, text)| !text.is_empty());
-    known.map(|((path, _), text)| write(path, text)).collect::<Result<()>>()?;
+    let mut known = files.iter().zip(&texts).filter(|(_, text)| !text.is_empty());
+    known.try_for_each(|((path, _), text)| write(path, text))?;
     Ok(texts)
 }
 

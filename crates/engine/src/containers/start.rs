@@ -62,8 +62,13 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
             give_back(task, connected.endpoint).await;
             return Err(error);
         }
-        // The shim ends when its socket is closed before the first request, and is collected.
-        (Err(error), _) => return Err(error),
+        (Err(error), Ok((shim, events, gone))) => {
+            // The shim ends when its socket is closed before the start; until then its cgroup is in the way of the next.
+            drop((shim, events));
+            task.last = Some(gone);
+            return Err(error);
+        }
+        (Err(error), Err(_)) => return Err(error),
     };
     let endpoint = connected.endpoint.clone();
     match hand_over(task, &shim, connected, waiting).await {

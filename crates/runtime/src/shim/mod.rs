@@ -63,14 +63,11 @@ pub fn run() -> Result<()> {
         match frame.body {
             Request::Prepare if prepared.is_none() => prepared = Some(prepare(descriptors)?),
             Request::Start => return start((engine, frame.id), descriptors, prepared, limit),
-            _ => {
-                prepared.map(Prepared::dismiss);
-                return Err(Error::Malformed("the container is not started yet".to_owned()));
-            }
+            _ => return Err(Error::Malformed("the container is not started yet".to_owned())),
         }
     }
     // Nobody wants it any more.
-    prepared.map(Prepared::dismiss);
+    drop(prepared);
     Ok(())
 }
 
@@ -124,13 +121,7 @@ fn begin(
     prepared: Option<Prepared>,
     limit: descriptors::Inherited,
 ) -> Result<Shim> {
-    let (plan, mut belongings) = match open_plan(descriptors) {
-        Ok(opened) => opened,
-        Err(error) => {
-            prepared.map(Prepared::dismiss);
-            return Err(error);
-        }
-    };
+    let (plan, mut belongings) = open_plan(descriptors)?;
     let prepared = prepared.map_or_else(|| Prepared::new(&plan, &mut belongings), Ok)?;
     let (place, connections, resolver) = prepared.settle(&plan)?;
     let (container, channel) = Container::start(plan, belongings, place, limit)?;

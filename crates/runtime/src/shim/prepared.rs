@@ -22,8 +22,21 @@ pub(super) struct Prepared {
     pub(super) resolver: Option<Resolver>,
     /// Namespaces that the container joins.
     joins: Joins,
-    /// Absent where it could not be made.
-    place: Option<Place>,
+    place: Kept,
+}
+
+/// A place, if one could be made. What nobody takes out is given up with this value, and nothing of it stays.
+#[derive(Default)]
+struct Kept(Option<Place>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Some(place) = self.0.take() else { return };
+        place.sandbox.dismiss();
+        if let Err(error) = place.group.remove() {
+            super::eprintln_log(&error.chain());
+        }
+    }
 }
 
 /// What fits every plan with the same ground, layers and input.
@@ -49,7 +62,7 @@ impl Prepared {
         let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
         let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
         let joins = std::mem::take(&mut belongings.joins);
-        Ok(Self { connections, resolver, joins, place: None })
+        Ok(Self { connections, resolver, joins, place: Kept::default() })
     }
 
     /// Makes the place for `plan`, unless it is there. One that fits another plan is given up.
@@ -57,11 +70,12 @@ impl Prepared {
     /// # Errors
     /// What is in its way.
     pub(super) fn make_place(&mut self, plan: &Plan) -> Result<()> {
-        if self.place.as_ref().is_some_and(|place| place.fits(plan)) {
+        if self.place.0.as_ref().is_some_and(|place| place.fits(plan)) {
             return Ok(());
         }
-        self.dismiss_place();
-        self.place = Some(Place::new(plan, &self.joins)?);
+        // Both would have the same group.
+        self.place = Kept::default();
+        self.place = Kept(Some(Place::new(plan, &self.joins)?));
         Ok(())
     }
 
@@ -71,24 +85,12 @@ impl Prepared {
     /// As [`Prepared::make_place`].
     pub(super) fn settle(mut self, plan: &Plan) -> Result<(Place, Connections, Option<Resolver>)> {
         self.make_place(plan)?;
-        let missing = || Error::Invalid("there is no place for the container".to_owned());
-        let place = self.place.take().ok_or_else(missing)?;
-        if let (Some(resolver), Some(names)) = (&mut self.resolver, &plan.names)
-            && let Err(error) = resolver.become_for(names)
-        {
-            place.dismiss();
-            return Err(error);
+        if let (Some(resolver), Some(names)) = (&mut self.resolver, &plan.names) {
+            resolver.become_for(names)?;
         }
+        let missing = || Error::Invalid("there is no place for the container".to_owned());
+        let place = self.place.0.take().ok_or_else(missing)?;
         Ok((place, self.connections, self.resolver))
-    }
-
-    fn dismiss_place(&mut self) {
-        self.place.take().map(Place::dismiss);
-    }
-
-    /// Ends what waits, and leaves nothing.
-    pub(super) fn dismiss(mut self) {
-        self.dismiss_place();
     }
 }
 
@@ -127,13 +129,6 @@ impl Place {
         let is_same =
             self.layers == plan.root && self.stdin == plan.stdin && *self.group.layout() == plan.cgroups;
         is_same && self.ground == ground
-    }
-
-    fn dismiss(self) {
-        self.sandbox.dismiss();
-        if let Err(error) = self.group.remove() {
-            super::eprintln_log(&error.chain());
-        }
     }
 }
 
