@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Result<i64> {
 }
 
 /// A duration of so many nanoseconds as Go prints it.
-pub(crate) fn written(nanoseconds: i64) -> String {
+pub fn written(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let all = nanoseconds.unsigned_abs();
     // A whole number and nine digits of a fraction, without the zeros at its end.

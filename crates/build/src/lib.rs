@@ -36,6 +36,7 @@ pub use apply::{apply, apply_all};
 pub use check::{CheckOptions, Rule, Surroundings, Warning, check, names_secret};
 pub use context::context_name;
 pub use dockerfile::{Dockerfile, Stage, Step};
+pub use duration::written as go_duration;
 pub use error::{Error, Result};
 pub use ignore::Ignored;
 pub use instruction::{

@@ -144,6 +144,11 @@ impl Engine {
         Ok(Self { shared, upkeep })
     }
 
+    /// The engine as a part of it sees it that acts in nobody's name.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), upkeep: Vec::new() }
+    }
+
     /// How the engine is set up.
     pub fn config(&self) -> &Config {
         &self.shared.config

@@ -61,7 +61,8 @@ pub enum Request {
     Attach(Attachment),
     /// Start a process in the container. Descriptor: the stream socket to connect to it, if it is attached.
     Exec(Box<Execution>),
-    /// Send a signal to the container's first process, or to an exec.
+    /// Send a signal to the container's first process, or to an exec. SIGKILL to an exec also ends what it has started, as
+    /// far as that can be told from the rest: descendants, and whoever is in its session.
     Signal {
         /// The exec, or the container itself.
         exec: Option<String>,

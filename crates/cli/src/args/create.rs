@@ -239,6 +239,9 @@ pub(crate) struct HealthArgs {
     /// Longest time of one check
     #[arg(long, value_name = "DURATION")]
     pub(crate) health_timeout: Option<String>,
+    /// What is done once it is unhealthy (not in Docker): "none", "restart", "stop" or "kill"
+    #[arg(long, value_name = "ACTION", value_parser = ["none", "restart", "stop", "kill"])]
+    pub(crate) on_unhealthy: Option<String>,
     /// Disable the image's check
     #[arg(long)]
     pub(crate) no_healthcheck: bool,

@@ -6,6 +6,7 @@ use coracle_api::ApiVersion;
 use coracle_api::container as api;
 use coracle_api::network::EndpointSettings;
 use coracle_engine::Engine;
+use coracle_engine::containers::health::{Health, Probe};
 use coracle_engine::containers::modes::NetworkMode;
 use coracle_engine::containers::settings::Settings;
 use coracle_engine::containers::state::{State, Status};
@@ -67,7 +68,21 @@ fn state(state: &State) -> api::State {
         error: state.error.clone(),
         started_at: time::write(state.started_at),
         finished_at: time::write(state.finished_at),
-        health: None,
+        health: state.health.as_deref().map(health_state),
+    }
+}
+
+fn health_state(health: &Health) -> api::Health {
+    let result = |probe: &Probe| api::HealthResult {
+        start: time::write(Some(probe.start)),
+        end: time::write(Some(probe.end)),
+        exit_code: i64::from(probe.exit_code),
+        output: probe.output.clone(),
+    };
+    api::Health {
+        status: health.status.to_string(),
+        failing_streak: i64::from(health.failing_streak),
+        log: Some(health.log.iter().map(result).collect()),
     }
 }
 

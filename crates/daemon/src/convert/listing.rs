@@ -6,8 +6,8 @@ use crate::error::Failure;
 use ::time::OffsetDateTime;
 use coracle_api::Filters;
 use coracle_api::container as api;
-use coracle_engine::containers::Description;
 use coracle_engine::containers::state::Status;
+use coracle_engine::containers::{Description, health};
 use std::sync::Arc;
 
 /// The filters that there are.
@@ -43,6 +43,17 @@ pub(crate) fn summary(container: &Description, now: OffsetDateTime) -> api::Cont
     }
 }
 
+/// What the health check says, in short.
+pub(crate) fn health_summary(container: &Description) -> api::HealthSummary {
+    match &container.state.health {
+        None => api::HealthSummary { status: "none".to_owned(), failing_streak: 0 },
+        Some(health) => api::HealthSummary {
+            status: health.status.to_string(),
+            failing_streak: i64::from(health.failing_streak),
+        },
+    }
+}
+
 fn shown_word(word: &str) -> String {
     if word.contains(' ') { format!("'{word}'") } else { word.to_owned() }
 }
@@ -75,7 +86,11 @@ fn status(container: &Description, now: OffsetDateTime) -> String {
     let since = |moment: Option<OffsetDateTime>| time::ago(now - moment.unwrap_or(now));
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Running => match state.health.as_deref().map(|health| health.status) {
+            None => format!("Up {}", since(state.started_at)),
+            Some(health::Status::Starting) => format!("Up {} (health: starting)", since(state.started_at)),
+            Some(known) => format!("Up {} ({known})", since(state.started_at)),
+        },
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
@@ -117,6 +132,10 @@ fn check(filters: &Filters) -> Result<(), Failure> {
     if let Some(state) = filters.values("status").find(|state| !STATES.contains(state)) {
         return Err(Failure::invalid(format!("invalid filter 'status={state}'")));
     }
+    const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+    if let Some(health) = filters.values("health").find(|health| !HEALTH.contains(health)) {
+        return Err(Failure::invalid(format!("unrecognized filter value for health: {health}")));
+    }
     match filters.values("exited").find(|code| code.parse::<i32>().is_err()) {
         Some(code) => Err(Failure::invalid(format!("invalid filter 'exited={code}'"))),
         None => Ok(()),
@@ -145,8 +164,8 @@ fn matches(
         && any("network", &|network| {
             networks(container).iter().any(|(name, endpoint)| name == network || endpoint.network_id == network)
         })
-        // No container has a health check that runs yet, and none belongs to a swarm.
-        && any("health", &|health| health == "none")
+        && any("health", &|health| health == health_summary(container).status)
+        // None belongs to a swarm.
         && any("is-task", &|wanted| matches!(wanted, "false" | "0"))
         && any("publish", &|port| has_port(container, port, Published::Yes))
         && any("expose", &|port| has_port(container, port, Published::Either))
@@ -211,7 +230,9 @@ mod tests {
 
     #[test]
     fn filters_that_are_none_are_refused() {
-        for text in [r#"{"nothing":["x"]}"#, r#"{"status":["flying"]}"#, r#"{"exited":["x"]}"#] {
+        for text in
+            [r#"{"nothing":["x"]}"#, r#"{"status":["flying"]}"#, r#"{"exited":["x"]}"#, r#"{"health":["x"]}"#]
+        {
             let filters = Filters::parse(text).unwrap();
             assert!(select(Vec::new(), &filters, &|_, _| false).is_err(), "{text}");
         }

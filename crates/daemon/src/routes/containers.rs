@@ -7,8 +7,8 @@ use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
 use ::time::OffsetDateTime;
-use coracle_api::Filters;
 use coracle_api::container as api;
+use coracle_api::{ApiVersion, Filters};
 use coracle_engine::ChangeKind;
 use coracle_engine::containers::WaitCondition;
 use coracle_engine::containers::settings::RestartPolicy;
@@ -175,6 +175,7 @@ async fn list(call: &Call) -> Answer {
     let mut rows = Vec::with_capacity(found.len());
     for container in &found {
         let mut row = listing::summary(container, now);
+        row.health = (call.version >= ApiVersion::new(1, 52)).then(|| listing::health_summary(container));
         if call.query.is_on("size") {
             let own = engine.size_of(container).await?;
             row.size_rw = i64::try_from(own).unwrap_or(i64::MAX);
@@ -189,7 +190,12 @@ async fn list(call: &Call) -> Answer {
 
 async fn create(call: Call) -> Answer {
     let (context, query) = (call.context, call.query);
-    let request: api::CreateRequest = input::required(call.request).await?;
+    let mut request: api::CreateRequest = input::required(call.request).await?;
+    if let Some(check) = request.config.healthcheck.as_mut().filter(|_| call.version < ApiVersion::new(1, 44))
+    {
+        // As Docker: clients of that time could not know it.
+        check.start_interval = 0;
+    }
     if request.config.image.is_empty() {
         return Err(Failure::invalid("no image was named"));
     }

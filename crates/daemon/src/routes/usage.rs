@@ -61,6 +61,7 @@ async fn containers(call: &Call) -> Result<Vec<ContainerSummary>, Error> {
     let mut rows = Vec::new();
     for container in &call.engine().list() {
         let mut row = listing::summary(container, OffsetDateTime::now_utc());
+        row.health = (call.version >= ApiVersion::new(1, 52)).then(|| listing::health_summary(container));
         row.size_rw = bytes(call.engine().size_of(container).await?);
         rows.push(row);
     }

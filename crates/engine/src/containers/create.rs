@@ -119,7 +119,7 @@ fn foreign(platform: &Platform) -> Option<String> {
 
 /// Refuses what would fail at the start.
 fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
+    let mut warnings = super::health::validate(settings)?;
     let facts = oci_spec::Host {
         cgroup_parent: shared.config.cgroup(),
         available: shared.available,
@@ -140,15 +140,6 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     SecurityOptions::parse(&settings.host.security_opt)?;
     logs::limits(&settings.host.log, &shared.config)?;
     check_modes(settings)?;
-    if settings
-        .healthcheck
-        .as_ref()
-        .is_some_and(|check| check.test.first().is_some_and(|word| word != "NONE"))
-    {
-        warnings.push(
-            "The health check of this container is not run: health checks are not supported yet.".to_owned(),
-        );
-    }
     if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }

@@ -106,6 +106,11 @@ impl Execs {
         })
     }
 
+    /// Removes one that nobody asks for any more.
+    pub(crate) fn remove(&self, exec: &ExecId) {
+        self.with(|all| all.remove(exec.as_str()));
+    }
+
     /// Removes what belongs to a removed container.
     pub(crate) fn remove_of(&self, container: &ContainerId) {
         self.with(|all| all.retain(|_, exec| exec.container != *container));

@@ -19,6 +19,7 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
         OffsetDateTime::from_unix_timestamp_nanos(exit.at).unwrap_or_else(|_| OffsetDateTime::now_utc());
     let state = &mut task.now.state;
     state.status = Status::Exited;
+    super::health::leave(state);
     state.pid = 0;
     state.exit_code = exit.code;
     state.oom_killed = exit.oom_killed;

@@ -8,6 +8,7 @@ mod copy;
 mod create;
 pub mod exec;
 mod exit;
+pub mod health;
 pub(crate) mod host;
 mod lifecycle;
 mod limits;

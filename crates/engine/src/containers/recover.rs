@@ -3,6 +3,7 @@
 
 use super::commit;
 use super::exit;
+use super::health;
 use super::state::Status;
 use super::task::{Live, spawn, spawn_ended};
 use super::{Description, record};
@@ -57,6 +58,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             spawn(shared, description, None)
         }
         Fate::Runs(live, pid) => {
+            health::recall(shared, &mut description);
             description.state.pid = pid;
             commit::thaw_interrupted(shared, &mut description, &live.shim).await;
             if description.state.status != Status::Paused {
@@ -70,6 +72,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             spawn(shared, description, Some(*live))
         }
         Fate::Ended(exit) => {
+            health::recall(shared, &mut description);
             commit::forget(shared, &description.id);
             if let Some(endpoint) = endpoint {
                 // Known to the driver again, so that settling can give it back.

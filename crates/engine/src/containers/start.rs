@@ -255,6 +255,7 @@ async fn started(task: &mut Task, pid: i32, endpoint: Option<Endpoint>) {
     let now = OffsetDateTime::now_utc();
     state.started_at = Some(now);
     task.now.endpoint = endpoint;
+    super::health::begin(&mut task.now);
     task.shared.images.note_use(&task.now.image, now);
     publish_names(task).await;
     task.tell("start", &[]);

@@ -9,7 +9,9 @@
 //!                                      └── remove ──► gone (Dead while it cannot be removed)
 //! ```
 
+use super::health::Health;
 use std::fmt;
+use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// In which state a container is.
@@ -71,4 +73,6 @@ pub struct State {
     pub restart_count: u32,
     /// Whether somebody stopped it, which some restart policies respect.
     pub stopped_by_hand: bool,
+    /// What the health check says; absent without one, and before the first start.
+    pub health: Option<Arc<Health>>,
 }

@@ -5,6 +5,7 @@
 
 use super::admit::{Command as Kind, Plan, admit};
 use super::exit;
+use super::health::{self, Monitor, Probe};
 use super::prepare::{self, Preparation};
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
@@ -78,6 +79,8 @@ pub(crate) struct Task {
     pub(crate) restart_at: Option<Instant>,
     /// What was made for the start that is expected.
     pub(super) prepared: Option<Preparation>,
+    /// Finds out whether it works.
+    pub(crate) health: Monitor,
     pub(crate) view: watch::Sender<Arc<Description>>,
 }
 
@@ -90,6 +93,8 @@ enum Next {
     Restart,
     /// The start that was expected has not come.
     Dismiss,
+    /// The health check was answered.
+    Probed(Probe),
     End,
 }
 
@@ -130,6 +135,7 @@ fn begin(shared: &Arc<Shared>, now: Description, found: Found) -> Container {
         waiting: Vec::new(),
         restart_at: None,
         prepared: found.prepared,
+        health: Monitor::default(),
         view,
     };
     tokio::spawn(task.run(receiver, found.exit));
@@ -182,6 +188,7 @@ impl Task {
                 }
                 Next::Restart => self.restart().await,
                 Next::Dismiss => self.dismiss_prepared().await,
+                Next::Probed(probe) => health::judge(&mut self, probe).await,
                 Next::End => return,
             }
         }
@@ -190,6 +197,8 @@ impl Task {
     async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
         let restart = at(self.restart_at);
         let dismiss = at(self.prepared.as_ref().map(|prepared| prepared.until));
+        self.health.follow(&self.now);
+        let probed = self.health.next(&self.shared, &self.now);
         let live = &mut self.live;
         let event = async move {
             match live {
@@ -203,6 +212,7 @@ impl Task {
             command = commands.recv() => command.map_or(Next::End, Next::Command),
             () = restart => Next::Restart,
             () = dismiss => Next::Dismiss,
+            probe = probed => Next::Probed(probe),
         }
     }
 
@@ -326,6 +336,9 @@ impl Task {
         self.admit(if frozen { Kind::Pause } else { Kind::Unpause })?;
         self.live()?.shim.ask(&Request::Freeze { frozen }, &[]).await?;
         self.now.state.status = if frozen { Status::Paused } else { Status::Running };
+        if frozen {
+            health::leave(&mut self.now.state);
+        }
         self.tell(if frozen { "pause" } else { "unpause" }, &[]);
         self.changed().await;
         Ok(())

@@ -17,6 +17,7 @@ mod channel;
 mod client;
 mod connections;
 mod container;
+mod descendants;
 mod descriptors;
 mod names;
 mod prepared;

@@ -1,6 +1,6 @@
 //! What a shim does for an engine, request by request.
 
-use super::{Phase, Shim};
+use super::{Phase, Shim, descendants};
 use crate::cgroup::Frozen;
 use crate::error::{Error, Result};
 use crate::protocol::{Attachment, Execution, Failure, FailureKind, Reply, Request, State};
@@ -8,6 +8,9 @@ use crate::sandbox;
 use coracle_sys::process::send_signal;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+
+/// The number of SIGKILL.
+const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// A reply, and the descriptor that goes with it.
 type Answer = (Reply, Option<OwnedFd>);
@@ -92,6 +95,11 @@ fn exec(shim: &mut Shim, execution: Execution, socket: Option<OwnedFd>) -> Resul
 
 fn signal(shim: &Shim, exec: Option<&str>, number: i32) -> Result<Answer> {
     let Some(process) = shim.container.process(exec) else { return Ok((gone("it has ended"), None)) };
+    if number == KILL
+        && let Some(leader) = shim.container.execs().iter().find(|other| Some(other.id.as_str()) == exec)
+    {
+        descendants::kill(shim.container.group(), leader.child.pid.as_raw_nonzero().get())?;
+    }
     match send_signal(process, number) {
         Err(error) if error.errno() == Some(Errno::SRCH) => Ok((gone("it has ended"), None)),
         sent => Ok((Reply::Done, None)).and_then(|answer| sent.map(|()| answer).map_err(Into::into)),

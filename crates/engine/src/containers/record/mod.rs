@@ -3,6 +3,7 @@
 mod settings;
 
 use super::Description;
+use super::health::HealthRecord;
 use super::state::{State, Status};
 use coracle_network::{Endpoint, InterfaceName, Published};
 use coracle_spec::{ContainerId, Digest, Name};
@@ -70,6 +71,8 @@ struct RunState {
     finished_at: Option<i128>,
     restart_count: u32,
     stopped_by_hand: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +179,7 @@ fn state_record(state: &State) -> RunState {
         finished_at: state.finished_at.map(OffsetDateTime::unix_timestamp_nanos),
         restart_count: state.restart_count,
         stopped_by_hand: state.stopped_by_hand,
+        health: state.health.as_deref().map(Into::into),
     }
 }
 
@@ -192,6 +196,7 @@ fn state_of(record: RunState) -> State {
         finished_at: record.finished_at.map(moment),
         restart_count: record.restart_count,
         stopped_by_hand: record.stopped_by_hand,
+        health: record.health.map(|health| std::sync::Arc::new(health.into())),
     }
 }
 
