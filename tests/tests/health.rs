@@ -4,6 +4,9 @@ use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Child;
 
 /// Asks so often that no test takes long.
 const OFTEN: [&str; 4] = ["--health-interval", "100ms", "--health-timeout", "20s"];
@@ -47,14 +50,56 @@ fn wait_for_answers(engine: &Engine, name: &str) {
     });
 }
 
-/// What has happened to a container so far: actions without their details.
-fn events(engine: &Engine, name: &str) -> Vec<String> {
-    let filter = format!("container={name}");
-    let format = "{{.Action}}";
-    // A moment that has passed ends the stream.
-    let output =
-        engine.docker(&["events", "--since", "1h", "--until", "0s", "--filter", &filter, "--format", format]);
-    output.ok().lines().map(str::to_owned).collect()
+/// What happens to a container, from a minute ago on.
+struct Listener {
+    client: Child,
+    heard: PathBuf,
+}
+
+impl Listener {
+    fn new(engine: &Engine, name: &str) -> Self {
+        let heard = engine.directory().join(format!("events-of-{name}"));
+        let format = "{{.Action}}|{{.Actor.Attributes.reason}}";
+        let filter = format!("container={name}");
+        let client = engine
+            .command("docker")
+            .args(["events", "--since", "1m", "--filter", &filter, "--format", format])
+            .stdout(File::create(&heard).unwrap())
+            .spawn()
+            .unwrap();
+        Self { client, heard }
+    }
+
+    /// Actions with their reasons, where they have one.
+    fn heard(&self) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(&self.heard).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .filter_map(|line| line.rsplit_once('|'))
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .collect()
+    }
+
+    /// Waits until an action is told of, and returns its reason.
+    #[track_caller]
+    fn wait_for(&self, action: &str) -> String {
+        let reason = || self.heard().into_iter().find(|(heard, _)| heard == action).map(|(_, reason)| reason);
+        wait_until(&format!("{action} is told of"), || reason().is_some());
+        reason().unwrap()
+    }
+
+    /// The actions that begin with a word, so far.
+    fn all(&self, word: &str) -> Vec<String> {
+        self.heard().into_iter().map(|(action, _)| action).filter(|action| action.starts_with(word)).collect()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.client.kill().unwrap();
+        self.client.wait().unwrap();
+    }
 }
 
 fn ps(engine: &Engine, name: &str, filters: &[&str]) -> String {
@@ -75,6 +120,7 @@ fn a_container_is_starting_then_healthy_then_unhealthy() {
     let name =
         run(&engine, "states", &[&options.concat()[..], &["--health-start-interval", "100ms"]].concat());
     assert_eq!(health(&engine, &name), json!({"Status": "starting", "FailingStreak": 0, "Log": []}));
+    let events = Listener::new(&engine, &name);
     assert!(ps(&engine, &name, &["health=starting"]).ends_with(" (health: starting)"));
     wait_for_answers(&engine, &name);
     assert_eq!(health(&engine, &name)["FailingStreak"], 0, "failures of the start period do not count");
@@ -93,17 +139,12 @@ fn a_container_is_starting_then_healthy_then_unhealthy() {
     said.sort_unstable();
     assert_eq!(said, ["err", "out"], "both streams are kept");
     assert!(last["Start"].as_str() < last["End"].as_str(), "{last}");
-    let changes = |told: &[String]| -> Vec<String> {
-        told.iter().filter(|action| action.starts_with("health_status")).cloned().collect()
-    };
     // Told right after it is so.
-    wait_until("both changes are told", || changes(&events(&engine, &name)).len() == 2);
-    let told = events(&engine, &name);
-    assert_eq!(changes(&told), ["health_status: healthy", "health_status: unhealthy"]);
-    let command = format!(": /bin/sh -c {test}");
-    for action in [format!("exec_create{command}"), format!("exec_start{command}"), "exec_die".to_owned()] {
-        assert!(told.contains(&action), "{action} is missing: {told:?}");
-    }
+    events.wait_for("health_status: unhealthy");
+    assert_eq!(events.all("health_status"), ["health_status: healthy", "health_status: unhealthy"]);
+    events.wait_for(&format!("exec_create: /bin/sh -c {test}"));
+    events.wait_for(&format!("exec_start: /bin/sh -c {test}"));
+    events.wait_for("exec_die");
     remove(&engine, &name);
 }
 
@@ -341,15 +382,15 @@ fn a_port_is_asked_without_a_process_in_the_container() {
     let Some(engine) = ours() else { return };
     let script = "mkfifo /go /halt; read line </go; httpd -p 127.0.0.1:81 -h /; read line </halt; killall httpd; exec sleep 1000";
     let name = run_asked(&engine, "port", "tcp://:81", script);
+    let events = Listener::new(&engine, &name);
     wait_for(&engine, &name, "unhealthy");
     assert!(last_output(&engine, &name).contains("127.0.0.1:81"), "{}", last_output(&engine, &name));
     engine.docker(&["exec", &name, "sh", "-c", "echo >/go"]).ok();
     wait_for(&engine, &name, "healthy");
     engine.docker(&["exec", &name, "sh", "-c", "echo >/halt"]).ok();
     wait_for(&engine, &name, "unhealthy");
-    let told = events(&engine, &name);
-    let execs = told.iter().filter(|action| action.starts_with("exec_create")).count();
-    assert_eq!(execs, 2, "those of this test: {told:?}");
+    events.wait_for("health_status: unhealthy");
+    assert_eq!(events.all("exec_create").len(), 2, "those of this test");
     remove(&engine, &name);
 }
 
@@ -429,35 +470,20 @@ fn health_is_known_to_the_next_engine() {
     let before = health(&engine, &name);
     engine.kill();
     engine.start_again();
+    let events = Listener::new(&engine, &name);
     let after = health(&engine, &name);
     assert_eq!(after["Status"], "healthy", "nobody starts again to find out");
     assert!(after["FailingStreak"].as_u64() >= before["FailingStreak"].as_u64(), "{before} {after}");
     assert!(!after["Log"].as_array().unwrap().is_empty());
-    let told = events(&engine, &name);
-    assert!(told.iter().all(|action| !action.starts_with("health_status")), "{told:?}");
     wait_for_answers(&engine, &name);
+    events.wait_for("exec_die");
+    assert_eq!(events.all("health_status"), Vec::<String>::new());
     engine.docker(&["kill", &name]).ok();
     engine.kill();
     engine.start_again();
     assert_eq!(status(&engine, &name), "unhealthy");
     assert_eq!(starts(&engine, &name).len(), 5);
     remove(&engine, &name);
-}
-
-/// The reason of an event, once it is told.
-fn reason(engine: &Engine, name: &str, action: &str) -> String {
-    let format = "{{.Action}}|{{.Actor.Attributes.reason}}";
-    let filter = format!("container={name}");
-    let arguments = ["events", "--since", "1h", "--until", "0s", "--filter", &filter, "--format", format];
-    let mut found = String::new();
-    wait_until(&format!("{action} is told of"), || {
-        let told = engine.docker(&arguments).ok();
-        let reason =
-            told.lines().find_map(|line| line.strip_prefix(action)?.strip_prefix('|').map(str::to_owned));
-        found = reason.unwrap_or_default();
-        !found.is_empty()
-    });
-    found
 }
 
 #[test]
@@ -472,21 +498,19 @@ fn an_unhealthy_container_is_restarted_stopped_or_killed_where_its_label_says_so
         let options =
             ["--label", &label, "--health-cmd", test, "--health-retries", "1", "--stop-timeout", "0"];
         let name = run(&engine, action, &[&options[..], &OFTEN].concat());
+        let events = Listener::new(&engine, &name);
         wait_for(&engine, &name, "healthy");
         let pid = field(&name, ".State.Pid");
         engine.docker(&["exec", &name, "touch", "/broken"]).ok();
-        (name, pid)
+        (events.wait_for(&format!("on_unhealthy: {action}")), name, pid)
     };
-    let (restarted, pid) = checked("restart");
-    let why = reason(&engine, &restarted, "on_unhealthy: restart");
+    let (why, restarted, pid) = checked("restart");
     assert_eq!(why, "1 health checks in a row have failed, the last with exit code 1: broken");
     wait_until("it runs anew", || !["0", &pid].contains(&field(&restarted, ".State.Pid").as_str()));
     wait_for(&engine, &restarted, "healthy");
-    let (stopped, _) = checked("stop");
-    reason(&engine, &stopped, "on_unhealthy: stop");
+    let (_, stopped, _) = checked("stop");
     wait_until("it has ended", || field(&stopped, ".State.Status") == "exited");
-    let (killed, _) = checked("kill");
-    reason(&engine, &killed, "on_unhealthy: kill");
+    let (_, killed, _) = checked("kill");
     wait_until("it has ended", || field(&killed, ".State.Status") == "exited");
     assert_eq!(field(&killed, ".State.ExitCode"), "137");
     for name in [restarted, stopped, killed] {
