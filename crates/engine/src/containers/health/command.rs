@@ -5,7 +5,7 @@ use crate::containers::admit::Command as Kind;
 use crate::containers::exec::ExecSettings;
 use crate::containers::task::Command;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use coracle_runtime::protocol::Request;
 use coracle_spec::id::ExecId;
 use std::convert::Infallible;
@@ -17,10 +17,8 @@ use tokio::sync::oneshot;
 
 /// How long what a command has left behind may hold its output open after its end. As long as Docker waits.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
-/// Exit code of what SIGKILL has ended.
-const KILLED: i32 = 137;
 
-/// Runs `words` in the container. `None` when nobody is interested in the answer any more, or the container ends.
+/// Runs `words` in the container. `None` when nobody is interested in the answer any more.
 pub(super) async fn run(
     subject: &Subject,
     words: &[String],
@@ -29,6 +27,7 @@ pub(super) async fn run(
     let engine = Engine::of(&subject.shared);
     let (exec, stream) = match start(&engine, subject, words).await {
         Ok(started) => started,
+        Err(Error::Start { text, .. }) => return Some(Answer::failed(&text)),
         Err(error) => return Some(Answer::failed(&error.chain())),
     };
     let mut output = Output::default();
@@ -51,7 +50,6 @@ pub(super) async fn run(
     subject.shared.execs.remove(&exec);
     match code {
         _ if !in_time => Some(Answer::late(subject.check.timeout, &output)),
-        Some(KILLED) if is_ending(subject.pid) => None,
         Some(exit_code) => Some(Answer { exit_code, output }),
         None => Some(Answer::failed("the container has ended")),
     }
@@ -105,30 +103,5 @@ async fn kill(subject: &Subject, exec: &ExecId) {
     let ask = |reply| Command::Ask { kind: Kind::Signal, request, descriptors: Vec::new(), reply };
     if let Err(error) = container.ask(ask).await {
         tracing::debug!(container = %subject.container, error = error.chain(), "a health check has ended before it was killed");
-    }
-}
-
-/// Whether a container's first process is about to end: the kernel kills all others of its pid namespace first, and a
-/// check that was killed with them says nothing.
-fn is_ending(pid: i32) -> bool {
-    /// `PF_EXITING` of the kernel's `sched.h`; the flags are the seventh field after the name (proc_pid_stat(5)).
-    const EXITING: u32 = 4;
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    let flags =
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u32>().ok());
-    flags.is_none_or(|flags| flags & EXITING != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_is_gone_is_ending_and_one_that_runs_is_not() {
-        assert!(!is_ending(i32::try_from(std::process::id()).unwrap()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        child.wait().unwrap();
-        assert!(is_ending(pid));
     }
 }

@@ -75,9 +75,11 @@ impl Monitor {
                     }));
                 }
                 Phase::Asking(asked) => {
-                    let probe = asked.answer().await;
+                    let answer = asked.answer().await;
                     watch.phase = Phase::Waiting(Instant::now() + watch.check.interval);
-                    return probe;
+                    if let Some(probe) = answer {
+                        return probe;
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::check::{Check, Test};
 use super::{Probe, command, dial};
 use crate::engine::Shared;
+use crate::error::blocking;
 use coracle_spec::ContainerId;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -77,12 +78,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Waits for the answer. May be dropped and called again.
-    pub(super) async fn answer(&mut self) -> Probe {
-        (&mut self.answer).await.unwrap_or_else(|_| {
-            let now = OffsetDateTime::now_utc();
-            Probe { start: now, end: now, exit_code: -1, output: "the check broke off".to_owned() }
-        })
+    /// Waits for the answer; `None` when there is none that says anything. May be dropped and called again.
+    pub(super) async fn answer(&mut self) -> Option<Probe> {
+        (&mut self.answer).await.ok()
     }
 }
 
@@ -99,18 +97,51 @@ pub(super) fn ask(subject: Subject) -> Asked {
                 _ = lost => None,
             },
         };
-        if let Some(Answer { exit_code, output }) = answer {
-            let end = OffsetDateTime::now_utc();
-            // Nobody may be interested any more.
-            let _ = reply.send(Probe { start, end, exit_code, output: output.text() });
+        let Some(Answer { exit_code, output }) = answer else { return };
+        let pid = subject.pid;
+        if exit_code != 0 && blocking(move || is_ending(pid)).await.unwrap_or(false) {
+            return;
         }
+        let end = OffsetDateTime::now_utc();
+        // Nobody may be interested any more.
+        let _ = reply.send(Probe { start, end, exit_code, output: output.text() });
     });
     Asked { answer, _interest: interest }
+}
+
+/// Whether a container's first process is about to end: the kernel kills all others of its pid namespace first, and a
+/// failure says nothing then. Blocks.
+fn is_ending(pid: i32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks
+        .flatten()
+        .all(|task| std::fs::read(task.path().join("stat")).is_ok_and(|stat| has_flag_of_exit(&stat)))
+}
+
+/// Whether the kernel has begun to take a thread away: `PF_EXITING` in its flags, the seventh field after the name, which
+/// may hold anything (`proc_pid_stat(5)`, and the kernel's `sched.h`).
+fn has_flag_of_exit(stat: &[u8]) -> bool {
+    const EXITING: u32 = 4;
+    let stat = String::from_utf8_lossy(stat);
+    let flags =
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_is_ending_and_one_that_runs_is_not() {
+        assert!(!is_ending(i32::try_from(std::process::id()).unwrap()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(is_ending(pid));
+        assert!(has_flag_of_exit(b"7 (a) 1 2) Z 1 7 7 0 -1 4227084 5"));
+        assert!(!has_flag_of_exit(b"7 (a) 4 4) S 1 7 7 0 -1 4194560 5"));
+    }
 
     #[test]
     fn the_beginning_of_what_is_said_is_kept_and_the_rest_is_told_of() {
