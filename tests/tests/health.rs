@@ -215,6 +215,9 @@ fn a_program_that_is_not_there_is_a_failure_with_a_reason() {
     let last = health(&engine, &name)["Log"][0].clone();
     assert_eq!(last["ExitCode"], -1);
     assert!(last["Output"].as_str().unwrap().contains("no-such-program"), "{last}");
+    let events = Listener::new(&engine, &name);
+    events.wait_for("exec_create: no-such-program ");
+    events.wait_for("exec_start: no-such-program ");
     remove(&engine, &name);
 }
 

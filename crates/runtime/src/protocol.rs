@@ -234,6 +234,10 @@ pub struct Execution {
     pub privileged: bool,
     /// Which streams the socket carries.
     pub attachment: Attachment,
+    /// Milliseconds after which the shim kills it with what it has started, whether an engine is there or not; never if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<u64>,
 }
 
 /// What a container is made of, all of it decided by the engine.

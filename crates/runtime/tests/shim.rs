@@ -4,6 +4,8 @@ mod harness;
 
 use coracle_runtime::protocol::{Attachment, Event, FailureKind, Message, Reply, Request, Stdin};
 use harness::{Bench, plan};
+use std::fs::File;
+use std::io::Read;
 
 #[test]
 fn output_is_delivered_logged_and_the_exit_code_recorded() {
@@ -122,6 +124,34 @@ fn an_exec_joins_the_container_and_its_exit_is_told() {
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(lines[1], lines[2], "the exec is in the container's pid namespace: {output}");
     assert_eq!(shim.event(), Event::ExecExited { exec: "one".into(), code: 5 });
+    shim.ask(&Request::Signal { exec: None, number: 9 });
+    assert_eq!(shim.exited().code, 137);
+    shim.forget();
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn an_exec_is_killed_with_what_it_has_started_when_somebody_says_so_or_its_time_is_over() {
+    let bench = Bench::new();
+    let mut plan = plan(&bench, &["sleep", "1000"]);
+    plan.init = true;
+    let mut shim = bench.start(&plan).unwrap();
+    for lifetime in [None, Some(200)] {
+        let (ours, theirs) = harness::stream_pair();
+        // A child, one that has lost its parent, and one in a session of its own.
+        let script = "sleep 1000 & (sleep 1000 &); setsid sleep 1000 & echo ready; wait";
+        let mut execution = harness::execution("late", &["sh", "-c", script]);
+        execution.lifetime = lifetime;
+        shim.ask_with(&Request::Exec(Box::new(execution)), &[theirs]);
+        if lifetime.is_none() {
+            let mut begin = [0; 14];
+            File::from(ours.try_clone().unwrap()).read_exact(&mut begin).unwrap();
+            shim.ask(&Request::Signal { exec: Some("late".into()), number: 9 });
+        }
+        assert_eq!(shim.event(), Event::ExecExited { exec: "late".into(), code: 137 });
+        // Ends when nobody holds the output any more.
+        harness::read_all(ours);
+    }
     shim.ask(&Request::Signal { exec: None, number: 9 });
     assert_eq!(shim.exited().code, 137);
     shim.forget();

@@ -12,6 +12,7 @@ use coracle_spec::{ContainerId, runtime};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What a client wants to run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,15 @@ pub struct ExecSettings {
     pub detach_keys: String,
     /// The terminal's size at start.
     pub console_size: Option<ConsoleSize>,
+}
+
+impl ExecSettings {
+    /// The command as events have it, with Docker's space after a program that has no arguments.
+    fn line(&self) -> String {
+        let (program, arguments) =
+            self.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        format!("{program} {}", arguments.join(" "))
+    }
 }
 
 /// An exec as it is now.
@@ -143,7 +153,7 @@ impl Engine {
         };
         let id = exec.id.clone();
         self.shared.execs.with(|all| all.insert(id.to_string(), exec.clone()));
-        let action = format!("exec_create: {}", exec.settings.cmd.join(" "));
+        let action = format!("exec_create: {}", exec.settings.line());
         self.shared.tell_of(&container, &action, &[("execID", id.as_str())]);
         Ok(id)
     }
@@ -165,7 +175,7 @@ impl Engine {
             exec.running = true;
             Ok(exec.clone())
         })?;
-        Ok(TakenExec { shared: Arc::clone(&self.shared), exec, state: Taken::Waiting })
+        Ok(TakenExec { shared: Arc::clone(&self.shared), exec, state: Taken::Waiting, lifetime: None })
     }
 
     /// Waits until an exec does not run.
@@ -205,6 +215,7 @@ pub struct TakenExec {
     shared: Arc<Shared>,
     exec: Exec,
     state: Taken,
+    lifetime: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -217,6 +228,12 @@ impl TakenExec {
     /// What is to be run.
     pub fn settings(&self) -> &ExecSettings {
         &self.exec.settings
+    }
+
+    /// Has it killed after a time, whether this engine is there then or not.
+    pub(crate) fn for_at_most(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
     }
 
     /// Starts it, and returns its streams.
@@ -278,12 +295,14 @@ impl TakenExec {
             user: user.clone(),
             privileged: exec.settings.privileged,
             attachment,
+            lifetime: self.lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)),
         };
         let request = Request::Exec(Box::new(execution));
         let kind = admit::Command::Exec;
-        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
-        let action = format!("exec_start: {}", exec.settings.cmd.join(" "));
+        // As Docker: before it is tried. So it comes before the end of what is short.
+        let action = format!("exec_start: {}", exec.settings.line());
         shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
+        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
         Ok(if let Reply::Started { pid } = reply { pid } else { 0 })
     }
 }

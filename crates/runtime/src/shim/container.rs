@@ -1,6 +1,7 @@
 //! The container that a shim is the parent of: its processes, its root, its cgroup.
 
 use super::channel::Channel;
+use super::descendants;
 use super::descriptors::Inherited;
 use super::prepared::Place;
 use super::streams::{self, channel_of};
@@ -11,16 +12,20 @@ use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::runtime::Process;
 use coracle_sys::mount;
-use coracle_sys::process::{Child, reap};
+use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::rooted::Root;
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// An exec that runs.
 pub(super) struct Exec {
     pub(super) id: String,
     pub(super) child: Child,
     pub(super) terminal: Option<OwnedFd>,
+    /// When it is killed.
+    until: Option<Instant>,
 }
 
 pub(super) struct Container {
@@ -192,8 +197,39 @@ impl Container {
         let started = sandbox::join(&joining, streams)?;
         let channel = channel_of(Some(execution.id.clone()), &started, pipes)?;
         let pid = started.child.pid.as_raw_nonzero().get();
-        self.execs.push(Exec { id: execution.id, child: started.child, terminal: started.terminal });
+        self.execs.push(Exec {
+            id: execution.id,
+            child: started.child,
+            terminal: started.terminal,
+            until: execution
+                .lifetime
+                .and_then(|lifetime| Instant::now().checked_add(Duration::from_millis(lifetime))),
+        });
         Ok((channel, pid))
+    }
+
+    /// Kills what an exec has started.
+    pub(super) fn kill_started_by(&self, exec: &Exec) -> Result<()> {
+        descendants::kill(&self.group, exec.child.pid.as_raw_nonzero().get())
+    }
+
+    /// When the next exec has lived as long as it may.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.execs.iter().filter_map(|exec| exec.until).min()
+    }
+
+    /// Kills execs that have lived as long as they may, with what they have started.
+    pub(super) fn kill_late(&mut self) -> Result<()> {
+        let now = Instant::now();
+        while let Some(index) =
+            self.execs.iter().position(|exec| exec.until.is_some_and(|until| until <= now))
+        {
+            self.execs[index].until = None;
+            let exec = &self.execs[index];
+            self.kill_started_by(exec)?;
+            send_signal(exec.child.pidfd.as_fd(), Signal::KILL.as_raw())?;
+        }
+        Ok(())
     }
 
     /// Removes what the kernel does not remove by itself.

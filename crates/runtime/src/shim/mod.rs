@@ -173,6 +173,9 @@ impl Shim {
             }
             // Also when nothing is ready: servers that take too long are given up.
             self.resolve();
+            if let Err(error) = self.container.kill_late() {
+                eprintln_log(&error.chain());
+            }
             if ready.first_process {
                 self.first_process_ended();
             }
@@ -230,7 +233,8 @@ impl Shim {
             _ => None,
         };
         let names = self.resolver.as_ref().and_then(Resolver::next_timeout);
-        let shortest = drained.into_iter().chain(names).min()?;
+        let late = self.container.next_end().map(|end| end.saturating_duration_since(Instant::now()));
+        let shortest = drained.into_iter().chain(names).chain(late).min()?;
         Some(Timespec::try_from(shortest).unwrap_or_default())
     }
 

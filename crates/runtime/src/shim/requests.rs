@@ -1,6 +1,6 @@
 //! What a shim does for an engine, request by request.
 
-use super::{Phase, Shim, descendants};
+use super::{Phase, Shim};
 use crate::cgroup::Frozen;
 use crate::error::{Error, Result};
 use crate::protocol::{Attachment, Execution, Failure, FailureKind, Reply, Request, State};
@@ -96,9 +96,9 @@ fn exec(shim: &mut Shim, execution: Execution, socket: Option<OwnedFd>) -> Resul
 fn signal(shim: &Shim, exec: Option<&str>, number: i32) -> Result<Answer> {
     let Some(process) = shim.container.process(exec) else { return Ok((gone("it has ended"), None)) };
     if number == KILL
-        && let Some(leader) = shim.container.execs().iter().find(|other| Some(other.id.as_str()) == exec)
+        && let Some(exec) = shim.container.execs().iter().find(|other| Some(other.id.as_str()) == exec)
     {
-        descendants::kill(shim.container.group(), leader.child.pid.as_raw_nonzero().get())?;
+        shim.container.kill_started_by(exec)?;
     }
     match send_signal(process, number) {
         Err(error) if error.errno() == Some(Errno::SRCH) => Ok((gone("it has ended"), None)),

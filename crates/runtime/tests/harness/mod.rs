@@ -395,6 +395,7 @@ pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
         user: String::new(),
         privileged: false,
         attachment: Attachment { stdout: true, stderr: true, owner: true, stdin: false },
+        lifetime: None,
     }
 }
 

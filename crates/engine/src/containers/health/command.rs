@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 
 /// How long what a command has left behind may hold its output open after its end. As long as Docker waits.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// How much later than the engine the container's shim kills a command that takes too long.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs `words` in the container. `None` when nobody is interested in the answer any more.
 pub(super) async fn run(
@@ -60,7 +62,8 @@ async fn start(engine: &Engine, subject: &Subject, words: &[String]) -> Result<(
         ExecSettings { cmd: words.to_vec(), attach: [false, true, true], ..ExecSettings::default() };
     let exec = engine.create_exec(subject.container.as_str(), settings)?;
     let started = match engine.take_exec(exec.as_str()) {
-        Ok(taken) => taken.start(None).await,
+        // The engine kills it earlier, unless it is killed itself meanwhile.
+        Ok(taken) => taken.for_at_most(subject.check.timeout.saturating_add(GRACE)).start(None).await,
         Err(error) => Err(error),
     };
     if started.is_err() {
