@@ -1,4 +1,5 @@
 //! Health checks: what is asked, what follows from the answers, and who is told.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
