@@ -551,6 +551,31 @@ fn a_restart_policy_starts_what_was_killed_and_nobody_starts_what_was_stopped_by
 }
 
 #[test]
+fn a_check_that_is_killed_because_its_container_ends_is_no_failure() {
+    let Some(engine) = ours() else { return };
+    let name = engine.name("over");
+    let test = ["--health-cmd", "touch /asked; sleep 985", "--health-retries", "1"];
+    let label = ["--label", "coracle.on-unhealthy=restart"];
+    let script = "rm -f /asked; while ! test -e /go; do sleep 0.01; done; rm /go";
+    engine
+        .docker(
+            &[&["create", "--name", &name][..], &label, &test, &OFTEN, &[SMALL, "sh", "-c", script]].concat(),
+        )
+        .ok();
+    let events = Listener::new(&engine, &name);
+    for round in 1..=coracle_tests::race_iterations(5) as usize {
+        engine.docker(&["start", &name]).ok();
+        wait_until("it is asked", || engine.docker(&["exec", &name, "test", "-e", "/asked"]).code == 0);
+        engine.docker(&["exec", "-d", &name, "touch", "/go"]).ok();
+        wait_until("it has ended", || events.all("die").len() == round);
+        assert_eq!(health(&engine, &name)["FailingStreak"], 0);
+    }
+    assert_eq!(events.all("health_status"), Vec::<String>::new());
+    assert_eq!(events.all("on_unhealthy"), Vec::<String>::new());
+    remove(&engine, &name);
+}
+
+#[test]
 fn new_clients_see_health_in_the_list() {
     let Some(engine) = ours() else { return };
     let name = run(&engine, "listed", &[&["--health-cmd", "true"], &OFTEN[..]].concat());

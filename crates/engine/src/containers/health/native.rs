@@ -72,7 +72,8 @@ impl FromStr for Target {
 
 /// Host and port, which may both be missing; `None` when the port is none.
 fn split(authority: &str) -> Option<(&str, Option<u16>)> {
-    let begin = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
+    // The colons of an address in brackets are none before a port, also where a bracket is missing.
+    let begin = if authority.starts_with('[') { authority.find(']').unwrap_or(authority.len()) } else { 0 };
     let Some(colon) = authority[begin..].find(':').map(|at| begin + at) else {
         return Some((authority, None));
     };
