@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+pub mod attested;
 pub mod context;
 pub mod door;
 pub mod engine;

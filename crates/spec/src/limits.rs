@@ -26,3 +26,12 @@ pub const YAML_DEPTH: usize = 32;
 
 /// Characters of an offending text that an error message repeats.
 pub const SHOWN: usize = 120;
+
+/// Attestations of one image that are kept. BuildKit makes one, which holds all statements.
+pub const ATTESTATIONS: usize = 16;
+
+/// Parts of one attestation: its configuration, and a layer for each statement.
+pub const ATTESTATION_BLOBS: usize = 32;
+
+/// Bytes of all parts of all attestations of one image. Lists of the packages of large images reach some tens of megabytes.
+pub const ATTESTED: u64 = 256 << 20;

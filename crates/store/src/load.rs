@@ -45,6 +45,8 @@ pub struct LoadedOrigin {
     pub manifest: Option<Digest>,
     /// The index that its names stand for, and what it runs on by that index's account.
     pub index: Option<(Digest, Option<Platform>)>,
+    /// Everything that belongs to the statements about it in that index.
+    pub beside: Vec<Digest>,
 }
 
 /// Something that is no image, with all its blobs in the store.
@@ -173,7 +175,8 @@ impl Contents<'_> {
         }
         // Documents of an image begin with a brace.
         let text = start.iter().find(|byte| !byte.is_ascii_whitespace());
-        let document = size <= limits::ARCHIVE_DOCUMENT && matches!(text, Some(b'{' | b'['));
+        let fits = self.documents + size <= limits::ARCHIVE_DOCUMENTS;
+        let document = size <= limits::ARCHIVE_DOCUMENT && fits && matches!(text, Some(b'{' | b'['));
         if let Some(digest) = named.filter(|_| !document) {
             return self.blob(digest, io::Cursor::new(start).chain(content)).map(Item::Blob);
         }

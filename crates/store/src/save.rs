@@ -229,7 +229,7 @@ impl Store {
             None => None,
         };
         if let Some((_, content)) = &came {
-            self.plan_beside(content, plan)?;
+            self.plan_beside(content, &planned, plan)?;
         }
         let (digest, content) = came.unwrap_or_else(|| {
             let content = json(&Index {
@@ -251,10 +251,11 @@ impl Store {
         Ok(descriptor)
     }
 
-    /// Notes what an index has besides images and is here: statements about them.
-    fn plan_beside(&self, index: &[u8], plan: &mut Plan) -> Result<()> {
+    /// Notes what an index has beside the images that are saved and is here: statements about them.
+    fn plan_beside(&self, index: &[u8], images: &[Planned], plan: &mut Plan) -> Result<()> {
         let Ok(Document::Index(index)) = Document::parse(index, None) else { return Ok(()) };
-        for entry in index.manifests {
+        let about = images.iter().flat_map(|image| index.attestations_of(&image.descriptor.digest));
+        for entry in about {
             if plan.blobs.contains_key(&entry.digest) {
                 continue;
             }

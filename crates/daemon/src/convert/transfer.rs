@@ -42,6 +42,7 @@ pub(crate) fn lines(step: Step) -> Vec<ProgressMessage> {
         Step::Imported(id) => plain(id.to_string()),
         Step::Pushing { repository } => plain(format!("The push refers to repository [{repository}]")),
         Step::Layer { id, state } => vec![layer(id, state)],
+        Step::Warning(text) => plain(format!("Warning: {text}")),
         Step::Pulled(digest) => plain(format!("Digest: {digest}")),
         Step::Pushed(pushed) => {
             let size = i64::try_from(pushed.size).unwrap_or(i64::MAX);

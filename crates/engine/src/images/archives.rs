@@ -180,6 +180,7 @@ impl Inner {
         let target = index.or(origin.manifest);
         let mut manifests: Vec<Digest> = target.into_iter().chain(origin.manifest).collect();
         manifests.dedup();
+        manifests.extend(&origin.beside);
         let member = match (origin.manifest, origin.index) {
             (Some(manifest), Some((_, platform))) => {
                 let own = || self.store.config(&id).map(|config| config.platform);

@@ -5,7 +5,7 @@ use super::built::Member;
 use super::import::check_name;
 use super::{Hold, Images, Inner, of_store};
 use crate::error::{Attempt, Result};
-use coracle_spec::image::{Descriptor, ImageConfig, media_type};
+use coracle_spec::image::{Descriptor, ImageConfig, attestation, media_type};
 use coracle_spec::{Digest, Platform, Reference};
 use coracle_store::{LeftOut, Saved, SavedVariant};
 use serde_json::json;
@@ -16,9 +16,6 @@ use std::sync::Arc;
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The annotation that says what kind of statement it is.
 const PREDICATE: &str = "in-toto.io/predicate-type";
-/// The annotations that say about which manifest it is, and that it is one.
-const ABOUT: &str = "vnd.docker.reference.digest";
-const KIND: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
 
 /// What is said of an image, by its manifest.
 pub(crate) type Tell = Box<dyn Fn(&Digest) -> Vec<u8> + Send>;
@@ -29,8 +26,6 @@ pub(crate) struct AttestedImages {
     /// The index of all.
     pub(crate) index: Digest,
     members: Vec<Member>,
-    /// What belongs to the statements.
-    beside: Vec<Digest>,
     _hold: Hold,
 }
 
@@ -65,8 +60,7 @@ impl Images {
         references: Vec<Reference>,
     ) -> Result<()> {
         references.iter().try_for_each(|reference| check_name(Some(reference)))?;
-        self.run(move |inner| inner.adopt_members(&images.members, images.index, &images.beside, references))
-            .await
+        self.run(move |inner| inner.adopt_members(&images.members, images.index, references)).await
     }
 
     /// Writes an archive of it, with these names.
@@ -94,15 +88,15 @@ impl Images {
 
 impl Inner {
     fn attest(&self, images: &[(ImageConfig, Tell)], predicate: &str, hold: Hold) -> Result<AttestedImages> {
-        let (mut members, mut beside, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut members, mut entries) = (Vec::new(), Vec::new());
         for (config, tell) in images {
-            let member = self.member(config)?;
-            let statement = tell(&member.manifest.digest);
-            entries.push(self.put_statement(&member.manifest.digest, predicate, &statement, &mut beside)?);
+            let mut member = self.member(config)?;
+            let about = member.manifest.digest;
+            entries.push(self.put_statement(&about, predicate, &tell(&about), &mut member.beside)?);
             members.push(member);
         }
         let index = self.put_index(&members, &entries)?;
-        Ok(AttestedImages { index, members, beside, _hold: hold })
+        Ok(AttestedImages { index, members, _hold: hold })
     }
 
     /// Stores a statement about a manifest; its entry in the index. `blobs` gets everything that belongs to it.
@@ -130,8 +124,8 @@ impl Inner {
             "schemaVersion": 2, "mediaType": media_type::MANIFEST, "config": config, "layers": [layer],
         });
         let mut entry = put(media_type::MANIFEST, manifest.to_string().as_bytes())?;
-        entry.annotations.insert(ABOUT.to_owned(), about.to_string());
-        entry.annotations.insert(KIND.0.to_owned(), KIND.1.to_owned());
+        entry.annotations.insert(attestation::ABOUT.to_owned(), about.to_string());
+        entry.annotations.insert(attestation::KIND.to_owned(), attestation::ATTESTATION.to_owned());
         let unknown = || "unknown".to_owned();
         entry.platform = Some(Platform { os: unknown(), architecture: unknown(), ..Platform::default() });
         Ok(entry)

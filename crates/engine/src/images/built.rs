@@ -18,6 +18,8 @@ pub(super) struct Member {
     pub(super) id: Digest,
     pub(super) manifest: Descriptor,
     pub(super) platform: Platform,
+    /// What belongs to the statements about it.
+    pub(super) beside: Vec<Digest>,
 }
 
 impl Images {
@@ -76,22 +78,21 @@ impl Inner {
         let _hold = self.holds.arrivals();
         let members: Vec<Member> = configs.iter().map(|config| self.member(config)).collect::<Result<_>>()?;
         let index = self.put_index(&members, &[])?;
-        self.adopt_members(&members, index, &[], references)?;
+        self.adopt_members(&members, index, references)?;
         Ok(index)
     }
 
-    /// Makes images of what an index has, with the blobs of what stands beside them there. The names stand for the index.
+    /// Makes images of what an index has, with what stands beside them there. The names stand for the index.
     pub(super) fn adopt_members(
         &self,
         members: &[Member],
         index: Digest,
-        beside: &[Digest],
         references: Vec<Reference>,
     ) -> Result<()> {
         let references: Vec<Reference> = references.into_iter().map(lookup::key).collect();
         for (member, names) in members.iter().zip(names_last(&references, members.len())) {
             let mut manifests = vec![member.manifest.digest, index];
-            manifests.extend(beside);
+            manifests.extend(&member.beside);
             let new = NewImage { id: member.id, references: names.to_vec(), parent: None, manifests };
             let membership =
                 Membership { manifest: member.manifest.digest, platform: member.platform.clone() };
@@ -112,7 +113,7 @@ impl Inner {
         self.store.put_blob(&content).map_err(|error| of_store(error, storing))?;
         let mut descriptor = Descriptor::of(media_type::MANIFEST, &content);
         descriptor.platform = Some(config.platform.clone());
-        Ok(Member { id, manifest: descriptor, platform: config.platform.clone() })
+        Ok(Member { id, manifest: descriptor, platform: config.platform.clone(), beside: Vec::new() })
     }
 
     /// Stores an index of images and of what stands beside them.

@@ -11,6 +11,7 @@ use super::holds::{Held, Hold};
 use super::{Images, Inner};
 use crate::error::{Attempt, Result};
 use coracle_spec::Digest;
+use coracle_spec::image::Document;
 use coracle_store::{LayerBlob, Store};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -177,12 +178,29 @@ impl Inner {
                 self.free_one(&[blob], |store| store.remove_blob(&blob)).attempt(freeing)?;
             }
         }
-        // An artifact may have one of these too.
-        let documents = image.manifests.iter().chain([&image.id]);
-        for blob in documents.filter(|blob| self.read().users_of(blob) == 0) {
+        for blob in image.manifests.iter().chain([&image.id]) {
+            let needed = self.read().users_of(blob) > 0 || self.read().get(blob).is_some();
+            if needed {
+                continue;
+            }
+            if !self.is_of(blob, image) {
+                // Part of a statement about it, or by now of something else as well: a collection knows.
+                self.holds.something_is_left();
+                continue;
+            }
             self.free_one(&[*blob], |store| store.remove_blob(blob)).attempt(freeing)?;
         }
         Ok(freed)
+    }
+
+    /// Whether a blob is the configuration, a manifest or an index of an image, which is no part of anything else.
+    fn is_of(&self, blob: &Digest, image: &Known) -> bool {
+        *blob == image.id
+            || match self.described(*blob) {
+                Some((_, Document::Manifest(manifest))) => manifest.config.digest == image.id,
+                Some((_, Document::Index(_))) => true,
+                None => false,
+            }
     }
 }
 

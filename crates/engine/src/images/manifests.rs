@@ -9,11 +9,6 @@ use coracle_spec::{Digest, Platform, limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The notes that say what BuildKit puts beside an image, and beside which.
-const KIND: &str = "vnd.docker.reference.type";
-const OF: &str = "vnd.docker.reference.digest";
-const ATTESTATION: &str = "attestation-manifest";
-
 /// What a name stands for where it came from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
@@ -124,8 +119,28 @@ impl Inner {
             .manifests
             .iter()
             .take(MANIFESTS)
-            .map(|entry| self.summary(entry.clone(), by_manifest.get(&entry.digest).copied(), Some(digest)))
+            .map(|entry| match by_manifest.get(&entry.digest) {
+                None if entry.attestation().is_some() => self.statement(entry, &by_manifest),
+                image => self.summary(entry.clone(), image.copied(), Some(digest)),
+            })
             .collect()
+    }
+
+    /// An attestation. Only what an image here has is looked for.
+    fn statement(&self, entry: &Descriptor, here: &BTreeMap<Digest, &Arc<Known>>) -> Result<ManifestSummary> {
+        let of = entry.attestation().and_then(|attestation| attestation.about);
+        let image = of.and_then(|of| here.get(&of)).filter(|image| image.manifests.contains(&entry.digest));
+        let parts = match image {
+            Some(_) => self.whole_attestation(&entry.digest, limits::ATTESTED)?,
+            None => None,
+        };
+        let content = parts.iter().flatten().fold(0, |sum: u64, part| sum.saturating_add(part.size));
+        Ok(ManifestSummary {
+            descriptor: entry.clone(),
+            available: parts.is_some(),
+            content,
+            kind: ManifestKind::Attestation { of },
+        })
     }
 
     fn summary(
@@ -163,10 +178,6 @@ impl Inner {
 
 /// What an index says of a manifest that is not here.
 fn kind_of(entry: &Descriptor) -> ManifestKind {
-    if entry.annotations.get(KIND).is_some_and(|kind| kind == ATTESTATION) {
-        let of = entry.annotations.get(OF).and_then(|digest| digest.parse().ok());
-        return ManifestKind::Attestation { of };
-    }
     match &entry.platform {
         Some(platform) if platform.os != "unknown" => {
             ManifestKind::Image { platform: platform.clone(), id: None, unpacked: 0 }

@@ -10,6 +10,7 @@
 mod adopt;
 mod archives;
 mod attested;
+mod beside;
 mod body;
 mod built;
 mod catalogue;

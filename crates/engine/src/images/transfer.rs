@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pull:  choose.rs  name → manifest for a platform ─► downloads.rs  layers, each once for all who wait for it ─► adopt
+//!                                                   ├► attestations.rs  statements about the image ────────────┤
 //!                                                   └► artifact.rs   the blobs of what is no image, as they are ─┘
 //! push:  push.rs    manifest as it came, or a new one ─► what the registry lacks ─► manifest
 //! look:  look.rs    what becomes no image here: a manifest, and of its blobs what somebody asks for
@@ -10,6 +11,7 @@
 //! The registry crate speaks to registries and the store keeps bytes; here is what to fetch, in which order, for whom.
 
 mod artifact;
+mod attestations;
 mod choose;
 mod downloads;
 mod look;
@@ -55,6 +57,8 @@ pub enum Step {
         /// How far it is.
         state: LayerStep,
     },
+    /// Something did not come or go as it should have, and the rest did.
+    Warning(String),
     /// What was pulled has this digest.
     Pulled(Digest),
     /// One tag is in the registry.

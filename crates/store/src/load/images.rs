@@ -338,6 +338,7 @@ impl Contents<'_> {
             let mut loaded = self.manifest(entry, document, &manifest, references)?;
             if let Loaded::Image(image) = &mut loaded {
                 image.origin.index = Some((descriptor.digest, entry.platform.clone()));
+                image.origin.beside = self.attestations(index, &entry.digest)?;
             }
             found.push(loaded);
         }
@@ -345,6 +346,25 @@ impl Contents<'_> {
             self.store.put_blob_as(descriptor.digest, content)?;
         }
         Ok(found)
+    }
+
+    /// The statements about an image, as far as the archive has them, in the store: everything that belongs to them. What is none
+    /// is left out.
+    fn attestations(&self, index: &Index, manifest: &Digest) -> Result<Vec<Digest>> {
+        let (mut beside, mut room) = (Vec::new(), coracle_spec::limits::ATTESTED);
+        for entry in index.attestations_of(manifest).take(coracle_spec::limits::ATTESTATIONS) {
+            let Ok((content, document)) = self.document_of(entry) else { continue };
+            let Ok(parts) = document.attested(room) else { continue };
+            let kept = match parts.iter().map(|part| self.kept(part)).collect::<Result<Vec<Blob>>>() {
+                Err(error) if error.is_input() => continue,
+                kept => kept?,
+            };
+            room = kept.iter().fold(room, |room, part| room.saturating_sub(part.size));
+            self.store.put_blob_as(entry.digest, content)?;
+            beside.push(entry.digest);
+            beside.extend(kept.iter().map(|part| part.digest));
+        }
+        Ok(beside)
     }
 
     fn is_whole(&self, manifest: &Manifest) -> bool {
@@ -383,9 +403,10 @@ fn document(name: &str, content: &[u8]) -> Result<Document> {
     Document::parse(content, None).map_err(|source| Error::Document { what: shown(name.as_bytes()), source })
 }
 
-/// Attestations stand beside images, for a platform that does not exist.
+/// Attestations stand beside images, mostly for a platform that does not exist.
 fn is_image(descriptor: &Descriptor) -> bool {
-    descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+    descriptor.attestation().is_none()
+        && descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
 }
 
 /// The name of an image with its tag, where the index gives one.

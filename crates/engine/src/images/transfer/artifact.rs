@@ -34,7 +34,7 @@ impl Pull<'_> {
     }
 
     /// Brings a blob that is not here.
-    async fn blob(&self, blob: &Descriptor) -> Result<()> {
+    pub(super) async fn blob(&self, blob: &Descriptor) -> Result<()> {
         let id = blob.digest.short();
         let (inner, digest) = (Arc::clone(self.inner), blob.digest);
         let here = blocking(move || inner.store.has_blob(&digest)).await?;

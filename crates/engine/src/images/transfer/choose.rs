@@ -19,6 +19,8 @@ pub(super) struct Chosen {
     pub(super) manifest: Manifest,
     /// What the index says that the manifest is for; nothing where the name stands for the manifest itself.
     pub(super) entry: Option<Descriptor>,
+    /// What the index says that stands beside the manifest.
+    pub(super) attestations: Vec<Descriptor>,
 }
 
 impl Chosen {
@@ -46,14 +48,16 @@ impl Question<'_> {
         };
         match document {
             Document::Manifest(manifest) => {
-                Ok(Chosen { named, digest: named, manifest: *manifest, entry: None })
+                let attestations = Vec::new();
+                Ok(Chosen { named, digest: named, manifest: *manifest, entry: None, attestations })
             }
             Document::Index(index) => {
                 let entry = self.entry(&index)?.clone();
                 let digest = entry.digest;
+                let attestations = index.attestations_of(&digest).cloned().collect();
                 match self.document(digest).await? {
                     Document::Manifest(manifest) => {
-                        Ok(Chosen { named, digest, manifest: *manifest, entry: Some(entry) })
+                        Ok(Chosen { named, digest, manifest: *manifest, entry: Some(entry), attestations })
                     }
                     Document::Index(_) => Err(refused(self.reference, "its index names another index")),
                 }
@@ -111,12 +115,13 @@ impl Question<'_> {
 
 /// The entry of an index that runs best on a platform; of several that run as well, the first.
 pub(super) fn entry_for<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let candidates = index.manifests.iter().filter(|entry| entry.is_manifest());
+    let is_image = |entry: &&Descriptor| entry.is_manifest() && entry.attestation().is_none();
+    let candidates = index.manifests.iter().filter(is_image);
     let ranked = candidates.filter_map(|entry| {
         let rank = entry.platform.as_ref()?.rank_on(platform)?;
         Some((rank, entry))
     });
     let best = ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
     // An entry need not say what it runs on.
-    best.or_else(|| index.manifests.iter().find(|entry| entry.is_manifest() && entry.platform.is_none()))
+    best.or_else(|| index.manifests.iter().filter(is_image).find(|entry| entry.platform.is_none()))
 }

@@ -14,6 +14,7 @@ use coracle_registry::{Access, Credentials, Repository};
 use coracle_spec::image::{Descriptor, ImageConfig};
 use coracle_spec::{Digest, Platform, Reference};
 use coracle_store::Layer;
+use futures_util::future::try_join;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -45,7 +46,7 @@ pub(super) struct Pull<'a> {
     pub(super) repository: Repository,
     pub(super) reference: Reference,
     pub(super) told: &'a Teller,
-    hold: Hold,
+    pub(super) hold: Hold,
 }
 
 impl Images {
@@ -110,9 +111,9 @@ impl Pull<'_> {
         let config = self.config(&chosen).await?;
         self.hold.and(config.rootfs.diff_ids.iter().copied());
         self.check_config(&chosen, &config)?;
-        self.layers(&chosen, &config).await?;
+        let ((), beside) = try_join(self.layers(&chosen, &config), self.attestations(&chosen)).await?;
         self.told.tell(Step::Pulled(chosen.named)).await;
-        self.adopt(chosen, config.platform).await
+        self.adopt(chosen, config.platform, beside).await
     }
 
     /// Refuses what cannot be unpacked, before anything of it is fetched.
@@ -211,7 +212,7 @@ impl Pull<'_> {
     }
 
     /// The image and its names, and the end of the lease.
-    async fn adopt(&self, chosen: Chosen, platform: Platform) -> Result<Pulled> {
+    async fn adopt(&self, chosen: Chosen, platform: Platform, beside: Vec<Digest>) -> Result<Pulled> {
         let (inner, reference) = (Arc::clone(self.inner), self.reference.clone());
         blocking(move || {
             let id = chosen.manifest.config.digest;
@@ -220,6 +221,7 @@ impl Pull<'_> {
             let newer = !inner.leads_to(&reference, &id, &origin);
             let mut manifests = vec![chosen.named, chosen.digest];
             manifests.dedup();
+            manifests.extend(beside);
             if !inner.is_known(&id, &references, &manifests, &origin) {
                 inner.adopt_from(NewImage { id, references, parent: None, manifests }, &origin)?;
             } else {
