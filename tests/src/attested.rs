@@ -13,8 +13,13 @@ pub const OTHER: &str = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm
 
 /// Builds an image of one file for these architectures, each with its provenance, and pushes it.
 pub fn push(engine: &Engine, name: &str, architectures: &[&str]) {
-    let context =
-        Context::new("FROM scratch\nARG TARGETARCH\nCOPY f /$TARGETARCH\nCMD [\"/f\"]\n", &[("f", name)]);
+    push_content(engine, name, architectures, name.as_bytes());
+}
+
+/// The same with a file of this content.
+pub fn push_content(engine: &Engine, name: &str, architectures: &[&str], content: &[u8]) {
+    let context = Context::new("FROM scratch\nARG TARGETARCH\nCOPY f /$TARGETARCH\nCMD [\"/f\"]\n", &[]);
+    fs::write(context.path().join("f"), content).unwrap();
     let platforms: Vec<String> =
         architectures.iter().map(|architecture| format!("linux/{architecture}")).collect();
     let options = ["--provenance=true", "--push", "-t", name, "--platform", &platforms.join(",")];

@@ -80,6 +80,13 @@ pub(crate) const OFFERED_NAMES: usize = 64;
 /// Documents of one image that another engine offers: the configuration, manifests and indexes.
 pub(crate) const OFFERED_DOCUMENTS: usize = 16;
 
+/// Blobs besides layers of one image, or all of one artifact, that another engine offers.
+pub(crate) const OFFERED_BLOBS: usize = 1024;
+
+/// Bytes of all that is offered beside the layers of one image: statements about it, and their manifests.
+pub(crate) const OFFERED_BESIDE: u64 = coracle_spec::limits::ATTESTED
+    + (coracle_spec::limits::ATTESTATIONS * coracle_spec::limits::MANIFEST) as u64;
+
 /// Bytes of a layer that go from engine to engine in one frame.
 pub(crate) const MOVED_CHUNK: usize = 256 << 10;
 

@@ -76,6 +76,34 @@ impl Store {
         writer.finish()
     }
 
+    /// Stores what a stream brings under the digest that it was announced with, durably. Where the stream breaks, what came of
+    /// it is kept for the next attempt ([`Store::partial`]).
+    ///
+    /// # Errors
+    /// [`Error::Stream`], [`Error::DigestMismatch`] when it was something else, of which nothing is kept, and the kernel's.
+    pub fn keep_blob(&self, digest: Digest, mut content: impl Read) -> Result<Blob> {
+        let mut writer = self.blob_writer(Some(digest))?;
+        let mut chunk = vec![0; limits::CHUNK];
+        loop {
+            match content.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => writer
+                    .write_all(&chunk[..count])
+                    .map_err(|source| Error::Write { what: "blob", source })?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    writer.interrupt()?;
+                    return Err(Error::Stream { what: "blob", source });
+                }
+            }
+        }
+        if let Err(error) = writer.verify() {
+            self.discard_partial(&digest)?;
+            return Err(error);
+        }
+        writer.finish()
+    }
+
     /// Opens a blob for reading.
     ///
     /// # Errors

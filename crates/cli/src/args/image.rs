@@ -206,6 +206,9 @@ pub(crate) struct PushArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
+    /// Send only these platforms
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
     /// Suppress the output
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -15,6 +15,7 @@ use crate::args::image::SendArgs;
 use crate::error::{Error, Result};
 use crate::render::progress::Display;
 use crate::resolve::Invalid;
+use crate::resolve::platform;
 use crate::resolve::ssh::Destination;
 use crate::terminal::raw;
 use crate::terminal::session::stdio;
@@ -27,7 +28,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 pub(super) async fn send(app: &App, args: SendArgs) -> Result<()> {
     let destination = Destination::parse(&args.destination)?;
     let client = app.client().await?;
-    let Hijacked { output, input } = client.send_images(&args.images, destination.name.as_deref()).await?;
+    let platforms = platform::documents(&args.platform);
+    let sending = client.send_images(&args.images, &platforms, destination.name.as_deref());
+    let Hijacked { output, input } = sending.await?;
     let mut ssh = start(&destination)?;
     let (to_ssh, from_ssh) = ends(&mut ssh);
     let answers = tokio::spawn(hand_on(from_ssh, input));

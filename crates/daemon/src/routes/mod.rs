@@ -36,7 +36,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
         ("GET", ["coracle", "registry", "manifest"]) => lists::get(&call).await,
         ("POST", ["coracle", "registry", "manifest"]) => lists::put(call).await,
-        ("POST", ["coracle", "images", "send"]) => moving::send(call),
+        ("POST", ["coracle", "images", "send"]) => moving::send(call).await,
         ("POST", ["coracle", "images", "receive"]) => moving::receive(call),
         ("GET" | "POST", ["coracle", "system", "reclaim"]) => reclaim::reclaim(&call).await,
         ("POST", ["coracle", "images", name @ .., "pin"]) => reclaim::pin(&call, &name.join("/")).await,

@@ -3,10 +3,11 @@
 //! is framed as the output of a container is: 1 for the other engine, 2 a line of progress, 3 why it failed.
 
 use crate::answer::Answer;
-use crate::convert::transfer;
+use crate::convert::{platform, transfer};
 use crate::error::Failure;
 use crate::hijack::{Client, Takeover};
 use crate::server::{Call, Context};
+use coracle_api::ApiVersion;
 use coracle_api::version::MULTIPLEXED_STREAM;
 use coracle_engine::Result;
 use coracle_engine::images::{SendRequest, Step, Teller};
@@ -25,22 +26,22 @@ const PROGRESS: u8 = 2;
 const FAILURE: u8 = 3;
 
 /// Sends images to whoever is at the other end.
-pub(super) fn send(mut call: Call) -> Answer {
+pub(super) async fn send(mut call: Call) -> Answer {
     let takeover = takeover(&mut call)?;
     let name = call.query.get("name").filter(|name| !name.is_empty()).map(name).transpose()?;
     let images: Vec<String> = call.query.all("images").map(str::to_owned).collect();
     if images.is_empty() {
         return Err(Failure::invalid("no image was named"));
     }
-    for image in &images {
-        call.engine().images().find_id(image)?;
-    }
-    let request = SendRequest { images, name };
+    let platforms = platform::all(&call, "platform", ApiVersion::new(1, 24))?;
+    let chosen = call.engine().images().choose_to_send(SendRequest { images, platforms, name }).await?;
     let context = call.context;
     takeover.begin(MULTIPLEXED_STREAM, move |client| {
-        pipe(client, Arc::clone(&context), move |reader, writer, told| async move {
-            context.engine.images().send(request, reader, writer, &told).await
-        })
+        pipe(
+            client,
+            context,
+            move |reader, writer, told| async move { chosen.send(reader, writer, &told).await },
+        )
     })
 }
 

@@ -210,21 +210,10 @@ impl Inner {
 
     /// What a name stands for in `save`.
     fn meant(&self, name: &str, platforms: &[Platform]) -> Result<Vec<Choice>> {
-        let bare =
-            lookup::parse(name).ok().filter(|parsed| parsed.tag().is_none() && parsed.digest().is_none());
-        if let Some(bare) = bare {
-            let repository = bare.name();
-            let mut tags: Vec<Reference> = {
-                let catalogue = self.read();
-                let of_it =
-                    |reference: &&Reference| reference.tag().is_some() && reference.name() == repository;
-                catalogue.all().flat_map(|image| image.references.iter().filter(of_it).cloned()).collect()
-            };
-            tags.sort();
-            if !tags.is_empty() {
-                let choice = |tag: Reference| self.choice(&tag.canonical(), vec![tag], platforms);
-                return tags.into_iter().map(choice).collect();
-            }
+        let tags = self.tags_of(name);
+        if !tags.is_empty() {
+            let choice = |tag: Reference| self.choice(&tag.canonical(), vec![tag], platforms);
+            return tags.into_iter().map(choice).collect();
         }
         let image = self.find(name)?;
         let named = lookup::parse(name).ok().map(lookup::key);
@@ -232,26 +221,50 @@ impl Inner {
         Ok(vec![self.choice(name, named.into_iter().collect(), platforms)?])
     }
 
+    /// All tags of a name that has neither tag nor digest.
+    pub(super) fn tags_of(&self, name: &str) -> Vec<Reference> {
+        let bare = lookup::parse(name).ok();
+        let Some(bare) = bare.filter(|parsed| parsed.tag().is_none() && parsed.digest().is_none()) else {
+            return Vec::new();
+        };
+        let repository = bare.name();
+        let of_it = |reference: &&Reference| reference.tag().is_some() && reference.name() == repository;
+        let catalogue = self.read();
+        let mut tags: Vec<Reference> =
+            catalogue.all().flat_map(|image| image.references.iter().filter(of_it).cloned()).collect();
+        tags.sort();
+        tags
+    }
+
     fn choice(&self, name: &str, references: Vec<Reference>, platforms: &[Platform]) -> Result<Choice> {
-        let Group { first, target, images } = self.read().group(name)?;
+        let group = self.read().group(name)?;
+        let images = self.for_platforms(&group, name, platforms)?;
+        // One platform that was asked for is an image of its own.
+        let target = group.target.filter(|_| platforms.is_empty() || images.len() > 1);
+        Ok(Choice { target, images, references })
+    }
+
+    /// The images of a group, the one first that its names belong to; or the best for each platform, where any are given.
+    pub(super) fn for_platforms(
+        &self,
+        group: &Group,
+        name: &str,
+        platforms: &[Platform],
+    ) -> Result<Vec<Arc<Known>>> {
         if platforms.is_empty() {
-            let others = images.into_iter().filter(|image| image.id != first.id);
-            let images = std::iter::once(Arc::clone(&first)).chain(others).collect();
-            return Ok(Choice { target, images, references });
+            let others = group.images.iter().filter(|image| image.id != group.first.id);
+            return Ok(std::iter::once(&group.first).chain(others).cloned().collect());
         }
-        let group = Group { first, target, images };
         let mut chosen: Vec<Arc<Known>> = Vec::new();
         for platform in platforms {
-            let image = self.pick(&group, platform)?.ok_or_else(|| {
+            let image = self.pick(group, platform)?.ok_or_else(|| {
                 Error::Missing(format!("no suitable export target found for platform {platform} in {name}"))
             })?;
             if !chosen.iter().any(|other| other.id == image.id) {
                 chosen.push(image);
             }
         }
-        // One platform is an image of its own.
-        let target = target.filter(|_| chosen.len() > 1);
-        Ok(Choice { target, images: chosen, references })
+        Ok(chosen)
     }
 
     fn saved(&self, choice: Choice) -> Result<(Saved, Vec<Reference>)> {

@@ -10,6 +10,7 @@
 //! nothing that its digest does not prove, and `send.rs` gives nothing but what it has offered (`offer.rs`, `parcel.rs`).
 //! `wire.rs` has the frames.
 
+mod meant;
 mod offer;
 mod parcel;
 mod receive;
@@ -18,7 +19,7 @@ mod send;
 mod tests;
 mod wire;
 
-pub use send::SendRequest;
+pub use send::{Chosen, SendRequest};
 
 use crate::error::Error;
 

@@ -3,16 +3,16 @@
 use super::super::adopt::refuse_ambiguous;
 use super::super::lookup;
 use crate::error::{Error, Result};
-use crate::limits::{OFFERED_DOCUMENTS, OFFERED_NAMES};
-use coracle_spec::image::{Document, ImageConfig};
+use crate::limits::{OFFERED_BESIDE, OFFERED_BLOBS, OFFERED_DOCUMENTS, OFFERED_NAMES};
+use coracle_spec::image::{Descriptor, Document, ImageConfig};
 use coracle_spec::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An image.
+/// An image or an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Offer {
-    /// The digest of its configuration.
+    /// The digest of its configuration; of its manifest, if it is an artifact.
     pub(super) id: Digest,
     /// What it is to be called, each with a tag or a digest.
     pub(super) names: Vec<String>,
@@ -23,6 +23,13 @@ pub(super) struct Offer {
     /// Which of these a name without a digest stands for: an index leads to other platforms too.
     #[serde(default)]
     pub(super) target: Option<Digest>,
+    /// What is kept as it comes: statements about the image, or what the artifact consists of. An engine that does not know of
+    /// this takes the image without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) beside: Vec<OfferedBlob>,
+    /// Whether it is an artifact. An engine that does not know of this finds no configuration in it, and refuses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) artifact: bool,
 }
 
 /// A layer as it would come.
@@ -36,10 +43,37 @@ pub(super) struct OfferedLayer {
     pub(super) size: u64,
 }
 
-/// A layer that a receiver lacks.
+/// A blob as it would come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OfferedBlob {
+    /// Its digest.
+    pub(super) digest: Digest,
+    /// Its size, in bytes.
+    pub(super) size: u64,
+}
+
+/// What comes in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    /// The digest of what comes.
+    pub(super) blob: Digest,
+    /// The size of what comes, in bytes.
+    pub(super) size: u64,
+    /// The digest of its tar, if it is a layer to be unpacked.
+    pub(super) diff_id: Option<Digest>,
+}
+
+impl Item {
+    /// What people see of it.
+    pub(super) fn shown(&self) -> String {
+        self.diff_id.unwrap_or(self.blob).short()
+    }
+}
+
+/// A layer that a receiver lacks, or something else that comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wanted {
-    /// Its place in [`Offer::layers`].
+    /// Its place in [`Offer::layers`] and, behind these, in [`Offer::beside`].
     pub(super) layer: usize,
     /// How many bytes of it the receiver has already.
     pub(super) offset: u64,
@@ -75,13 +109,30 @@ impl Offer {
         if self.manifests.len() >= OFFERED_DOCUMENTS || self.names.len() > OFFERED_NAMES {
             return Err(refused(&self.id, "more manifests or names than any image has"));
         }
+        let beside = self.beside.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
+        if self.beside.len() > OFFERED_BLOBS || (!self.artifact && beside > OFFERED_BESIDE) {
+            return Err(refused(&self.id, "more beside it than any image has"));
+        }
         Ok(self.manifests.len() + 1)
+    }
+
+    /// Everything that comes in pieces, layers first.
+    pub(super) fn items(&self) -> impl Iterator<Item = Item> {
+        let layer =
+            |layer: &OfferedLayer| Item { blob: layer.blob, size: layer.size, diff_id: Some(layer.diff_id) };
+        let blob = |blob: &OfferedBlob| Item { blob: blob.digest, size: blob.size, diff_id: None };
+        self.layers.iter().map(layer).chain(self.beside.iter().map(blob))
+    }
+
+    /// What stands at a place of [`Offer::items`].
+    pub(super) fn item(&self, place: usize) -> Option<Item> {
+        self.items().nth(place)
     }
 
     /// Everything that the image consists of.
     pub(super) fn content(&self) -> impl Iterator<Item = Digest> {
-        let layers = self.layers.iter().flat_map(|layer| [layer.diff_id, layer.blob]);
-        layers.chain(self.manifests.iter().copied()).chain([self.id])
+        let items = self.items().flat_map(|item| [Some(item.blob), item.diff_id]).flatten();
+        items.chain(self.manifests.iter().copied()).chain([self.id])
     }
 
     /// Holds the offer against its documents, whose digests are right.
@@ -89,8 +140,43 @@ impl Offer {
     /// # Errors
     /// Where one contradicts another.
     pub(super) fn check(&self, documents: &[Vec<u8>]) -> Result<()> {
-        let (config, manifests) =
+        let (first, manifests) =
             documents.split_first().ok_or_else(|| refused(&self.id, "no configuration"))?;
+        if self.artifact {
+            self.check_artifact(first)?;
+        } else {
+            self.check_config(first)?
+        }
+        for manifest in manifests {
+            self.check_manifest(manifest)?;
+        }
+        if self.target.is_some_and(|target| !self.manifests.contains(&target)) {
+            return Err(refused(&self.id, "its name stands for something that does not come"));
+        }
+        Ok(())
+    }
+
+    /// What kind of artifact its manifest makes it.
+    ///
+    /// # Errors
+    /// Where the manifest is that of an image, or describes what does not come.
+    pub(super) fn check_artifact(&self, content: &[u8]) -> Result<String> {
+        let document = Document::parse(content, None).map_err(|error| refused(&self.id, error))?;
+        let Document::Manifest(manifest) = document else {
+            return Err(refused(&self.id, "it is an index"));
+        };
+        let kind = manifest.artifact_kind().filter(|kind| !kind.is_empty());
+        let kind = kind.ok_or_else(|| refused(&self.id, "its manifest is that of an image"))?;
+        let comes = |blob: &&Descriptor| {
+            self.beside.iter().any(|offered| offered.digest == blob.digest && offered.size == blob.size)
+        };
+        if !self.layers.is_empty() || !manifest.blobs().iter().all(comes) {
+            return Err(refused(&self.id, "its parts are not those of its manifest"));
+        }
+        Ok(kind.to_owned())
+    }
+
+    fn check_config(&self, config: &[u8]) -> Result<()> {
         let config = ImageConfig::parse(config).map_err(|error| refused(&self.id, error))?;
         // Both have few fields that must be there, and some content is known by its manifest.
         if config.other.contains_key("schemaVersion") {
@@ -104,17 +190,12 @@ impl Offer {
         if offered != config.rootfs.diff_ids {
             return Err(refused(&self.id, "its layers are not those of its configuration"));
         }
-        for manifest in manifests {
-            self.check_manifest(manifest)?;
-        }
-        if self.target.is_some_and(|target| !self.manifests.contains(&target)) {
-            return Err(refused(&self.id, "its name stands for something that does not come"));
-        }
         Ok(())
     }
 
     fn check_manifest(&self, content: &[u8]) -> Result<()> {
         let belongs = match Document::parse(content, None).map_err(|error| refused(&self.id, error))? {
+            Document::Manifest(_) if self.artifact => Digest::of(content) == self.id,
             Document::Manifest(manifest) => manifest.config.digest == self.id,
             Document::Index(index) => {
                 index.manifests.iter().any(|entry| self.manifests.contains(&entry.digest))
@@ -159,7 +240,7 @@ impl Offer {
     pub(super) fn check_wanted(&self, wanted: &[Wanted]) -> Result<()> {
         let rising = wanted.windows(2).all(|pair| pair[0].layer < pair[1].layer);
         let offered =
-            |wanted: &Wanted| self.layers.get(wanted.layer).is_some_and(|layer| wanted.offset <= layer.size);
+            |wanted: &Wanted| self.item(wanted.layer).is_some_and(|item| wanted.offset <= item.size);
         if rising && wanted.iter().all(offered) {
             return Ok(());
         }
@@ -186,6 +267,8 @@ mod tests {
             layers: vec![layer("a", 10), layer("b", 0)],
             manifests: Vec::new(),
             target: None,
+            beside: Vec::new(),
+            artifact: false,
         }
     }
 

@@ -1,17 +1,17 @@
 //! The receiving side: asks for what is missing and unpacks it while it comes. An image is there once all of it is; what
 //! came of one that did not arrive waits for the next attempt, as that of a pull does.
 
-use super::super::adopt::Origin;
+use super::super::adopt::{NewArtifact, Origin};
 use super::super::variants::Membership;
 use super::super::{BodyReader, BodySender, Hold, Images, Inner, NewImage, of_store};
 use super::broken;
-use super::offer::{Done, Offer, OfferedLayer, Wanted};
+use super::offer::{Done, Item, Offer, Wanted};
 use super::wire::{Frame, Wire};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::MOVED_AT_ONCE;
-use coracle_spec::Digest;
 use coracle_spec::digest::Hasher;
 use coracle_spec::image::{Descriptor, Document, Index};
+use coracle_spec::{Digest, Platform, Reference};
 use coracle_store::Expected;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -121,7 +121,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
             while unpacking.len() >= MOVED_AT_ONCE {
                 self.one_unpacked(&mut unpacking, &mut wrong).await?;
             }
-            let importing = self.layer(offer, *wanted).await?;
+            let importing = self.item(offer, *wanted).await?;
             let wanted = *wanted;
             unpacking.spawn(async move { (wanted, super::super::transfer::joined(importing.await)) });
         }
@@ -147,14 +147,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
         Ok(())
     }
 
-    /// Takes all of one layer; it may still be unpacked afterwards.
-    async fn layer(&mut self, offer: &Arc<Offer>, wanted: Wanted) -> Result<JoinHandle<Result<()>>> {
-        let layer = offer.layers[wanted.layer];
+    /// Takes all of one layer, which may still be unpacked afterwards, or of something else.
+    async fn item(&mut self, offer: &Arc<Offer>, wanted: Wanted) -> Result<JoinHandle<Result<()>>> {
+        let item = offer.item(wanted.layer).ok_or_else(|| broken("it has nothing at that place"))?;
         let (sender, reader) = BodyReader::channel();
         let inner = Arc::clone(self.inner);
-        let importing =
-            tokio::task::spawn_blocking(move || inner.import_moved(&layer, wanted.offset, reader));
-        match self.pieces(&layer, wanted.offset, &sender).await {
+        let importing = tokio::task::spawn_blocking(move || inner.import_moved(&item, wanted.offset, reader));
+        match self.pieces(&item, wanted.offset, &sender).await {
             Ok(Taken::All) => sender.finish().await,
             Ok(Taken::Refused) => {
                 drop(sender);
@@ -171,8 +170,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
         Ok(importing)
     }
 
-    async fn pieces(&mut self, layer: &OfferedLayer, offset: u64, unpacker: &BodySender) -> Result<Taken> {
-        let mut left = layer.size - offset;
+    async fn pieces(&mut self, item: &Item, offset: u64, unpacker: &BodySender) -> Result<Taken> {
+        let mut left = item.size - offset;
         let mut taken = true;
         loop {
             match self.wire.incoming.next_at_hand().await? {
@@ -207,7 +206,7 @@ impl Inner {
     /// Keeps the documents, and finds out which layers are missing, and from where. Blocks.
     fn begin(&self, offer: &Offer, documents: &[Vec<u8>]) -> Result<Vec<Wanted>> {
         let receiving = || format!("begin to receive image {}", offer.id.short());
-        let blobs: Vec<Digest> = offer.layers.iter().map(|layer| layer.blob).collect();
+        let blobs: Vec<Digest> = offer.items().map(|item| item.blob).collect();
         self.store.lease(&offer.id, &blobs).map_err(|error| of_store(error, receiving))?;
         for (digest, content) in std::iter::once(&offer.id).chain(&offer.manifests).zip(documents) {
             self.store.put_blob_as(*digest, content).map_err(|error| of_store(error, receiving))?;
@@ -215,69 +214,109 @@ impl Inner {
         self.missing(offer, &BTreeSet::new())
     }
 
-    /// The layers that are not here, and from where they are needed: from their first byte if what was kept is wrong.
+    /// What is not here, and from where it is needed: from its first byte if what was kept is wrong.
     fn missing(&self, offer: &Offer, wrong: &BTreeSet<usize>) -> Result<Vec<Wanted>> {
-        let receiving = || format!("look for layers of image {}", offer.id.short());
         let mut wanted = Vec::new();
-        for (number, layer) in offer.layers.iter().enumerate() {
-            let here =
-                self.store.has_whole_layer(&layer.diff_id).map_err(|error| of_store(error, receiving))?;
-            let again = offer.layers[..number].iter().any(|below| below.diff_id == layer.diff_id);
-            if here || again || self.unpack_kept(layer)? {
+        let mut seen = BTreeSet::new();
+        for (number, item) in offer.items().enumerate() {
+            if !seen.insert(item.diff_id.unwrap_or(item.blob)) || self.has_item(&item)? {
                 continue;
             }
-            let kept = self.store.partial(&layer.blob).map_err(|error| of_store(error, receiving))?;
+            let kept = self.store.partial(&item.blob).map_err(|error| unpacking(error, &item))?;
             let kept = kept.filter(|_| !wrong.contains(&number));
-            let offset = kept.map_or(0, |partial| partial.size).min(layer.size);
+            let offset = kept.map_or(0, |partial| partial.size).min(item.size);
             wanted.push(Wanted { layer: number, offset });
         }
         Ok(wanted)
     }
 
+    /// Whether a layer is here unpacked, or something else as it is.
+    fn has_item(&self, item: &Item) -> Result<bool> {
+        let Some(diff_id) = &item.diff_id else {
+            let here = self.store.has_blob(&item.blob).map_err(|error| unpacking(error, item))?;
+            return Ok(here.is_some());
+        };
+        let here = self.store.has_whole_layer(diff_id).map_err(|error| unpacking(error, item))?;
+        Ok(here || self.unpack_kept(item)?)
+    }
+
     /// Unpacks a blob that is here whole, though its layer is not: the engine was killed between the two.
-    fn unpack_kept(&self, layer: &OfferedLayer) -> Result<bool> {
+    fn unpack_kept(&self, layer: &Item) -> Result<bool> {
         let blob = match self.store.read_blob(&layer.blob) {
             Ok(blob) => blob,
             Err(coracle_store::Error::BlobMissing { .. }) => return Ok(false),
             Err(error) => return Err(unpacking(error, layer)),
         };
-        let unpacked = self.store.import(blob, &expected(layer));
-        unpacked.map(|_| true).map_err(|error| unpacking(error, layer))
+        self.store_item(layer, blob)?;
+        Ok(true)
     }
 
-    /// Makes a layer of what came before and what comes now. Blocks.
-    fn import_moved(&self, layer: &OfferedLayer, offset: u64, rest: BodyReader) -> Result<()> {
+    /// Makes a layer, or something else, of what came before and what comes now. Blocks.
+    fn import_moved(&self, item: &Item, offset: u64, rest: BodyReader) -> Result<()> {
         // It goes on for a moment when the connection ends.
-        let _hold = self.holds.arriving_blob(layer.blob);
-        let partial = if offset > 0 {
-            self.store.partial(&layer.blob).map_err(|error| unpacking(error, layer))?
-        } else {
-            None
+        let _hold = self.holds.arriving_blob(item.blob);
+        let partial = match offset {
+            0 => None,
+            _ => self.store.partial(&item.blob).map_err(|error| unpacking(error, item))?,
         };
-        let imported = match partial {
-            Some(partial) => self.store.import(partial.content.take(offset).chain(rest), &expected(layer)),
-            None => self.store.import(rest, &expected(layer)),
+        match partial {
+            Some(partial) => self.store_item(item, partial.content.take(offset).chain(rest)),
+            None => self.store_item(item, rest),
+        }
+    }
+
+    fn store_item(&self, item: &Item, content: impl Read + Send) -> Result<()> {
+        let stored = match item.diff_id {
+            Some(_) => {
+                let expected = Expected { blob: Some(item.blob), diff_id: item.diff_id };
+                self.store.import(content, &expected).map(drop)
+            }
+            None => self.store.keep_blob(item.blob, content).map(drop),
         };
-        imported.map(drop).map_err(|error| unpacking(error, layer))
+        stored.map_err(|error| unpacking(error, item))
     }
 
     /// All of an image is here. Names that other images had move; returns these. Blocks.
-    fn arrived(
-        &self,
-        offer: &Offer,
-        references: Vec<coracle_spec::Reference>,
-    ) -> Result<Vec<(String, Digest)>> {
+    fn arrived(&self, offer: &Offer, references: Vec<Reference>) -> Result<Vec<(String, Digest)>> {
         let mut moved = Vec::new();
         for (target, references) in offer.by_target(references) {
-            let manifests = offer.manifests.clone();
-            let new = NewImage { id: offer.id, references, parent: None, manifests };
             let origin = target.map(|target| self.origin(offer, target)).unwrap_or_default();
-            moved.extend(self.adopt_from(new, &origin)?.moved);
+            let adopted = if offer.artifact {
+                self.adopt_artifact(self.artifact_of(offer, references)?, &origin)?
+            } else {
+                let manifests = offer.manifests.iter().copied().chain(self.statements_of(offer, &origin)?);
+                let manifests = manifests.collect();
+                self.adopt_from(NewImage { id: offer.id, references, parent: None, manifests }, &origin)?
+            };
+            moved.extend(adopted.moved);
         }
         let ending = || format!("end the way of image {}", offer.id.short());
         self.store.end_lease(&offer.id).map_err(|error| of_store(error, ending))?;
         self.tell_by_id(&offer.id, "load");
         Ok(moved.into_iter().map(|(name, id)| (name.familiar(), id)).collect())
+    }
+
+    fn artifact_of(&self, offer: &Offer, references: Vec<Reference>) -> Result<NewArtifact> {
+        let reading = || format!("read the manifest of artifact {}", offer.id.short());
+        let content = self.store.read_small_blob(&offer.id, coracle_spec::limits::MANIFEST as u64);
+        let kind = offer.check_artifact(&content.map_err(|error| of_store(error, reading))?)?;
+        let mut blobs = vec![offer.id];
+        blobs.extend(offer.manifests.iter().filter(|manifest| **manifest != offer.id));
+        blobs.extend(offer.beside.iter().map(|blob| blob.digest));
+        let size = offer.beside.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
+        Ok(NewArtifact { id: offer.id, references, kind, blobs, size })
+    }
+
+    /// Of what came beside an image, what belongs to statements about it by its index.
+    fn statements_of(&self, offer: &Offer, origin: &Origin) -> Result<Vec<Digest>> {
+        let index = origin.target.and_then(|target| self.described(target));
+        let (Some((_, Document::Index(index))), Some(member)) = (index, &origin.member) else {
+            return Ok(Vec::new());
+        };
+        let came: BTreeSet<Digest> = offer.beside.iter().map(|blob| blob.digest).collect();
+        let mut all = self.attestations_here(&index, &member.manifest)?;
+        all.retain(|statement| statement.iter().all(|part| came.contains(&part.digest)));
+        Ok(all.into_iter().flatten().map(|part| part.digest).collect())
     }
 
     /// Where a name comes from that stands for one of the documents that came. An index that does not name the image itself
@@ -293,20 +332,21 @@ impl Inner {
 
     fn membership(&self, offer: &Offer, index: &Index) -> Option<Membership> {
         let is_of_it = |digest| match self.described(digest) {
+            Some((_, Document::Manifest(_))) if offer.artifact => digest == offer.id,
             Some((_, Document::Manifest(manifest))) => manifest.config.digest == offer.id,
             _ => false,
         };
         let is_its = |entry: &&Descriptor| offer.manifests.contains(&entry.digest) && is_of_it(entry.digest);
         let entry = index.manifests.iter().find(is_its)?;
-        let own = || self.store.config(&offer.id).map(|config| config.platform).ok();
+        let own = || match offer.artifact {
+            true => Some(Platform::default()),
+            false => self.store.config(&offer.id).map(|config| config.platform).ok(),
+        };
         Some(Membership { manifest: entry.digest, platform: entry.platform.clone().or_else(own)? })
     }
 }
 
-fn expected(layer: &OfferedLayer) -> Expected {
-    Expected { blob: Some(layer.blob), diff_id: Some(layer.diff_id) }
-}
-
-fn unpacking(error: coracle_store::Error, layer: &OfferedLayer) -> Error {
-    of_store(error, || format!("unpack layer {}", layer.blob.short()))
+fn unpacking(error: coracle_store::Error, item: &Item) -> Error {
+    let what = if item.diff_id.is_some() { "unpack layer" } else { "keep" };
+    of_store(error, || format!("{what} {}", item.blob.short()))
 }

@@ -2,14 +2,15 @@
 
 use super::super::transfer::{LayerStep, Step, Teller};
 use super::super::{Hold, Images, Inner, holds};
-use super::offer::{Done, Offer, OfferedLayer, Wanted};
+use super::meant::Meant;
+use super::offer::{Done, Item, Offer, Wanted};
 use super::parcel::Parcel;
 use super::wire::{Frame, Incoming, Outgoing, Wire, silent};
 use super::{broken, other_side};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::limits::{LAST_WORDS, MOVED_CHUNK, MOVING_STALL, STEPS, TOLD_EVERY, WANTED_ROUNDS};
 use bytes::{Bytes, BytesMut};
-use coracle_spec::Reference;
+use coracle_spec::{Platform, Reference};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,9 +21,11 @@ use tokio::task::JoinHandle;
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendRequest {
-    /// Names or ids. An image that is meant by its id arrives without a name.
+    /// Names or ids. An image that is meant by its id arrives without a name; a name means all that it leads to.
     pub images: Vec<String>,
-    /// What the image is called there instead of its own names. Only for one image.
+    /// Of these, only what is for these platforms, if any are given.
+    pub platforms: Vec<Platform>,
+    /// What the image is called there instead of its own names. Only for one name.
     pub name: Option<Reference>,
 }
 
@@ -38,39 +41,66 @@ impl Drop for Answers {
     }
 }
 
+/// What is chosen to be sent. What it consists of stays as long as this exists.
+#[derive(Debug)]
+pub struct Chosen {
+    inner: Arc<Inner>,
+    meant: Vec<Meant>,
+    /// What it is called there.
+    name: Option<Reference>,
+    hold: Hold,
+}
+
 impl Images {
-    /// Sends images to the engine at the other end of a pipe, of each the layers that it lacks.
+    /// Chooses what is to be sent to another engine.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::Invalid`] before anything is sent; [`Error::Missing`] when the other side refuses,
-    /// in its words, or the connection breaks. Images that arrived before stay there.
+    /// [`Error::NotFound`], [`Error::Invalid`], and [`Error::Missing`] for a platform that is not here.
+    pub async fn choose_to_send(&self, request: SendRequest) -> Result<Chosen> {
+        let (inner, hold) = (Arc::clone(&self.0), self.hold());
+        self.run(move |known| {
+            let SendRequest { images, platforms, name } = request;
+            let mut meant: Vec<Meant> = Vec::new();
+            for image in &images {
+                meant.extend(known.meant_to_go(image, &platforms)?);
+            }
+            let mut names: Vec<&Option<Reference>> = meant.iter().map(|one| &one.name).collect();
+            names.dedup();
+            if name.is_some() && (images.len() != 1 || names.len() != 1) {
+                return Err(Error::Invalid("one name cannot be that of several images".to_owned()));
+            }
+            hold.only(meant.iter().flat_map(|one| holds::content_of(&one.known)));
+            Ok(Chosen { inner, meant, name, hold })
+        })
+        .await
+    }
+}
+
+impl Chosen {
+    /// Sends everything to the engine at the other end of a pipe, of each what it lacks.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when the other side refuses, in its words, or the connection breaks. What arrived before stays there.
     pub async fn send(
-        &self,
-        request: SendRequest,
+        self,
         reader: impl AsyncRead + Unpin + Send + 'static,
         writer: impl AsyncWrite + Unpin + Send,
         told: &Teller,
     ) -> Result<()> {
-        let hold: Hold = self.hold();
-        let known = request.images.iter().map(|image| self.0.find(image)).collect::<Result<Vec<_>>>()?;
-        hold.only(known.iter().flat_map(|known| holds::content_of(known)));
-        if request.name.is_some() && request.images.len() != 1 {
-            return Err(Error::Invalid("one name cannot be that of several images".to_owned()));
-        }
         let Wire { incoming, mut outgoing } = Wire::open(reader, writer).await?;
         let mut sender = Sender {
-            inner: &self.0,
+            inner: &self.inner,
             answers: Answers::listen(incoming),
             told,
             last: Instant::now(),
             awaited: BTreeSet::new(),
         };
-        for (image, known) in request.images.iter().zip(known) {
-            let (inner, image, name) = (Arc::clone(&self.0), image.clone(), request.name.clone());
-            let parcel = blocking(move || inner.parcel(&known, &image, name)).await??;
-            hold.and(parcel.offer.content());
+        for meant in self.meant {
+            let (inner, name) = (Arc::clone(&self.inner), self.name.clone());
+            let parcel = blocking(move || inner.parcel(&meant, name)).await??;
+            self.hold.and(parcel.offer.content());
             sender.image(&parcel, &mut outgoing).await?;
-            self.0.tell_by_id(&parcel.offer.id, "save");
+            self.inner.tell_by_id(&parcel.offer.id, "save");
         }
         // All of it is there: whoever is gone by now need not be told.
         let _ = outgoing.say(Frame::End).await;
@@ -121,22 +151,23 @@ struct Sender<'a> {
     answers: Answers,
     told: &'a Teller,
     last: Instant,
-    /// Layers that the other side has asked for and does not have yet.
+    /// Places of what the other side has asked for and does not have yet.
     awaited: BTreeSet<usize>,
 }
 
 impl Sender<'_> {
     async fn image(&mut self, parcel: &Parcel, out: &mut Outgoing<impl AsyncWrite + Unpin>) -> Result<()> {
         self.told.tell(Step::Sending { image: parcel.shown.clone() }).await;
-        for layer in &parcel.offer.layers {
-            self.told.layer(&layer.diff_id.short(), LayerStep::Preparing).await;
+        for item in parcel.offer.items() {
+            self.told.layer(&item.shown(), LayerStep::Preparing).await;
         }
         let offered = offer(parcel, out).await;
         self.or_reason(offered).await?;
         self.awaited.clear();
         let mut bytes = 0;
         for round in 0..WANTED_ROUNDS {
-            let wanted = self.wanted(&parcel.offer).await?;
+            let wanted = self.wanted(&parcel.offer).await;
+            let wanted = wanted.map_err(|error| refused(parcel, round, error))?;
             if round == 0 {
                 self.tell_present(&parcel.offer, &wanted).await;
             }
@@ -147,9 +178,9 @@ impl Sender<'_> {
             }
             self.awaited.extend(wanted.iter().map(|wanted| wanted.layer));
             for wanted in &wanted {
-                let layer = parcel.offer.layers[wanted.layer];
-                bytes += layer.size - wanted.offset;
-                self.layer(&parcel.offer, layer, wanted.offset, out).await?;
+                let Some(item) = parcel.offer.item(wanted.layer) else { continue };
+                bytes += item.size - wanted.offset;
+                self.item(&parcel.offer, item, wanted.offset, out).await?;
             }
         }
         Err(broken("it wants the same layers again and again"))
@@ -186,44 +217,45 @@ impl Sender<'_> {
         if !self.awaited.remove(&layer) {
             return Err(broken("it has a layer that it did not want"));
         }
-        let layer = offer.layers[layer];
-        self.told.layer(&layer.diff_id.short(), LayerStep::Sent).await;
+        if let Some(item) = offer.item(layer) {
+            self.told.layer(&item.shown(), LayerStep::Sent).await;
+        }
         Ok(())
     }
 
     async fn tell_present(&self, offer: &Offer, wanted: &[Wanted]) {
-        for (number, layer) in offer.layers.iter().enumerate() {
+        for (number, item) in offer.items().enumerate() {
             let state = if wanted.iter().any(|wanted| wanted.layer == number) {
                 LayerStep::Waiting
             } else {
                 LayerStep::PresentThere
             };
-            self.told.layer(&layer.diff_id.short(), state).await;
+            self.told.layer(&item.shown(), state).await;
         }
     }
 
-    /// Sends the rest of a layer.
-    async fn layer(
+    /// Sends the rest of a layer, or of something else.
+    async fn item(
         &mut self,
         offer: &Offer,
-        layer: OfferedLayer,
+        item: Item,
         offset: u64,
         out: &mut Outgoing<impl AsyncWrite + Unpin>,
     ) -> Result<()> {
-        let (inner, id) = (Arc::clone(self.inner), layer.diff_id.short());
-        let file = blocking(move || inner.blob_from(&layer.blob, offset)).await??;
-        let mut content = tokio::fs::File::from_std(file).take(layer.size - offset);
+        let (inner, id) = (Arc::clone(self.inner), item.shown());
+        let file = blocking(move || inner.blob_from(&item.blob, offset)).await??;
+        let mut content = tokio::fs::File::from_std(file).take(item.size - offset);
         let mut done = offset;
         while let Some(piece) = next_piece(&mut content).await? {
             done += piece.len() as u64;
             self.piece(offer, piece, out).await?;
             if self.last.elapsed() >= TOLD_EVERY {
                 self.last = Instant::now();
-                self.told.layer(&id, LayerStep::Sending { done, total: layer.size }).await;
+                self.told.layer(&id, LayerStep::Sending { done, total: item.size }).await;
             }
         }
-        if done != layer.size {
-            let text = format!("layer {} is shorter than its record says", layer.blob);
+        if done != item.size {
+            let text = format!("{} is shorter than its record says", item.blob);
             return Err(Error::Conflict(text));
         }
         let sent = out.say(Frame::Whole).await;
@@ -263,6 +295,15 @@ impl Sender<'_> {
     }
 }
 
+/// Why an offer was not taken. Engines that know of images alone find no configuration in an artifact.
+fn refused(parcel: &Parcel, round: usize, error: Error) -> Error {
+    if !parcel.offer.artifact || round > 0 {
+        return error;
+    }
+    let text = error.chain();
+    Error::Missing(format!("{text} ({} is no image, and older engines take images alone)", parcel.shown))
+}
+
 /// Offers an image. The documents are small and go along.
 async fn offer(parcel: &Parcel, out: &mut Outgoing<impl AsyncWrite + Unpin>) -> Result<()> {
     out.send(Frame::Offer(parcel.offer.clone())).await?;
@@ -285,6 +326,6 @@ async fn next_piece(content: &mut (impl AsyncRead + Unpin)) -> Result<Option<Byt
 }
 
 fn delivered(parcel: &Parcel, bytes: u64, done: Done) -> Step {
-    let total = parcel.offer.layers.iter().map(|layer| layer.size).sum();
+    let total = parcel.offer.items().fold(0, |sum: u64, item| sum.saturating_add(item.size));
     Step::Delivered { image: parcel.shown.clone(), id: parcel.offer.id, bytes, total, moved: done.moved }
 }

@@ -25,7 +25,8 @@ async fn a_sender_holds_what_it_sends_and_nothing_else() {
     let (here, there) = duplex(ROOM);
     let ((reader, writer), (their_reader, their_writer)) = (split(here), split(there));
     let (told, _steps) = Teller::channel();
-    let request = SendRequest { images: vec!["app:1".to_owned()], name: None };
+    let request = SendRequest { images: vec!["app:1".to_owned()], platforms: Vec::new(), name: None };
+    let chosen = field.images.choose_to_send(request).await.unwrap();
     let waiting = async {
         let mut wire = Wire::open(their_reader, their_writer).await.unwrap();
         let Frame::Offer(offer) = wire.incoming.next().await.unwrap() else { panic!("it is no offer") };
@@ -33,7 +34,7 @@ async fn a_sender_holds_what_it_sends_and_nothing_else() {
         assert!(!holds(&field, &Digest::of(b"other")));
     };
     tokio::select! {
-        sent = field.images.send(request, reader, writer, &told) => panic!("it ended: {sent:?}"),
+        sent = chosen.send(reader, writer, &told) => panic!("it ended: {sent:?}"),
         () = waiting => {}
     }
 }
@@ -54,6 +55,8 @@ async fn a_receiver_holds_what_comes_and_what_of_it_is_here() {
         layers: layers.map(offered).to_vec(),
         manifests: Vec::new(),
         target: None,
+        beside: Vec::new(),
+        artifact: false,
     };
     let (ours, theirs) = duplex(ROOM);
     let ((reader, writer), (their_reader, their_writer)) = (split(ours), split(theirs));

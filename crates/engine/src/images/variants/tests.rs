@@ -219,9 +219,10 @@ async fn send(from: &Field, to: &Field, image: &str) {
     let (here, there) = tokio::io::duplex(1 << 16);
     let ((reader, writer), (their_reader, their_writer)) = (tokio::io::split(here), tokio::io::split(there));
     let (told, mut steps) = Teller::channel();
-    let request = SendRequest { images: vec![image.to_owned()], name: None };
+    let request = SendRequest { images: vec![image.to_owned()], platforms: Vec::new(), name: None };
+    let chosen = from.images.choose_to_send(request).await.unwrap();
     let sending = async {
-        let sent = from.images.send(request, reader, writer, &told).await;
+        let sent = chosen.send(reader, writer, &told).await;
         drop(told);
         sent
     };
