@@ -75,6 +75,19 @@ fn hostile_senders() -> Vec<(&'static str, Script, &'static str)> {
             say(peer, made);
         })
     }
+    /// Offers an artifact that has nothing, by a manifest of its own kind or by that of an image.
+    fn artifact(of_image: bool) -> Script {
+        Box::new(move |peer, made| {
+            let kind = if of_image { "application/vnd.oci.image.config.v1+json" } else { "application/x.y" };
+            let config = json!({"mediaType": kind, "digest": made.id(), "size": made.config.len()});
+            let manifest = json!({"schemaVersion": 2, "config": config, "layers": []}).to_string();
+            let id = digest(manifest.as_bytes());
+            let offer =
+                json!({"id": id, "names": ["hostile:v1"], "layers": [], "manifests": [], "artifact": true});
+            peer.say(pipe::OFFER, offer.to_string().as_bytes());
+            peer.say(pipe::DOCUMENT, manifest.as_bytes());
+        })
+    }
     fn raw(kind: u8, content: Vec<u8>) -> Script {
         Box::new(move |peer, _| peer.say(kind, &content))
     }
@@ -134,6 +147,19 @@ fn hostile_senders() -> Vec<(&'static str, Script, &'static str)> {
             offered(move |offer| offer["manifests"] = json!(vec![manifest.clone(); 1000])),
             "more manifests or names",
         ),
+        (
+            "thousands beside it",
+            offered(|offer| offer["beside"] = json!(vec![json!({"digest": digest(b"x"), "size": 1}); 2000])),
+            "more beside it than any image has",
+        ),
+        (
+            "a terabyte beside it",
+            offered(|offer| offer["beside"] = json!([{"digest": digest(b"x"), "size": 1_u64 << 40}])),
+            "more beside it than any image has",
+        ),
+        ("an image as an artifact", offered(|offer| offer["artifact"] = json!(true)), "cannot take image"),
+        ("an artifact of no parts", artifact(false), "its parts are not those of its manifest"),
+        ("an image's manifest as an artifact", artifact(true), "its manifest is that of an image"),
         (
             "too short a layer",
             streamed(|peer, made| {
@@ -229,6 +255,57 @@ fn hostile_senders_are_refused_and_leave_nothing() {
     assert_eq!(peer.reasons(), (None, None));
     assert_eq!(id(&engine, "honest:v1"), made.id());
     engine.docker(&["rmi", "honest:v1"]).ok();
+}
+
+#[test]
+fn what_comes_beside_an_image_is_held_against_its_digest_and_its_size() {
+    if is_original() {
+        return;
+    }
+    let engine = Engine::start();
+    let made = Made::new(&b"c".repeat(200_000));
+    let offered = |parts: &[&[u8]]| {
+        let mut offer = made.offer(&["beside:v1"]);
+        let describe = |part: &&[u8]| json!({"digest": digest(part), "size": part.len()});
+        offer["beside"] = parts.iter().map(describe).collect();
+        offer
+    };
+    let first = b"{\"right\": true}";
+    let mut peer = Peer::greeted(&engine, "receive");
+    // The same twice comes once.
+    let wanted = made.begin(&mut peer, &offered(&[first, first]));
+    assert_eq!(wanted, json!([{"layer": 0, "offset": 0}, {"layer": 1, "offset": 0}]));
+    for part in [&made.layer[..], first] {
+        peer.pieces(part);
+        peer.say(pipe::WHOLE, b"");
+    }
+    let here = [peer.expect(pipe::HERE), peer.expect(pipe::HERE)];
+    assert!(here.contains(&json!(0)) && here.contains(&json!(1)), "{here:?}");
+    assert_eq!(peer.expect(pipe::WANTED), json!([]));
+    peer.expect(pipe::DONE);
+    peer.say(pipe::END, b"");
+    assert_eq!(peer.reasons(), (None, None));
+    // No index says that it belongs to the image: it goes.
+    let place = engine.directory().join("data/blobs/sha256").join(&digest(first)[7..]);
+    wait_until("what nobody needs is gone", || {
+        engine.docker(&["image", "prune", "-f"]).ok();
+        !place.exists()
+    });
+    for (right, given, words) in [
+        (&b"{\"right\": true}"[..], &b"{\"right\":false}"[..], "does not match its digest"),
+        (b"{}", b"{}{}", "longer than was offered"),
+        (b"{}{}", b"{}", "shorter than was offered"),
+    ] {
+        let mut peer = Peer::greeted(&engine, "receive");
+        assert_eq!(made.begin(&mut peer, &offered(&[right])), json!([{"layer": 1, "offset": 0}]));
+        peer.pieces(given);
+        peer.say(pipe::WHOLE, b"");
+        peer.close();
+        let complaint = peer.reasons().1.unwrap();
+        assert!(complaint.contains(words), "{complaint}");
+        wait_until("nothing is left of it", || unfinished(&engine) == 0);
+    }
+    engine.docker(&["rmi", "beside:v1"]).ok();
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_cut_at_the_layer_of_the_second_platform_goes_on_there() {
         here_.docker(&["pull", "--platform", &format!("linux/{architecture}"), &name]).ok();
     }
     sshd.take_sent();
-    sshd.cut_after(LAYER * 7 / 4);
+    sshd.cut_after(LAYER * 31 / 16);
     let cut = sshd.coracle(&here_, &["image", "send", "ssh://peer", &name]);
     assert!(cut.code != 0 && cut.stderr.contains("ended early"), "{cut:?}");
     wait_until("what came is kept", || kept(&there) > LAYER / 2);
@@ -195,7 +195,7 @@ fn what_is_no_image_arrives_as_it_is_and_goes_on_where_it_was_cut() {
     here_.docker(&["pull", &name]).ok();
     let send = || sshd.coracle(&here_, &["image", "send", "ssh://peer", &name]);
     sshd.take_sent();
-    sshd.cut_after(PART * 3 / 4);
+    sshd.cut_after(PART * 15 / 16);
     let cut = send();
     assert!(cut.code != 0 && cut.stderr.contains("ended early"), "{cut:?}");
     wait_until("what came is kept", || kept(&there) > PART / 2);

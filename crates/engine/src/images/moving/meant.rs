@@ -5,7 +5,7 @@ use super::super::catalogue::Known;
 use super::super::lookup;
 use super::super::variants::Group;
 use crate::error::Result;
-use coracle_spec::{Digest, Platform, Reference};
+use coracle_spec::{Digest, Platform, Reference, Tag};
 use std::sync::Arc;
 
 /// An image or an artifact that is to go.
@@ -31,8 +31,11 @@ impl Inner {
             return self.meant_by(wanted, wanted, platforms);
         }
         let mut all = Vec::new();
-        for tag in tags {
-            all.extend(self.meant_by(&tag.canonical(), &tag.familiar(), platforms)?);
+        for tag in &tags {
+            // As it was called, where nothing else could be meant.
+            let is_default = tags.len() == 1 && tag.tag() == Some(&Tag::latest());
+            let shown = if is_default { wanted.to_owned() } else { tag.familiar() };
+            all.extend(self.meant_by(&tag.canonical(), &shown, platforms)?);
         }
         Ok(all)
     }

@@ -211,6 +211,18 @@ impl Inner {
         Ok(plans.into_iter().map(|(_, plan)| plan).collect())
     }
 
+    /// Whether a blob is here, or is what becomes of a layer that is here and was not compressed before: of one that another
+    /// engine has sent, or whose build is repeated. Blocks.
+    fn has_packed(&self, blob: &Digest, diff_id: &Digest) -> coracle_store::Result<bool> {
+        if self.store.has_blob(blob)?.is_some() {
+            return Ok(true);
+        }
+        if self.store.find_layer(diff_id)?.is_none() {
+            return Ok(false);
+        }
+        Ok(self.compressed(&[*diff_id])?.iter().any(|kept| kept.blob.digest == *blob))
+    }
+
     /// How many layers of a manifest are not here as it has them.
     fn lacking(&self, manifest: &Manifest) -> Result<usize> {
         let mut lacking = 0;
@@ -308,9 +320,10 @@ impl Push {
         }
         let digest = layer.digest;
         let here = self.blocking(move |inner, _| {
-            inner.store.has_blob(&digest).map_err(|error| of_store(error, || format!("look for {digest}")))
+            let here = inner.has_packed(&digest, &diff_id);
+            here.map_err(|error| of_store(error, || format!("look for {digest}")))
         });
-        if here.await?.is_none() {
+        if !here.await? {
             return Ok(Layers::NowhereToBeHad);
         }
         let (told, total, shown) = (self.told.clone(), layer.size, id.clone());
