@@ -204,3 +204,20 @@ fn of_a_removal_and_a_container_that_want_the_same_image_one_comes_too_late() {
         }
     }
 }
+
+#[test]
+fn a_filter_that_is_neither_true_nor_false_is_refused() {
+    let engine = Engine::start();
+    for what in [&["images"][..], &["volume", "ls"]] {
+        for (given, told) in [
+            (&["dangling=maybe"][..], "invalid filter 'dangling=[maybe]'"),
+            (&["dangling=true", "dangling=false"], "invalid filter 'dangling=["),
+        ] {
+            let filters = given.iter().flat_map(|filter| ["--filter", *filter]);
+            let arguments: Vec<&str> = what.iter().copied().chain(filters).collect();
+            engine.docker(&arguments).refused(1, told);
+        }
+    }
+    engine.docker(&["network", "ls", "--filter", "dangling=maybe"]).refused(1, "dangling");
+    engine.docker(&["pull", "--platform", "amd46", "127.0.0.1:1/x"]).refused(1, "amd46");
+}

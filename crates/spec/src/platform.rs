@@ -94,6 +94,12 @@ fn version(variant: &str) -> Option<u32> {
     if variant.is_empty() { Some(0) } else { variant.strip_prefix('v')?.split('.').next()?.parse().ok() }
 }
 
+/// What one word may be: by itself, anything would be an architecture, and a slip of the pen too.
+const ARCHITECTURES: [&str; 17] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv", "riscv64", "s390", "s390x", "sparc64", "wasm",
+];
+
 impl FromStr for Platform {
     type Err = Error;
 
@@ -113,7 +119,17 @@ impl FromStr for Platform {
             [os @ ("linux" | "windows" | "darwin" | "freebsd")] => {
                 Ok(Self { os: os.to_owned(), ..Self::host() })
             }
-            [architecture] => Ok(Self::named(std::env::consts::OS, architecture, "")),
+            [architecture] => {
+                let platform = Self::named(std::env::consts::OS, architecture, "");
+                if !ARCHITECTURES.contains(&platform.architecture.as_str()) {
+                    return Err(Error::grammar(
+                        "platform",
+                        text,
+                        "neither operating system nor architecture",
+                    ));
+                }
+                Ok(platform)
+            }
             [os, architecture] => Ok(Self::named(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::named(os, architecture, variant)),
             _ => Err(Error::grammar("platform", text, "not os/architecture/variant")),
@@ -151,7 +167,10 @@ mod tests {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected, "{text}");
         }
         assert_eq!("linux".parse::<Platform>().unwrap(), Platform::host());
-        for bad in ["", "/", "linux/", "linux/amd64/", "a/b/c/d", "lin ux/amd64", "../amd64"] {
+        assert_eq!("aarch64".parse::<Platform>().unwrap().to_string(), "linux/arm64");
+        for bad in
+            ["", "/", "linux/", "linux/amd64/", "a/b/c/d", "lin ux/amd64", "../amd64", "bogus", "amd46"]
+        {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }
     }

@@ -33,7 +33,7 @@ pub(super) async fn list(app: &App, args: &ImagesArgs, filters: &Filters) -> Res
 fn lines(image: &ImageSummary, short: bool) -> String {
     let platforms: Vec<&ManifestSummary> =
         image.manifests.iter().filter(|manifest| manifest.kind == ManifestKind::Image).collect();
-    let content = platforms.iter().map(|manifest| manifest.size.content).sum();
+    let content = image.manifests.iter().map(|manifest| manifest.size.content).sum();
     let used = image.containers > 0 || platforms.iter().any(|manifest| is_used(manifest));
     let mut text = String::new();
     let (last, others) = match image.repo_tags.split_last() {
@@ -96,12 +96,12 @@ mod tests {
             size: 30_000_000,
             manifests: vec![
                 manifest(ManifestKind::Image, host, &["c"], 10_000_000),
-                manifest(ManifestKind::Attestation, json!({}), &[], 7),
+                manifest(ManifestKind::Attestation, json!({}), &[], 2_000_000),
                 manifest(ManifestKind::Image, arm, &[], 0),
             ],
             ..ImageSummary::default()
         };
-        let expected = "app:1\napp:latest\tabcdef012345\t30MB\t10MB\tU\n\
+        let expected = "app:1\napp:latest\tabcdef012345\t30MB\t12MB\tU\n\
                         ├─ linux/amd64\t0123456789ab\t30MB\t10MB\tU\n\
                         └─ linux/arm/v7\t0123456789ab\t0B\t0B\t\n";
         assert_eq!(lines(&image, true), expected);

@@ -339,6 +339,17 @@ pub(super) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure
     moment.map(Some).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
 }
 
+/// What a filter says that is either so or not; nothing if it is not there.
+pub(super) fn truth(filters: &Filters, name: &str) -> Result<Option<bool>, Failure> {
+    let given: Vec<&str> = filters.values(name).collect();
+    match given[..] {
+        [] => Ok(None),
+        ["1" | "true"] => Ok(Some(true)),
+        ["0" | "false"] => Ok(Some(false)),
+        _ => Err(Failure::invalid(format!("invalid filter '{name}=[{}]'", given.join(" ")))),
+    }
+}
+
 /// The labels that are wanted and unwanted.
 pub(super) fn label_choice(filters: &Filters) -> LabelChoice {
     let read = |name: &str| filters.values(name).filter_map(|text| text.parse().ok()).collect();

@@ -1,6 +1,6 @@
 //! `/images/…` and `/commit`
 
-use super::containers::{filters, label_choice, until};
+use super::containers::{filters, label_choice, truth, until};
 use super::streams;
 use super::{json_line, registries};
 use crate::answer::{self, Answer};
@@ -72,7 +72,7 @@ async fn list(call: &Call) -> Answer {
     }
     let filter = ImageFilter {
         all: call.query.is_on("all"),
-        dangling: filters.values("dangling").next().map(|text| matches!(text, "1" | "true")),
+        dangling: truth(&filters, "dangling")?,
         references: filters.values("reference").map(str::to_owned).collect(),
         labels: label_choice(&filters).with,
         before: filters.values("before").next().map(str::to_owned),
@@ -159,7 +159,8 @@ async fn prune(call: &Call) -> Answer {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }
     let request = PruneRequest {
-        all: !dangling_alone(&filters)?,
+        // Only images without a name are meant, unless the client says otherwise.
+        all: truth(&filters, "dangling")? == Some(false),
         until: until(&filters)?,
         labels: label_choice(&filters),
     };
@@ -167,16 +168,6 @@ async fn prune(call: &Call) -> Answer {
     call.engine().tidy_soon();
     let deleted = pruned.deleted.iter().map(image::deleted).collect();
     answer::ok(&api::PruneResponse { images_deleted: Some(deleted), space_reclaimed: pruned.bytes })
-}
-
-/// Whether only images without a name are meant, which is so unless the client says otherwise.
-fn dangling_alone(filters: &coracle_api::Filters) -> Result<bool, Failure> {
-    let given: Vec<&str> = filters.values("dangling").collect();
-    match given[..] {
-        [] | ["1" | "true"] => Ok(true),
-        ["0" | "false"] => Ok(false),
-        _ => Err(Failure::invalid(format!("invalid filter 'dangling={}'", given.join(",")))),
-    }
 }
 
 /// Import or pull.

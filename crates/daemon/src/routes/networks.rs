@@ -1,5 +1,6 @@
 //! `/networks/…`: the three that every engine has.
 
+use super::containers::truth;
 use crate::answer::{self, Answer};
 use crate::error::Failure;
 use crate::server::Call;
@@ -19,6 +20,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
             if let Some(unknown) = filters.unknown(&KNOWN) {
                 return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
             }
+            let dangling = truth(&filters, "dangling")?;
             let wanted = |network: &api::Network| {
                 let any = |name: &str, test: &dyn Fn(&str) -> bool| {
                     !filters.has(name) || filters.values(name).any(test)
@@ -29,7 +31,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
                     && any("type", &|kind| kind == "builtin")
                     && any("scope", &|scope| scope == network.scope)
                     // A network that is always there is never left over.
-                    && any("dangling", &|wanted| matches!(wanted, "0" | "false"))
+                    && dangling != Some(true)
                     && !filters.has("label")
             };
             let found: Vec<api::Network> = all(&call).into_iter().filter(wanted).collect();

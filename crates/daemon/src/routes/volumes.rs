@@ -1,6 +1,6 @@
 //! `/volumes/…`
 
-use super::containers::{filters, label_choice};
+use super::containers::{filters, label_choice, truth};
 use crate::answer::{self, Answer};
 use crate::convert::time;
 use crate::error::Failure;
@@ -50,7 +50,7 @@ fn list(call: &Call) -> Answer {
         names: filters.values("name").map(str::to_owned).collect(),
         labels: label_choice(&filters).with,
         drivers: filters.values("driver").map(str::to_owned).collect(),
-        dangling: filters.values("dangling").next().map(|text| matches!(text, "1" | "true")),
+        dangling: truth(&filters, "dangling")?,
     };
     let engine = call.engine();
     let found = engine.volumes().list(&filter, &|name| !engine.volume_users(name).is_empty());
@@ -76,8 +76,7 @@ async fn prune(call: &Call) -> Answer {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }
     // Before 1.42 every unused volume was meant, not only those without a name.
-    let all = filters.values("all").any(|text| matches!(text, "1" | "true"))
-        || call.version < coracle_api::ApiVersion::new(1, 42);
+    let all = truth(&filters, "all")? == Some(true) || call.version < coracle_api::ApiVersion::new(1, 42);
     let engine = call.engine();
     let used = |name: &str| !engine.volume_users(name).is_empty();
     let pruned = engine.volumes().prune(all, &label_choice(&filters), &used).await?;

@@ -8,8 +8,9 @@ use crate::labels::LabelChoice;
 use crate::testing::{Containers, Field, archive};
 use bytes::Bytes;
 use coracle_spec::ContainerId;
-use coracle_spec::image::RunConfig;
+use coracle_spec::image::{Descriptor, RunConfig, media_type};
 use coracle_store::Progress;
+use serde_json::json;
 use std::fs;
 use std::io::{Cursor, Read};
 
@@ -247,9 +248,11 @@ async fn what_needs_an_image_keeps_it_in_dockers_words() {
 #[tokio::test]
 async fn a_digest_goes_with_the_last_tag_of_its_repository() {
     let field = Field::new().await;
-    let manifest = field.store.put_blob(b"manifest").unwrap().digest;
     let layer = field.layer(&archive(&[("a", "a")]));
     let id = field.config(&[layer], RunConfig::default());
+    let config = Descriptor::new(media_type::CONFIG, id, 1);
+    let manifest = json!({"schemaVersion": 2, "layers": [], "config": config}).to_string();
+    let manifest = field.store.put_blob(manifest.as_bytes()).unwrap().digest;
     let digested = reference(&format!("foo@{manifest}"));
     let references = vec![reference("foo:1"), digested.clone()];
     field.images.adopt(NewImage { id, references, parent: None, manifests: vec![manifest] }).await.unwrap();

@@ -33,7 +33,9 @@ impl Descriptor {
 impl Index {
     /// The attestations of one manifest, each once. What says that it is about itself, or is an image by another entry, is none.
     pub fn attestations_of<'a>(&'a self, manifest: &'a Digest) -> impl Iterator<Item = &'a Descriptor> {
-        let mut seen: BTreeSet<Digest> = BTreeSet::from([*manifest]);
+        let is_image = |entry: &&Descriptor| entry.attestation().is_none();
+        let images = self.manifests.iter().filter(is_image).map(|entry| entry.digest);
+        let mut seen: BTreeSet<Digest> = images.chain([*manifest]).collect();
         let is_about = |entry: &&Descriptor| {
             entry.is_manifest() && entry.attestation().is_some_and(|found| found.about == Some(*manifest))
         };
@@ -86,6 +88,8 @@ mod tests {
             entry("first", &of_it),
             entry("first", &of_it),
             entry("image", &of_it),
+            entry("another image", &json!({})),
+            entry("another image", &of_it),
             entry("other's", &about(&Digest::of(b"other").to_string())),
             entry("nobody's", &about("sha256:short")),
             entry("no kind", &json!({ABOUT: image})),
@@ -97,7 +101,7 @@ mod tests {
         let found: Vec<Digest> = index.attestations_of(&image).map(|entry| entry.digest).collect();
         assert_eq!(found, [Digest::of(b"first"), Digest::of(b"second")]);
         let kinds: Vec<bool> = index.manifests.iter().map(|entry| entry.attestation().is_some()).collect();
-        assert_eq!(kinds, [false, true, true, true, true, true, false, false, true, true]);
+        assert_eq!(kinds, [false, true, true, true, false, true, true, true, false, false, true, true]);
     }
 
     #[test]
