@@ -35,6 +35,8 @@ pub struct Peer {
     heard: VecDeque<u8>,
     /// Why the engine gave up, by what it tells its own client.
     pub complaint: Option<String>,
+    /// Its progress, by what it tells its own client.
+    pub progress: String,
     ended: bool,
 }
 
@@ -55,7 +57,7 @@ impl Peer {
         }
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        Self { stream, heard: VecDeque::new(), complaint: None, ended: false }
+        Self { stream, heard: VecDeque::new(), complaint: None, progress: String::new(), ended: false }
     }
 
     /// The same, with greetings exchanged.
@@ -139,7 +141,7 @@ impl Peer {
         self.stream.read_exact(&mut content).unwrap();
         match head[0] {
             1 => self.heard.extend(content),
-            2 => {}
+            2 => self.progress.push_str(&String::from_utf8(content).unwrap()),
             3 => self.complaint = Some(String::from_utf8(content).unwrap()),
             other => panic!("an output of kind {other}"),
         }

@@ -43,7 +43,10 @@ pub const ARCHIVE_FILES: usize = 100_000;
 /// One JSON document in a `docker load` archive, in bytes (CVE-2023-25153).
 pub const ARCHIVE_DOCUMENT: u64 = 8 << 20;
 
-/// All JSON documents of a `docker load` archive together, in bytes.
+/// Bytes of a JSON document in a `docker load` archive above which it does not stay in memory where there is no room.
+pub const ARCHIVE_SMALL: u64 = 256 << 10;
+
+/// All JSON documents of a `docker load` archive that are in memory together, in bytes.
 pub const ARCHIVE_DOCUMENTS: u64 = 64 << 20;
 
 /// Symbolic links followed from one name to another within a `docker load` archive.

@@ -175,13 +175,15 @@ impl Contents<'_> {
         }
         // Documents of an image begin with a brace.
         let text = start.iter().find(|byte| !byte.is_ascii_whitespace());
-        let fits = self.documents + size <= limits::ARCHIVE_DOCUMENTS;
-        let document = size <= limits::ARCHIVE_DOCUMENT && fits && matches!(text, Some(b'{' | b'['));
+        let document = size <= limits::ARCHIVE_DOCUMENT && matches!(text, Some(b'{' | b'['));
         if let Some(digest) = named.filter(|_| !document) {
             return self.blob(digest, io::Cursor::new(start).chain(content)).map(Item::Blob);
         }
         if size > limits::ARCHIVE_DOCUMENT {
             return Ok(Item::Other);
+        }
+        if self.documents + size > limits::ARCHIVE_DOCUMENTS {
+            self.put_large_documents_aside()?;
         }
         self.documents += size;
         if self.documents > limits::ARCHIVE_DOCUMENTS {
@@ -190,6 +192,21 @@ impl Contents<'_> {
         }
         content.read_to_end(&mut start).map_err(stream)?;
         Ok(Item::Document(start))
+    }
+
+    /// Moves the large documents that have a digest for a name from memory into the store: an attestation may hold lists of all
+    /// packages, and what says what the images are is small.
+    fn put_large_documents_aside(&mut self) -> Result<()> {
+        for (place, item) in &mut self.items {
+            let (Item::Document(content), Some(digest)) = (&*item, digest_of_name(place)) else { continue };
+            let size = content.len() as u64;
+            if size > limits::ARCHIVE_SMALL {
+                let blob = self.store.put_blob_as(digest, content)?;
+                self.documents -= size;
+                *item = Item::Blob(blob);
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what is neither layer nor document: part of an artifact.

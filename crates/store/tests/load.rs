@@ -379,6 +379,39 @@ fn documents_together_are_bounded() {
 }
 
 #[test]
+fn lists_of_packages_are_bounded_by_the_disk_alone() {
+    let field = Field::new();
+    let layers = [layer(1)];
+    let config = config(&layers);
+    let describe = |kind: &str, blob: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(blob), "size": blob.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "config": describe(media_type::CONFIG, &config), "layers": [describe(media_type::LAYER, &layers[0])],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let lists: Vec<Vec<u8>> =
+        (0..11_u8).map(|number| format!("{{\"n\":{number}}}{}", " ".repeat(7 << 20)).into_bytes()).collect();
+    let statement = serde_json::json!({
+        "schemaVersion": 2, "config": describe(media_type::CONFIG, b"{}"),
+        "layers": lists.iter().map(|list| describe("application/vnd.in-toto+json", list)).collect::<Vec<_>>(),
+    });
+    let statement = statement.to_string().into_bytes();
+    let mut beside = describe(media_type::MANIFEST, &statement);
+    beside["annotations"] = serde_json::json!({
+        "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": Digest::of(&manifest),
+    });
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [describe(media_type::MANIFEST, &manifest), beside]});
+    let index = index.to_string().into_bytes();
+    let top = serde_json::json!({"schemaVersion": 2, "manifests": [describe(media_type::INDEX, &index)]});
+    let parts = lists.iter().chain([&layers[0], &config, &manifest, &statement, &index]);
+    let archive =
+        parts.fold(Tar::new().file(&blob_path(b"{}"), b"{}"), |tar, part| tar.file(&blob_path(part), part));
+    let archive = archive.file("index.json", top.to_string().as_bytes()).end();
+    let image = load(&field, &archive).unwrap().remove(0);
+    assert_eq!(image.origin.beside.len(), 2 + lists.len());
+    assert!(image.origin.beside.iter().all(|part| field.store.has_blob(part).unwrap().is_some()));
+}
+
+#[test]
 fn what_is_saved_loads_elsewhere_and_always_is_the_same() {
     let field = Field::new();
     let layers = [layer(1), layer(2)];

@@ -84,6 +84,9 @@ pub(super) struct Wanted {
 pub(super) struct Done {
     /// Names that another image had there, and its id.
     pub(super) moved: Vec<(String, Digest)>,
+    /// Whether it knows of [`Offer::beside`], where there was anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) beside: bool,
 }
 
 impl Done {

@@ -90,7 +90,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Receiver<'_, R, W> {
             wanted = on_thread(self.inner, &offer, move |inner, offer| inner.missing(offer, &wrong)).await?;
         }
         let moved = on_thread(self.inner, &offer, |inner, offer| inner.arrived(offer, names)).await?;
-        self.wire.outgoing.say(Frame::Done(Done { moved })).await
+        self.wire.outgoing.say(Frame::Done(Done { moved, beside: !offer.beside.is_empty() })).await
     }
 
     /// The configuration and the manifests, each what its digest says.

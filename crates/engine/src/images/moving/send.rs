@@ -158,7 +158,7 @@ struct Sender<'a> {
 impl Sender<'_> {
     async fn image(&mut self, parcel: &Parcel, out: &mut Outgoing<impl AsyncWrite + Unpin>) -> Result<()> {
         self.told.tell(Step::Sending { image: parcel.shown.clone() }).await;
-        for item in parcel.offer.items() {
+        for item in parcel.offer.items().filter(|item| item.diff_id.is_some() || parcel.offer.artifact) {
             self.told.layer(&item.shown(), LayerStep::Preparing).await;
         }
         let offered = offer(parcel, out).await;
@@ -173,6 +173,9 @@ impl Sender<'_> {
             }
             if wanted.is_empty() {
                 let done = self.done(&parcel.offer).await?;
+                if !parcel.offer.beside.is_empty() && !done.beside {
+                    self.told.tell(Step::Warning(left_out(&parcel.shown))).await;
+                }
                 self.told.tell(delivered(parcel, bytes, done)).await;
                 return Ok(());
             }
@@ -225,12 +228,12 @@ impl Sender<'_> {
 
     async fn tell_present(&self, offer: &Offer, wanted: &[Wanted]) {
         for (number, item) in offer.items().enumerate() {
-            let state = if wanted.iter().any(|wanted| wanted.layer == number) {
-                LayerStep::Waiting
-            } else {
-                LayerStep::PresentThere
-            };
-            self.told.layer(&item.shown(), state).await;
+            if wanted.iter().any(|wanted| wanted.layer == number) {
+                self.told.layer(&item.shown(), LayerStep::Waiting).await;
+            } else if item.diff_id.is_some() || offer.artifact {
+                // Of anything else, it may not know.
+                self.told.layer(&item.shown(), LayerStep::PresentThere).await;
+            }
         }
     }
 
@@ -293,6 +296,12 @@ impl Sender<'_> {
             Err(error) => Err(self.answers.reason(error).await),
         }
     }
+}
+
+fn left_out(shown: &str) -> String {
+    format!(
+        "attestations of {shown} are left out: the other engine is older than this one and does not keep any"
+    )
 }
 
 /// Why an offer was not taken. Engines that know of images alone find no configuration in an artifact.

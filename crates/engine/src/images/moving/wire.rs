@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_arrive_as_they_were_sent() {
-        let done = Done { moved: vec![("app:v1".to_owned(), Digest::of(b"x"))] };
+        let done = Done { moved: vec![("app:v1".to_owned(), Digest::of(b"x"))], beside: true };
         for frame in [
             Frame::Document("{}".into()),
             Frame::Wanted(vec![Wanted { layer: 1, offset: 1 << 40 }]),
