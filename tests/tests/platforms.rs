@@ -334,6 +334,16 @@ fn an_archive_holds_all_platforms_or_those_that_are_asked_for() {
     // The third one still comes from the registry and joins them.
     several.pull(OTHERS[1]);
     assert_eq!(several.listed(), [several.ids[0].clone()]);
+    // Two of three that are here.
+    let (two, both) = (file("two.tar"), format!("linux/{HOST},linux/{}", OTHERS[0]));
+    engine.coracle(&["save", "--platform", &both, "-o", &two, &name]).ok();
+    let has = |at: usize| {
+        let place = several.entries[at]["digest"].as_str().unwrap().replace(':', "/");
+        let mut archive = tar::Archive::new(std::fs::File::open(&two).unwrap());
+        let mut entries = archive.entries().unwrap();
+        entries.any(|entry| entry.unwrap().path().unwrap().ends_with(&place))
+    };
+    assert_eq!([has(0), has(1), has(2)], [true, true, false]);
     engine.docker(&["rmi", &name]).ok();
     assert_eq!(several.listed(), Vec::<String>::new());
 

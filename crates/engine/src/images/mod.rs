@@ -54,7 +54,7 @@ pub(crate) use import::now;
 pub use list::{ImageFilter, ImageSummary, ImageUsage};
 pub use lists::{ManifestRequest, NewManifest, RegistryManifest, Security};
 pub use manifests::{ManifestKind, ManifestSummary, Target};
-pub use moving::{Chosen, SendRequest};
+pub use moving::{SendRequest, Sending};
 pub use pins::{LABEL as PIN_LABEL, Pin};
 pub use prune::{ImagesPruned, PruneRequest};
 pub use reclaim::{Keep, Policy, Reclaimed, Verdict};

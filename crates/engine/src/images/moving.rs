@@ -19,7 +19,7 @@ mod send;
 mod tests;
 mod wire;
 
-pub use send::{Chosen, SendRequest};
+pub use send::{SendRequest, Sending};
 
 use crate::error::Error;
 

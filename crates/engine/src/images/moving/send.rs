@@ -43,7 +43,7 @@ impl Drop for Answers {
 
 /// What is chosen to be sent. What it consists of stays as long as this exists.
 #[derive(Debug)]
-pub struct Chosen {
+pub struct Sending {
     inner: Arc<Inner>,
     meant: Vec<Meant>,
     /// What it is called there.
@@ -56,7 +56,7 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Invalid`], and [`Error::Missing`] for a platform that is not here.
-    pub async fn choose_to_send(&self, request: SendRequest) -> Result<Chosen> {
+    pub async fn choose_to_send(&self, request: SendRequest) -> Result<Sending> {
         let (inner, hold) = (Arc::clone(&self.0), self.hold());
         self.run(move |known| {
             let SendRequest { images, platforms, name } = request;
@@ -70,13 +70,13 @@ impl Images {
                 return Err(Error::Invalid("one name cannot be that of several images".to_owned()));
             }
             hold.only(meant.iter().flat_map(|one| holds::content_of(&one.known)));
-            Ok(Chosen { inner, meant, name, hold })
+            Ok(Sending { inner, meant, name, hold })
         })
         .await
     }
 }
 
-impl Chosen {
+impl Sending {
     /// Sends everything to the engine at the other end of a pipe, of each what it lacks.
     ///
     /// # Errors
