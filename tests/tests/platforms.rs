@@ -501,6 +501,13 @@ fn what_is_no_image_is_pulled_kept_and_pushed_as_it_is() {
         assert_eq!(raw_manifest(&again), manifest);
         engine.docker(&["rmi", "-f", &id]).ok();
     }
+    // It does not say when it was made: it is as old as it is here.
+    artifact(&shelf, "new", "application/vnd.example", None);
+    let name = format!("{}/new:v1", shelf.host());
+    engine.docker(&["pull", &name]).ok();
+    engine.docker(&["image", "prune", "-af", "--filter", "until=1h"]).ok();
+    engine.docker(&["image", "inspect", &name]).ok();
+    engine.docker(&["rmi", &name]).ok();
     let check = engine.coracle(&["system", "check"]);
     assert!(check.code == 0, "{check:?}");
 }

@@ -56,6 +56,11 @@ impl Known {
         self.artifact.as_ref().map_or(layers, |artifact| artifact.size)
     }
 
+    /// Since when it is; of an artifact, which does not say when it was made, since when it is here.
+    pub(super) fn since(&self) -> Option<OffsetDateTime> {
+        self.created.or_else(|| self.artifact.as_ref().and(self.last_tagged))
+    }
+
     /// Takes a name away.
     pub(super) fn lose(&mut self, name: &Reference) {
         self.references.remove(name);

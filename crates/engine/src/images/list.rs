@@ -102,7 +102,7 @@ fn summary(catalogue: &Catalogue, image: &Arc<Known>, filter: &ImageFilter) -> O
     if catalogue.is_variant(image) {
         return None;
     }
-    if filter.until.is_some_and(|until| image.created.is_some_and(|created| created >= until))
+    if filter.until.is_some_and(|until| image.since().is_some_and(|since| since >= until))
         || !filter.labels.iter().all(|label| label.matches(&image.labels))
     {
         return None;

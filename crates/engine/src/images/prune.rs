@@ -51,7 +51,7 @@ impl Inner {
                     && !inner
                     // It goes with the names that lead to it.
                     && !catalogue.is_variant(image)
-                    && request.until.is_none_or(|until| image.created.is_none_or(|created| created < until))
+                    && request.until.is_none_or(|until| image.since().is_none_or(|since| since < until))
                     && request.labels.matches(&image.labels)
                     && in_use.image(&image.id).is_none()
             };

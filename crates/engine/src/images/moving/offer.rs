@@ -148,7 +148,7 @@ impl Offer {
         if self.artifact {
             self.check_artifact(first)?;
         } else {
-            self.check_config(first)?
+            self.check_config(first)?;
         }
         for manifest in manifests {
             self.check_manifest(manifest)?;
