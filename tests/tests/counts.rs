@@ -104,7 +104,7 @@ fn without_program<'a>(lines: &[&'a str]) -> Vec<&'a str> {
     let begin = lines
         .iter()
         .position(|line| line.contains("execve(") && line.contains(&execution))
-        .expect("the program is executed before the answer");
+        .unwrap_or_else(|| panic!("the program is executed before the answer: {lines:#?}"));
     let process = lines[begin].split(' ').next().unwrap_or_default();
     let is_programs = |line: &str| line.split(' ').next() == Some(process);
     let after = lines[begin + 1..].iter().filter(|line| !is_programs(line));
