@@ -10,10 +10,12 @@ pub(crate) mod images;
 mod lists;
 mod moving;
 pub(crate) mod networks;
+mod plugins;
 mod reclaim;
 mod registries;
 mod stats;
 mod streams;
+mod swarm;
 mod system;
 mod usage;
 mod volumes;
@@ -48,11 +50,13 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("POST", ["grpc"]) => crate::buildkit::grpc(call),
         ("POST", ["build", "prune"]) => build::cache::prune(&call).await,
         ("POST", ["commit"]) => images::commit(call).await,
-        ("GET", ["plugins"]) => crate::answer::ok(&[(); 0]),
         ("GET", ["distribution", name @ .., "json"]) => {
             registries::distribution(&call, &name.join("/")).await
         }
-        (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => Err(no_swarm()),
+        (method, ["plugins", rest @ ..]) => plugins::route(method, rest),
+        (method, [area @ ("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs"), rest @ ..]) => {
+            Err(swarm::refuse(method, area, rest))
+        }
         (_, ["containers", rest @ ..]) => containers::route(call, rest).await,
         (_, ["exec", rest @ ..]) => exec::route(call, rest).await,
         (_, ["images", rest @ ..]) => images::route(call, rest).await,
@@ -77,11 +81,4 @@ fn not_found() -> Failure {
 /// Docker does it, and this engine will.
 fn later(what: &str) -> Failure {
     Failure::new(StatusCode::NOT_IMPLEMENTED, format!("{what} is not supported yet by this engine"))
-}
-
-fn no_swarm() -> Failure {
-    Failure::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "This node is not a swarm manager. This engine does not take part in swarms.",
-    )
 }

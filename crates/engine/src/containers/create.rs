@@ -6,7 +6,7 @@ use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, logs, merge, oci_spec, record};
+use super::{Description, MountPoint, logs, merge, oci_spec, record, volumes_from};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
@@ -86,7 +86,7 @@ async fn create_on(
     refuse_artifact(image, &settings.image)?;
     let settings = merge::merge(settings, &image.config.config);
     let warnings = check(shared, &id, &settings)?;
-    let wanted = mounts::wanted(&settings)?;
+    let wanted = mounts::wanted(&settings, volumes_from::shared_points(&shared.containers, &settings)?)?;
     let name = reserve_name(shared, &id, name)?;
     let made = make(shared, id.clone(), name.clone(), image, settings, wanted).await;
     if made.is_err() {
@@ -166,11 +166,6 @@ fn check_modes(settings: &Settings) -> Result<()> {
         return Err(Error::Unsupported(format!(
             "--ipc container:{other} is not supported yet; use --ipc host for both containers"
         )));
-    }
-    if !host.volumes_from.is_empty() {
-        return Err(Error::Unsupported(
-            "--volumes-from is not supported yet; name the volumes with -v".to_owned(),
-        ));
     }
     if !matches!(host.runtime.as_str(), "" | "coracle") {
         return Err(Error::Invalid(format!(
@@ -266,6 +261,13 @@ async fn realise(
     made: &mut Vec<String>,
 ) -> Result<MountPoint> {
     let mut point = wanted.point;
+    if wanted.is_shared {
+        if point.kind == "volume" {
+            // Its container may have been removed with it meanwhile.
+            shared.volumes.get(&point.name).await?;
+        }
+        return Ok(point);
+    }
     if point.kind == "bind" {
         let (path, create) = (std::path::PathBuf::from(&point.source), wanted.create_source);
         blocking(move || check_source(&path, create)).await??;

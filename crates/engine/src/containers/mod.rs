@@ -37,6 +37,7 @@ mod tests;
 mod top;
 mod usage;
 mod view;
+mod volumes_from;
 
 pub use attach::{AttachSettings, Attached};
 pub(crate) use confinement::Available;

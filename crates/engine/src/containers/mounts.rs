@@ -21,19 +21,26 @@ pub(crate) struct Wanted {
     pub(crate) labels: BTreeMap<String, String>,
     /// Options of a new volume's driver.
     pub(crate) options: BTreeMap<String, String>,
+    /// Whether it is another container's already, so that nothing is made for it.
+    pub(crate) is_shared: bool,
 }
 
-/// Everything that was asked for, checked for form; later spellings of a target replace earlier ones. Pure.
+/// Everything that was asked for, checked for form. What the client mounts takes the place of what other containers
+/// share (`shared`, a later one in the place of an earlier), and that the place of the image's volumes. Pure.
 ///
 /// # Errors
 /// [`Error::Invalid`] with Docker's words.
-pub(crate) fn wanted(settings: &Settings) -> Result<Vec<Wanted>> {
-    let mut all: Vec<Wanted> = Vec::new();
+pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec<Wanted>> {
+    let mut by_target: BTreeMap<String, Wanted> = BTreeMap::new();
     for path in &settings.volumes {
         check_target(path)?;
         let mut anonymous = volume(String::new(), path);
         anonymous.point.anonymous = true;
-        all.push(anonymous);
+        by_target.insert(anonymous.point.destination.clone(), anonymous);
+    }
+    for point in shared {
+        let target = point.destination.clone();
+        by_target.insert(target, Wanted { point, is_shared: true, ..Wanted::default() });
     }
     let mut asked: Vec<Wanted> =
         settings.host.binds.iter().map(|text| parse_bind(text)).collect::<Result<_>>()?;
@@ -47,12 +54,8 @@ pub(crate) fn wanted(settings: &Settings) -> Result<Vec<Wanted>> {
         }
     }
     let tmpfs = tmpfs_targets(settings);
-    all.retain(|volume| {
-        let target = &volume.point.destination;
-        !targets.contains(target) && !tmpfs.contains(target)
-    });
-    all.extend(asked);
-    Ok(all)
+    by_target.retain(|target, _| !targets.contains(target) && !tmpfs.contains(target));
+    Ok(by_target.into_values().chain(asked).collect())
 }
 
 fn tmpfs_targets(settings: &Settings) -> std::collections::BTreeSet<String> {
@@ -293,10 +296,13 @@ mod tests {
         settings.volumes.extend(["/data".to_owned(), "/cache".to_owned(), "/tmp".to_owned()]);
         settings.host.binds = vec!["/host:/data".into()];
         settings.host.tmpfs.insert("/tmp".into(), String::new());
-        let found: Vec<_> =
-            wanted(&settings).unwrap().into_iter().map(|w| (w.point.kind, w.point.destination)).collect();
+        let found: Vec<_> = wanted(&settings, Vec::new())
+            .unwrap()
+            .into_iter()
+            .map(|w| (w.point.kind, w.point.destination))
+            .collect();
         assert_eq!(found, [("volume".into(), "/cache".into()), ("bind".into(), "/data".into())]);
         settings.host.binds.push("/other:/data/".into());
-        assert!(wanted(&settings).unwrap_err().to_string().contains("Duplicate mount point"));
+        assert!(wanted(&settings, Vec::new()).unwrap_err().to_string().contains("Duplicate mount point"));
     }
 }
