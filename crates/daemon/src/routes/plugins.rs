@@ -16,7 +16,7 @@ pub(super) fn route(method: &str, rest: &[&str]) -> Answer {
         // Names of plugins may have slashes.
         ("GET", [name @ .., "json"])
         | ("POST", [name @ .., "enable" | "disable" | "push" | "set" | "upgrade"])
-        | ("DELETE", [name @ ..])
+        | ("DELETE", name)
             if !name.is_empty() =>
         {
             Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin \"{}\" not found", name.join("/"))))
