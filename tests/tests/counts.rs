@@ -17,8 +17,8 @@ const CALLS_WITHOUT_NETWORK: usize = 200;
 const CALLS_ON_A_BRIDGE: usize = 200;
 /// The same of a container for which nothing is prepared: what is true today, with some room for how threads happen to wake
 /// each other.
-const CALLS_LATER_WITHOUT_NETWORK: usize = 540;
-const CALLS_LATER_ON_A_BRIDGE: usize = 580;
+const CALLS_LATER_WITHOUT_NETWORK: usize = 560;
+const CALLS_LATER_ON_A_BRIDGE: usize = 610;
 
 /// When a container is started.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +73,7 @@ fn trace(engine: &Engine, network: &str, when: When) -> BTreeMap<String, usize> 
     let text = std::fs::read_to_string(&file).unwrap();
     if let Some(directory) = std::env::var_os("TRACES") {
         // To see who makes them.
-        std::fs::copy(&file, std::path::Path::new(&directory).join(network)).unwrap();
+        std::fs::copy(&file, std::path::Path::new(&directory).join(format!("{network}-{when:?}"))).unwrap();
     }
     let lines = without_idle(without_program(&reply_path(&text)));
     for line in lines.into_iter().filter(|line| !of_debug_builds(line)) {

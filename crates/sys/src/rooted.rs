@@ -65,6 +65,11 @@ impl Root {
         Ok(Self { fd })
     }
 
+    /// Takes a mount that was made by [`crate::mount`], whose root is a directory.
+    pub fn of_mount(mount: OwnedFd) -> Self {
+        Self { fd: mount }
+    }
+
     /// A second handle of the same directory.
     ///
     /// # Errors

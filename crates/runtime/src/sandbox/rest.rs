@@ -49,7 +49,8 @@ impl Rest {
         if let Streams::Terminal(size) = streams {
             self.console = *size;
         }
-        let memory = self.write().map_err(|source| Error::Protocol { action: "write what runs", source })?;
+        let (memory, size) =
+            self.write().map_err(|source| Error::Protocol { action: "write what runs", source })?;
         let mut descriptors = vec![memory.as_fd(), root.as_fd()];
         if let Streams::Separate { stdin, stdout, stderr } = streams {
             descriptors.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
@@ -57,19 +58,21 @@ impl Rest {
         descriptors.extend(mounts.iter().filter_map(PlannedMount::tree));
         descriptors
             .chunks(limits::FRAME_DESCRIPTORS)
-            .try_for_each(|some| channel::send(channel, b"rest", some))
+            .try_for_each(|some| channel::send(channel, size.to_string().as_bytes(), some))
     }
 
-    fn write(&self) -> std::io::Result<OwnedFd> {
+    /// Into a memory file. Returns it, and its length in bytes, which goes along as the text of each datagram.
+    fn write(&self) -> std::io::Result<(OwnedFd, usize)> {
         let mut file = File::from(rustix::fs::memfd_create("coracle-rest", MemfdFlags::CLOEXEC)?);
-        file.write_all(&serde_json::to_vec(self)?)?;
-        Ok(file.into())
+        let text = serde_json::to_vec(self)?;
+        file.write_all(&text)?;
+        Ok((file.into(), text.len()))
     }
 }
 
 /// Waits for what runs; nothing when nobody is there any more who could send it.
 pub(super) fn receive(channel: BorrowedFd<'_>) -> Result<Option<Received>> {
-    let Some((_, first)) = channel::receive(channel)? else { return Ok(None) };
+    let Some((size, first)) = channel::receive(channel)? else { return Ok(None) };
     let mut descriptors = first.into_iter();
     let missing = || Error::Malformed("a descriptor of what runs is missing".to_owned());
     let mut next = || match descriptors.next() {
@@ -80,8 +83,8 @@ pub(super) fn receive(channel: BorrowedFd<'_>) -> Result<Option<Received>> {
             descriptors.next().ok_or_else(missing)
         }
     };
-    let rest = read(next()?)?;
-    let root = Root::from_fd(next()?)?;
+    let rest = read(next()?, &size)?;
+    let root = Root::of_mount(next()?);
     let streams = if rest.process.terminal {
         Streams::Terminal(rest.console)
     } else {
@@ -92,12 +95,13 @@ pub(super) fn receive(channel: BorrowedFd<'_>) -> Result<Option<Received>> {
     Ok(Some(Received { rest, root, streams, mounts }))
 }
 
-fn read(memory: OwnedFd) -> Result<Rest> {
-    let failed = |source| Error::Protocol { action: "read what runs", source };
-    let file = File::from(memory);
-    let size = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?.st_size;
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+fn read(memory: OwnedFd, size: &[u8]) -> Result<Rest> {
+    let size = std::str::from_utf8(size).ok().and_then(|size| size.parse().ok());
+    let size: usize = size.ok_or_else(|| Error::Malformed("what runs has no length".to_owned()))?;
+    let mut bytes = vec![0; size];
     // The writer's offset is shared, so reading is by position.
-    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    File::from(memory)
+        .read_exact_at(&mut bytes, 0)
+        .map_err(|source| Error::Protocol { action: "read what runs", source })?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))
 }

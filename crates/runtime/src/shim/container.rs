@@ -208,8 +208,11 @@ impl Container {
         Ok((channel, pid))
     }
 
-    /// Kills what an exec has started.
+    /// Kills what an exec has started. It is stopped, for its end to follow: otherwise it could see what it waits for end, and
+    /// end by itself.
     pub(super) fn kill_started_by(&self, exec: &Exec) -> Result<()> {
+        // One that has ended by now needs no stopping.
+        let _ = send_signal(exec.child.pidfd.as_fd(), Signal::STOP.as_raw());
         descendants::kill(&self.group, exec.child.pid.as_raw_nonzero().get())
     }
 
@@ -284,7 +287,7 @@ fn start_in(
 
 /// Mounts the layers, and finds in them what the plan leaves open.
 fn become_ready(plan: &mut Plan, overlay: mount::Overlay, limit: Inherited) -> Result<Root> {
-    let root = Root::from_fd(overlay.mount()?)?;
+    let root = Root::of_mount(overlay.mount()?);
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
     limit.give_to(process);
