@@ -1,5 +1,5 @@
 //! What is made of a container between its create and its start, while its client thinks: a shim whose first process waits
-//! in the container's cgroup and namespaces (ADR 0014).
+//! in the container's cgroup and namespaces (ADR 0015).
 //!
 //! Nothing depends on it. It is made beside everything else and taken by a start that comes soon; without it, or when
 //! something of the container was changed meanwhile, the start makes the same itself.

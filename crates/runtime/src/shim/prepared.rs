@@ -52,8 +52,7 @@ pub(super) struct Place {
 }
 
 impl Prepared {
-    /// Makes what `plan` says. The place may be missing afterwards: what is in its way now will be in the way of the start as
-    /// well, where somebody hears of it.
+    /// Makes what the container has in any case; its place is still missing.
     ///
     /// # Errors
     /// When the container could not be reached, or could not find others.
