@@ -224,10 +224,11 @@ fn become_container(
     plan.bounding.bound()?;
     let Some(Received { rest, root, streams, mounts }) = rest::receive(channel)? else { return Ok(None) };
     let program = Program::new(&rest.process)?;
-    filesystem::settle(plan, root, mounts.leak(), group, assembled)?;
+    // Before anything of the container's own can come to lie on the way to one.
     if let Some(devices) = assembled.devices {
         device::give(devices, &plan.linux.devices, &program.process.user)?;
     }
+    filesystem::settle(plan, root, mounts.leak(), group, assembled)?;
     let stdio = terminal::streams(streams, assembled, channel)?;
     protection::protect(&plan.late, assembled)?;
     if rest.readonly_root {

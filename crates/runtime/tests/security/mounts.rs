@@ -3,7 +3,8 @@
 use crate::harness::canary::{Canary, Planted, plant};
 use crate::harness::{Bench, mount, plan, run};
 use coracle_runtime::protocol::{Failure, Plan};
-use coracle_spec::runtime::Mount;
+use coracle_spec::runtime::{Device, Mount};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What the runtime makes or mounts on in every container.
@@ -281,5 +282,30 @@ fn a_read_only_root_takes_nothing_and_its_volumes_do() {
     let (code, out, err) = run(&bench, &mut plan).unwrap();
     assert_eq!((code, out.as_str()), (0, "done\n"), "{err}");
     assert!(volume.join("x").exists());
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_device_that_goes_to_the_user_is_never_a_file_of_a_mount_that_covers_it() {
+    let bench = Bench::new();
+    let source = bench.path("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("device"), "").unwrap();
+    let device = |path: &str| Device {
+        path: path.into(),
+        kind: "c".into(),
+        major: 1,
+        minor: 3,
+        file_mode: None,
+        uid: None,
+        gid: None,
+    };
+    let mut plan = plan(&bench, &["stat", "-c", "%u", "/dev/seen", "/dev/covered/device"]);
+    plan.user = "1000".into();
+    plan.spec.linux.as_mut().unwrap().devices = vec![device("/dev/seen"), device("/dev/covered/device")];
+    plan.spec.mounts.push(bind(&source, "/dev/covered", &[]));
+    let (code, out, err) = run(&bench, &mut plan).unwrap();
+    assert_eq!((code, out.as_str()), (0, "1000\n0\n"), "{err}");
+    assert_eq!(std::fs::metadata(source.join("device")).unwrap().uid(), 0, "the host's file is the host's");
     bench.assert_nothing_is_left();
 }
