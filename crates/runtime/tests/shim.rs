@@ -63,6 +63,17 @@ fn a_missing_program_is_told_apart_from_one_that_cannot_be_run() {
 }
 
 #[test]
+fn nothing_runs_of_a_container_that_cannot_be_logged() {
+    let bench = Bench::new();
+    let mut plan = plan(&bench, &["sh", "-c", "echo ran >/tmp/ran; sleep 1000"]);
+    plan.log.as_mut().unwrap().path = bench.path("missing/log");
+    let failure = bench.start(&plan).unwrap_err();
+    assert!(failure.text.contains("missing/log"), "{failure:?}");
+    bench.assert_nothing_is_left();
+    assert!(!bench.upper().join("tmp/ran").exists(), "the program was not started");
+}
+
+#[test]
 fn a_shim_is_found_again_by_its_socket_after_its_engine_is_gone() {
     let bench = Bench::new();
     let shim = bench

@@ -89,11 +89,11 @@ impl Container {
     ) -> Result<(Self, Channel)> {
         let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
         let started = start_in(&mut plan, overlay, sandbox, (streams, limit));
-        let (root, started) = started.inspect_err(|_| {
+        let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
         })?;
-        let mut channel = channel_of(None, &started, pipes)?.with_log(open_log(&plan)?, plan.stdin);
+        let mut channel = channel_of(None, &started, pipes)?.with_log(log, plan.stdin);
         for (socket, attachment) in belongings.attached.into_iter().zip(&plan.attachments) {
             channel.attach(socket, *attachment);
         }
@@ -272,9 +272,9 @@ fn start_in(
     overlay: mount::Overlay,
     sandbox: sandbox::Prepared,
     (streams, limit): (Streams, Inherited),
-) -> Result<(Root, Started)> {
-    let root = match become_ready(plan, overlay, limit) {
-        Ok(root) => root,
+) -> Result<(Root, Option<Writer>, Started)> {
+    let (root, log) = match become_ready(plan, overlay, limit) {
+        Ok(ready) => ready,
         Err(error) => {
             sandbox.dismiss();
             return Err(error);
@@ -282,16 +282,20 @@ fn start_in(
     };
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
     let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first }, streams)?;
-    Ok((root, started))
+    Ok((root, log, started))
 }
 
-/// Mounts the layers, and finds in them what the plan leaves open.
-fn become_ready(plan: &mut Plan, overlay: mount::Overlay, limit: Inherited) -> Result<Root> {
+/// Mounts the layers, finds in them what the plan leaves open, and opens the log: all that can fail before anything runs.
+fn become_ready(
+    plan: &mut Plan,
+    overlay: mount::Overlay,
+    limit: Inherited,
+) -> Result<(Root, Option<Writer>)> {
     let root = Root::of_mount(overlay.mount()?);
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
     limit.give_to(process);
-    Ok(root)
+    Ok((root, open_log(plan)?))
 }
 
 fn open_log(plan: &Plan) -> Result<Option<Writer>> {
