@@ -31,17 +31,22 @@ pub(super) struct Covered {
 }
 
 impl Ground {
-    /// The part of `spec`, and the mounts that are left to be made for the container's start.
-    pub fn of(spec: &Spec) -> (Self, &[Mount]) {
+    /// The mounts that are left to be made for the container's start.
+    pub(super) fn left_of(spec: &Spec) -> &[Mount] {
+        &spec.mounts[kernels_own(&spec.mounts)..]
+    }
+
+    /// The part of `spec`.
+    pub fn of(spec: &Spec) -> Self {
         let process = spec.process.as_ref();
         let mut linux = spec.linux.clone().unwrap_or_default();
-        let (mounts, rest) = spec.mounts.split_at(kernels_own(&spec.mounts));
-        let disturbed = rest.iter().any(|mount| may_lie_on_kernels(&mount.destination));
+        let mounts = &spec.mounts[..kernels_own(&spec.mounts)];
+        let disturbed = Self::left_of(spec).iter().any(|mount| may_lie_on_kernels(&mount.destination));
         let is_late = |path: &String| disturbed || !is_on_kernels(path);
         let (late_masked, masked) = std::mem::take(&mut linux.masked_paths).into_iter().partition(is_late);
         let (late_readonly, readonly) =
             std::mem::take(&mut linux.readonly_paths).into_iter().partition(is_late);
-        let ground = Self {
+        Self {
             linux,
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
@@ -54,8 +59,7 @@ impl Ground {
             mounts: mounts.to_vec(),
             late: Covered { masked: late_masked, readonly: late_readonly },
             early: Covered { masked, readonly },
-        };
-        (ground, rest)
+        }
     }
 }
 
@@ -157,8 +161,8 @@ mod tests {
         ] {
             let mut spec = Spec { linux: Some(linux.clone()), mounts: own(), ..Spec::default() };
             spec.mounts.push(mount("bind", destination, &["bind"]));
-            let (ground, rest) = Ground::of(&spec);
-            assert_eq!(rest.len(), 1);
+            let ground = Ground::of(&spec);
+            assert_eq!(Ground::left_of(&spec).len(), 1);
             assert_eq!(
                 (ground.early.masked.len(), ground.early.readonly.len()),
                 (early, early),
@@ -182,7 +186,7 @@ mod tests {
             };
             Spec { process: Some(process), mounts: own(), ..Spec::default() }
         };
-        let ground = |args, capability| Ground::of(&spec(args, capability)).0;
+        let ground = |args, capability| Ground::of(&spec(args, capability));
         assert_eq!(ground("a", "CAP_CHOWN"), ground("b", "CAP_CHOWN"));
         assert_ne!(ground("a", "CAP_CHOWN"), ground("a", "CAP_KILL"));
     }

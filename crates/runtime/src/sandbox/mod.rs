@@ -184,7 +184,7 @@ impl Prepared {
         let process = start.spec.process.as_ref().ok_or_else(missing)?;
         // Refused here rather than inside.
         Program::new(process)?;
-        let (_, mounts) = Ground::of(start.spec);
+        let mounts = Ground::left_of(start.spec);
         let planned = mounts.iter().map(PlannedMount::open).collect::<Result<Vec<_>>>()?;
         let readonly_root = start.spec.root.as_ref().is_some_and(|root| root.readonly);
         Rest::new(process, mounts, readonly_root, start.first).send(

@@ -308,7 +308,7 @@ mod tests {
             let error = Program::new(&process).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        let (ground, _) = Ground::of(&Spec::default());
+        let ground = Ground::of(&Spec::default());
         let error = Plan::new(&ground).unwrap_err().to_string();
         assert!(error.contains("mount namespace"), "{error}");
     }

@@ -97,7 +97,7 @@ impl Place {
     fn new(plan: &Plan, joins: &Joins) -> Result<Self> {
         // For the start, and for the first process, which has what is open now.
         coracle_sys::rooted::prove_procfs()?;
-        let (ground, _) = Ground::of(&plan.spec);
+        let ground = Ground::of(&plan.spec);
         let overlay = overlay(&plan.root)?;
         let process = plan.spec.process.clone().unwrap_or_default();
         let streams = streams::of(&process, plan.stdin != Stdin::Closed)?;
@@ -124,10 +124,9 @@ impl Place {
 
     /// Whether this is what [`Place::new`] would make for `plan`, given the same namespaces.
     fn fits(&self, plan: &Plan) -> bool {
-        let (ground, _) = Ground::of(&plan.spec);
         let is_same =
             self.layers == plan.root && self.stdin == plan.stdin && *self.group.layout() == plan.cgroups;
-        is_same && self.ground == ground
+        is_same && self.ground == Ground::of(&plan.spec)
     }
 }
 
