@@ -82,6 +82,13 @@ fn what_changes_before_the_start_counts() {
         }
     });
     assert!(out.trim().ends_with("0000000000000020"), "{out}");
+    let out = start_changed(&["cat", "/layer"], |bench, plan| {
+        let above = bench.path("above");
+        std::fs::create_dir(&above).unwrap();
+        std::fs::write(above.join("layer"), "another").unwrap();
+        plan.root.lower.insert(0, above);
+    });
+    assert_eq!(out, "another");
     let out = start_changed(&["cat", "/tmp/new"], |bench, _| {
         std::fs::create_dir_all(bench.upper().join("tmp")).unwrap();
         std::fs::write(bench.upper().join("tmp/new"), "put there").unwrap();
