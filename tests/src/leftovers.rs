@@ -41,6 +41,8 @@ pub fn find(place: &Path) -> Vec<String> {
         }
     }
     found.extend(cgroups(&id));
+    let bridges = bridges(&id).into_iter().filter(|name| *name != format!("co-{id}"));
+    found.extend(bridges.map(|name| format!("bridge: {name}")));
     for directory in ["data/containers", "data/tmp", "data/trash", "run/containers"] {
         let entries = fs::read_dir(place.join(directory)).into_iter().flatten().flatten();
         found.extend(entries.map(|entry| format!("file: {}", entry.path().display())));
@@ -72,11 +74,20 @@ fn cgroups(id: &str) -> Vec<String> {
     found
 }
 
-/// Removes the bridge and the table of an engine that will not come back.
+/// The bridges of all networks of an engine, as its table names them.
+fn bridges(id: &str) -> Vec<String> {
+    let set = run("nft", &["list", "set", "ip", &format!("coracle-{id}"), "bridges"]);
+    set.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Removes the bridges and the table of an engine that will not come back.
 pub fn remove_bridge(name: Option<&str>) {
     let Some(name) = name else { return };
     run("ip", &["link", "delete", name]);
     if let Some(id) = name.strip_prefix("co-") {
+        for bridge in bridges(id) {
+            run("ip", &["link", "delete", &bridge]);
+        }
         run("nft", &["delete", "table", "ip", &format!("coracle-{id}")]);
         // The two rules that let our packets pass a Docker that drops what it forwards.
         let script = format!(

@@ -41,7 +41,7 @@ impl From<Error> for Failure {
                 StatusCode::NOT_FOUND
             }
             Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Error::ReadOnly(_) => StatusCode::FORBIDDEN,
+            Error::ReadOnly(_) | Error::Forbidden(_) => StatusCode::FORBIDDEN,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::NotModified(_) => StatusCode::NOT_MODIFIED,
@@ -78,6 +78,7 @@ mod tests {
             (Error::Unauthorized("wrong password".into()), 401),
             (Error::NoFile { path: "/x".into(), container: "c".into() }, 404),
             (Error::ReadOnly("container rootfs is marked read-only".into()), 403),
+            (Error::Forbidden("in use".into()), 403),
             (Error::Conflict("taken".into()), 409),
             (Error::Invalid("no".into()), 400),
             (Error::NotModified("so".into()), 304),

@@ -14,7 +14,7 @@ use crate::events::{Bus, Event};
 use crate::images::{Images, Policy};
 use crate::index::Index;
 use crate::launcher::Launcher;
-use crate::network::Network;
+use crate::network::{Network, Networks, Wanted};
 use crate::volumes::Volumes;
 use coracle_runtime::cgroup::Layout;
 use coracle_spec::ContainerId;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) events: Arc<Bus>,
     pub(crate) images: Images,
     pub(crate) volumes: Volumes,
-    pub(crate) network: Network,
+    pub(crate) networks: Networks,
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) containers: Registry,
     /// What containers that do not run have written.
@@ -114,7 +114,7 @@ impl Engine {
                 Arc::clone(&events),
             )
             .await?,
-            network: Network::open(&config).await?,
+            networks: Networks::open(&config, Arc::clone(&index), Arc::clone(&events)).await?,
             containers: Registry::default(),
             sizes: Arc::default(),
             execs: Execs::default(),
@@ -169,9 +169,46 @@ impl Engine {
         self.shared.events.listen()
     }
 
-    /// The default bridge: its name on the host, and its address and network.
-    pub fn bridge(&self) -> (&str, Option<coracle_network::Ipv4Net>) {
-        (self.shared.network.bridge(), self.shared.network.subnet())
+    /// The networks that have a bridge, the default one first, the others by age.
+    pub fn networks(&self) -> Vec<Network> {
+        self.shared.networks.all().iter().map(|live| live.network.clone()).collect()
+    }
+
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// [`crate::Error::Conflict`] for a taken name, [`crate::Error::Forbidden`] for a subnet that another network has, and
+    /// for what cannot be.
+    pub async fn create_network(&self, wanted: Wanted) -> Result<Network> {
+        self.shared.networks.create(wanted).await
+    }
+
+    /// Removes a network to which no running container is connected.
+    ///
+    /// # Errors
+    /// [`crate::Error::Forbidden`] for one that is used or was always there, [`crate::Error::NotFound`].
+    pub async fn remove_network(&self, name: &str) -> Result<Network> {
+        let removed = self.shared.networks.remove(name).await;
+        // Its record is there.
+        self.shared.empty_trash_soon();
+        removed
+    }
+
+    /// Removes the networks to which no running container is connected, as far as they are `meant`. Returns their names.
+    ///
+    /// # Errors
+    /// The first of what could not be removed for another reason than that somebody uses it.
+    pub async fn prune_networks(&self, meant: impl Fn(&Network) -> bool) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for network in self.networks().iter().filter(|network| !network.is_predefined() && meant(network)) {
+            match self.remove_network(&network.id).await {
+                Ok(network) => removed.push(network.name),
+                // Used, or removed by somebody else meanwhile.
+                Err(crate::Error::Forbidden(_) | crate::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
     }
 
     /// The version of the machine's cgroups, `1` or `2`.
@@ -320,9 +357,7 @@ async fn heal(shared: Arc<Shared>) {
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        if let Err(error) = shared.network.heal().await {
-            tracing::error!(error = error.chain(), "the network could not be repaired");
-        }
+        shared.networks.heal().await;
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Error {
     /// It contradicts what is there: a taken name, a container that runs.
     #[error("{0}")]
     Conflict(String),
+    /// It belongs to the engine, or to others.
+    #[error("{0}")]
+    Forbidden(String),
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),

@@ -12,7 +12,7 @@ use crate::endpoint::{Endpoint, Published};
 use crate::error::{Attempt, Error, Result};
 use crate::exceptions::Exceptions;
 use crate::nft::{self, Element, Elements, ListedRule, Transaction};
-use crate::ruleset::{self, BRIDGES, FOREIGN, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
+use crate::ruleset::{self, BRIDGES, FOREIGN, INTERNAL, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
 use crate::subnet::Ipv4Net;
 
 /// The engine's table, for one of its bridges.
@@ -22,6 +22,7 @@ pub(crate) struct Firewall {
     table: String,
     bridge: InterfaceName,
     subnet: Ipv4Net,
+    internal: bool,
     exceptions: Exceptions,
     /// The generation of rules at which everything was found in place. A change of our own advances both it and the
     /// kernel's count by one; anybody else's makes them differ.
@@ -73,11 +74,16 @@ impl PortElements {
 
 impl Firewall {
     /// Opens the calling thread's namespace's firewall; changes nothing yet.
-    pub(crate) fn open(table: String, bridge: InterfaceName, subnet: Ipv4Net) -> Result<Self> {
+    pub(crate) fn open(
+        table: String,
+        bridge: InterfaceName,
+        subnet: Ipv4Net,
+        internal: bool,
+    ) -> Result<Self> {
         let socket = Socket::open(netlink::Protocol::Netfilter)
             .attempt(|| String::from("speak to the kernel's firewall"))?;
         let exceptions = Exceptions::new(&table, &bridge);
-        Ok(Self { socket, table, bridge, subnet, exceptions, settled: Mutex::new(None) })
+        Ok(Self { socket, table, bridge, subnet, internal, exceptions, settled: Mutex::new(None) })
     }
 
     /// How many times the socket has sent.
@@ -278,10 +284,11 @@ impl Firewall {
     }
 
     /// The elements of this network, whatever is attached to it.
-    fn own_sets(&self) -> [(&'static str, Elements); 3] {
+    fn own_sets(&self) -> [(&'static str, Elements); 4] {
         let key = nft::interface_key(&self.bridge);
         let passage = [key.as_slice(), &key].concat();
         [
+            (INTERNAL.name, if self.internal { vec![Element::member(key.clone())] } else { Vec::new() }),
             (BRIDGES.name, vec![Element::member(key)]),
             (PASSAGES.name, vec![Element::member(passage)]),
             (NETWORKS.name, nft::network_elements(self.subnet)),

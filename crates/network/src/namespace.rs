@@ -46,8 +46,11 @@ pub struct DnsSockets {
 }
 
 impl Namespace {
-    /// A namespace that is ready to be attached to a network.
-    pub(crate) fn create() -> Result<Self> {
+    /// A namespace that is ready to be attached to networks.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create() -> Result<Self> {
         netns::in_new(|| {
             let route = loopback()?;
             let dns = resolver()?;

@@ -12,13 +12,18 @@ pub(crate) struct Pool {
     used: Vec<u64>,
     /// Where the search for a free address begins.
     next: u32,
+    /// What is given out to who asks for no certain address: the first and the last.
+    range: (u32, u32),
 }
 
 impl Pool {
-    /// All free but the network's, the gateway's and the broadcast address.
-    pub(crate) fn new(subnet: Ipv4Net) -> Self {
+    /// All free but the network's, the gateway's and the broadcast address; of which only `range` (the first and the last
+    /// address, both in the network) is given out to who asks for no certain address.
+    pub(crate) fn new(subnet: Ipv4Net, range: Option<(Ipv4Addr, Ipv4Addr)>) -> Self {
         let words = subnet.size().div_ceil(64) as usize;
-        let mut pool = Self { subnet, used: vec![0; words], next: 1 };
+        let offset = |address| u32::from(address) - u32::from(subnet.network());
+        let range = range.map_or((0, subnet.size() - 1), |(first, last)| (offset(first), offset(last)));
+        let mut pool = Self { subnet, used: vec![0; words], next: range.0.max(1), range };
         pool.set(0);
         pool.set(subnet.size() - 1);
         pool.set(pool.offset(subnet.address()));
@@ -27,21 +32,21 @@ impl Pool {
 
     /// Takes the next free address.
     pub(crate) fn take(&mut self) -> Result<Ipv4Addr> {
-        let size = self.subnet.size();
+        let (first, last) = self.range;
         let mut at = self.next;
         for _ in 0..self.used.len() + 1 {
             // One word at a time: the free bits from `at` on.
             let word = (at / 64) as usize;
             let free = !self.used[word] & (u64::MAX << (at % 64));
             let found = at / 64 * 64 + free.trailing_zeros();
-            if free != 0 && found < size {
+            if free != 0 && found <= last {
                 self.set(found);
-                self.next = (found + 1) % size;
+                self.next = if found == last { first } else { found + 1 };
                 return Ok(Ipv4Addr::from(u32::from(self.subnet.network()) + found));
             }
             at = (at / 64 + 1) * 64;
-            if at >= size {
-                at = 0;
+            if at > last {
+                at = first;
             }
         }
         Err(Error::NoAddress { subnet: self.subnet })
@@ -84,7 +89,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn pool(text: &str) -> Pool {
-        Pool::new(text.parse().unwrap())
+        Pool::new(text.parse().unwrap(), None)
     }
 
     #[test]
@@ -96,6 +101,18 @@ mod tests {
         let rest: Vec<u8> = (0..5).map(|_| pool.take().unwrap().octets()[3]).collect();
         assert_eq!(rest, [3, 4, 5, 6, 2]);
         assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
+    }
+
+    #[test]
+    fn a_range_is_given_out_alone_and_from_its_beginning_again() {
+        let range = (Ipv4Addr::new(10, 0, 0, 96), Ipv4Addr::new(10, 0, 0, 99));
+        let mut pool = Pool::new("10.0.0.1/24".parse().unwrap(), Some(range));
+        let all: Vec<u8> = (0..4).map(|_| pool.take().unwrap().octets()[3]).collect();
+        assert_eq!(all, [96, 97, 98, 99]);
+        assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
+        pool.release(range.0);
+        assert_eq!(pool.take().unwrap(), range.0);
+        pool.take_exactly(Ipv4Addr::new(10, 0, 0, 2)).unwrap();
     }
 
     #[test]

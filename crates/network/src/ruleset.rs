@@ -22,10 +22,12 @@ use crate::nft::{Chain, Ct, Header, Hook, Meta, Rule, Set, SetKind, Transaction,
 pub(crate) const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Interfaces };
 pub(crate) const PASSAGES: Set = Set { name: "passages", kind: SetKind::Passages };
 pub(crate) const FOREIGN: Set = Set { name: "foreign", kind: SetKind::Interfaces };
+pub(crate) const INTERNAL: Set = Set { name: "internal", kind: SetKind::Interfaces };
 pub(crate) const NETWORKS: Set = Set { name: "networks", kind: SetKind::Networks };
 pub(crate) const PUBLISHED: Set = Set { name: "published", kind: SetKind::PortsByAddress };
 pub(crate) const PUBLISHED_ANYWHERE: Set = Set { name: "published_anywhere", kind: SetKind::Ports };
-pub(crate) const SETS: [Set; 6] = [BRIDGES, PASSAGES, FOREIGN, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
+pub(crate) const SETS: [Set; 7] =
+    [BRIDGES, PASSAGES, FOREIGN, INTERNAL, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
 
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DESTINATION: i32 = -100;
@@ -119,8 +121,21 @@ fn masquerade() -> [Placed; 3] {
 }
 
 /// What may be forwarded into a bridge of ours, and by our containers into one of Docker's.
-fn passage() -> [Placed; 4] {
+fn passage() -> [Placed; 6] {
     [
+        (FORWARD.name, Rule::new("within one bridge").passage_in(PASSAGES.name).verdict(Verdict::Accept)),
+        (
+            FORWARD.name,
+            Rule::new("nothing leaves an internal network")
+                .interface_in(Meta::InputName, INTERNAL.name)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            FORWARD.name,
+            Rule::new("nothing comes into an internal network")
+                .interface_in(Meta::OutputName, INTERNAL.name)
+                .verdict(Verdict::Drop),
+        ),
         (
             FORWARD.name,
             Rule::new("answers to containers")
@@ -128,7 +143,6 @@ fn passage() -> [Placed; 4] {
                 .connection(Ct::Known)
                 .verdict(Verdict::Accept),
         ),
-        (FORWARD.name, Rule::new("within one bridge").passage_in(PASSAGES.name).verdict(Verdict::Accept)),
         (
             FORWARD.name,
             Rule::new("everything but published ports")

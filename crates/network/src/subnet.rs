@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
+use coracle_sys::error::Context as _;
 use coracle_sys::netlink::route::{self, InterfaceName, Link, Prefix};
 use coracle_sys::netlink::{Protocol, Socket};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::{Attempt, Error, Result};
 use crate::limits::{LONGEST_PREFIX, SHORTEST_PREFIX};
@@ -62,6 +66,11 @@ impl Ipv4Net {
         (u32::from(address) ^ u32::from(self.address)) & mask(self.length) == 0
     }
 
+    /// Whether the two networks have an address in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.overlaps(&Prefix { address: other.address, length: other.length, index: 0 })
+    }
+
     /// Whether the network and another prefix have an address in common.
     fn overlaps(&self, other: &Prefix) -> bool {
         let shared = mask(self.length.min(other.length));
@@ -111,6 +120,38 @@ pub fn default_subnet(bridge: &InterfaceName) -> Result<Ipv4Net> {
     let routes = socket.dump(&route::list_routes()).attempt(attempt)?;
     used.extend(routes.iter().filter_map(Prefix::parse_route));
     first_free(&used).ok_or(Error::NoSubnet)
+}
+
+/// The first network of the same ones that meets none in `taken`, and no address and no route of the host. Reads the
+/// calling thread's namespace.
+///
+/// # Errors
+/// When the kernel cannot be asked, or every candidate is in use.
+pub fn free_subnet(taken: &[Ipv4Net]) -> Result<Ipv4Net> {
+    let attempt = || String::from("list the addresses and routes of the host");
+    let socket = Socket::open(Protocol::Route).attempt(attempt)?;
+    let addresses = socket.dump(&route::list_addresses()).attempt(attempt)?;
+    let routes = socket.dump(&route::list_routes()).attempt(attempt)?;
+    let taken = taken.iter().map(|net| Prefix { address: net.address, length: net.length, index: 0 });
+    let mut used: Vec<Prefix> = taken.collect();
+    used.extend(addresses.iter().filter_map(Prefix::parse_address));
+    used.extend(routes.iter().filter_map(Prefix::parse_route));
+    first_free(&used).ok_or(Error::NoSubnet)
+}
+
+/// Keeps other engines of the machine from looking for a free network, until it is dropped: what one has found is taken only
+/// once its bridge has the address. Waits for them.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn claim_subnets() -> Result<OwnedFd> {
+    let attempt = || String::from("wait for other engines that look for a free network");
+    // A directory that every machine has, so that there is no file to leave; locks on it are seen by engines alone.
+    let place = "/sys/class/net";
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let claim = rustix::fs::open(place, flags, Mode::empty()).context("open", place).attempt(attempt)?;
+    rustix::fs::flock(&claim, FlockOperation::LockExclusive).context("flock", place).attempt(attempt)?;
+    Ok(claim)
 }
 
 fn first_free(used: &[Prefix]) -> Option<Ipv4Net> {

@@ -4,14 +4,15 @@ use super::host_config::host_config;
 use super::time;
 use coracle_api::ApiVersion;
 use coracle_api::container as api;
-use coracle_api::network::EndpointSettings;
+use coracle_api::network::{EndpointIpamConfig, EndpointSettings};
 use coracle_engine::Engine;
 use coracle_engine::containers::health::{Health, Probe};
 use coracle_engine::containers::modes::NetworkMode;
 use coracle_engine::containers::settings::Settings;
 use coracle_engine::containers::state::{State, Status};
-use coracle_engine::containers::{Description, MountPoint};
-use coracle_engine::network::Published;
+use coracle_engine::containers::{Description, Membership, MountPoint};
+use coracle_engine::network::{BRIDGE, Published, predefined_id};
+use coracle_spec::Digest;
 use coracle_spec::image::Healthcheck;
 use std::collections::BTreeMap;
 
@@ -156,18 +157,22 @@ pub(crate) fn mount(mount: &MountPoint) -> api::MountPoint {
 
 fn network_settings(container: &Description) -> api::NetworkSettings {
     let networks = networks(container);
-    let Some(endpoint) = &container.endpoint else {
+    if container.endpoints().next().is_none() {
         return api::NetworkSettings { networks, ..api::NetworkSettings::default() };
-    };
+    }
+    let published: Vec<Published> =
+        container.endpoints().flat_map(|endpoint| endpoint.ports.iter().copied()).collect();
+    // As Docker: the default network alone shows here as well.
+    let default = networks.get(BRIDGE).cloned().unwrap_or_default();
     api::NetworkSettings {
         sandbox_id: container.id.to_string(),
         sandbox_key: format!("/proc/{}/ns/net", container.state.pid),
-        ports: ports(container, &endpoint.ports),
-        endpoint_id: container.id.to_string(),
-        gateway: endpoint.gateway.to_string(),
-        ip_address: endpoint.ip.to_string(),
-        ip_prefix_len: i64::from(endpoint.prefix_length),
-        mac_address: endpoint.mac.to_string(),
+        ports: ports(container, &published),
+        endpoint_id: default.endpoint_id,
+        gateway: default.gateway,
+        ip_address: default.ip_address,
+        ip_prefix_len: default.ip_prefix_len,
+        mac_address: default.mac_address,
         networks,
         ..api::NetworkSettings::default()
     }
@@ -192,24 +197,38 @@ fn ports(container: &Description, published: &[Published]) -> api::PortMap {
 
 /// The networks of a container by name.
 pub(crate) fn networks(container: &Description) -> BTreeMap<String, EndpointSettings> {
-    let settings = &container.settings.host;
-    let name = match &settings.network {
-        NetworkMode::Container(_) => return BTreeMap::new(),
-        mode if mode.is_bridge() => "bridge".to_owned(),
-        mode => mode.to_string(),
-    };
-    let mut endpoint = EndpointSettings {
-        aliases: (!settings.aliases.is_empty()).then(|| settings.aliases.clone()),
-        network_id: crate::routes::networks::id_of(&name),
+    if let mode @ (NetworkMode::Host | NetworkMode::None) = &container.settings.host.network {
+        let name = mode.to_string();
+        let network_id = predefined_id(&name);
+        return [(name, EndpointSettings { network_id, ..EndpointSettings::default() })].into();
+    }
+    let shown = |membership: &Membership| (membership.name.clone(), endpoint(container, membership));
+    container.networks.iter().map(shown).collect()
+}
+
+fn endpoint(container: &Description, membership: &Membership) -> EndpointSettings {
+    let mut shown = EndpointSettings {
+        aliases: (!membership.aliases.is_empty()).then(|| membership.aliases.clone()),
+        ipam_config: membership.address.map(|address| EndpointIpamConfig {
+            ipv4_address: address.to_string(),
+            ..EndpointIpamConfig::default()
+        }),
+        mac_address: membership.mac_address.clone(),
+        network_id: membership.network.clone(),
         ..EndpointSettings::default()
     };
-    if let Some(found) = &container.endpoint {
-        endpoint.endpoint_id = container.id.to_string();
-        endpoint.gateway = found.gateway.to_string();
-        endpoint.ip_address = found.ip.to_string();
-        endpoint.ip_prefix_len = i64::from(found.prefix_length);
-        endpoint.mac_address = found.mac.to_string();
-        endpoint.dns_names = Some(vec![container.name.to_string(), container.id.short().to_owned()]);
+    if let Some(found) = &membership.endpoint {
+        shown.endpoint_id = endpoint_id(container, &membership.network);
+        shown.gateway = found.gateway.to_string();
+        shown.ip_address = found.ip.to_string();
+        shown.ip_prefix_len = i64::from(found.prefix_length);
+        shown.mac_address = found.mac.to_string();
+        shown.dns_names = Some(membership.names(container));
     }
-    [(name, endpoint)].into()
+    shown
+}
+
+/// The id of a container's place on a network: the same for as long as it is there.
+pub(crate) fn endpoint_id(container: &Description, network: &str) -> String {
+    Digest::of(format!("endpoint {} {network}", container.id).as_bytes()).hex()
 }

@@ -25,6 +25,8 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
     let invalid = |what: &str, value: &str| Failure::invalid(format!("invalid {what}: {value}"));
     Ok(domain::HostSettings {
         network: NetworkMode::parse(&host.network_mode),
+        // Said elsewhere in the request.
+        joins: std::collections::BTreeMap::new(),
         ports: ports(host.port_bindings.unwrap_or_default())?,
         publish_all: host.publish_all_ports,
         restart: restart(&host.restart_policy)?,

@@ -59,7 +59,7 @@ fn shown_word(word: &str) -> String {
 }
 
 fn ports(container: &Description) -> Vec<api::PortSummary> {
-    let published = container.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    let published = container.endpoints().flat_map(|endpoint| &endpoint.ports);
     let mut ports: Vec<api::PortSummary> = published
         .map(|port| api::PortSummary {
             ip: port.host_ip.to_string(),

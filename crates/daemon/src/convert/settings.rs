@@ -6,6 +6,7 @@ use coracle_api::container::{Config, CreateRequest, HealthConfig};
 use coracle_api::network::EndpointSettings;
 use coracle_engine::containers::modes::NetworkMode;
 use coracle_engine::containers::settings::Settings;
+use coracle_engine::network::BRIDGE;
 use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use hyper::StatusCode;
@@ -80,57 +81,22 @@ fn health(config: HealthConfig) -> Healthcheck {
 }
 
 fn apply_endpoint(settings: &mut Settings, name: &str, endpoint: EndpointSettings) -> Result<(), Failure> {
-    let mode = settings.host.network.to_string();
-    let own = name == mode || (settings.host.network.is_bridge() && matches!(name, "default" | "bridge"));
-    if !own {
-        if matches!(settings.host.network, NetworkMode::Default) {
-            settings.host.network = NetworkMode::parse(name);
-        } else {
-            return Err(Failure::invalid(format!(
-                "container cannot be connected to network {name} besides {mode}: several networks are not supported yet"
-            )));
-        }
+    let join = super::network::join(endpoint)?;
+    let host = &mut settings.host;
+    let own =
+        name == host.network.to_string() || (host.network.is_bridge() && matches!(name, "default" | BRIDGE));
+    if !own && matches!(host.network, NetworkMode::Default) {
+        host.network = NetworkMode::parse(name);
+    } else if !own {
+        host.joins.insert(name.to_owned(), join);
+        return Ok(());
     }
-    refuse_unsupported(&endpoint)?;
-    settings.host.aliases.extend(endpoint.aliases.unwrap_or_default());
-    if !endpoint.mac_address.is_empty() {
-        settings.host.mac_address = endpoint.mac_address;
+    host.aliases.extend(join.aliases);
+    if !join.mac_address.is_empty() {
+        host.mac_address = join.mac_address;
     }
-    if let Some(ipam) = endpoint.ipam_config.filter(|ipam| !ipam.ipv4_address.is_empty()) {
-        let invalid = || Failure::invalid(format!("invalid IPv4 address: {}", ipam.ipv4_address));
-        settings.host.address = Some(ipam.ipv4_address.parse().map_err(|_| invalid())?);
-    }
+    host.address = join.address.or(host.address);
     Ok(())
-}
-
-/// What can be asked of an endpoint in Docker and not here. The rest of its fields are what a running one has.
-fn refuse_unsupported(endpoint: &EndpointSettings) -> Result<(), Failure> {
-    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
-    let refusals = [
-        (
-            "Links",
-            endpoint.links.as_ref().is_some_and(|list| !list.is_empty()),
-            "containers find each other by name",
-        ),
-        (
-            "DriverOpts",
-            endpoint.driver_opts.as_ref().is_some_and(|map| !map.is_empty()),
-            "the driver has no options for endpoints",
-        ),
-        ("IPAMConfig.IPv6Address", !ipam.ipv6_address.is_empty(), "IPv6 networks come later"),
-        (
-            "IPAMConfig.LinkLocalIPs",
-            ipam.link_local_ips.is_some_and(|list| !list.is_empty()),
-            "name one IPv4 address",
-        ),
-    ];
-    match refusals.into_iter().find(|(_, asked, _)| *asked) {
-        Some((field, _, hint)) => Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("EndpointSettings.{field} is not supported: {hint}"),
-        )),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -153,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_network_is_refused_and_a_named_one_is_kept_for_the_engine_to_judge() {
+    fn a_named_network_becomes_the_mode_and_further_ones_are_joined() {
         let request = |mode: &str| CreateRequest {
             host_config: Some(coracle_api::container::HostConfig {
                 network_mode: mode.into(),
@@ -164,8 +130,11 @@ mod tests {
             }),
             ..CreateRequest::default()
         };
-        assert_eq!(settings(request("backend")).unwrap().host.network, NetworkMode::Named("backend".into()));
-        assert!(settings(request("host")).is_err());
+        let named = settings(request("backend")).unwrap().host;
+        assert_eq!((named.network, named.joins.len()), (NetworkMode::Named("backend".into()), 0));
+        let both = settings(request("frontend")).unwrap().host;
+        assert_eq!(both.network, NetworkMode::Named("frontend".into()));
+        assert_eq!(both.joins.keys().collect::<Vec<_>>(), ["backend"]);
     }
 
     #[test]
@@ -239,6 +208,7 @@ mod tests {
         for endpoint in [
             json!({"Links": ["a:b"]}),
             json!({"DriverOpts": {"a": "b"}}),
+            json!({"GwPriority": 1}),
             json!({"IPAMConfig": {"IPv6Address": "::1"}}),
             json!({"IPAMConfig": {"LinkLocalIPs": ["169.254.1.1"]}}),
             json!({"IPAMConfig": {"IPv4Address": "nowhere"}}),

@@ -1,13 +1,16 @@
-//! `/networks/…`: the three that every engine has.
+//! `/networks/…`.
 
-use super::containers::truth;
+use super::containers::{filters, label_choice, truth, until};
 use crate::answer::{self, Answer};
+use crate::convert::network as convert;
 use crate::error::Failure;
+use crate::input;
 use crate::server::Call;
+use coracle_api::Filters;
 use coracle_api::network as api;
 use coracle_engine::Error;
-use coracle_spec::Digest;
-use hyper::Method;
+use coracle_engine::network::{BRIDGE, PREDEFINED};
+use hyper::{Method, StatusCode};
 
 /// The filters that there are.
 const KNOWN: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
@@ -15,101 +18,106 @@ const KNOWN: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dan
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     let method = call.request.method().clone();
     match (&method, rest) {
-        (&Method::GET, []) => {
-            let filters = super::containers::filters(&call)?;
-            if let Some(unknown) = filters.unknown(&KNOWN) {
-                return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
-            }
-            let dangling = truth(&filters, "dangling")?;
-            let wanted = |network: &api::Network| {
-                let any = |name: &str, test: &dyn Fn(&str) -> bool| {
-                    !filters.has(name) || filters.values(name).any(test)
-                };
-                any("name", &|name| network.name.contains(name))
-                    && any("id", &|id| network.id.starts_with(id))
-                    && any("driver", &|driver| network.driver == driver)
-                    && any("type", &|kind| kind == "builtin")
-                    && any("scope", &|scope| scope == network.scope)
-                    // A network that is always there is never left over.
-                    && dangling != Some(true)
-                    && !filters.has("label")
-            };
-            let found: Vec<api::Network> = all(&call).into_iter().filter(wanted).collect();
-            answer::ok(&found)
-        }
-        (&Method::POST, ["create"]) => Err(super::later("making networks")),
-        (&Method::POST, ["prune"]) => answer::ok(&api::PruneResponse { networks_deleted: Some(Vec::new()) }),
-        (&Method::POST, [_, "connect" | "disconnect"]) => {
-            Err(super::later("connecting containers to further networks"))
-        }
+        (&Method::GET, []) => list(&call),
+        (&Method::POST, ["create"]) => create(call).await,
+        (&Method::POST, ["prune"]) => prune(&call).await,
+        (&Method::POST, [network, "connect"]) => connect(call, network).await,
+        (&Method::POST, [network, "disconnect"]) => disconnect(call, network).await,
         (&Method::GET, [name]) => answer::ok(&find(&call, name)?),
         (&Method::DELETE, [name]) => {
-            let network = find(&call, name)?;
-            let text = format!("{} is a pre-defined network and cannot be removed", network.name);
-            Err(Failure::new(hyper::StatusCode::FORBIDDEN, text))
+            call.engine().remove_network(name).await?;
+            answer::done()
         }
         _ => Err(super::not_found()),
     }
 }
 
-fn find(call: &Call, name: &str) -> Result<api::Network, Failure> {
-    let named = all(call)
-        .into_iter()
-        .find(|network| network.name == name || (name.len() >= 3 && network.id.starts_with(name)));
-    named.ok_or_else(|| Error::NotFound { kind: "network", name: name.to_owned() }.into())
+fn list(call: &Call) -> Answer {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&KNOWN) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    if let Some(kind) = filters.values("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
+        return Err(Failure::invalid(format!("invalid filter: 'type'='{kind}'")));
+    }
+    let dangling = truth(&filters, "dangling")?;
+    let mut found = all(call);
+    found.retain(|network| is_wanted(network, &filters, dangling));
+    for network in &mut found {
+        // Only one that is asked for alone shows who is on it.
+        network.containers.clear();
+    }
+    answer::ok(&found)
 }
 
-/// The id of a network: the same in every engine, as there is one of each name.
-pub(crate) fn id_of(name: &str) -> String {
-    Digest::of(format!("network {name}").as_bytes()).hex()
+fn is_wanted(network: &api::Network, filters: &Filters, dangling: Option<bool>) -> bool {
+    let any = |name: &str, test: &dyn Fn(&str) -> bool| !filters.has(name) || filters.values(name).any(test);
+    let builtin = PREDEFINED.contains(&network.name.as_str());
+    let labels = network.labels.clone().unwrap_or_default();
+    any("name", &|name| network.name.contains(name))
+        && any("id", &|id| network.id.starts_with(id))
+        && any("driver", &|driver| network.driver == driver)
+        && any("type", &|kind| (kind == "builtin") == builtin)
+        && any("scope", &|scope| scope == network.scope)
+        // A network that is always there is never left over.
+        && dangling.is_none_or(|wanted| wanted == (!builtin && network.containers.is_empty()))
+        && label_choice(filters).with.iter().all(|label| label.matches(&labels))
+}
+
+async fn create(call: Call) -> Answer {
+    let context = call.context;
+    let request: api::NetworkCreateRequest = input::required(call.request).await?;
+    let network = context.engine.create_network(convert::wanted(request)?).await?;
+    answer::json(StatusCode::CREATED, &api::NetworkCreateResponse { id: network.id, warning: String::new() })
+}
+
+async fn prune(call: &Call) -> Answer {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&["until", "label", "label!"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    let until = until(&filters)?;
+    let labels = label_choice(&filters);
+    let removed = call
+        .engine()
+        .prune_networks(|network| {
+            until.is_none_or(|until| network.created.is_some_and(|created| created < until))
+                && labels.matches(&network.labels)
+        })
+        .await?;
+    answer::ok(&api::PruneResponse { networks_deleted: Some(removed) })
+}
+
+async fn connect(call: Call, network: &str) -> Answer {
+    let context = call.context;
+    let request: api::ConnectRequest = input::required(call.request).await?;
+    let join = convert::join(request.endpoint_config.unwrap_or_default())?;
+    context.engine.connect(network, &request.container, join).await?;
+    answer::empty(StatusCode::OK)
+}
+
+async fn disconnect(call: Call, network: &str) -> Answer {
+    let context = call.context;
+    // Here a container that is gone is on no network: there is nothing that `Force` would do more.
+    let request: api::DisconnectRequest = input::required(call.request).await?;
+    context.engine.disconnect(network, &request.container).await?;
+    answer::empty(StatusCode::OK)
+}
+
+fn find(call: &Call, name: &str) -> Result<api::Network, Failure> {
+    let all = all(call);
+    let exactly = all.iter().find(|network| network.name == name || network.id == name);
+    let mut beginning = all.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
+    let found = exactly.or_else(|| beginning.next().filter(|_| beginning.next().is_none()));
+    found.cloned().ok_or_else(|| Error::NotFound { kind: "network", name: name.to_owned() }.into())
 }
 
 fn all(call: &Call) -> Vec<api::Network> {
-    ["bridge", "host", "none"].map(|name| shown(call, name)).to_vec()
-}
-
-fn shown(call: &Call, name: &str) -> api::Network {
     let engine = call.engine();
-    let (bridge, subnet) = engine.bridge();
-    let mut network = api::Network {
-        name: name.to_owned(),
-        id: id_of(name),
-        created: crate::convert::time::write(None),
-        scope: "local".to_owned(),
-        driver: if name == "none" { "null" } else { name }.to_owned(),
-        enable_ipv4: Some(true),
-        ipam: api::Ipam { driver: "default".to_owned(), options: None, config: Some(Vec::new()) },
-        options: Some(std::collections::BTreeMap::new()),
-        labels: Some(std::collections::BTreeMap::new()),
-        ..api::Network::default()
-    };
-    if name == "bridge" {
-        if let Some(subnet) = subnet {
-            network.ipam.config = Some(vec![api::IpamPool {
-                subnet: format!("{}/{}", subnet.network(), subnet.length()),
-                gateway: subnet.address().to_string(),
-                ..api::IpamPool::default()
-            }]);
-        }
-        network.options = Some(
-            [
-                ("com.docker.network.bridge.default_bridge", "true"),
-                ("com.docker.network.bridge.name", bridge),
-            ]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
-        );
-    }
-    for container in engine.list() {
-        let Some(endpoint) = container.endpoint.as_ref().filter(|_| name == "bridge") else { continue };
-        let member = api::NetworkContainer {
-            name: container.name.to_string(),
-            endpoint_id: container.id.to_string(),
-            mac_address: endpoint.mac.to_string(),
-            ipv4_address: format!("{}/{}", endpoint.ip, endpoint.prefix_length),
-            ipv6_address: String::new(),
-        };
-        network.containers.insert(container.id.to_string(), member);
-    }
-    network
+    let containers = engine.list();
+    let mut all: Vec<_> =
+        engine.networks().iter().map(|network| convert::shown(network, &containers)).collect();
+    let without_bridge = PREDEFINED.iter().filter(|name| **name != BRIDGE);
+    all.extend(without_bridge.map(|name| convert::shown_without_bridge(name)));
+    all
 }

@@ -1,6 +1,7 @@
 //! Making a container: everything that can be checked is checked before anything is made.
 
 use super::confinement::SecurityOptions;
+use super::memberships::{self, Membership};
 use super::modes::{IpcMode, NetworkMode};
 use super::mounts::{self, Wanted};
 use super::settings::Settings;
@@ -85,10 +86,13 @@ async fn create_on(
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
     let settings = merge::merge(settings, &image.config.config);
-    let warnings = check(shared, &id, &settings)?;
+    let mut warnings = check(shared, &id, &settings)?;
+    let networks = memberships::of(&shared.networks, &settings)?;
+    warnings.extend(unpublished(shared, &settings, &networks)?);
     let wanted = mounts::wanted(&settings, volumes_from::shared_points(&shared.containers, &settings)?)?;
     let name = reserve_name(shared, &id, name)?;
-    let made = make(shared, id.clone(), name.clone(), image, settings, wanted).await;
+    let request = Request { id: id.clone(), name: name.clone(), settings, networks, wanted };
+    let made = make(shared, image, request).await;
     if made.is_err() {
         shared.containers.release(&name, &id);
     }
@@ -150,6 +154,14 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     Ok(warnings)
 }
 
+/// A warning that nothing is published where nothing may come in.
+fn unpublished(shared: &Shared, settings: &Settings, networks: &[Membership]) -> Result<Option<String>> {
+    let publishes = !settings.host.ports.is_empty() || settings.host.publish_all;
+    let nowhere =
+        !networks.is_empty() && super::network::way_out(&shared.networks, networks)?.is_none() && publishes;
+    Ok(nowhere.then(|| "Published ports are discarded when using internal networks only".to_owned()))
+}
+
 fn check_modes(settings: &Settings) -> Result<()> {
     let host = &settings.host;
     if let NetworkMode::Container(_) = &host.network {
@@ -197,16 +209,9 @@ fn reserve_name(shared: &Shared, id: &ContainerId, name: Option<&str>) -> Result
     }
 }
 
-async fn make(
-    shared: &Arc<Shared>,
-    id: ContainerId,
-    name: Name,
-    image: &Image,
-    settings: Settings,
-    wanted: Vec<Wanted>,
-) -> Result<Description> {
+async fn make(shared: &Arc<Shared>, image: &Image, request: Request) -> Result<Description> {
     let mut volumes = Vec::new();
-    let request = Request { id: id.clone(), name, settings, wanted };
+    let id = request.id.clone();
     let made = make_steps(shared, image, request, &mut volumes).await;
     if made.is_err() {
         undo(shared, &id, &volumes).await;
@@ -219,6 +224,7 @@ struct Request {
     id: ContainerId,
     name: Name,
     settings: Settings,
+    networks: Vec<Membership>,
     wanted: Vec<Wanted>,
 }
 
@@ -228,7 +234,9 @@ async fn make_steps(
     request: Request,
     volumes: &mut Vec<String>,
 ) -> Result<Description> {
-    let Request { id, name, settings, wanted } = request;
+    let Request { id, name, mut settings, networks, wanted } = request;
+    // The container knows from here on.
+    settings.host.joins.clear();
     let mut points = Vec::new();
     for wanted in wanted {
         points.push(realise(shared, image, wanted, volumes).await?);
@@ -246,7 +254,7 @@ async fn make_steps(
         settings: Arc::new(settings),
         mounts: points,
         state: State::default(),
-        endpoint: None,
+        networks,
     };
     let record = record::write(&description);
     shared.index.put_container(&description.id, &description.name, record, Durability::Durable).await?;

@@ -46,12 +46,19 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
 }
 
 async fn release_network(task: &mut Task) {
-    let Some(endpoint) = task.now.endpoint.take() else { return };
-    let id = task.now.id.to_string();
-    if let Err(error) = task.shared.network.withdraw(&id).await {
-        tracing::warn!(container = id, error = error.chain(), "its names could not be withdrawn");
+    super::start::tell_of_networks(task, "disconnect");
+    for membership in &task.now.networks {
+        if membership.endpoint.is_some()
+            && let Ok(live) = task.shared.networks.find(&membership.network)
+            && let Err(error) = live.bridge.withdraw(task.now.id.as_str()).await
+        {
+            tracing::warn!(container = %task.now.id, error = error.chain(), "its names could not be withdrawn");
+        }
     }
-    if let Err(error) = task.shared.network.detach(endpoint).await {
-        tracing::error!(container = id, error = error.chain(), "its network could not be taken down");
+    let connected = task.now.networks.clone();
+    for membership in &mut task.now.networks {
+        membership.endpoint = None;
+        membership.is_way_out = false;
     }
+    super::network::give_back(&task.shared, &task.now.id, connected).await;
 }

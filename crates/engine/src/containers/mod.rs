@@ -10,9 +10,11 @@ pub mod exec;
 mod exit;
 pub mod health;
 pub(crate) mod host;
+mod joining;
 mod lifecycle;
 mod limits;
 mod logs;
+mod memberships;
 mod merge;
 pub mod modes;
 mod mounts;
@@ -47,6 +49,7 @@ pub use create::Created;
 pub(crate) use create::{create_of, refuse_artifact};
 pub use lifecycle::{WaitCondition, Waiting, export};
 pub use logs::{LogStream, log_limits};
+pub use memberships::Membership;
 pub(crate) use merge::inherit_health;
 pub use network::parse_port;
 pub use paths::Paths;
@@ -55,7 +58,6 @@ pub use top::Top;
 pub(crate) use usage::image_users;
 pub(crate) use view::{View, of_scratch as view_of_scratch};
 
-use coracle_network::Endpoint;
 use coracle_spec::{ContainerId, Digest, Name};
 use settings::Settings;
 use state::State;
@@ -81,8 +83,8 @@ pub struct Description {
     pub mounts: Vec<MountPoint>,
     /// How it is.
     pub state: State,
-    /// Where it is on its network, while it runs.
-    pub endpoint: Option<Endpoint>,
+    /// The networks it is on, the one of its network mode first.
+    pub networks: Vec<Membership>,
 }
 
 /// A volume or bind mount of a container.

@@ -1,5 +1,6 @@
 //! A container's place on its network: the connection, and the three files that tell it who it is.
 
+use super::memberships::Membership;
 use super::modes::NetworkMode;
 use super::settings::Settings;
 use super::task::Task;
@@ -7,12 +8,14 @@ use super::{Description, host, oci_spec};
 use crate::config::Config;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
+use crate::network::Networks;
 use coracle_network::files::{self, ExtraAddress, Hosts, Resolution};
 use coracle_network::{
     DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest,
 };
 use coracle_network::{HostPort, Protocol};
 use coracle_runtime::protocol::Names;
+use coracle_spec::ContainerId;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,8 +25,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Connected {
     /// The container's own namespace.
     pub(super) namespace: Option<Namespace>,
-    /// Its place on the network.
-    pub(super) endpoint: Option<Endpoint>,
+    /// Whether names are resolved there.
+    pub(super) has_names: bool,
+    /// Its networks, with its place on each.
+    pub(super) networks: Vec<Membership>,
     /// Its reserved ports.
     pub(super) held: Held,
     /// The namespace of another container.
@@ -46,15 +51,13 @@ pub(super) struct Ahead {
 }
 
 /// The namespace that a container with this network has of its own, not connected to anything yet.
-pub(super) async fn namespace(shared: &Shared, network: &NetworkMode) -> Result<Option<Namespace>> {
-    match network {
-        NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::Named(_) => Ok(None),
-        NetworkMode::None => {
-            let made = blocking(Namespace::with_loopback_only).await?;
-            made.attempt(|| "make a network namespace".to_owned()).map(Some)
-        }
-        NetworkMode::Default | NetworkMode::Bridge => shared.network.namespace().await.map(Some),
-    }
+pub(super) async fn namespace(network: &NetworkMode) -> Result<Option<Namespace>> {
+    let make = match network {
+        NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
+        NetworkMode::None => Namespace::with_loopback_only,
+        NetworkMode::Default | NetworkMode::Bridge | NetworkMode::Named(_) => Namespace::create,
+    };
+    blocking(make).await?.attempt(|| "make a network namespace".to_owned()).map(Some)
 }
 
 /// Connects the container of `task`; a part of that may have been done ahead.
@@ -62,34 +65,123 @@ pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connect
     let settings = &task.now.settings;
     let is_with_shim = ahead.is_some();
     let (made, written) = ahead.map_or_else(Default::default, |ahead| (ahead.namespace, ahead.written));
-    let connected = match &settings.host.network {
-        NetworkMode::Host => Connected::default(),
-        NetworkMode::None => {
-            let namespace = match made {
-                Some(made) => Some(made),
-                None => namespace(&task.shared, &settings.host.network).await?,
-            };
-            Connected { namespace, ..Connected::default() }
-        }
-        NetworkMode::Container(other) => {
-            let joined = host::namespace_of(&task.shared, other, "net")?;
-            Connected { joined: Some(joined), ..Connected::default() }
-        }
-        NetworkMode::Default | NetworkMode::Bridge => {
-            let request = request(task.now.id.as_str(), settings)?;
-            let attached = task.shared.network.attach(request, made).await;
-            let (namespace, endpoint, held) = attached.map_err(|error| with_name(error, task))?;
-            Connected { namespace: Some(namespace), endpoint: Some(endpoint), held, ..Connected::default() }
-        }
-        NetworkMode::Named(name) => return Err(Error::NotFound { kind: "network", name: name.clone() }),
+    let mode = &settings.host.network;
+    if let NetworkMode::Container(other) = mode {
+        let joined = Some(host::namespace_of(&task.shared, other, "net")?);
+        return Ok(Connected { joined, is_with_shim, written, ..Connected::default() });
+    }
+    let made = match made {
+        Some(made) => Some(made),
+        None => namespace(mode).await?,
+    };
+    let connected = match made {
+        Some(namespace) if is_on_networks(mode) => attach_all(task, namespace).await?,
+        namespace => Connected { namespace, ..Connected::default() },
     };
     Ok(Connected { is_with_shim, written, ..connected })
+}
+
+/// Whether a container with this mode is on networks, and resolves the names there.
+fn is_on_networks(mode: &NetworkMode) -> bool {
+    matches!(mode, NetworkMode::Default | NetworkMode::Bridge | NetworkMode::Named(_))
+}
+
+/// Attaches a namespace to all networks of the container, or to none.
+async fn attach_all(task: &Task, mut namespace: Namespace) -> Result<Connected> {
+    let mut networks = task.now.networks.clone();
+    let way_out = way_out(&task.shared.networks, &networks)?;
+    let ports = ports(&task.now.settings)?;
+    let mut held = Held::default();
+    for nth in 0..networks.len() {
+        let is_way_out = way_out == Some(nth);
+        let ports = if is_way_out { ports.clone() } else { Vec::new() };
+        let attached = match interface(nth) {
+            Ok(interface) => {
+                attach_one(task, &networks[nth], Place { interface, is_way_out, ports }, namespace).await
+            }
+            Err(error) => Err(error),
+        };
+        let (same, endpoint, sockets) = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                give_back(&task.shared, &task.now.id, networks).await;
+                return Err(with_name(error, task));
+            }
+        };
+        namespace = same;
+        if is_way_out {
+            held = sockets;
+        }
+        networks[nth].endpoint = Some(endpoint);
+        networks[nth].is_way_out = is_way_out;
+    }
+    Ok(Connected { namespace: Some(namespace), has_names: true, networks, held, ..Connected::default() })
+}
+
+/// How a container is attached to one of its networks.
+pub(super) struct Place {
+    /// Its interface there.
+    pub(super) interface: InterfaceName,
+    /// Whether the network is its way to everywhere.
+    pub(super) is_way_out: bool,
+    /// What it publishes there.
+    pub(super) ports: Vec<PublishRequest>,
+}
+
+/// Interface number `nth` of a container.
+pub(super) fn interface(nth: usize) -> Result<InterfaceName> {
+    InterfaceName::new(format!("eth{nth}")).attempt(|| "name the interface".to_owned())
+}
+
+/// Attaches a namespace to one of the container's networks.
+pub(super) async fn attach_one(
+    task: &Task,
+    membership: &Membership,
+    place: Place,
+    namespace: Namespace,
+) -> Result<(Namespace, Endpoint, Held)> {
+    let live = task.shared.networks.find(&membership.network)?;
+    let request = EndpointRequest {
+        container_id: task.now.id.to_string(),
+        interface: place.interface,
+        ip: membership.address,
+        mac: membership.mac()?,
+        default_route: if place.is_way_out { DefaultRoute::Here } else { DefaultRoute::Elsewhere },
+        ports: place.ports,
+    };
+    live.bridge.attach(namespace, request).await
+}
+
+/// Which of a container's networks is its way to everywhere, and has its published ports: the first by name that is not
+/// internal.
+pub(super) fn way_out(networks: &Networks, memberships: &[Membership]) -> Result<Option<usize>> {
+    let mut outward = Vec::new();
+    for (nth, membership) in memberships.iter().enumerate() {
+        if !networks.find(&membership.network)?.network.internal {
+            outward.push((membership.name.as_str(), nth));
+        }
+    }
+    Ok(outward.into_iter().min().map(|(_, nth)| nth))
+}
+
+/// Takes a container off networks. Its interfaces die with its namespace.
+pub(super) async fn give_back(shared: &Shared, id: &ContainerId, networks: Vec<Membership>) {
+    for Membership { network, endpoint, .. } in networks {
+        let Some(endpoint) = endpoint else { continue };
+        let detached = match shared.networks.find(&network) {
+            Ok(live) => live.bridge.detach(endpoint).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = detached {
+            tracing::error!(container = %id, error = error.chain(), "its network could not be taken down");
+        }
+    }
 }
 
 /// Where the container's names are resolved, if it is on a network.
 pub(super) fn names(shared: &Shared, now: &Description) -> Names {
     Names {
-        tables: vec![shared.network.names().to_owned()],
+        tables: now.networks.iter().map(|membership| shared.networks.names(&membership.network)).collect(),
         endpoint: now.id.to_string(),
         servers: servers(&shared.config, &now.settings),
     }
@@ -104,14 +196,8 @@ fn with_name(error: Error, task: &Task) -> Error {
     }
 }
 
-fn request(id: &str, settings: &Settings) -> Result<EndpointRequest> {
-    let mac = match settings.host.mac_address.as_str() {
-        "" => None,
-        text => {
-            let invalid = || Error::Invalid(format!("invalid MAC address: {text}"));
-            Some(parse_mac(text).ok_or_else(invalid)?)
-        }
-    };
+/// What the container publishes.
+fn ports(settings: &Settings) -> Result<Vec<PublishRequest>> {
     let mut ports = settings.host.ports.clone();
     if settings.host.publish_all {
         for exposed in &settings.exposed_ports {
@@ -126,14 +212,7 @@ fn request(id: &str, settings: &Settings) -> Result<EndpointRequest> {
             }
         }
     }
-    Ok(EndpointRequest {
-        container_id: id.to_owned(),
-        interface: InterfaceName::new("eth0").attempt(|| "name the interface".to_owned())?,
-        ip: settings.host.address,
-        mac,
-        default_route: DefaultRoute::Here,
-        ports,
-    })
+    Ok(ports)
 }
 
 /// Parses `PORT[/PROTOCOL]`.
@@ -184,14 +263,17 @@ pub(super) fn own_files(directory: &Path) -> Files {
 pub(super) fn write_files(
     shared: &Shared,
     now: &Description,
-    endpoint: Option<&Endpoint>,
+    networks: &[Membership],
     written: &Texts,
 ) -> Result<Files> {
     if let NetworkMode::Container(other) = &now.settings.host.network {
         return Ok(own_files(&shared.state_directory(shared.containers.find(other)?.id())));
     }
     let files = own_files(&shared.state_directory(&now.id));
-    let texts = texts(shared, now, endpoint.map(|endpoint| Some(endpoint.ip)))?;
+    let addresses: Vec<_> =
+        networks.iter().filter_map(|network| Some(network.endpoint.as_ref()?.ip)).collect();
+    let is_on_network = is_on_networks(&now.settings.host.network);
+    let texts = texts(shared, now, is_on_network.then_some(&addresses))?;
     let mut missing =
         files.iter().zip(texts.iter().zip(written)).filter(|(_, (text, written))| text != written);
     missing.try_for_each(|((path, _), (text, _))| write(path, text))?;
@@ -200,8 +282,8 @@ pub(super) fn write_files(
 
 /// Writes what the files are going to be as far as it is known before the container has an address.
 pub(super) fn write_ahead(shared: &Shared, now: &Description) -> Result<Texts> {
-    let is_on_network = matches!(now.settings.host.network, NetworkMode::Default | NetworkMode::Bridge);
-    let mut texts = texts(shared, now, is_on_network.then_some(None))?;
+    let is_on_network = is_on_networks(&now.settings.host.network);
+    let mut texts = texts(shared, now, is_on_network.then_some(&[]))?;
     if is_on_network {
         // Its own address is missing.
         texts[1].clear();
@@ -216,15 +298,15 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).attempt(|| format!("write {}", path.display()))
 }
 
-/// The files of a container that is on a network (with an address, if it has one yet) or on none.
-fn texts(shared: &Shared, now: &Description, network: Option<Option<Ipv4Addr>>) -> Result<Texts> {
+/// The files of a container that is on networks (with the addresses that it has so far) or on none.
+fn texts(shared: &Shared, now: &Description, network: Option<&[Ipv4Addr]>) -> Result<Texts> {
     let settings = &now.settings;
     let config = &shared.config;
     let facts = oci_spec::Host { hostname: shared.hostname.clone(), ..oci_spec::Host::default() };
     let hostname = oci_spec::hostname(&now.id, settings, &facts);
     let refused = |error: coracle_network::Error| Error::Invalid(error.to_string());
     let extra = extra_hosts(settings)?;
-    let gateway = shared.network.subnet().map(|subnet| IpAddr::V4(subnet.address()));
+    let gateway = shared.networks.default().network.subnet.map(|subnet| IpAddr::V4(subnet.address()));
     let own =
         |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };
     let search = own(&settings.host.dns_search, &config.dns_search);
@@ -236,11 +318,10 @@ fn texts(shared: &Shared, now: &Description, network: Option<Option<Ipv4Addr>>) 
         let text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         (files::hosts_of_host(&text, &extra, gateway), files::resolv_conf_of_host(&host_resolv, &wanted))
     } else {
-        let addresses: Vec<_> = network.flatten().into_iter().collect();
         let hosts = Hosts {
             hostname: &hostname,
             domain: &settings.domainname,
-            addresses: &addresses,
+            addresses: network.unwrap_or_default(),
             extra: &extra,
             gateway,
         };

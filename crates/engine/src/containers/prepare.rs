@@ -42,8 +42,8 @@ pub(crate) struct Prepared {
 /// Begins to prepare a container, unless it shares what belongs to another, or enough are prepared already.
 pub(crate) fn begin(shared: &Arc<Shared>, now: &Description) -> Option<Preparation> {
     let host = &now.settings.host;
-    let shares = matches!(host.network, NetworkMode::Container(_) | NetworkMode::Named(_))
-        || matches!(host.pid, PidMode::Container(_));
+    let shares =
+        matches!(host.network, NetworkMode::Container(_)) || matches!(host.pid, PidMode::Container(_));
     if shares {
         return None;
     }
@@ -53,10 +53,8 @@ pub(crate) fn begin(shared: &Arc<Shared>, now: &Description) -> Option<Preparati
 }
 
 async fn prepare(shared: Arc<Shared>, now: Description) -> Result<Prepared> {
-    let (launched, namespace) = tokio::join!(
-        start::launch(&shared, &now.id),
-        network::namespace(&shared, &now.settings.host.network)
-    );
+    let (launched, namespace) =
+        tokio::join!(start::launch(&shared, &now.id), network::namespace(&now.settings.host.network));
     let (launched, namespace) = (launched?, namespace?);
     let (network, descriptors) = blocking(move || describe(&shared, &now, namespace)).await??;
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();

@@ -36,7 +36,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
             }
         }
     }
-    shared.network.sweep().await?;
+    shared.networks.sweep().await;
     forget_state_of_the_dead(shared);
     Ok(())
 }
@@ -50,11 +50,13 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
     let last = description.state.started_at.max(Some(description.created)).unwrap_or(description.created);
     shared.images.note_use(&description.image, last);
     let fate = fate(shared, &description).await;
-    let endpoint = description.endpoint.clone();
     let container = match fate {
         Fate::Still => {
             commit::forget(shared, &description.id);
-            description.endpoint = None;
+            for membership in &mut description.networks {
+                membership.endpoint = None;
+                membership.is_way_out = false;
+            }
             spawn(shared, description, None)
         }
         Fate::Runs(live, pid) => {
@@ -64,25 +66,33 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             if description.state.status != Status::Paused {
                 description.state.status = Status::Running;
             }
-            if let Some(endpoint) = endpoint
-                && let Err(error) = shared.network.adopt(endpoint).await
-            {
-                tracing::error!(container = %description.id, error = error.chain(), "its network could not be taken over");
-            }
+            adopt(shared, &description).await;
             spawn(shared, description, Some(*live))
         }
         Fate::Ended(exit) => {
             health::recall(shared, &mut description);
             commit::forget(shared, &description.id);
-            if let Some(endpoint) = endpoint {
-                // Known to the driver again, so that settling can give it back.
-                let _ = shared.network.adopt(endpoint).await;
-            }
+            // Known to the drivers again, so that settling can give it back.
+            adopt(shared, &description).await;
             description.state.status = Status::Running;
             spawn_ended(shared, description, exit)
         }
     };
     shared.containers.insert(container);
+}
+
+/// Takes over the places that a container has on its networks.
+async fn adopt(shared: &Shared, description: &Description) {
+    for membership in &description.networks {
+        let Some(endpoint) = membership.endpoint.clone() else { continue };
+        let adopted = match shared.networks.find(&membership.network) {
+            Ok(live) => live.bridge.adopt(endpoint).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = adopted {
+            tracing::error!(container = %description.id, error = error.chain(), "its network could not be taken over");
+        }
+    }
 }
 
 async fn fate(shared: &Arc<Shared>, description: &Description) -> Fate {

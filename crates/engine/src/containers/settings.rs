@@ -84,6 +84,8 @@ pub struct HostSettings {
     pub network: NetworkMode,
     /// Names besides the container's own, on the network.
     pub aliases: Vec<String>,
+    /// Further networks by name or id, until the container is made: from then on it knows itself where it is.
+    pub joins: BTreeMap<String, Join>,
     /// A fixed address on the network.
     pub address: Option<std::net::Ipv4Addr>,
     /// A fixed hardware address, as text.
@@ -156,6 +158,17 @@ pub struct HostSettings {
     pub annotations: BTreeMap<String, String>,
     /// The OCI runtime as the client named it; the engine's own if empty.
     pub runtime: String,
+}
+
+/// How a container joins a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Join {
+    /// Names besides the container's own.
+    pub aliases: Vec<String>,
+    /// A fixed address.
+    pub address: Option<std::net::Ipv4Addr>,
+    /// A fixed hardware address, as text.
+    pub mac_address: String,
 }
 
 /// One `--mount`.

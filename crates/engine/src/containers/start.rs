@@ -1,8 +1,9 @@
 //! Starting a container: its network and its shim are made side by side, unless they were prepared, then the shim is given
 //! the plan.
 
+use super::memberships::Membership;
 use super::modes::{NetworkMode, PidMode};
-use super::network::Connected;
+use super::network::{self, Connected};
 use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::settings::Settings;
@@ -12,7 +13,7 @@ use super::{Description, host, mounts};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
-use coracle_network::{DnsSockets, Endpoint};
+use coracle_network::DnsSockets;
 use coracle_runtime::channel;
 use coracle_runtime::protocol::{self, Attachment, Log, Overlay, Plan, Reply, Request, Role, Stdin};
 use coracle_spec::ContainerId;
@@ -49,17 +50,17 @@ pub(crate) async fn start(task: &mut Task) -> Result<()> {
 
 async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Result<()> {
     let (launched, connected) = match take_prepared(task).await {
-        Some(Prepared { launched, network }) => {
-            (Ok(launched), super::network::connect(task, Some(network)).await)
+        Some(Prepared { launched, network: ahead }) => {
+            (Ok(launched), network::connect(task, Some(ahead)).await)
         }
         None => {
-            tokio::join!(launch(&task.shared, &task.now.id), super::network::connect(task, None))
+            tokio::join!(launch(&task.shared, &task.now.id), network::connect(task, None))
         }
     };
     let (connected, (shim, events, gone)) = match (connected, launched) {
         (Ok(connected), Ok(launched)) => (connected, launched),
         (Ok(connected), Err(error)) => {
-            give_back(task, connected.endpoint).await;
+            network::give_back(&task.shared, &task.now.id, connected.networks).await;
             return Err(error);
         }
         (Err(error), Ok((shim, events, gone))) => {
@@ -70,16 +71,16 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
         }
         (Err(error), Err(_)) => return Err(error),
     };
-    let endpoint = connected.endpoint.clone();
+    let networks = connected.networks.clone();
     match hand_over(task, &shim, connected, waiting).await {
         Ok(pid) => {
             task.live = Some(Live { shim, events });
-            started(task, pid, endpoint).await;
+            started(task, pid, networks).await;
             Ok(())
         }
         Err(error) => {
             task.last = Some(gone);
-            give_back(task, endpoint).await;
+            network::give_back(&task.shared, &task.now.id, networks).await;
             Err(error)
         }
     }
@@ -89,14 +90,6 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
 async fn take_prepared(task: &mut Task) -> Option<Prepared> {
     let prepared = task.prepared.take()?.made().await?;
     (!prepared.launched.2.is_finished()).then_some(prepared)
-}
-
-async fn give_back(task: &Task, endpoint: Option<Endpoint>) {
-    if let Some(endpoint) = endpoint
-        && let Err(error) = task.shared.network.detach(endpoint).await
-    {
-        tracing::error!(container = %task.now.id, error = error.chain(), "its network could not be taken down");
-    }
 }
 
 /// The shim, what it tells, and the end of its process.
@@ -162,17 +155,17 @@ fn prepare(
     waiting: Vec<(Attachment, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>> {
     let settings = &now.settings;
-    let files = super::network::write_files(shared, now, connected.endpoint.as_ref(), &connected.written)?;
+    let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
     let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
     let mut plan = plan(shared, now, &facts)?;
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(joins(shared, settings)?);
-    let has_names = connected.endpoint.is_some();
+    let has_names = connected.has_names;
     if let Some(namespace) = connected.namespace.filter(|_| !connected.is_with_shim) {
         descriptors.extend(of_namespace(namespace.netns, namespace.dns));
     }
-    plan.names = has_names.then(|| super::network::names(shared, now));
+    plan.names = has_names.then(|| network::names(shared, now));
     descriptors.extend(connected.held.sockets.into_iter().map(|socket| (Role::Held, socket)));
     for (attachment, socket) in waiting {
         plan.attachments.push(attachment);
@@ -244,7 +237,7 @@ fn joins(shared: &Shared, settings: &Settings) -> Result<Vec<(Role, OwnedFd)>> {
     Ok(joins)
 }
 
-async fn started(task: &mut Task, pid: i32, endpoint: Option<Endpoint>) {
+async fn started(task: &mut Task, pid: i32, networks: Vec<Membership>) {
     let state = &mut task.now.state;
     state.status = Status::Running;
     state.pid = pid;
@@ -254,23 +247,34 @@ async fn started(task: &mut Task, pid: i32, endpoint: Option<Endpoint>) {
     state.stopped_by_hand = false;
     let now = OffsetDateTime::now_utc();
     state.started_at = Some(now);
-    task.now.endpoint = endpoint;
+    task.now.networks = networks;
     super::health::begin(&mut task.now);
     task.shared.images.note_use(&task.now.image, now);
     publish_names(task).await;
+    tell_of_networks(task, "connect");
     task.tell("start", &[]);
     task.changed().await;
 }
 
 /// Lets other containers find this one by name.
 pub(crate) async fn publish_names(task: &Task) {
-    let Some(endpoint) = &task.now.endpoint else { return };
-    let mut names = vec![task.now.name.to_string(), task.now.id.short().to_owned()];
-    names.extend(task.now.settings.host.aliases.iter().cloned());
-    if !task.now.settings.hostname.is_empty() {
-        names.push(task.now.settings.hostname.clone());
+    for membership in &task.now.networks {
+        let Some(endpoint) = &membership.endpoint else { continue };
+        let published = match task.shared.networks.find(&membership.network) {
+            Ok(live) => live.bridge.publish(endpoint, &membership.names(&task.now)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = published {
+            tracing::warn!(container = %task.now.id, error = error.chain(), "its names could not be published");
+        }
     }
-    if let Err(error) = task.shared.network.publish(endpoint, &names).await {
-        tracing::warn!(container = %task.now.id, error = error.chain(), "its names could not be published");
+}
+
+/// Tells of what happens to a container on all its networks.
+pub(super) fn tell_of_networks(task: &Task, action: &str) {
+    for membership in task.now.networks.iter().filter(|membership| membership.endpoint.is_some()) {
+        if let Ok(live) = task.shared.networks.find(&membership.network) {
+            task.shared.networks.tell(&live.network, action, Some(&task.now.id));
+        }
     }
 }

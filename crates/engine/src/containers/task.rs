@@ -6,6 +6,7 @@
 use super::admit::{Command as Kind, Plan, admit};
 use super::exit;
 use super::health::{self, Monitor, Probe};
+use super::memberships::Membership;
 use super::prepare::{self, Preparation};
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
@@ -52,6 +53,10 @@ pub(crate) enum Command {
     Rename { name: Name, reply: ReplyTo<()> },
     /// Change settings that can be changed.
     Update { change: Change, reply: ReplyTo<()> },
+    /// Be on another network.
+    Connect { membership: Membership, reply: ReplyTo<()> },
+    /// Be on a network no more.
+    Disconnect { network: String, reply: ReplyTo<()> },
     /// Give up what was made for a start that may come.
     Dismiss { reply: ReplyTo<()> },
     /// Remove it.
@@ -248,6 +253,12 @@ impl Task {
             }
             Command::Update { change, reply } => {
                 let _ = reply.send(self.update(change).await);
+            }
+            Command::Connect { membership, reply } => {
+                let _ = reply.send(self.connect(membership).await);
+            }
+            Command::Disconnect { network, reply } => {
+                let _ = reply.send(self.disconnect(&network).await);
             }
             Command::Dismiss { reply } => {
                 self.dismiss_prepared().await;

@@ -56,7 +56,7 @@ fn container(field: &Field, image: &Image) -> Description {
         }),
         mounts: Vec::new(),
         state: State::default(),
-        endpoint: None,
+        networks: Vec::new(),
     }
 }
 

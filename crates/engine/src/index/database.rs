@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// What leads from each version of the schema to the next; the first from nothing. Only ever added to.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT;
     CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
@@ -30,6 +30,9 @@ const MIGRATIONS: [&str; 4] = [
     ",
     "
     CREATE TABLE build_history (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    ",
+    "
+    CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) STRICT;
     ",
 ];
 
@@ -60,7 +63,7 @@ pub(super) fn open(root: &Path) -> Result<Connection> {
 /// Makes the directories of records that nobody else makes.
 fn prepare(root: &Path) -> Result<()> {
     let images = root.join("images");
-    for directory in [images.clone(), images.join("sha256"), images.join("sha512")] {
+    for directory in [images.clone(), images.join("sha256"), images.join("sha512"), root.join("networks")] {
         atomic::create_dir(&directory, Mode::from_raw_mode(0o700))
             .attempt(|| "make the directories of the index".to_owned())?;
     }

@@ -6,6 +6,7 @@
 //! meta.db.version-<n>-<unix time>     one as it was before its migration
 //! containers/<id>/record.json         a copy of each record, from which the database can be made again
 //! volumes/<name>/record.json
+//! networks/<id>.json
 //! images/<algorithm>/<hex>.json
 //! images/pins.json                    what was pinned by hand
 //! ```
@@ -145,6 +146,43 @@ impl Index {
     /// The database's.
     pub(crate) async fn containers(&self) -> Result<Vec<String>> {
         self.ask(|transaction| records(transaction, "SELECT record FROM containers ORDER BY rowid"))
+            .arrive()
+            .await
+    }
+
+    /// Adds a network, durably.
+    ///
+    /// # Errors
+    /// The database's, a taken name among them.
+    pub(crate) async fn put_network(&self, id: &str, name: &str, record: String) -> Result<()> {
+        let file = RecordFile::network(id, record.clone());
+        let (id, name) = (id.to_owned(), name.to_owned());
+        let change = move |transaction: &Transaction<'_>| {
+            let insert = "INSERT INTO networks (id, name, record) VALUES (?1, ?2, ?3)";
+            execute(transaction, insert, params![id, name, record]).map(drop)
+        };
+        self.change(Durability::Durable, change, vec![file]).arrive().await
+    }
+
+    /// Forgets a network, durably. Absent is no error.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn remove_network(&self, id: &str) -> Result<()> {
+        let file = RecordFile::absent_network(id);
+        let id = id.to_owned();
+        let change = move |transaction: &Transaction<'_>| {
+            execute(transaction, "DELETE FROM networks WHERE id = ?1", params![id]).map(drop)
+        };
+        self.change(Durability::Durable, change, vec![file]).arrive().await
+    }
+
+    /// The records of all networks that users made.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn networks(&self) -> Result<Vec<String>> {
+        self.ask(|transaction| records(transaction, "SELECT record FROM networks ORDER BY rowid"))
             .arrive()
             .await
     }

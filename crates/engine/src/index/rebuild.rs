@@ -1,4 +1,4 @@
-//! Makes the database of the records that lie beside containers, volumes and images.
+//! Makes the database of the records that lie beside containers, volumes, networks and images.
 //!
 //! A record that cannot be used is reported and left where it is. What has no record is left alone too.
 
@@ -14,9 +14,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// What the index needs to know of a container's record.
+/// What the index needs to know of the record of a container or network.
 #[derive(Deserialize)]
-struct ContainerHead {
+struct Head {
     id: String,
     name: String,
 }
@@ -38,10 +38,16 @@ pub(super) fn from_records(root: &Path, transaction: &Transaction<'_>) -> Result
     for directory in entries(&root.join("volumes")).attempt(rebuilding)? {
         count += usize::from(report(&directory, &volume(transaction, &directory)));
     }
+    for file in entries(&root.join("networks")).attempt(rebuilding)? {
+        count += usize::from(report(&file, &network(transaction, &file)));
+    }
     count += images(root, transaction)?;
     count += pins::from_record(root, transaction)?;
     if count > 0 {
-        tracing::warn!(count, "the index was made of the records of containers, volumes and images");
+        tracing::warn!(
+            count,
+            "the index was made of the records of containers, volumes, networks and images"
+        );
     }
     Ok(())
 }
@@ -56,7 +62,7 @@ fn report<T>(place: &Path, result: &std::result::Result<T, String>) -> bool {
 
 fn container(transaction: &Transaction<'_>, directory: &Path) -> std::result::Result<(), String> {
     let record = read(&directory.join(RECORD))?;
-    let head: ContainerHead = serde_json::from_str(&record).map_err(|error| error.to_string())?;
+    let head: Head = serde_json::from_str(&record).map_err(|error| error.to_string())?;
     let id: ContainerId = head.id.parse().map_err(|error: coracle_spec::Error| error.to_string())?;
     let name: Name = head.name.parse().map_err(|error: coracle_spec::Error| error.to_string())?;
     if directory.file_name().is_none_or(|name| name != id.as_str()) {
@@ -76,6 +82,16 @@ fn volume(transaction: &Transaction<'_>, directory: &Path) -> std::result::Resul
     let name: Name = name.parse().map_err(|error: coracle_spec::Error| error.to_string())?;
     let insert = "INSERT INTO volumes (name, record) VALUES (?1, ?2)";
     execute(transaction, insert, params![name.as_str(), record]).map(drop).map_err(|error| error.chain())
+}
+
+fn network(transaction: &Transaction<'_>, file: &Path) -> std::result::Result<(), String> {
+    let record = read(file)?;
+    let head: Head = serde_json::from_str(&record).map_err(|error| error.to_string())?;
+    if file.file_name().is_none_or(|name| name != format!("{}.json", head.id).as_str()) {
+        return Err("it is the record of another network".to_owned());
+    }
+    let insert = "INSERT INTO networks (id, name, record) VALUES (?1, ?2, ?3)";
+    execute(transaction, insert, params![head.id, head.name, record]).map(drop).map_err(|error| error.chain())
 }
 
 /// Where two records claim a name, the one that was named later has it.

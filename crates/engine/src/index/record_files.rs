@@ -41,6 +41,14 @@ impl RecordFile {
         Self { place: Path::new("volumes").join(name).join(RECORD), content: Content::Record(record) }
     }
 
+    pub(super) fn network(id: &str, record: String) -> Self {
+        Self { place: network(id), content: Content::Record(record) }
+    }
+
+    pub(super) fn absent_network(id: &str) -> Self {
+        Self { place: network(id), content: Content::Absent }
+    }
+
     /// `name` is below `images`.
     pub(super) fn image(name: &Path, record: String) -> Self {
         Self { place: Path::new("images").join(name), content: Content::Record(record) }
@@ -81,4 +89,8 @@ impl RecordFile {
             result => result,
         }
     }
+}
+
+fn network(id: &str) -> PathBuf {
+    Path::new("networks").join(format!("{id}.json"))
 }

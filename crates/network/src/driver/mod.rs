@@ -65,6 +65,10 @@ pub struct Config {
     pub subnet: Ipv4Net,
     /// Largest packet, in bytes.
     pub mtu: u32,
+    /// Whether nothing gets out of it nor into it.
+    pub internal: bool,
+    /// The first and the last address for containers that ask for no certain one; all if absent.
+    pub range: Option<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// A network of the calling thread's namespace: methods that bind host ports must be called in that namespace too.
@@ -98,10 +102,15 @@ impl Driver {
             .attempt(|| String::from("speak to the kernel's network configuration"))?;
         let bridge = Bridge { name: config.bridge.clone(), subnet: config.subnet, mtu: config.mtu };
         // The table first: from the moment the bridge has an address it is guarded.
-        let firewall = Firewall::open(format!("coracle-{}", config.engine), config.bridge, config.subnet)?;
+        let firewall = Firewall::open(
+            format!("coracle-{}", config.engine),
+            config.bridge,
+            config.subnet,
+            config.internal,
+        )?;
         firewall.install(&foreign_bridges(&route)?)?;
         let index = bridge.ensure(&route)?.index;
-        let state = State { pool: Pool::new(config.subnet), endpoints: HashMap::new() };
+        let state = State { pool: Pool::new(config.subnet, config.range), endpoints: HashMap::new() };
         Ok(Self {
             bridge,
             bridge_index: AtomicU32::new(index),
@@ -123,6 +132,11 @@ impl Driver {
     /// The bridge's address and network.
     pub fn subnet(&self) -> Ipv4Net {
         self.bridge.subnet
+    }
+
+    /// Whether a container is attached.
+    pub fn is_in_use(&self) -> bool {
+        !self.state().endpoints.is_empty()
     }
 
     /// How often the driver has sent to the kernel: tests hold it against a budget.
@@ -222,7 +236,8 @@ impl Driver {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn remove(self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
+        let _alone = self.whole.write();
         self.firewall.remove(&elements(&self.state()))?;
         self.bridge.remove(&self.route)
     }

@@ -23,6 +23,20 @@ impl Driver {
         Ok((whole, held))
     }
 
+    /// Publishes ports that another network has just withdrawn, and whose sockets are still held: all of them or none.
+    /// Returns the endpoint as it is from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn carry(&self, endpoint: &Endpoint, ports: &[Published]) -> Result<Endpoint> {
+        let _shared = self.whole.read();
+        let mut whole = endpoint.clone();
+        self.publish(&Endpoint { ports: ports.to_vec(), ..endpoint.clone() })?;
+        whole.ports.extend_from_slice(ports);
+        self.state().endpoints.insert(whole.host_interface.clone(), whole.clone());
+        Ok(whole)
+    }
+
     /// Withdraws some ports of a running container. Returns the endpoint as it is from now on; the sockets that hold the
     /// ports are its shim's to close.
     ///

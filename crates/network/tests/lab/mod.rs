@@ -54,6 +54,8 @@ pub(crate) fn on_host<T: Send>(test: impl FnOnce(&Lab) -> T + Send) -> T {
             peer_mac: Mac([2, 0, 0, 0, 0, 2]),
             netns: neighbour.as_fd(),
             mtu: 1500,
+            internal: false,
+            range: None,
         };
         socket.request(&[route::create_veth(&veth)]).expect("a cable");
         let index = link(&inner, "eth0").expect("just made").index;

@@ -4,6 +4,7 @@ mod settings;
 
 use super::Description;
 use super::health::HealthRecord;
+use super::memberships::{self, Membership};
 use super::state::{State, Status};
 use coracle_network::{Endpoint, InterfaceName, Published};
 use coracle_spec::{ContainerId, Digest, Name};
@@ -44,7 +45,21 @@ struct Record {
     #[serde(default)]
     mounts: Vec<MountPoint>,
     state: RunState,
+    /// Written by engines with one network, which had no `networks`.
+    #[serde(default, skip_serializing)]
     endpoint: Option<EndpointRecord>,
+    networks: Option<Vec<MembershipRecord>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MembershipRecord {
+    network: String,
+    name: String,
+    aliases: Vec<String>,
+    address: Option<Ipv4Addr>,
+    mac_address: String,
+    endpoint: Option<EndpointRecord>,
+    is_way_out: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,7 +121,8 @@ pub(crate) fn write(description: &Description) -> String {
         settings: description.settings.as_ref().clone().into(),
         mounts: description.mounts.iter().map(mount_record).collect(),
         state: state_record(&description.state),
-        endpoint: description.endpoint.as_ref().map(endpoint_record),
+        endpoint: None,
+        networks: Some(description.networks.iter().map(membership_record).collect()),
     };
     serde_json::to_string(&record).expect("plain data has a document")
 }
@@ -123,15 +139,25 @@ pub(crate) fn read(text: &str) -> Result<Description, Error> {
     }
     let record: Record = serde_json::from_str(text)?;
     let id: ContainerId = record.id.parse()?;
+    let settings: super::settings::Settings = record.settings.into();
+    let networks = match record.networks {
+        Some(networks) => {
+            networks.into_iter().map(|network| membership_of(&id, network)).collect::<Result<_, _>>()?
+        }
+        None => {
+            let endpoint = record.endpoint.map(|endpoint| endpoint_of(&id, endpoint)).transpose()?;
+            memberships::of_old(&settings, endpoint)
+        }
+    };
     Ok(Description {
         name: record.name.parse::<Name>()?,
         created: moment(record.created),
         image: record.image.parse::<Digest>()?,
         layers: record.layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?,
-        settings: std::sync::Arc::new(record.settings.into()),
+        settings: std::sync::Arc::new(settings),
         mounts: record.mounts.into_iter().map(mount_of).collect(),
         state: state_of(record.state),
-        endpoint: record.endpoint.map(|endpoint| endpoint_of(&id, endpoint)).transpose()?,
+        networks,
         id,
     })
 }
@@ -198,6 +224,30 @@ fn state_of(record: RunState) -> State {
         stopped_by_hand: record.stopped_by_hand,
         health: record.health.map(|health| std::sync::Arc::new(health.into())),
     }
+}
+
+fn membership_record(membership: &Membership) -> MembershipRecord {
+    MembershipRecord {
+        network: membership.network.clone(),
+        name: membership.name.clone(),
+        aliases: membership.aliases.clone(),
+        address: membership.address,
+        mac_address: membership.mac_address.clone(),
+        endpoint: membership.endpoint.as_ref().map(endpoint_record),
+        is_way_out: membership.is_way_out,
+    }
+}
+
+fn membership_of(id: &ContainerId, record: MembershipRecord) -> Result<Membership, Error> {
+    Ok(Membership {
+        network: record.network,
+        name: record.name,
+        aliases: record.aliases,
+        address: record.address,
+        mac_address: record.mac_address,
+        endpoint: record.endpoint.map(|endpoint| endpoint_of(id, endpoint)).transpose()?,
+        is_way_out: record.is_way_out,
+    })
 }
 
 fn endpoint_record(endpoint: &Endpoint) -> EndpointRecord {

@@ -237,6 +237,7 @@ impl From<HostSettings> for domain::HostSettings {
             mounts: from.mounts.into_iter().map(Into::into).collect(),
             tmpfs: from.tmpfs,
             network: NetworkMode::parse(&from.network),
+            joins: BTreeMap::new(),
             aliases: from.aliases,
             address: from.address,
             mac_address: from.mac_address,

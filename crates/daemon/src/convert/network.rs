@@ -1,0 +1,213 @@
+//! Networks between the wire and the engine. What of a request is not done is refused here, by name.
+
+use crate::error::Failure;
+use coracle_api::network as api;
+use coracle_engine::containers::Description;
+use coracle_engine::containers::settings::Join;
+use coracle_engine::network::{Network, Wanted, predefined_id};
+use hyper::StatusCode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn unsupported(field: &str, hint: &str) -> Failure {
+    Failure::new(StatusCode::NOT_IMPLEMENTED, format!("{field} is not supported: {hint}"))
+}
+
+/// A network to make.
+///
+/// # Errors
+/// 501 for what is not supported.
+pub(crate) fn wanted(request: api::NetworkCreateRequest) -> Result<Wanted, Failure> {
+    let refusals = [
+        ("EnableIPv4", request.enable_ipv4 == Some(false), "networks have IPv4 addresses"),
+        ("EnableIPv6", request.enable_ipv6 == Some(true), "IPv6 networks come later"),
+        ("Ingress", request.ingress, "this engine is not part of a swarm"),
+        ("ConfigOnly", request.config_only, "this engine is not part of a swarm"),
+        (
+            "ConfigFrom",
+            request.config_from.is_some_and(|from| !from.network.is_empty()),
+            "this engine is not part of a swarm",
+        ),
+        ("Scope", !matches!(request.scope.as_str(), "" | "local"), "this engine is not part of a swarm"),
+    ];
+    if let Some((field, _, hint)) = refusals.into_iter().find(|(_, asked, _)| *asked) {
+        return Err(unsupported(field, hint));
+    }
+    let pool = pool(request.ipam.unwrap_or_default())?;
+    Ok(Wanted {
+        name: request.name,
+        driver: request.driver,
+        subnet: pool.subnet,
+        gateway: pool.gateway,
+        range: pool.ip_range,
+        internal: request.internal,
+        attachable: request.attachable,
+        options: request.options.unwrap_or_default(),
+        labels: request.labels.unwrap_or_default(),
+    })
+}
+
+fn pool(ipam: api::Ipam) -> Result<api::IpamPool, Failure> {
+    if !matches!(ipam.driver.as_str(), "" | "default") {
+        return Err(unsupported("IPAM.Driver", "the engine manages addresses itself"));
+    }
+    if ipam.options.is_some_and(|options| !options.is_empty()) {
+        return Err(unsupported("IPAM.Options", "the engine manages addresses itself"));
+    }
+    let mut pools = ipam.config.unwrap_or_default();
+    if pools.len() > 1 {
+        return Err(unsupported("IPAM.Config", "a network has one subnet, of IPv4"));
+    }
+    let pool = pools.pop().unwrap_or_default();
+    if pool.auxiliary_addresses.as_ref().is_some_and(|addresses| !addresses.is_empty()) {
+        return Err(unsupported("IPAM.Config.AuxiliaryAddresses", "name an IPRange without them"));
+    }
+    Ok(pool)
+}
+
+/// How a container is to join a network.
+///
+/// # Errors
+/// 400 for what makes no sense, 501 for what is not supported.
+pub(crate) fn join(endpoint: api::EndpointSettings) -> Result<Join, Failure> {
+    refuse_unsupported(&endpoint)?;
+    let mut join = Join {
+        aliases: endpoint.aliases.unwrap_or_default(),
+        address: None,
+        mac_address: endpoint.mac_address,
+    };
+    if let Some(ipam) = endpoint.ipam_config.filter(|ipam| !ipam.ipv4_address.is_empty()) {
+        let invalid = || Failure::invalid(format!("invalid IPv4 address: {}", ipam.ipv4_address));
+        join.address = Some(ipam.ipv4_address.parse().map_err(|_| invalid())?);
+    }
+    Ok(join)
+}
+
+/// What can be asked of an endpoint in Docker and not here. The rest of its fields are what a running one has.
+fn refuse_unsupported(endpoint: &api::EndpointSettings) -> Result<(), Failure> {
+    let ipam = endpoint.ipam_config.clone().unwrap_or_default();
+    let refusals = [
+        (
+            "Links",
+            endpoint.links.as_ref().is_some_and(|list| !list.is_empty()),
+            "containers find each other by name",
+        ),
+        (
+            "DriverOpts",
+            endpoint.driver_opts.as_ref().is_some_and(|map| !map.is_empty()),
+            "the driver has no options for endpoints",
+        ),
+        ("GwPriority", endpoint.gw_priority != 0, "the first network by name leads out"),
+        ("IPAMConfig.IPv6Address", !ipam.ipv6_address.is_empty(), "IPv6 networks come later"),
+        (
+            "IPAMConfig.LinkLocalIPs",
+            ipam.link_local_ips.is_some_and(|list| !list.is_empty()),
+            "name one IPv4 address",
+        ),
+    ];
+    match refusals.into_iter().find(|(_, asked, _)| *asked) {
+        Some((field, _, hint)) => Err(unsupported(&format!("EndpointSettings.{field}"), hint)),
+        None => Ok(()),
+    }
+}
+
+/// A network as clients see it, with the containers of `all` that are on it now.
+pub(crate) fn shown(network: &Network, all: &[Arc<Description>]) -> api::Network {
+    let pool = network.subnet.map(|subnet| api::IpamPool {
+        subnet: format!("{}/{}", subnet.network(), subnet.length()),
+        gateway: if network.shows_gateway { subnet.address().to_string() } else { String::new() },
+        ip_range: network.range.clone().unwrap_or_default(),
+        auxiliary_addresses: None,
+    });
+    api::Network {
+        name: network.name.clone(),
+        id: network.id.clone(),
+        created: super::time::write(network.created),
+        scope: "local".to_owned(),
+        driver: "bridge".to_owned(),
+        enable_ipv4: Some(true),
+        ipam: api::Ipam {
+            driver: "default".to_owned(),
+            options: None,
+            config: Some(pool.into_iter().collect()),
+        },
+        internal: network.internal,
+        attachable: network.attachable,
+        containers: all.iter().filter_map(|container| member(network, container)).collect(),
+        options: Some(network.options.clone()),
+        labels: Some(network.labels.clone()),
+        ..api::Network::default()
+    }
+}
+
+/// `host` or `none`, which have no bridge.
+pub(crate) fn shown_without_bridge(name: &str) -> api::Network {
+    api::Network {
+        name: name.to_owned(),
+        id: predefined_id(name),
+        created: super::time::write(None),
+        scope: "local".to_owned(),
+        driver: if name == "none" { "null" } else { name }.to_owned(),
+        enable_ipv4: Some(true),
+        ipam: api::Ipam { driver: "default".to_owned(), options: None, config: Some(Vec::new()) },
+        options: Some(BTreeMap::new()),
+        labels: Some(BTreeMap::new()),
+        ..api::Network::default()
+    }
+}
+
+fn member(network: &Network, container: &Description) -> Option<(String, api::NetworkContainer)> {
+    let membership = container.networks.iter().find(|on| on.network == network.id)?;
+    let endpoint = membership.endpoint.as_ref()?;
+    let member = api::NetworkContainer {
+        name: container.name.to_string(),
+        endpoint_id: super::container::endpoint_id(container, &network.id),
+        mac_address: endpoint.mac.to_string(),
+        ipv4_address: format!("{}/{}", endpoint.ip, endpoint.prefix_length),
+        ipv6_address: String::new(),
+    };
+    Some((container.id.to_string(), member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_field_of_a_request_is_kept_or_refused() {
+        let request = |body: serde_json::Value| wanted(coracle_api::go::from_value(&body).unwrap());
+        for (field, refused) in [
+            ("EnableIPv4", json!({"EnableIPv4": false})),
+            ("EnableIPv6", json!({"EnableIPv6": true})),
+            ("Ingress", json!({"Ingress": true})),
+            ("ConfigOnly", json!({"ConfigOnly": true})),
+            ("ConfigFrom", json!({"ConfigFrom": {"Network": "a"}})),
+            ("Scope", json!({"Scope": "swarm"})),
+            ("IPAM.Driver", json!({"IPAM": {"Driver": "dhcp"}})),
+            ("IPAM.Options", json!({"IPAM": {"Options": {"a": "b"}}})),
+            ("IPAM.Config", json!({"IPAM": {"Config": [{}, {}]}})),
+            ("AuxiliaryAddresses", json!({"IPAM": {"Config": [{"AuxiliaryAddresses": {"a": "10.0.0.2"}}]}})),
+        ] {
+            let failure = request(refused).unwrap_err();
+            assert!(failure.status == 501 && failure.message.contains(field), "{field}: {}", failure.message);
+        }
+        let kept = request(json!({
+            "Name": "n", "CheckDuplicate": true, "Driver": "bridge", "Internal": true, "Attachable": true,
+            "EnableIPv6": false, "Options": {"a": "b"}, "Labels": {"c": "d"},
+            "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.9", "IPRange": "10.0.0.64/26"}]}
+        }));
+        let expected = Wanted {
+            name: "n".to_owned(),
+            driver: "bridge".to_owned(),
+            subnet: "10.0.0.0/24".to_owned(),
+            gateway: "10.0.0.9".to_owned(),
+            range: "10.0.0.64/26".to_owned(),
+            internal: true,
+            attachable: true,
+            options: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            labels: BTreeMap::from([("c".to_owned(), "d".to_owned())]),
+        };
+        assert_eq!(kept.unwrap(), expected);
+    }
+}

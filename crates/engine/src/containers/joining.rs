@@ -1,0 +1,185 @@
+//! Networks that a container joins and leaves after it was made, whether it runs or not.
+//!
+//! The way to everywhere and the published ports of a running container stay on the network where they are, even when it
+//! joins one whose name comes first. When it leaves that network, they go to the first by name of those that are left.
+
+use super::memberships::Membership;
+use super::modes::NetworkMode;
+use super::network::{self, Place};
+use super::settings::Join;
+use super::start;
+use super::task::{Command, Task};
+use crate::engine::Engine;
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::index::Durability;
+use crate::network::{PREDEFINED, predefined_id};
+use coracle_network::{InterfaceName, Namespace, Published};
+use coracle_runtime::protocol::Request;
+use rustix::fs::{Mode, OFlags};
+
+impl Engine {
+    /// Connects a container to a further network.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`] when it is on it already, [`Error::Invalid`] when its network mode or the
+    /// network does not allow it, and the driver's.
+    pub async fn connect(&self, network: &str, container: &str, join: Join) -> Result<()> {
+        refuse_predefined(network)?;
+        let live = self.shared.networks.find(network)?;
+        let container = self.shared.containers.find(container)?;
+        if live.network.is_predefined() && join.address.is_some() {
+            return Err(Error::Invalid(
+                "user specified IP address is supported on user defined networks only".to_owned(),
+            ));
+        }
+        let membership = Membership::new(&live, join)?;
+        container.ask(|reply| Command::Connect { membership, reply }).await
+    }
+
+    /// Disconnects a container from a network.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Forbidden`] when it is not on it, and the driver's.
+    pub async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
+        refuse_predefined(network)?;
+        let container = self.shared.containers.find(container)?;
+        // The network may be gone already while a stopped container is still on it.
+        let network = match self.shared.networks.find(network) {
+            Ok(live) => live.network.id.clone(),
+            Err(error) => {
+                let now = container.describe();
+                let gone = now.networks.iter().find(|on| on.network == network || on.name == network);
+                gone.map(|on| on.network.clone()).ok_or(error)?
+            }
+        };
+        container.ask(|reply| Command::Disconnect { network, reply }).await
+    }
+}
+
+fn refuse_predefined(network: &str) -> Result<()> {
+    let is = |name: &str| network == name || network == predefined_id(name);
+    if is(PREDEFINED[1]) {
+        let text = "container cannot be disconnected from host network or connected to host network";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    if is(PREDEFINED[2]) {
+        let text = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    Ok(())
+}
+
+impl Task {
+    /// Joins a network.
+    pub(super) async fn connect(&mut self, membership: Membership) -> Result<()> {
+        self.refuse_without_networks()?;
+        let present = self.now.networks.iter().position(|on| on.network == membership.network);
+        if self.live.is_none() {
+            match present {
+                // As Docker: it is told anew how to join.
+                Some(nth) => self.now.networks[nth] = membership,
+                None => self.now.networks.push(membership),
+            }
+            return self.keep_networks().await;
+        }
+        if present.is_some() {
+            return Err(Error::Forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                self.now.name, membership.name
+            )));
+        }
+        let live = self.shared.networks.find(&membership.network)?;
+        let is_way_out = !live.network.internal && !self.now.networks.iter().any(|on| on.is_way_out);
+        let place = Place { interface: self.free_interface()?, is_way_out, ports: Vec::new() };
+        let namespace = self.namespace().await?;
+        let (_, endpoint, _) = network::attach_one(self, &membership, place, namespace).await?;
+        self.now.networks.push(Membership { endpoint: Some(endpoint), is_way_out, ..membership });
+        start::publish_names(self).await;
+        let told = self.tell_resolver().await;
+        self.keep_networks().await?;
+        self.shared.networks.tell(&live.network, "connect", Some(&self.now.id));
+        told
+    }
+
+    /// Leaves a network.
+    pub(super) async fn disconnect(&mut self, network: &str) -> Result<()> {
+        let Some(nth) = self.now.networks.iter().position(|on| on.network == network) else {
+            let name = self.shared.networks.find(network).map(|live| live.network.name.clone());
+            return Err(Error::Forbidden(format!(
+                "container {} is not connected to network {}",
+                self.now.id,
+                name.unwrap_or_else(|_| network.to_owned())
+            )));
+        };
+        let Membership { endpoint, is_way_out, .. } = self.now.networks.remove(nth);
+        let Some(endpoint) = endpoint else { return self.keep_networks().await };
+        let ports = endpoint.ports.clone();
+        let live = self.shared.networks.find(network)?;
+        // Everything is tried; the first failure is told.
+        let withdrawn = live.bridge.withdraw(self.now.id.as_str()).await;
+        let told = self.tell_resolver().await;
+        let detached = live.bridge.disconnect(endpoint).await;
+        let routed = if is_way_out { self.find_way_out(ports).await } else { Ok(()) };
+        self.keep_networks().await?;
+        self.shared.networks.tell(&live.network, "disconnect", Some(&self.now.id));
+        withdrawn.and(told).and(detached).and(routed)
+    }
+
+    fn refuse_without_networks(&self) -> Result<()> {
+        match &self.now.settings.host.network {
+            NetworkMode::Default | NetworkMode::Bridge | NetworkMode::Named(_) => Ok(()),
+            NetworkMode::None => refuse_predefined(PREDEFINED[2]),
+            NetworkMode::Host | NetworkMode::Container(_) => Err(Error::Invalid(
+                "container sharing network namespace with another container or host cannot be connected to any other network"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Makes the first network that leads anywhere the way to everywhere, and to the container's ports.
+    async fn find_way_out(&mut self, ports: Vec<Published>) -> Result<()> {
+        let Some(nth) = network::way_out(&self.shared.networks, &self.now.networks)? else { return Ok(()) };
+        let membership = &self.now.networks[nth];
+        let live = self.shared.networks.find(&membership.network)?;
+        let Some(endpoint) = membership.endpoint.clone() else { return Ok(()) };
+        let endpoint = live.bridge.lead_out(self.namespace().await?, endpoint, ports).await?;
+        self.now.networks[nth].endpoint = Some(endpoint);
+        self.now.networks[nth].is_way_out = true;
+        Ok(())
+    }
+
+    /// The running container's network namespace.
+    async fn namespace(&self) -> Result<Namespace> {
+        let path = format!("/proc/{}/ns/net", self.now.state.pid);
+        blocking(move || {
+            let opened = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let netns = opened.attempt(|| format!("open {path}"))?;
+            Namespace::open(netns).attempt(|| format!("enter {path}"))
+        })
+        .await?
+    }
+
+    /// The first name of an interface that the container does not have.
+    fn free_interface(&self) -> Result<InterfaceName> {
+        let mut nth = 0;
+        loop {
+            let name = network::interface(nth)?;
+            if !self.now.endpoints().any(|endpoint| endpoint.interface == name) {
+                return Ok(name);
+            }
+            nth += 1;
+        }
+    }
+
+    /// Has the resolver answer from the tables of the networks that the container is on now.
+    async fn tell_resolver(&mut self) -> Result<()> {
+        let names = network::names(&self.shared, &self.now);
+        self.live()?.shim.ask(&Request::Names(names), &[]).await.map(drop)
+    }
+
+    async fn keep_networks(&mut self) -> Result<()> {
+        self.save(Durability::Durable).await?;
+        self.publish();
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! What was asked of a new network, and what it comes to. Pure.
+
+use crate::error::{Error, Result};
+use coracle_network::{InterfaceName, Ipv4Net};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Smallest and largest size of packets that a bridge may have, in bytes (RFC 791, section 3.2; the kernel's `ETH_MAX_MTU`).
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+
+/// A network to make, as the client wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// `bridge`, if empty.
+    pub driver: String,
+    /// `ADDRESS/LENGTH`; a free one if empty.
+    pub subnet: String,
+    /// The bridge's address; the subnet's first if empty.
+    pub gateway: String,
+    /// `ADDRESS/LENGTH` within the subnet, from which containers get addresses; the whole subnet if empty.
+    pub range: String,
+    /// Whether nothing gets out of it nor into it.
+    pub internal: bool,
+    /// Whether services may be attached by hand.
+    pub attachable: bool,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The same, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    pub(super) name: String,
+    /// The bridge's address and the network.
+    pub(super) subnet: Option<Ipv4Net>,
+    pub(super) shows_gateway: bool,
+    pub(super) range: Option<String>,
+    pub(super) bridge: Option<String>,
+    pub(super) mtu: Option<u32>,
+    pub(super) internal: bool,
+    pub(super) attachable: bool,
+    pub(super) options: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// Refuses what cannot be.
+pub(super) fn check(wanted: Wanted) -> Result<Checked> {
+    check_name(&wanted.name)?;
+    check_driver(&wanted.driver)?;
+    let (bridge, mtu) = check_options(&wanted.options)?;
+    let subnet = check_subnet(&wanted)?;
+    let range = match (wanted.range.as_str(), subnet) {
+        ("", _) => None,
+        (text, Some(subnet)) => Some(check_range(text, subnet)?),
+        (_, None) => return Err(invalid("an address range needs its subnet")),
+    };
+    Ok(Checked {
+        shows_gateway: subnet.is_none() || !wanted.gateway.is_empty(),
+        name: wanted.name,
+        subnet,
+        range,
+        bridge,
+        mtu,
+        internal: wanted.internal,
+        attachable: wanted.attachable,
+        options: wanted.options,
+        labels: wanted.labels,
+    })
+}
+
+fn invalid(text: impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("invalid network config:\n{text}"))
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if super::PREDEFINED.contains(&name) || name == "default" {
+        return Err(Error::Forbidden(format!("operation is not permitted on predefined {name} network ")));
+    }
+    if name.starts_with("container:") || name.parse::<coracle_spec::Name>().is_err() {
+        return Err(Error::Invalid(format!("invalid name: {name}")));
+    }
+    Ok(())
+}
+
+fn check_driver(driver: &str) -> Result<()> {
+    match driver {
+        "" | "bridge" | "default" => Ok(()),
+        "host" | "null" => {
+            Err(Error::Forbidden(format!("only one instance of \"{driver}\" network is allowed")))
+        }
+        "macvlan" | "ipvlan" | "overlay" => Err(Error::Unsupported(format!(
+            "driver {driver:?} is not supported: this engine makes networks with bridges only; leave the driver out"
+        ))),
+        _ => Err(Error::Missing(format!("plugin {driver:?} not found"))),
+    }
+}
+
+/// The name of the bridge and the size of packets; refuses what would change nothing here.
+fn check_options(options: &BTreeMap<String, String>) -> Result<(Option<String>, Option<u32>)> {
+    let (mut bridge, mut mtu) = (None, None);
+    for (key, value) in options {
+        let unsupported = |why: &str| {
+            Err(Error::Unsupported(format!("network option {key}={value} is not supported: {why}")))
+        };
+        match key.as_str() {
+            "com.docker.network.bridge.name" => {
+                let name = InterfaceName::new(value).map_err(|error| invalid(error.to_string()))?;
+                bridge = Some(name.to_string());
+            }
+            "com.docker.network.driver.mtu" => {
+                let parsed = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
+                mtu = Some(parsed.ok_or_else(|| invalid(format!("invalid MTU {value}: it is 68 to 65535")))?);
+            }
+            "com.docker.network.bridge.enable_icc" if is_true(value) => {}
+            "com.docker.network.bridge.enable_icc" => {
+                return unsupported(
+                    "containers of one network reach each other; give each a network of its own",
+                );
+            }
+            "com.docker.network.bridge.enable_ip_masquerade" if is_true(value) => {}
+            "com.docker.network.bridge.enable_ip_masquerade" => {
+                return unsupported(
+                    "what leaves a network has the host's address; an internal one has no way out",
+                );
+            }
+            "com.docker.network.bridge.host_binding_ipv4" if value == "0.0.0.0" => {}
+            "com.docker.network.bridge.host_binding_ipv4" => {
+                return unsupported("name the address with each published port, as in -p 127.0.0.1:80:80");
+            }
+            _ => return unsupported("the driver bridge does not know it here"),
+        }
+    }
+    Ok((bridge, mtu))
+}
+
+/// What Go takes for true.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+fn check_subnet(wanted: &Wanted) -> Result<Option<Ipv4Net>> {
+    if wanted.subnet.is_empty() {
+        if !wanted.gateway.is_empty() {
+            return Err(invalid("a gateway needs its subnet"));
+        }
+        return Ok(None);
+    }
+    let text = &wanted.subnet;
+    let (network, length) = prefix(text).ok_or_else(|| no_prefix("subnet", text))?;
+    let first = lowest(network, length);
+    if first != network {
+        return Err(invalid(format!("invalid subnet {text}: it should be {first}/{length}")));
+    }
+    let gateway = match wanted.gateway.as_str() {
+        "" => Ipv4Addr::from(u32::from(network).wrapping_add(1)),
+        text => text.parse().map_err(|_| invalid(format!("invalid gateway {text}: invalid address")))?,
+    };
+    if lowest(gateway, length) != first {
+        return Err(invalid(format!(
+            "invalid gateway {gateway}: parent subnet {text} doesn't contain this address"
+        )));
+    }
+    Ipv4Net::new(gateway, length).map(Some).map_err(|error| invalid(error.to_string()))
+}
+
+fn no_prefix(what: &str, text: &str) -> Error {
+    if text.contains(':') {
+        return Error::Unsupported(format!("{what} {text}: networks have IPv4 addresses only so far"));
+    }
+    invalid(format!("invalid {what} {text}: invalid CIDR block notation"))
+}
+
+fn check_range(text: &str, subnet: Ipv4Net) -> Result<String> {
+    let (address, length) = prefix(text).ok_or_else(|| no_prefix("ip-range", text))?;
+    let first = lowest(address, length);
+    if first != address {
+        return Err(invalid(format!("invalid ip-range {text}: it should be {first}/{length}")));
+    }
+    if length < subnet.length() || !subnet.contains(address) {
+        let (network, length) = (subnet.network(), subnet.length());
+        return Err(invalid(format!(
+            "invalid ip-range {text}: parent subnet {network}/{length} doesn't contain this range"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+/// The first and the last address of `ADDRESS/LENGTH`.
+pub(super) fn range(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let (address, length) = prefix(text)?;
+    let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+    Some((lowest(address, length), Ipv4Addr::from(u32::from(address) | rest)))
+}
+
+fn prefix(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let plain = length.bytes().all(|b| b.is_ascii_digit());
+    let length = length.parse().ok().filter(|length| plain && *length <= 32)?;
+    Some((address.parse().ok()?, length))
+}
+
+fn lowest(address: Ipv4Addr, length: u8) -> Ipv4Addr {
+    let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+    Ipv4Addr::from(u32::from(address) & !rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(change: impl FnOnce(&mut Wanted)) -> Result<Checked> {
+        let mut wanted = Wanted { name: "backend".to_owned(), ..Wanted::default() };
+        change(&mut wanted);
+        check(wanted)
+    }
+
+    #[test]
+    fn subnets_have_a_gateway_and_a_range_or_the_reason_why_not() {
+        let net = |subnet: &str, gateway: &str, range: &str| {
+            wanted(|wanted| {
+                wanted.subnet = subnet.to_owned();
+                wanted.gateway = gateway.to_owned();
+                wanted.range = range.to_owned();
+            })
+        };
+        let bridge = |checked: Checked| checked.subnet.map(|subnet| subnet.to_string());
+        assert_eq!(net("", "", "").map(bridge).unwrap(), None);
+        assert_eq!(net("10.0.0.0/24", "", "").map(bridge).unwrap().as_deref(), Some("10.0.0.1/24"));
+        let checked = net("10.0.0.0/24", "10.0.0.9", "10.0.0.64/28").unwrap();
+        assert_eq!((checked.shows_gateway, checked.range.as_deref()), (true, Some("10.0.0.64/28")));
+        assert_eq!(bridge(checked).as_deref(), Some("10.0.0.9/24"));
+        for (subnet, gateway, range, reason) in [
+            ("x", "", "", "invalid subnet x: invalid CIDR block notation"),
+            ("172.28.5.1/16", "", "", "it should be 172.28.0.0/16"),
+            ("10.77.0.0/24", "10.78.0.1", "", "doesn't contain this address"),
+            ("10.0.0.0/24", "x", "", "invalid gateway x"),
+            ("10.0.0.0/31", "", "", "between 8 and 30"),
+            ("10.0.0.0/24", "", "10.0.1.0/28", "doesn't contain this range"),
+            ("10.0.0.0/24", "", "10.0.0.0/16", "doesn't contain this range"),
+            ("10.0.0.0/24", "", "10.0.0.3/28", "it should be 10.0.0.0/28"),
+            ("", "10.0.0.1", "", "needs its subnet"),
+            ("", "", "10.0.0.0/24", "needs its subnet"),
+            ("fd00::/64", "", "", "IPv4 addresses only"),
+        ] {
+            let refused = net(subnet, gateway, range).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{subnet} {gateway} {range}: {refused}");
+        }
+    }
+
+    #[test]
+    fn ranges_have_two_ends() {
+        let ends = |text| range(text).map(|(first, last)| (first.to_string(), last.to_string()));
+        assert_eq!(ends("10.0.0.64/26"), Some(("10.0.0.64".to_owned(), "10.0.0.127".to_owned())));
+        assert_eq!(ends("0.0.0.0/0"), Some(("0.0.0.0".to_owned(), "255.255.255.255".to_owned())));
+        assert_eq!(ends("10.0.0.0/33"), None);
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
+        for (key, value) in [
+            ("com.docker.network.bridge.enable_icc", "false"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "false"),
+            ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1"),
+            ("com.docker.network.container_iface_prefix", "net"),
+            ("parent", "eth0"),
+        ] {
+            let refused = wanted(|wanted| drop(wanted.options.insert(key.to_owned(), value.to_owned())));
+            assert!(refused.unwrap_err().to_string().contains(key), "{key}");
+        }
+        for driver in ["macvlan", "ipvlan", "overlay", "host", "null", "nope"] {
+            let refused = wanted(|wanted| driver.clone_into(&mut wanted.driver));
+            assert!(refused.unwrap_err().to_string().contains(driver), "{driver}");
+        }
+        for name in ["", "bridge", "host", "none", "default", "a/b", "container:x"] {
+            assert!(wanted(|wanted| name.clone_into(&mut wanted.name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_bridge_and_its_packets_can_be_named() {
+        let option = |key: &str, value: &str| {
+            wanted(|wanted| drop(wanted.options.insert(key.to_owned(), value.to_owned())))
+        };
+        let checked = option("com.docker.network.bridge.name", "sea0").unwrap();
+        assert_eq!(checked.bridge.as_deref(), Some("sea0"));
+        assert!(option("com.docker.network.bridge.name", "much-too-long-a-name").is_err());
+        assert_eq!(option("com.docker.network.driver.mtu", "1400").unwrap().mtu, Some(1400));
+        assert!(option("com.docker.network.driver.mtu", "12").is_err());
+    }
+}

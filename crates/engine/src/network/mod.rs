@@ -1,0 +1,387 @@
+//! The networks of an engine: the default one, and those that users make.
+//!
+//! ```text
+//! check    what was asked for → what it comes to, pure          record   a network on disk
+//! bridge   one network in the kernel, and the names on it       here     which there are: made, found, removed
+//! ```
+//!
+//! A network's id never changes and is all that containers remember. Its bridge is made when the network is, taken over or
+//! made again when the engine starts, and gone before its record is: a removal that was interrupted leaves a network that
+//! is whole.
+
+mod bridge;
+mod check;
+mod record;
+
+use crate::config::Config;
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::events::Bus;
+use crate::index::Index;
+use coracle_network::InterfaceName;
+use coracle_spec::{ContainerId, Digest};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use time::OffsetDateTime;
+
+pub(crate) use bridge::Bridge;
+pub use check::Wanted;
+pub use coracle_network::{Endpoint, HostPort, Ipv4Net as Subnet, Protocol, PublishRequest, Published};
+
+/// The name of the default network.
+pub const BRIDGE: &str = "bridge";
+/// The networks that every engine has.
+pub const PREDEFINED: [&str; 3] = [BRIDGE, "host", "none"];
+
+/// The id of a predefined network: the same in every engine, as there is one of each name.
+pub fn predefined_id(name: &str) -> String {
+    Digest::of(format!("network {name}").as_bytes()).hex()
+}
+
+/// What a network is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made; the default network has always been there.
+    pub created: Option<OffsetDateTime>,
+    /// Its bridge on the host.
+    pub bridge: String,
+    /// The bridge's address and the network; absent where the configuration wants no default network.
+    pub subnet: Option<Subnet>,
+    /// Whether the client named the bridge's address, or left the whole subnet to the engine; others are not shown one.
+    pub shows_gateway: bool,
+    /// Where containers get their addresses from, `ADDRESS/LENGTH`; the whole subnet if absent.
+    pub range: Option<String>,
+    /// Largest packet, in bytes.
+    pub mtu: u32,
+    /// Whether nothing gets out of it nor into it.
+    pub internal: bool,
+    /// Whether services of a swarm may be attached by hand: shown again, as there is no swarm.
+    pub attachable: bool,
+    /// Options of the driver, as they were given.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Network {
+    /// Whether it was always there.
+    pub fn is_predefined(&self) -> bool {
+        self.created.is_none()
+    }
+}
+
+/// A network and what there is of it in the kernel.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) network: Network,
+    pub(crate) bridge: Bridge,
+}
+
+/// All networks that have a bridge.
+pub(crate) struct Networks {
+    default: Arc<Live>,
+    /// Those that users made, by id.
+    own: RwLock<BTreeMap<String, Arc<Live>>>,
+    /// Held while one is made or removed: their names and subnets must not meet.
+    changing: tokio::sync::Mutex<()>,
+    config: Config,
+    index: Arc<Index>,
+    events: Arc<Bus>,
+}
+
+impl Networks {
+    /// Makes the default bridge, or takes over the one that is there; the same for all that users made.
+    pub(crate) async fn open(config: &Config, index: Arc<Index>, events: Arc<Bus>) -> Result<Self> {
+        let default = Arc::new(open_default(config).await?);
+        let mut own = BTreeMap::new();
+        for text in index.networks().await? {
+            match record::read(&text) {
+                Ok(network) => {
+                    let live = Arc::new(live(config, network)?);
+                    if let Err(error) = live.bridge.ready().await {
+                        // Tried again whenever somebody needs it.
+                        let name = &live.network.name;
+                        tracing::error!(
+                            network = name,
+                            error = error.chain(),
+                            "a network could not be set up"
+                        );
+                    }
+                    own.insert(live.network.id.clone(), live);
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = error.chain(),
+                        record = text,
+                        "a network cannot be read and is left out"
+                    );
+                }
+            }
+        }
+        let (own, changing) = (RwLock::new(own), tokio::sync::Mutex::default());
+        Ok(Self { default, own, changing, config: config.clone(), index, events })
+    }
+
+    /// The default network.
+    pub(crate) fn default(&self) -> &Arc<Live> {
+        &self.default
+    }
+
+    /// All, the default one first, the others by age.
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = own.values().cloned().collect();
+        all.sort_by_key(|live| live.network.created);
+        all.insert(0, Arc::clone(&self.default));
+        all
+    }
+
+    /// Finds a network by its whole id, its name, or an unambiguous beginning of its id.
+    pub(crate) fn find(&self, wanted: &str) -> Result<Arc<Live>> {
+        if self.default.network.id == wanted {
+            return Ok(Arc::clone(&self.default));
+        }
+        if let Some(live) = self.own.read().unwrap_or_else(PoisonError::into_inner).get(wanted) {
+            return Ok(Arc::clone(live));
+        }
+        let all = self.all();
+        let exactly = |live: &&Arc<Live>| live.network.name == wanted;
+        if let Some(live) = all.iter().find(exactly) {
+            return Ok(Arc::clone(live));
+        }
+        let missing = || Error::NotFound { kind: "network", name: wanted.to_owned() };
+        if wanted.is_empty() {
+            return Err(missing());
+        }
+        let mut matching = all.iter().filter(|live| live.network.id.starts_with(wanted));
+        match (matching.next(), matching.next()) {
+            (Some(live), None) => Ok(Arc::clone(live)),
+            (None, _) => Err(missing()),
+            (Some(_), Some(_)) => {
+                Err(Error::Invalid(format!("network {wanted} is ambiguous: several ids begin so")))
+            }
+        }
+    }
+
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for a taken name, [`Error::Forbidden`] for a subnet that another network has,
+    /// [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be. Nothing is left of it then.
+    pub(crate) async fn create(&self, wanted: Wanted) -> Result<Network> {
+        let checked = check::check(wanted)?;
+        let _changing = self.changing.lock().await;
+        let all = self.all();
+        if all.iter().any(|live| live.network.name == checked.name) {
+            return Err(Error::Conflict(format!("network with name {} already exists", checked.name)));
+        }
+        let taken: Vec<Subnet> = all.iter().filter_map(|live| live.network.subnet).collect();
+        // The claim is held until the bridge has its address.
+        let (subnet, _claim) = match checked.subnet {
+            Some(subnet) => (refuse_taken_subnet(subnet, &taken)?, None),
+            None => find_subnet(taken).await?,
+        };
+        let id = ContainerId::random().to_string();
+        let bridge = match checked.bridge {
+            Some(bridge) => {
+                refuse_taken_bridge(&bridge)?;
+                bridge
+            }
+            None => format!("cn-{}", &id[..12]),
+        };
+        let network = Network {
+            id,
+            name: checked.name,
+            created: Some(OffsetDateTime::now_utc()),
+            bridge,
+            subnet: Some(subnet),
+            shows_gateway: checked.shows_gateway,
+            range: checked.range,
+            mtu: checked.mtu.unwrap_or(self.config.mtu),
+            internal: checked.internal,
+            attachable: checked.attachable,
+            options: checked.options,
+            labels: checked.labels,
+        };
+        self.add(live(&self.config, network.clone())?).await?;
+        self.tell(&network, "create", None);
+        Ok(network)
+    }
+
+    /// Sets a network up that was not there before.
+    async fn add(&self, live: Live) -> Result<()> {
+        let network = &live.network;
+        // The record first: whatever there is in the kernel is somebody's.
+        self.index.put_network(&network.id, &network.name, record::write(network)).await?;
+        if let Err(error) = live.bridge.ready().await {
+            if let Err(left) = live.bridge.remove().await {
+                tracing::warn!(network = network.name, error = left.chain(), "a part of its bridge is left");
+            }
+            self.index.remove_network(&network.id).await?;
+            return Err(error);
+        }
+        let id = network.id.clone();
+        self.own.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(live));
+        Ok(())
+    }
+
+    /// Removes a network to which no running container is connected.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for one that is used or was always there, [`Error::NotFound`].
+    pub(crate) async fn remove(&self, wanted: &str) -> Result<Network> {
+        let _changing = self.changing.lock().await;
+        let predefined = |name: &&&str| **name == wanted || predefined_id(name) == wanted;
+        if let Some(name) = PREDEFINED.iter().find(predefined) {
+            return Err(Error::Forbidden(format!("{name} is a pre-defined network and cannot be removed")));
+        }
+        let live = self.find(wanted)?;
+        if live.network.is_predefined() {
+            let name = &live.network.name;
+            return Err(Error::Forbidden(format!("{name} is a pre-defined network and cannot be removed")));
+        }
+        if !live.bridge.remove().await? {
+            let (name, id) = (&live.network.name, &live.network.id);
+            return Err(Error::Forbidden(format!(
+                "error while removing network: network {name} id {id} has active endpoints"
+            )));
+        }
+        self.index.remove_network(&live.network.id).await?;
+        self.own.write().unwrap_or_else(PoisonError::into_inner).remove(&live.network.id);
+        self.tell(&live.network, "destroy", None);
+        Ok(live.network.clone())
+    }
+
+    /// Removes what containers left that nobody has adopted, and repairs what others have damaged.
+    pub(crate) async fn sweep(&self) {
+        for live in self.all() {
+            if let Err(error) = live.bridge.sweep().await {
+                let name = &live.network.name;
+                tracing::error!(network = name, error = error.chain(), "what containers left there stays");
+            }
+        }
+    }
+
+    /// Repairs rules and bridges where somebody flushed or removed them.
+    pub(crate) async fn heal(&self) {
+        for live in self.all() {
+            if let Err(error) = live.bridge.heal().await {
+                let name = &live.network.name;
+                tracing::error!(network = name, error = error.chain(), "the network could not be repaired");
+            }
+        }
+    }
+
+    /// Where the names of a network are.
+    pub(crate) fn names(&self, id: &str) -> PathBuf {
+        names(&self.config, if id == self.default.network.id { BRIDGE } else { id })
+    }
+
+    /// Tells of something that happened to a network, or to a container on it.
+    pub(crate) fn tell(&self, network: &Network, action: &str, container: Option<&ContainerId>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), BRIDGE.to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_string())));
+        self.events.tell("network", action, &network.id, attributes);
+    }
+}
+
+fn names(config: &Config, directory: &str) -> PathBuf {
+    config.exec_root.join("networks").join(directory)
+}
+
+fn refuse_taken_subnet(subnet: Subnet, taken: &[Subnet]) -> Result<Subnet> {
+    if taken.iter().any(|other| other.meets(&subnet)) {
+        return Err(Error::Forbidden("Pool overlaps with other one on this address space".to_owned()));
+    }
+    Ok(subnet)
+}
+
+/// A subnet that neither the machine nor a network in `taken` has, and the claim to it.
+async fn find_subnet(taken: Vec<Subnet>) -> Result<(Subnet, Option<OwnedFd>)> {
+    let find = move || {
+        let claim = coracle_network::claim_subnets()?;
+        Ok::<_, coracle_network::Error>((coracle_network::free_subnet(&taken)?, Some(claim)))
+    };
+    blocking(find).await?.attempt(|| {
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+            .to_owned()
+    })
+}
+
+/// A bridge of that name belongs to somebody, whose addresses would be replaced.
+fn refuse_taken_bridge(bridge: &str) -> Result<()> {
+    if Path::new("/sys/class/net").join(bridge).exists() {
+        return Err(Error::Conflict(format!(
+            "interface {bridge} exists: name another with com.docker.network.bridge.name, or remove it"
+        )));
+    }
+    Ok(())
+}
+
+async fn open_default(config: &Config) -> Result<Live> {
+    let bridge = config.bridge_name();
+    let subnet = match (bridge.as_str(), config.bip) {
+        ("none", _) => None,
+        (_, Some(subnet)) => Some(subnet),
+        (name, None) => {
+            let subject = || format!("set up the network {name}");
+            let interface = InterfaceName::new(name).attempt(subject)?;
+            Some(blocking(move || coracle_network::default_subnet(&interface)).await?.attempt(subject)?)
+        }
+    };
+    let network = Network {
+        id: predefined_id(BRIDGE),
+        name: BRIDGE.to_owned(),
+        created: None,
+        options: BTreeMap::from([
+            ("com.docker.network.bridge.default_bridge".to_owned(), "true".to_owned()),
+            ("com.docker.network.bridge.name".to_owned(), bridge.clone()),
+        ]),
+        bridge,
+        subnet,
+        shows_gateway: true,
+        range: None,
+        mtu: config.mtu,
+        internal: false,
+        attachable: false,
+        labels: BTreeMap::new(),
+    };
+    let live = live(config, network)?;
+    if subnet.is_some() {
+        live.bridge.ready().await?;
+    }
+    Ok(live)
+}
+
+/// What there is of a network in the kernel, which is not looked at yet.
+fn live(config: &Config, network: Network) -> Result<Live> {
+    let subject = || format!("set up the network {}", network.name);
+    let setup = match network.subnet {
+        None => None,
+        Some(subnet) => Some(coracle_network::Config {
+            engine: config.engine_id().parse().attempt(subject)?,
+            bridge: InterfaceName::new(&network.bridge).attempt(subject)?,
+            subnet,
+            mtu: network.mtu,
+            internal: network.internal,
+            range: network.range.as_deref().map(range).transpose()?,
+        }),
+    };
+    let directory = if network.is_predefined() { BRIDGE } else { network.id.as_str() };
+    let bridge = Bridge::new(&network.name, setup, names(config, directory))?;
+    Ok(Live { network, bridge })
+}
+
+/// The first and the last address of a range.
+fn range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
+    check::range(text).ok_or_else(|| Error::Invalid(format!("invalid range {text}")))
+}

@@ -1,0 +1,108 @@
+//! A network's record.
+
+use super::Network;
+use crate::error::{Attempt, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// The version of the documents written here.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    id: String,
+    name: String,
+    /// Nanoseconds since 1970.
+    created: i128,
+    bridge: String,
+    /// The bridge's address and the length of the prefix.
+    subnet: String,
+    shows_gateway: bool,
+    range: Option<String>,
+    mtu: u32,
+    internal: bool,
+    attachable: bool,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+/// The document of a network that a user made.
+pub(super) fn write(network: &Network) -> String {
+    let record = Record {
+        version: VERSION,
+        id: network.id.clone(),
+        name: network.name.clone(),
+        created: network.created.map_or(0, OffsetDateTime::unix_timestamp_nanos),
+        bridge: network.bridge.clone(),
+        subnet: network.subnet.map(|subnet| subnet.to_string()).unwrap_or_default(),
+        shows_gateway: network.shows_gateway,
+        range: network.range.clone(),
+        mtu: network.mtu,
+        internal: network.internal,
+        attachable: network.attachable,
+        options: network.options.clone(),
+        labels: network.labels.clone(),
+    };
+    serde_json::to_string(&record).expect("plain data has a document")
+}
+
+/// The network of a document.
+pub(super) fn read(text: &str) -> Result<Network> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let reading = || "read the record of a network".to_owned();
+    let head: Head = serde_json::from_str(text).attempt(reading)?;
+    if head.version > VERSION {
+        return Err(Error::Unsupported(format!(
+            "the record of a network has version {} and this engine knows {VERSION}: start the newer one",
+            head.version
+        )));
+    }
+    let record: Record = serde_json::from_str(text).attempt(reading)?;
+    let created = OffsetDateTime::from_unix_timestamp_nanos(record.created);
+    Ok(Network {
+        id: record.id.parse::<coracle_spec::ContainerId>().attempt(reading)?.to_string(),
+        name: record.name.parse::<coracle_spec::Name>().attempt(reading)?.to_string(),
+        created: Some(created.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
+        bridge: record.bridge,
+        subnet: Some(record.subnet.parse().attempt(reading)?),
+        shows_gateway: record.shows_gateway,
+        range: record.range,
+        mtu: record.mtu,
+        internal: record.internal,
+        attachable: record.attachable,
+        options: record.options,
+        labels: record.labels,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_reads_back_as_it_was_written() {
+        let network = Network {
+            id: "ab".repeat(32),
+            name: "backend".to_owned(),
+            created: Some(OffsetDateTime::UNIX_EPOCH),
+            bridge: "cn-abababababab".to_owned(),
+            subnet: Some("10.0.0.1/24".parse().unwrap()),
+            shows_gateway: true,
+            range: Some("10.0.0.64/26".to_owned()),
+            mtu: 1400,
+            internal: true,
+            attachable: true,
+            options: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            labels: BTreeMap::from([("c".to_owned(), "d".to_owned())]),
+        };
+        assert_eq!(read(&write(&network)).unwrap(), network);
+        assert!(
+            read("{}").is_err() && read(&write(&network).replace("\"version\":1", "\"version\":9")).is_err()
+        );
+    }
+}
