@@ -25,7 +25,7 @@ impl<'a> Net<'a> {
 
     fn inspect(&self) -> Value {
         let shown = self.engine.docker(&["network", "inspect", &self.name]).ok();
-        serde_json::from_str::<Value>(&shown).unwrap()[0].clone()
+        serde_json::from_str::<Value>(&shown).expect("JSON")[0].clone()
     }
 }
 
@@ -43,7 +43,7 @@ impl Drop for Net<'_> {
 /// The first three numbers of a subnet that no other test has.
 fn free_prefix() -> String {
     static TAKEN: AtomicU8 = AtomicU8::new(0);
-    let first = u8::try_from(std::process::id() % 251).unwrap();
+    let first = u8::try_from(std::process::id() % 251).expect("a byte");
     format!("10.{}.{first}", 232 + TAKEN.fetch_add(1, Ordering::Relaxed))
 }
 

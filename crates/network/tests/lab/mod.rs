@@ -54,8 +54,6 @@ pub(crate) fn on_host<T: Send>(test: impl FnOnce(&Lab) -> T + Send) -> T {
             peer_mac: Mac([2, 0, 0, 0, 0, 2]),
             netns: neighbour.as_fd(),
             mtu: 1500,
-            internal: false,
-            range: None,
         };
         socket.request(&[route::create_veth(&veth)]).expect("a cable");
         let index = link(&inner, "eth0").expect("just made").index;
@@ -85,6 +83,8 @@ pub(crate) fn config() -> Config {
         bridge: interface("coracle0"),
         subnet: "172.29.0.1/16".parse().expect("a network"),
         mtu: 1500,
+        internal: false,
+        range: None,
     }
 }
 
