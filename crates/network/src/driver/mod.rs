@@ -76,6 +76,8 @@ pub struct Config {
 pub struct Driver {
     bridge: Bridge,
     bridge_index: AtomicU32,
+    /// Whether the bridge was made here: the interfaces of containers that were there before are no ports of it.
+    is_new: bool,
     route: Socket,
     firewall: Firewall,
     state: Mutex<State>,
@@ -109,11 +111,12 @@ impl Driver {
             config.internal,
         )?;
         firewall.install(&foreign_bridges(&route)?)?;
-        let index = bridge.ensure(&route)?.index;
+        let ensured = bridge.ensure(&route)?;
         let state = State { pool: Pool::new(config.subnet, config.range), endpoints: HashMap::new() };
         Ok(Self {
             bridge,
-            bridge_index: AtomicU32::new(index),
+            bridge_index: AtomicU32::new(ensured.index),
+            is_new: ensured.changed,
             route,
             firewall,
             state: Mutex::new(state),
@@ -216,7 +219,8 @@ impl Driver {
         bridge::remove_link(&self.route, &endpoint.host_interface)
     }
 
-    /// Takes over an endpoint that an earlier engine attached: its address is in use, its ports are published.
+    /// Takes over an endpoint that an earlier engine attached: its address is in use, its ports are published, and where
+    /// the bridge has been lost meanwhile it is a port of the new one.
     ///
     /// # Errors
     /// When another endpoint has its address, or the kernel refuses.
@@ -229,6 +233,9 @@ impl Driver {
         state.pool.take_exactly(endpoint.ip)?;
         state.endpoints.insert(endpoint.host_interface.clone(), endpoint.clone());
         drop(state);
+        if self.is_new {
+            self.reconnect(&endpoint.host_interface, self.bridge_index.load(Ordering::Relaxed))?;
+        }
         self.firewall.ensure(&PortElements::of(endpoint))
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use coracle_sys::netlink::Socket;
 use coracle_sys::netlink::route::{self, InterfaceName, Link};
 
-use super::{Driver, State, elements};
+use super::{Driver, elements};
 use crate::bridge;
 use crate::error::{Attempt, Result};
 
@@ -69,25 +69,19 @@ impl Driver {
         let state = self.state();
         let ensured = self.bridge.ensure(&self.route)?;
         if self.bridge_index.swap(ensured.index, Ordering::Relaxed) != ensured.index {
-            self.reconnect(&state, ensured.index)?;
+            state.endpoints.keys().try_for_each(|port| self.reconnect(port, ensured.index))?;
         }
         let firewall = self.firewall.heal(&elements(&state), || foreign_bridges(&self.route))?;
         Ok(Healed { bridge: ensured.changed, firewall })
     }
 
-    /// Makes containers' interfaces ports of a bridge that was made again.
-    fn reconnect(&self, state: &State, index: u32) -> Result<()> {
-        for port in state.endpoints.keys() {
-            let messages = [route::set_master(port, index), route::set_hairpin(port)];
-            match self.route.request(&messages) {
-                Err(error) if error.errno() != Some(rustix::io::Errno::NODEV) => {
-                    return Err(error).attempt(|| format!("connect {port} to bridge {}", self.bridge.name));
-                }
-                // A container that is ending has no interface any more.
-                _ => {}
-            }
+    /// Makes a container's interface a port of a bridge that was made again.
+    pub(super) fn reconnect(&self, port: &InterfaceName, index: u32) -> Result<()> {
+        match self.route.request(&[route::set_master(port, index), route::set_hairpin(port)]) {
+            // A container that is ending has no interface any more.
+            Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
+            done => done.map(drop).attempt(|| format!("connect {port} to bridge {}", self.bridge.name)),
         }
-        Ok(())
     }
 }
 
