@@ -1,6 +1,7 @@
 //! A client attached to a process: bytes both ways until the process ends or the client detaches.
 
 use coracle_engine::containers::Attached;
+use coracle_engine::logs::Stream;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -68,17 +69,19 @@ impl Watcher {
 }
 
 /// Copies both ways until the output ends and `ended` is over, or the client is gone or detaches. A client that sees the
-/// end of the stream asks for the exit code next, so that must be known by then.
+/// end of the stream asks for the exit code next, so that must be known by then. What a terminal shows goes into frames
+/// where the client, which did not say that there is one, expects them.
 pub(crate) async fn run(
     client: impl AsyncRead + AsyncWrite + Send,
     attached: Attached,
+    expects_frames: bool,
     keys: DetachKeys,
     ended: impl Future<Output = ()>,
 ) {
     let watcher = attached.tty.then_some(Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_process, to_process) = attached.stream.into_split();
-    let output = copy_output(from_process, to_client, ended);
+    let output = copy_output(from_process, to_client, attached.tty && expects_frames, ended);
     let input = copy_input(from_client, to_process, watcher);
     tokio::pin!(output, input);
     tokio::select! {
@@ -96,16 +99,24 @@ pub(crate) async fn run(
 async fn copy_output(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    framed: bool,
     ended: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
+    let mut frame = Vec::new();
     loop {
         let length = from.read(&mut buffer).await?;
         if length == 0 {
             ended.await;
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..length]).await?;
+        if framed {
+            frame.clear();
+            crate::routes::frame(&mut frame, Stream::Stdout, &buffer[..length], false);
+            to.write_all(&frame).await?;
+        } else {
+            to.write_all(&buffer[..length]).await?;
+        }
         to.flush().await?;
     }
 }
@@ -176,7 +187,7 @@ mod tests {
             theirs.write_all(b"typed too late").await.unwrap();
             let attached = Attached { stream, tty: true, stdin: true };
             let keys = DetachKeys::parse("").unwrap();
-            run(client, attached, keys, std::future::ready(())).await;
+            run(client, attached, false, keys, std::future::ready(())).await;
             let mut shown = String::new();
             theirs.read_to_string(&mut shown).await.unwrap();
             assert_eq!(shown, "last words");

@@ -371,3 +371,15 @@ proptest! {
         prop_assert_eq!(records(&bench.ask(&question(1, "web", A))), 1);
     }
 }
+
+#[test]
+fn what_one_container_calls_another_is_answered_from_the_tables() {
+    let mut bench = bench(Upstream::none());
+    let name = |text| Name::parse(text).unwrap();
+    bench.service.set_aliases([(name("site"), name("web")), (name("lost"), name("nobody"))].into());
+    let site = bench.ask(&question(7, "Site", A));
+    assert_eq!((code(&site), site[site.len() - 4..].to_vec()), (0, WEB.octets().to_vec()));
+    assert_ne!(code(&bench.ask(&question(8, "lost", A))), 0);
+    bench.service.set_aliases([].into());
+    assert_ne!(code(&bench.ask(&question(9, "site", A))), 0);
+}

@@ -17,16 +17,18 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// All free but the network's, the gateway's and the broadcast address; of which only `range` (the first and the last
-    /// address, both in the network) is given out to who asks for no certain address.
-    pub(crate) fn new(subnet: Ipv4Net, range: Option<(Ipv4Addr, Ipv4Addr)>) -> Self {
+    /// All free but the network's, the gateway's, the broadcast and the `reserved` addresses; of which only `range` (the
+    /// first and the last address) is given out to who asks for no certain address. All are in the network.
+    pub(crate) fn new(subnet: Ipv4Net, range: Option<(Ipv4Addr, Ipv4Addr)>, reserved: &[Ipv4Addr]) -> Self {
         let words = subnet.size().div_ceil(64) as usize;
         let offset = |address| u32::from(address) - u32::from(subnet.network());
         let range = range.map_or((0, subnet.size() - 1), |(first, last)| (offset(first), offset(last)));
         let mut pool = Self { subnet, used: vec![0; words], next: range.0.max(1), range };
         pool.set(0);
         pool.set(subnet.size() - 1);
-        pool.set(pool.offset(subnet.address()));
+        for address in reserved.iter().chain([&subnet.address()]) {
+            pool.set(pool.offset(*address));
+        }
         pool
     }
 
@@ -89,7 +91,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn pool(text: &str) -> Pool {
-        Pool::new(text.parse().unwrap(), None)
+        Pool::new(text.parse().unwrap(), None, &[])
     }
 
     #[test]
@@ -106,9 +108,11 @@ mod tests {
     #[test]
     fn a_range_is_given_out_alone_and_from_its_beginning_again() {
         let range = (Ipv4Addr::new(10, 0, 0, 96), Ipv4Addr::new(10, 0, 0, 99));
-        let mut pool = Pool::new("10.0.0.1/24".parse().unwrap(), Some(range));
-        let all: Vec<u8> = (0..4).map(|_| pool.take().unwrap().octets()[3]).collect();
-        assert_eq!(all, [96, 97, 98, 99]);
+        let reserved = Ipv4Addr::new(10, 0, 0, 98);
+        let mut pool = Pool::new("10.0.0.1/24".parse().unwrap(), Some(range), &[reserved]);
+        let all: Vec<u8> = (0..3).map(|_| pool.take().unwrap().octets()[3]).collect();
+        assert_eq!(all, [96, 97, 99]);
+        assert!(matches!(pool.take_exactly(reserved), Err(Error::AddressTaken { .. })));
         assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
         pool.release(range.0);
         assert_eq!(pool.take().unwrap(), range.0);

@@ -325,6 +325,9 @@ pub struct Names {
     /// Servers that everything else is asked of; the host's own if empty.
     #[serde(default)]
     pub servers: Vec<std::net::IpAddr>,
+    /// What the container alone calls others, and how the tables know them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// What a descriptor that accompanies a plan is.

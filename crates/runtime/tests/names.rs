@@ -87,6 +87,7 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
         tables: vec![bench.path("front")],
         endpoint: "me".into(),
         servers: vec![Ipv4Addr::LOCALHOST.into()],
+        aliases: Default::default(),
     };
     plan.names = Some(names.clone());
     // The shim starts in a namespace that stands for the machine's, with a server of the test's own.
@@ -124,7 +125,8 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
 fn a_plan_with_names_and_no_sockets_is_refused() {
     let bench = Bench::new();
     let mut plan = plan(&bench, &["true"]);
-    plan.names = Some(Names { tables: vec![], endpoint: "me".into(), servers: vec![] });
+    plan.names =
+        Some(Names { tables: vec![], endpoint: "me".into(), servers: vec![], aliases: Default::default() });
     assert!(bench.start(&plan).unwrap_err().text.contains("sockets"));
     bench.assert_nothing_is_left();
 }

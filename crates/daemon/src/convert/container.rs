@@ -8,7 +8,7 @@ use coracle_api::network::{EndpointIpamConfig, EndpointSettings};
 use coracle_engine::Engine;
 use coracle_engine::containers::health::{Health, Probe};
 use coracle_engine::containers::modes::NetworkMode;
-use coracle_engine::containers::settings::Settings;
+use coracle_engine::containers::settings::{Link, Settings};
 use coracle_engine::containers::state::{State, Status};
 use coracle_engine::containers::{Description, Membership, MountPoint};
 use coracle_engine::network::{BRIDGE, Published, predefined_id};
@@ -42,7 +42,10 @@ pub(crate) fn inspect(
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
         exec_ids: (!execs.is_empty()).then_some(execs),
-        host_config: host_config(&settings.host),
+        host_config: api::HostConfig {
+            links: Some(engine.links_of(container)).filter(|links| !links.is_empty()),
+            ..host_config(&settings.host)
+        },
         graph_driver: (version < ApiVersion::new(1, 52)).then(|| graph_driver(&paths.layers())),
         mounts: container.mounts.iter().map(mount).collect(),
         config: config(container),
@@ -206,8 +209,13 @@ pub(crate) fn networks(container: &Description) -> BTreeMap<String, EndpointSett
     container.networks.iter().map(shown).collect()
 }
 
+fn link(link: &Link) -> String {
+    format!("{}:{}", link.container, link.alias)
+}
+
 fn endpoint(container: &Description, membership: &Membership) -> EndpointSettings {
     let mut shown = EndpointSettings {
+        links: (!membership.links.is_empty()).then(|| membership.links.iter().map(link).collect()),
         aliases: (!membership.aliases.is_empty()).then(|| membership.aliases.clone()),
         ipam_config: membership.address.map(|address| EndpointIpamConfig {
             ipv4_address: address.to_string(),

@@ -27,6 +27,13 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         network: NetworkMode::parse(&host.network_mode),
         // Said elsewhere in the request.
         joins: std::collections::BTreeMap::new(),
+        endpoint_links: Vec::new(),
+        links: host
+            .links
+            .iter()
+            .flatten()
+            .map(|text| super::network::link(text))
+            .collect::<Result<_, _>>()?,
         ports: ports(host.port_bindings.unwrap_or_default())?,
         publish_all: host.publish_all_ports,
         restart: restart(&host.restart_policy)?,
@@ -79,6 +86,8 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         volumes_from: host.volumes_from.unwrap_or_default(),
         annotations: host.annotations.unwrap_or_default(),
         runtime: host.runtime,
+        volume_driver: host.volume_driver,
+        isolation: host.isolation,
         aliases: Vec::new(),
         address: None,
         mac_address: String::new(),
@@ -87,9 +96,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
 
 /// Fields that mean something in Docker and nothing here are refused, never ignored.
 fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
-    let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     let refusals = [
-        ("Links", filled(&host.links), "containers find each other by name"),
         ("UsernsMode", !matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces come later"),
         (
             "StorageOpt",
@@ -110,11 +117,6 @@ fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
         ("KernelMemory", host.kernel_memory != 0, "the kernel has no such limit any more"),
         ("KernelMemoryTCP", host.kernel_memory_tcp != 0, "the kernel has no such limit any more"),
         ("Cgroup", !host.cgroup.is_empty(), "use --cgroup-parent"),
-        (
-            "VolumeDriver",
-            !matches!(host.volume_driver.as_str(), "" | "local"),
-            "the driver local is the only one",
-        ),
     ];
     match refusals.into_iter().find(|(_, asked, _)| *asked) {
         Some((field, _, hint)) => {
@@ -297,6 +299,8 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         shm_size: if host.shm_size == 0 { 64 << 20 } else { host.shm_size },
         sysctls: map(&host.sysctls),
         runtime: if host.runtime.is_empty() { "coracle".into() } else { host.runtime.clone() },
+        volume_driver: host.volume_driver.clone(),
+        isolation: host.isolation.clone(),
         cgroup_parent: host.cgroup_parent.clone(),
         devices: Some(devices.collect()),
         device_requests: (!device_requests.is_empty()).then_some(device_requests),
@@ -378,13 +382,15 @@ mod tests {
         Shown,
         /// It is refused.
         Refused,
+        /// It is kept, and shown with what the engine knows besides.
+        Linked,
         /// It is not for the host's settings.
         Elsewhere,
     }
 
     /// Every field with a value that is not its default, in the order of the type.
     fn fields() -> Vec<(&'static str, serde_json::Value, Becomes)> {
-        use Becomes::{Elsewhere, Refused, Shown};
+        use Becomes::{Elsewhere, Linked, Refused, Shown};
         use serde_json::json;
         let rate = json!([{"Path": "/dev/sda", "Rate": 5}]);
         vec![
@@ -396,7 +402,7 @@ mod tests {
             ("PortBindings", json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}), Shown),
             ("RestartPolicy", json!({"Name": "on-failure", "MaximumRetryCount": 2}), Shown),
             ("AutoRemove", json!(true), Shown),
-            ("VolumeDriver", json!("nfs"), Refused),
+            ("VolumeDriver", json!("nfs"), Shown),
             ("VolumesFrom", json!(["other:ro"]), Shown),
             ("ConsoleSize", json!([24, 80]), Elsewhere),
             ("Annotations", json!({"a": "b"}), Shown),
@@ -410,7 +416,8 @@ mod tests {
             ("GroupAdd", json!(["audio"]), Shown),
             ("IpcMode", json!("host"), Shown),
             ("Cgroup", json!("x"), Refused),
-            ("Links", json!(["a:b"]), Refused),
+            // Shown with the names that the containers have now.
+            ("Links", json!(["a:b"]), Linked),
             ("OomScoreAdj", json!(5), Shown),
             ("PidMode", json!("host"), Shown),
             ("Privileged", json!(true), Shown),
@@ -510,6 +517,10 @@ mod tests {
                     let failure = settings.unwrap_err();
                     assert_eq!(failure.status, StatusCode::NOT_IMPLEMENTED, "{name}");
                     assert!(failure.message.contains(&format!("HostConfig.{name} ")), "{}", failure.message);
+                }
+                Becomes::Linked => {
+                    let links = settings.unwrap().links;
+                    assert_eq!((links[0].container.as_str(), links[0].alias.as_str()), ("a", "b"));
                 }
                 Becomes::Elsewhere => {
                     assert_eq!(settings.unwrap(), host_settings(api::HostConfig::default()).unwrap());

@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use coracle_api::network as api;
 use coracle_engine::containers::Description;
-use coracle_engine::containers::settings::Join;
+use coracle_engine::containers::settings::{Join, Link};
 use coracle_engine::network::{Network, Wanted, predefined_id};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub(crate) fn wanted(request: api::NetworkCreateRequest) -> Result<Wanted, Failu
         subnet: pool.subnet,
         gateway: pool.gateway,
         range: pool.ip_range,
+        reserved: pool.auxiliary_addresses.unwrap_or_default(),
         internal: request.internal,
         attachable: request.attachable,
         options: request.options.unwrap_or_default(),
@@ -58,11 +59,18 @@ fn pool(ipam: api::Ipam) -> Result<api::IpamPool, Failure> {
     if pools.len() > 1 {
         return Err(unsupported("IPAM.Config", "a network has one subnet, of IPv4"));
     }
-    let pool = pools.pop().unwrap_or_default();
-    if pool.auxiliary_addresses.as_ref().is_some_and(|addresses| !addresses.is_empty()) {
-        return Err(unsupported("IPAM.Config.AuxiliaryAddresses", "name an IPRange without them"));
+    Ok(pools.pop().unwrap_or_default())
+}
+
+/// `CONTAINER[:ALIAS]`, where names may have a slash in front, and an alias the way to it.
+pub(crate) fn link(text: &str) -> Result<Link, Failure> {
+    let (container, alias) = text.split_once(':').unwrap_or((text, text));
+    let container = container.strip_prefix('/').unwrap_or(container);
+    let alias = alias.rsplit('/').next().unwrap_or_default();
+    if container.is_empty() || alias.is_empty() || alias.contains(':') {
+        return Err(Failure::invalid(format!("bad format for links: {text}")));
     }
-    Ok(pool)
+    Ok(Link { container: container.to_owned(), alias: alias.to_owned() })
 }
 
 /// How a container is to join a network.
@@ -71,7 +79,9 @@ fn pool(ipam: api::Ipam) -> Result<api::IpamPool, Failure> {
 /// 400 for what makes no sense, 501 for what is not supported.
 pub(crate) fn join(endpoint: api::EndpointSettings) -> Result<Join, Failure> {
     refuse_unsupported(&endpoint)?;
+    let links = endpoint.links.unwrap_or_default();
     let mut join = Join {
+        links: links.iter().map(|text| link(text)).collect::<Result<_, _>>()?,
         aliases: endpoint.aliases.unwrap_or_default(),
         address: None,
         mac_address: endpoint.mac_address,
@@ -87,11 +97,6 @@ pub(crate) fn join(endpoint: api::EndpointSettings) -> Result<Join, Failure> {
 fn refuse_unsupported(endpoint: &api::EndpointSettings) -> Result<(), Failure> {
     let ipam = endpoint.ipam_config.clone().unwrap_or_default();
     let refusals = [
-        (
-            "Links",
-            endpoint.links.as_ref().is_some_and(|list| !list.is_empty()),
-            "containers find each other by name",
-        ),
         (
             "DriverOpts",
             endpoint.driver_opts.as_ref().is_some_and(|map| !map.is_empty()),
@@ -117,7 +122,9 @@ pub(crate) fn shown(network: &Network, all: &[Arc<Description>]) -> api::Network
         subnet: format!("{}/{}", subnet.network(), subnet.length()),
         gateway: if network.shows_gateway { subnet.address().to_string() } else { String::new() },
         ip_range: network.range.clone().unwrap_or_default(),
-        auxiliary_addresses: None,
+        auxiliary_addresses: (!network.reserved.is_empty()).then(|| {
+            network.reserved.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
+        }),
     });
     api::Network {
         name: network.name.clone(),
@@ -187,7 +194,6 @@ mod tests {
             ("IPAM.Driver", json!({"IPAM": {"Driver": "dhcp"}})),
             ("IPAM.Options", json!({"IPAM": {"Options": {"a": "b"}}})),
             ("IPAM.Config", json!({"IPAM": {"Config": [{}, {}]}})),
-            ("AuxiliaryAddresses", json!({"IPAM": {"Config": [{"AuxiliaryAddresses": {"a": "10.0.0.2"}}]}})),
         ] {
             let failure = request(refused).unwrap_err();
             assert!(failure.status == 501 && failure.message.contains(field), "{field}: {}", failure.message);
@@ -195,7 +201,8 @@ mod tests {
         let kept = request(json!({
             "Name": "n", "CheckDuplicate": true, "Driver": "bridge", "Internal": true, "Attachable": true,
             "EnableIPv6": false, "Options": {"a": "b"}, "Labels": {"c": "d"},
-            "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.9", "IPRange": "10.0.0.64/26"}]}
+            "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.9", "IPRange": "10.0.0.64/26",
+                "AuxiliaryAddresses": {"router": "10.0.0.7"}}]}
         }));
         let expected = Wanted {
             name: "n".to_owned(),
@@ -203,6 +210,7 @@ mod tests {
             subnet: "10.0.0.0/24".to_owned(),
             gateway: "10.0.0.9".to_owned(),
             range: "10.0.0.64/26".to_owned(),
+            reserved: BTreeMap::from([("router".to_owned(), "10.0.0.7".to_owned())]),
             internal: true,
             attachable: true,
             options: BTreeMap::from([("a".to_owned(), "b".to_owned())]),

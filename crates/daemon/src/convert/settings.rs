@@ -92,6 +92,7 @@ fn apply_endpoint(settings: &mut Settings, name: &str, endpoint: EndpointSetting
         return Ok(());
     }
     host.aliases.extend(join.aliases);
+    host.endpoint_links.extend(join.links);
     if !join.mac_address.is_empty() {
         host.mac_address = join.mac_address;
     }
@@ -206,7 +207,7 @@ mod tests {
             settings(coracle_api::go::from_value(&body).unwrap())
         };
         for endpoint in [
-            json!({"Links": ["a:b"]}),
+            json!({"Links": ["a:"]}),
             json!({"DriverOpts": {"a": "b"}}),
             json!({"GwPriority": 1}),
             json!({"IPAMConfig": {"IPv6Address": "::1"}}),

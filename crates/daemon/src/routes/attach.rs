@@ -35,7 +35,7 @@ pub(super) async fn attach(mut call: Call, name: &str) -> Answer {
             return;
         }
         match attached {
-            Some(attached) => session::run(client, attached, keys, std::future::ready(())).await,
+            Some(attached) => session::run(client, attached, false, keys, std::future::ready(())).await,
             // Only the past was wanted; a client that is gone need not know its end.
             None => drop(client.shutdown().await),
         }
@@ -70,20 +70,21 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
         return answer::empty(StatusCode::OK);
     }
     let keys = keys(&exec.settings().detach_keys)?;
-    let tty = exec.settings().tty;
+    // What the client says now decides how it reads, as with Docker.
+    let raw = request.tty && exec.settings().tty;
     let (context, id) = (Arc::clone(&context), id.to_owned());
     // The head goes out first, as Docker has it: some clients lose output that comes with it.
-    takeover.begin(stream_type(call.version, tty), move |mut client| async move {
+    takeover.begin(stream_type(call.version, raw), move |mut client| async move {
         match exec.start(size).await {
             Ok(attached) => {
                 let ended = async { context.engine.wait_exec(&id).await };
-                session::run(client, attached, keys, ended).await;
+                session::run(client, attached, !raw, keys, ended).await;
             }
             // The reason is the output, and the exec's exit code tells the rest.
             Err(error) => {
                 let mut reason = Vec::new();
                 let text = format!("{}\r\n", why_not(error).message);
-                frame(&mut reason, Stream::Stdout, text.as_bytes(), tty);
+                frame(&mut reason, Stream::Stdout, text.as_bytes(), raw);
                 // A client that is gone need not know.
                 let _ = client.write_all(&reason).await;
                 let _ = client.shutdown().await;

@@ -29,6 +29,10 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::HEAD, [name, "archive"]) => super::archive::stat(&call, name).await,
         (&Method::PUT, [name, "archive"]) => super::archive::extract(call, name).await,
         (&Method::GET, [_, "attach", "ws"]) => Err(super::later("attaching over a web socket")),
+        // What a container calls another one: CONTAINER/ALIAS.
+        (&Method::DELETE, [name, alias]) => remove(&call, &format!("{name}/{alias}")).await,
+        (&Method::GET, [name, alias, action]) => read(call, &format!("{name}/{alias}"), action).await,
+        (&Method::POST, [name, alias, action]) => change(call, &format!("{name}/{alias}"), action).await,
         _ => Err(super::not_found()),
     }
 }
@@ -172,9 +176,11 @@ async fn list(call: &Call) -> Answer {
     }
     found.truncate(limit.unwrap_or(usize::MAX));
     let now = OffsetDateTime::now_utc();
+    let mut linked = engine.linked_names(&engine.list());
     let mut rows = Vec::with_capacity(found.len());
     for container in &found {
         let mut row = listing::summary(container, now);
+        row.names.extend(linked.remove(container.id.as_str()).unwrap_or_default());
         row.health = (call.version >= ApiVersion::new(1, 52)).then(|| listing::health_summary(container));
         if call.query.is_on("size") {
             let own = engine.size_of(container).await?;
@@ -212,10 +218,8 @@ async fn create(call: Call) -> Answer {
 
 async fn remove(call: &Call, name: &str) -> Answer {
     if call.query.is_on("link") {
-        return Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "links are not supported: containers find each other by name",
-        ));
+        call.engine().unlink(name).await?;
+        return answer::done();
     }
     call.engine().remove(name, call.query.is_on("force"), call.query.is_on("v")).await?;
     answer::done()

@@ -218,7 +218,14 @@ impl Progress for Quiet {
 async fn load(call: Call) -> Answer {
     let platforms = archive_platforms(&call)?;
     let context = call.context;
-    let loaded = context.engine.images().load(input::reader(call.request), platforms, Quiet).await?;
+    let loaded = match context.engine.images().load(input::reader(call.request), platforms, Quiet).await {
+        Ok(loaded) => loaded,
+        // As with Docker, whose clients look for it there.
+        Err(error) => {
+            let line = json_line(&ProgressMessage::failure(Failure::from(error).message));
+            return Ok(answer::stream("application/json", futures_util::stream::iter([Ok(line)])));
+        }
+    };
     let mut lines = Vec::new();
     for image in &loaded {
         for (reference, before) in &image.moved {

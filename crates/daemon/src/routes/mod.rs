@@ -20,6 +20,8 @@ mod system;
 mod usage;
 mod volumes;
 
+pub(crate) use streams::frame;
+
 use crate::answer::Answer;
 use crate::error::Failure;
 use crate::server::Call;

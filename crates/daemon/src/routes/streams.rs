@@ -23,7 +23,7 @@ pub(super) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
 }
 
 /// Appends a piece of output, framed unless it is a terminal's.
-pub(super) fn frame(into: &mut Vec<u8>, stream: Stream, bytes: &[u8], tty: bool) {
+pub(crate) fn frame(into: &mut Vec<u8>, stream: Stream, bytes: &[u8], tty: bool) {
     if !tty {
         let number = match stream {
             Stream::Stdout => 1,

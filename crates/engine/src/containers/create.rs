@@ -7,7 +7,7 @@ use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, logs, merge, oci_spec, record, volumes_from};
+use super::{Description, MountPoint, links, logs, merge, oci_spec, record, volumes_from};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
@@ -85,7 +85,8 @@ async fn create_on(
     image: &Image,
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
-    let settings = merge::merge(settings, &image.config.config);
+    let mut settings = merge::merge(settings, &image.config.config);
+    links::resolve(shared, &mut settings.host)?;
     let mut warnings = check(shared, &id, &settings)?;
     let networks = memberships::of(&shared.networks, &settings)?;
     warnings.extend(unpublished(shared, &settings, &networks)?);
@@ -179,7 +180,8 @@ fn check_modes(settings: &Settings) -> Result<()> {
             "--ipc container:{other} is not supported yet; use --ipc host for both containers"
         )));
     }
-    if !matches!(host.runtime.as_str(), "" | "coracle") {
+    // Clients name Docker's own runtime where they mean that of the engine.
+    if !matches!(host.runtime.as_str(), "" | "coracle" | "runc" | "io.containerd.runc.v2") {
         return Err(Error::Invalid(format!(
             "unknown or invalid runtime name: {}; this engine has its own, coracle, and no other yet",
             host.runtime
@@ -237,6 +239,7 @@ async fn make_steps(
     let Request { id, name, mut settings, networks, wanted } = request;
     // The container knows from here on.
     settings.host.joins.clear();
+    settings.host.endpoint_links.clear();
     let mut points = Vec::new();
     for wanted in wanted {
         points.push(realise(shared, image, wanted, volumes).await?);

@@ -27,6 +27,7 @@ pub(super) fn facts(shared: &Shared, settings: &Settings, mut mounts: Vec<Mount>
         hostname: shared.hostname.clone(),
         cgroup_parent: shared.config.cgroup(),
         devices,
+        links: Vec::new(),
         env: injection.env,
         groups: injection.groups,
         mounts,

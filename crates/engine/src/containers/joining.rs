@@ -172,7 +172,7 @@ impl Task {
     }
 
     /// Has the resolver answer from the tables of the networks that the container is on now.
-    async fn tell_resolver(&mut self) -> Result<()> {
+    pub(super) async fn tell_resolver(&mut self) -> Result<()> {
         let names = network::names(&self.shared, &self.now);
         self.live()?.shim.ask(&Request::Names(names), &[]).await.map(drop)
     }

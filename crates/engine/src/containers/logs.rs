@@ -41,8 +41,8 @@ fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<O
         "" | "json-file" | "local" => {}
         "none" => return Ok(None),
         other => {
-            return Err(Error::Unsupported(format!(
-                "logging driver {other:?} is not supported; use json-file, local or none"
+            return Err(Error::Invalid(format!(
+                "error looking up logging plugin {other}: plugin \"{other}\" not found"
             )));
         }
     }

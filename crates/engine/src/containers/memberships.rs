@@ -2,11 +2,12 @@
 
 use super::Description;
 use super::modes::NetworkMode;
-use super::settings::{Join, Settings};
+use super::settings::{Join, Link, Settings};
 use crate::error::{Error, Result};
 use crate::network::{BRIDGE, Live, Networks, predefined_id};
 use coracle_network::{Endpoint, Mac};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// One network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Membership {
     pub name: String,
     /// Names of the container there, besides its own.
     pub aliases: Vec<String>,
+    /// Other containers there by further names.
+    pub links: Vec<Link>,
     /// The address that it is to have there.
     pub address: Option<Ipv4Addr>,
     /// The hardware address that it is to have there, as text; empty for one that derives from its address.
@@ -47,6 +50,7 @@ impl Membership {
             network: live.network.id.clone(),
             name: live.network.name.clone(),
             aliases: join.aliases,
+            links: join.links,
             address: join.address,
             mac_address: join.mac_address,
             endpoint: None,
@@ -94,7 +98,7 @@ pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Members
     let host = &settings.host;
     let main = match &host.network {
         NetworkMode::Default | NetworkMode::Bridge => networks.default().clone(),
-        NetworkMode::Named(name) => networks.find(name)?,
+        NetworkMode::Named(name) => find(networks, name)?,
         NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => {
             return match host.joins.keys().next() {
                 None => Ok(Vec::new()),
@@ -106,17 +110,26 @@ pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Members
             };
         }
     };
-    let join =
-        Join { aliases: host.aliases.clone(), address: host.address, mac_address: host.mac_address.clone() };
+    let join = Join {
+        links: host.endpoint_links.clone(),
+        aliases: host.aliases.clone(),
+        address: host.address,
+        mac_address: host.mac_address.clone(),
+    };
     let mut memberships = vec![Membership::new(&main, join)?];
     for (name, join) in &host.joins {
-        let live = networks.find(name)?;
+        let live = find(networks, name)?;
         if memberships.iter().any(|other| other.network == live.network.id) {
             return Err(Error::Invalid(format!("network {name} is named twice")));
         }
         memberships.push(Membership::new(&live, join.clone())?);
     }
     Ok(memberships)
+}
+
+/// The network of that name. A client that hears that something was not found takes that for the image, and pulls it.
+fn find(networks: &Networks, name: &str) -> Result<Arc<Live>> {
+    networks.find(name).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 /// Those of a container that was made by an engine with one network only.
@@ -129,6 +142,7 @@ pub(super) fn of_old(settings: &Settings, endpoint: Option<Endpoint>) -> Vec<Mem
         network: predefined_id(BRIDGE),
         name: BRIDGE.to_owned(),
         aliases: host.aliases.clone(),
+        links: Vec::new(),
         address: host.address,
         mac_address: host.mac_address.clone(),
         is_way_out: endpoint.is_some(),

@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use coracle_spec::image::{Healthcheck, RunConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fills what the request leaves open with what the image says. Pure.
 pub(crate) fn merge(mut settings: Settings, image: &RunConfig) -> Settings {
@@ -15,7 +15,7 @@ pub(crate) fn merge(mut settings: Settings, image: &RunConfig) -> Settings {
     if settings.stop_signal.is_empty() {
         settings.stop_signal.clone_from(&image.stop_signal);
     }
-    settings.env = merge_env(&image.env, &settings.env);
+    inherit_env(&mut settings.env, &image.env);
     for (name, value) in &image.labels {
         settings.labels.entry(name.clone()).or_insert_with(|| value.clone());
     }
@@ -39,6 +39,18 @@ pub(crate) fn merge(mut settings: Settings, image: &RunConfig) -> Settings {
     settings
 }
 
+/// The client's variables, then those of the image that it does not name.
+fn inherit_env(ours: &mut Vec<String>, theirs: &[String]) {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let named: BTreeSet<String> = ours.iter().map(|entry| name(entry)).collect();
+    ours.extend(theirs.iter().filter(|entry| is_variable(entry) && !named.contains(&name(entry))).cloned());
+}
+
+/// Entries of an image without `=`, or without a name, are nothing (CVE-2026-57231).
+fn is_variable(entry: &str) -> bool {
+    entry.find('=').is_some_and(|at| at > 0)
+}
+
 /// What a health check leaves open is inherited; without one, the whole.
 pub(crate) fn inherit_health(ours: &mut Option<Healthcheck>, theirs: Option<&Healthcheck>) {
     fn fill<T: Clone + Default + PartialEq>(ours: &mut T, theirs: &T) {
@@ -58,8 +70,7 @@ pub(crate) fn inherit_health(ours: &mut Option<Healthcheck>, theirs: Option<&Hea
 
 /// `ours` over `base`: a later value replaces an earlier one in its place; a name without value removes it.
 pub(crate) fn merge_env(base: &[String], ours: &[String]) -> Vec<String> {
-    // Entries of an image without `=`, or without a name, are nothing (CVE-2026-57231).
-    let base = base.iter().filter(|entry| entry.find('=').is_some_and(|at| at > 0));
+    let base = base.iter().filter(|entry| is_variable(entry));
     let mut merged: Vec<String> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for entry in base.chain(ours) {
@@ -94,6 +105,13 @@ mod tests {
     fn variables_are_replaced_in_place_and_removed_by_name() {
         let merged = merge_env(&words("A=1 B=2 C=3 * =x"), &words("B=two A D=4"));
         assert_eq!(merged, words("B=two C=3 D=4"));
+    }
+
+    #[test]
+    fn the_clients_variables_come_first_and_hide_those_of_the_image() {
+        let image = RunConfig { env: words("PATH=/bin HOME=/root LANG=C * =x"), ..RunConfig::default() };
+        let settings = merge(Settings { env: words("B=2 HOME LANG=de"), ..Settings::default() }, &image);
+        assert_eq!(settings.env, words("B=2 HOME LANG=de PATH=/bin"));
     }
 
     #[test]

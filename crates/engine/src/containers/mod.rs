@@ -13,6 +13,7 @@ pub(crate) mod host;
 mod joining;
 mod lifecycle;
 mod limits;
+mod links;
 mod logs;
 mod memberships;
 mod merge;

@@ -35,6 +35,7 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
     for path in &settings.volumes {
         check_target(path)?;
         let mut anonymous = volume(String::new(), path);
+        choose_driver(&mut anonymous, &settings.host.volume_driver);
         anonymous.point.anonymous = true;
         by_target.insert(anonymous.point.destination.clone(), anonymous);
     }
@@ -44,6 +45,9 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
     }
     let mut asked: Vec<Wanted> =
         settings.host.binds.iter().map(|text| parse_bind(text)).collect::<Result<_>>()?;
+    for wanted in &mut asked {
+        choose_driver(wanted, &settings.host.volume_driver);
+    }
     for mount in settings.host.mounts.iter().filter(|mount| mount.kind != "tmpfs") {
         asked.push(from_setting(mount)?);
     }
@@ -76,6 +80,13 @@ fn volume(name: String, target: &str) -> Wanted {
         },
         copy_up: true,
         ..Wanted::default()
+    }
+}
+
+/// Has a volume made by this driver, if it has to be made and one was named.
+fn choose_driver(wanted: &mut Wanted, driver: &str) {
+    if wanted.point.kind == "volume" && !driver.is_empty() {
+        driver.clone_into(&mut wanted.point.driver);
     }
 }
 

@@ -4,7 +4,7 @@ use super::memberships::Membership;
 use super::modes::NetworkMode;
 use super::settings::Settings;
 use super::task::Task;
-use super::{Description, host, oci_spec};
+use super::{Description, host, links, oci_spec};
 use crate::config::Config;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
@@ -29,6 +29,8 @@ pub(super) struct Connected {
     pub(super) has_names: bool,
     /// Its networks, with its place on each.
     pub(super) networks: Vec<Membership>,
+    /// Variables that tell of the containers that it is linked to.
+    pub(super) links: Vec<String>,
     /// Its reserved ports.
     pub(super) held: Held,
     /// The namespace of another container.
@@ -74,8 +76,9 @@ pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connect
         Some(made) => Some(made),
         None => namespace(mode).await?,
     };
+    let links = links::variables(&task.shared, &task.now)?;
     let connected = match made {
-        Some(namespace) if is_on_networks(mode) => attach_all(task, namespace).await?,
+        Some(namespace) if is_on_networks(mode) => Connected { links, ..attach_all(task, namespace).await? },
         namespace => Connected { namespace, ..Connected::default() },
     };
     Ok(Connected { is_with_shim, written, ..connected })
@@ -184,6 +187,7 @@ pub(super) fn names(shared: &Shared, now: &Description) -> Names {
         tables: now.networks.iter().map(|membership| shared.networks.names(&membership.network)).collect(),
         endpoint: now.id.to_string(),
         servers: servers(&shared.config, &now.settings),
+        aliases: links::aliases(shared, now),
     }
 }
 

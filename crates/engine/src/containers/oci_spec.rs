@@ -21,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) cgroup_parent: String,
     /// Devices that the container gets besides the default ones, with the rules that open them.
     pub(crate) devices: Vec<(Device, Option<DeviceRule>)>,
+    /// Variables that tell of linked containers, and count less than the container's.
+    pub(crate) links: Vec<String>,
     /// Variables that come with devices, and count more than the container's.
     pub(crate) env: Vec<String>,
     /// Groups that come with devices, besides those that the client names.
@@ -100,7 +102,7 @@ fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges
         base.push("TERM=xterm".to_owned());
     }
     let allowed = confinement::capabilities(&settings.host, &host.available)?;
-    let own = [&settings.env, &host.env, &settings.secret_env.0];
+    let own = [&host.links, &settings.env, &host.env, &settings.secret_env.0];
     Ok(Process {
         terminal: settings.tty,
         console_size: settings.console_size,

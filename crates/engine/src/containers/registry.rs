@@ -57,12 +57,23 @@ struct Maps {
     by_name: BTreeMap<String, ContainerId>,
 }
 
+impl Maps {
+    /// What the container before the slash calls by the name behind it.
+    fn linked(&self, way: &str) -> Option<Container> {
+        let (name, alias) = way.split_once('/')?;
+        let container = self.by_id.get(self.by_name.get(name)?.as_str())?.describe();
+        let link = container.settings.host.links.iter().find(|link| link.alias == alias)?;
+        self.by_id.get(&link.container).cloned()
+    }
+}
+
 /// All containers.
 #[derive(Default)]
 pub(crate) struct Registry(RwLock<Maps>);
 
 impl Registry {
-    /// Finds a container by its whole id, its name, or an unambiguous beginning of its id.
+    /// Finds a container by its whole id, its name, an unambiguous beginning of its id, or what a linked one calls it,
+    /// `CONTAINER/ALIAS`.
     pub(crate) fn find(&self, wanted: &str) -> Result<Container> {
         let maps = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(container) = maps.by_id.get(wanted) {
@@ -71,6 +82,9 @@ impl Registry {
         let name = wanted.strip_prefix('/').unwrap_or(wanted);
         if let Some(container) = maps.by_name.get(name).and_then(|id| maps.by_id.get(id.as_str())) {
             return Ok(container.clone());
+        }
+        if let Some(container) = maps.linked(name) {
+            return Ok(container);
         }
         if wanted.is_empty() || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::no_container(wanted));

@@ -84,6 +84,10 @@ pub struct HostSettings {
     pub network: NetworkMode,
     /// Names besides the container's own, on the network.
     pub aliases: Vec<String>,
+    /// Other containers by further names, on the default network.
+    pub links: Vec<Link>,
+    /// The same on the network that was chosen, until the container is made.
+    pub endpoint_links: Vec<Link>,
     /// Further networks by name or id, until the container is made: from then on it knows itself where it is.
     pub joins: BTreeMap<String, Join>,
     /// A fixed address on the network.
@@ -158,11 +162,26 @@ pub struct HostSettings {
     pub annotations: BTreeMap<String, String>,
     /// The OCI runtime as the client named it; the engine's own if empty.
     pub runtime: String,
+    /// The driver of volumes that have none of their own; `local` if empty.
+    pub volume_driver: String,
+    /// How containers are isolated, which only Windows knows ways of: empty or `default`, as it was given.
+    pub isolation: String,
+}
+
+/// Another container by a further name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The container as the client names it; for a link of the default network its id, once the container is made.
+    pub container: String,
+    /// The further name.
+    pub alias: String,
 }
 
 /// How a container joins a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join {
+    /// Other containers by further names.
+    pub links: Vec<Link>,
     /// Names besides the container's own.
     pub aliases: Vec<String>,
     /// A fixed address.

@@ -157,7 +157,7 @@ fn prepare(
     let settings = &now.settings;
     let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
     let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
-    let mut plan = plan(shared, now, &facts)?;
+    let mut plan = plan(shared, now, &Host { links: connected.links, ..facts })?;
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(joins(shared, settings)?);

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Connect { membership: Membership, reply: ReplyTo<()> },
     /// Be on a network no more.
     Disconnect { network: String, reply: ReplyTo<()> },
+    /// Know another container by a further name no more.
+    Unlink { alias: String, reply: ReplyTo<()> },
     /// Give up what was made for a start that may come.
     Dismiss { reply: ReplyTo<()> },
     /// Remove it.
@@ -259,6 +261,9 @@ impl Task {
             }
             Command::Disconnect { network, reply } => {
                 let _ = reply.send(self.disconnect(&network).await);
+            }
+            Command::Unlink { alias, reply } => {
+                let _ = reply.send(self.unlink(&alias).await);
             }
             Command::Dismiss { reply } => {
                 self.dismiss_prepared().await;

@@ -21,6 +21,8 @@ pub struct Wanted {
     pub gateway: String,
     /// `ADDRESS/LENGTH` within the subnet, from which containers get addresses; the whole subnet if empty.
     pub range: String,
+    /// Addresses of others in the subnet, by the client's name for them.
+    pub reserved: BTreeMap<String, String>,
     /// Whether nothing gets out of it nor into it.
     pub internal: bool,
     /// Whether services may be attached by hand.
@@ -39,6 +41,7 @@ pub(super) struct Checked {
     pub(super) subnet: Option<Ipv4Net>,
     pub(super) shows_gateway: bool,
     pub(super) range: Option<String>,
+    pub(super) reserved: BTreeMap<String, Ipv4Addr>,
     pub(super) bridge: Option<String>,
     pub(super) mtu: Option<u32>,
     pub(super) internal: bool,
@@ -58,11 +61,13 @@ pub(super) fn check(wanted: Wanted) -> Result<Checked> {
         (text, Some(subnet)) => Some(check_range(text, subnet)?),
         (_, None) => return Err(invalid("an address range needs its subnet")),
     };
+    let reserved = check_reserved(&wanted.reserved, subnet)?;
     Ok(Checked {
         shows_gateway: subnet.is_none() || !wanted.gateway.is_empty(),
         name: wanted.name,
         subnet,
         range,
+        reserved,
         bridge,
         mtu,
         internal: wanted.internal,
@@ -80,7 +85,8 @@ fn check_name(name: &str) -> Result<()> {
     if super::PREDEFINED.contains(&name) || name == "default" {
         return Err(Error::Forbidden(format!("operation is not permitted on predefined {name} network ")));
     }
-    if name.starts_with("container:") || name.parse::<coracle_spec::Name>().is_err() {
+    // As lax as Docker; the prefix would make it unusable.
+    if name.trim().is_empty() || name.starts_with("container:") {
         return Err(Error::Invalid(format!("invalid name: {name}")));
     }
     Ok(())
@@ -189,6 +195,20 @@ fn check_range(text: &str, subnet: Ipv4Net) -> Result<String> {
     Ok(text.to_owned())
 }
 
+fn check_reserved(
+    wanted: &BTreeMap<String, String>,
+    subnet: Option<Ipv4Net>,
+) -> Result<BTreeMap<String, Ipv4Addr>> {
+    let check = |(name, text): (&String, &String)| {
+        let address = text.parse().map_err(|_| invalid(format!("invalid auxiliary address {text}")))?;
+        if !subnet.is_some_and(|subnet| subnet.is_host(address)) {
+            return Err(invalid(format!("no matching subnet for the auxiliary address {name}={text}")));
+        }
+        Ok((name.clone(), address))
+    };
+    wanted.iter().map(check).collect()
+}
+
 /// The first and the last address of `ADDRESS/LENGTH`.
 pub(super) fn range(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let (address, length) = prefix(text)?;
@@ -252,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_others_are_in_the_subnet() {
+        let reserve = |subnet: &str, address: &str| {
+            wanted(|wanted| {
+                subnet.clone_into(&mut wanted.subnet);
+                wanted.reserved.insert("router".to_owned(), address.to_owned());
+            })
+        };
+        let reserved = reserve("10.0.0.0/24", "10.0.0.7").unwrap().reserved;
+        assert_eq!(reserved["router"], Ipv4Addr::new(10, 0, 0, 7));
+        for (subnet, address) in [("10.0.0.0/24", "10.0.1.7"), ("10.0.0.0/24", "x"), ("", "10.0.0.7")] {
+            assert!(reserve(subnet, address).is_err(), "{subnet} {address}");
+        }
+    }
+
+    #[test]
     fn ranges_have_two_ends() {
         let ends = |text| range(text).map(|(first, last)| (first.to_string(), last.to_string()));
         assert_eq!(ends("10.0.0.64/26"), Some(("10.0.0.64".to_owned(), "10.0.0.127".to_owned())));
@@ -275,9 +310,10 @@ mod tests {
             let refused = wanted(|wanted| driver.clone_into(&mut wanted.driver));
             assert!(refused.unwrap_err().to_string().contains(driver), "{driver}");
         }
-        for name in ["", "bridge", "host", "none", "default", "a/b", "container:x"] {
+        for name in ["", "  ", "bridge", "host", "none", "default", "container:x"] {
             assert!(wanted(|wanted| name.clone_into(&mut wanted.name)).is_err(), "{name}");
         }
+        assert!(wanted(|wanted| " with space".clone_into(&mut wanted.name)).is_ok());
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Network {
     pub shows_gateway: bool,
     /// Where containers get their addresses from, `ADDRESS/LENGTH`; the whole subnet if absent.
     pub range: Option<String>,
+    /// Addresses of others in the subnet, by the client's name for them.
+    pub reserved: BTreeMap<String, Ipv4Addr>,
     /// Largest packet, in bytes.
     pub mtu: u32,
     /// Whether nothing gets out of it nor into it.
@@ -203,6 +205,7 @@ impl Networks {
             subnet: Some(subnet),
             shows_gateway: checked.shows_gateway,
             range: checked.range,
+            reserved: checked.reserved,
             mtu: checked.mtu.unwrap_or(self.config.mtu),
             internal: checked.internal,
             attachable: checked.attachable,
@@ -350,6 +353,7 @@ async fn open_default(config: &Config) -> Result<Live> {
         subnet,
         shows_gateway: true,
         range: None,
+        reserved: BTreeMap::new(),
         mtu: config.mtu,
         internal: false,
         attachable: false,
@@ -374,6 +378,7 @@ fn live(config: &Config, network: Network) -> Result<Live> {
             mtu: network.mtu,
             internal: network.internal,
             range: network.range.as_deref().map(range).transpose()?,
+            reserved: network.reserved.values().copied().collect(),
         }),
     };
     let directory = if network.is_predefined() { BRIDGE } else { network.id.as_str() };

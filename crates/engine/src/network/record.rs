@@ -4,6 +4,7 @@ use super::Network;
 use crate::error::{Attempt, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
 /// The version of the documents written here.
@@ -21,6 +22,8 @@ struct Record {
     subnet: String,
     shows_gateway: bool,
     range: Option<String>,
+    #[serde(default)]
+    reserved: BTreeMap<String, Ipv4Addr>,
     mtu: u32,
     internal: bool,
     attachable: bool,
@@ -39,6 +42,7 @@ pub(super) fn write(network: &Network) -> String {
         subnet: network.subnet.map(|subnet| subnet.to_string()).unwrap_or_default(),
         shows_gateway: network.shows_gateway,
         range: network.range.clone(),
+        reserved: network.reserved.clone(),
         mtu: network.mtu,
         internal: network.internal,
         attachable: network.attachable,
@@ -66,12 +70,13 @@ pub(super) fn read(text: &str) -> Result<Network> {
     let created = OffsetDateTime::from_unix_timestamp_nanos(record.created);
     Ok(Network {
         id: record.id.parse::<coracle_spec::ContainerId>().attempt(reading)?.to_string(),
-        name: record.name.parse::<coracle_spec::Name>().attempt(reading)?.to_string(),
+        name: record.name,
         created: Some(created.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
         bridge: record.bridge,
         subnet: Some(record.subnet.parse().attempt(reading)?),
         shows_gateway: record.shows_gateway,
         range: record.range,
+        reserved: record.reserved,
         mtu: record.mtu,
         internal: record.internal,
         attachable: record.attachable,
@@ -94,6 +99,7 @@ mod tests {
             subnet: Some("10.0.0.1/24".parse().unwrap()),
             shows_gateway: true,
             range: Some("10.0.0.64/26".to_owned()),
+            reserved: BTreeMap::from([("router".to_owned(), Ipv4Addr::new(10, 0, 0, 7))]),
             mtu: 1400,
             internal: true,
             attachable: true,

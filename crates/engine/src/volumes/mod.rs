@@ -222,8 +222,9 @@ fn check_driver(wanted: &Creation) -> Result<()> {
     if matches!(wanted.driver.as_str(), "" | DRIVER) {
         return Ok(());
     }
-    Err(Error::Unsupported(format!(
-        "error looking up volume plugin {0}: plugin \"{0}\" not found: only the driver \"local\" exists",
+    let name = wanted.name.as_deref().unwrap_or_default();
+    Err(Error::Missing(format!(
+        "create {name}: error looking up volume plugin {0}: plugin \"{0}\" not found",
         wanted.driver
     )))
 }

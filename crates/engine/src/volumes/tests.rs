@@ -52,7 +52,7 @@ async fn what_cannot_be_a_volume_is_refused_and_leaves_nothing() {
         (named("-x"), "create -x: \"-x\" includes"),
         (
             Creation { driver: "nfs".to_owned(), ..named("data") },
-            "error looking up volume plugin nfs: plugin \"nfs\" not found",
+            "create data: error looking up volume plugin nfs: plugin \"nfs\" not found",
         ),
         (option("color"), "create data: invalid option: \"color\""),
         (

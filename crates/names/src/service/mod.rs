@@ -27,6 +27,7 @@ use rustix::time::Timespec;
 use crate::error::{Error, Result};
 use crate::limits::{ATTEMPTS, DATAGRAMS_PER_TURN};
 use crate::message::{Failure, Kind, Question, Records, Refusal};
+use crate::name::Name;
 use crate::table::Table;
 use crate::upstream::Upstream;
 use datagrams::Exchange;
@@ -45,6 +46,8 @@ pub struct Service {
     datagrams: OwnedFd,
     listener: OwnedFd,
     tables: Vec<Table>,
+    /// Further names that this container alone has for others.
+    aliases: HashMap<Name, Name>,
     upstream: Upstream,
     exchanges: HashMap<u64, Exchange>,
     streams: HashMap<u64, Stream>,
@@ -84,6 +87,7 @@ impl Service {
             datagrams,
             listener,
             tables: Vec::new(),
+            aliases: HashMap::new(),
             upstream,
             exchanges: HashMap::new(),
             streams: HashMap::new(),
@@ -102,6 +106,11 @@ impl Service {
     pub fn set_tables(&mut self, tables: &[PathBuf]) -> Result<()> {
         self.tables = tables.iter().map(|path| Table::open(path)).collect::<Result<_>>()?;
         Ok(())
+    }
+
+    /// Knows others by these names besides those in the tables from now on.
+    pub fn set_aliases(&mut self, aliases: HashMap<Name, Name>) {
+        self.aliases = aliases;
     }
 
     /// Asks other servers from now on.
@@ -186,6 +195,7 @@ impl Service {
             return Ok(None);
         }
         let Some(name) = &question.name else { return Ok(None) };
+        let name = self.aliases.get(name).unwrap_or(name);
         let mut addresses: Vec<Ipv4Addr> = Vec::new();
         for table in &self.tables {
             addresses.extend(table.lookup(name)?);

@@ -69,6 +69,8 @@ pub struct Config {
     pub internal: bool,
     /// The first and the last address for containers that ask for no certain one; all if absent.
     pub range: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Addresses of others in the network, which no container gets.
+    pub reserved: Vec<Ipv4Addr>,
 }
 
 /// A network of the calling thread's namespace: methods that bind host ports must be called in that namespace too.
@@ -112,7 +114,10 @@ impl Driver {
         )?;
         firewall.install(&foreign_bridges(&route)?)?;
         let ensured = bridge.ensure(&route)?;
-        let state = State { pool: Pool::new(config.subnet, config.range), endpoints: HashMap::new() };
+        let state = State {
+            pool: Pool::new(config.subnet, config.range, &config.reserved),
+            endpoints: HashMap::new(),
+        };
         Ok(Self {
             bridge,
             bridge_index: AtomicU32::new(ensured.index),

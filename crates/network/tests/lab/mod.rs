@@ -85,6 +85,7 @@ pub(crate) fn config() -> Config {
         mtu: 1500,
         internal: false,
         range: None,
+        reserved: Vec::new(),
     }
 }
 

@@ -3,7 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::protocol::Names;
-use coracle_names::{Service, Table, Upstream};
+use coracle_names::{Name, Service, Table, Upstream};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -34,7 +35,8 @@ impl Resolver {
         match (names, datagrams, listener) {
             (None, None, None) => Ok(None),
             (Some(names), Some(datagrams), Some(listener)) => {
-                let service = Service::new(datagrams, listener, &names.tables, upstream(names))?;
+                let mut service = Service::new(datagrams, listener, &names.tables, upstream(names))?;
+                service.set_aliases(aliases(names));
                 Ok(Some(Self { service, names: names.clone() }))
             }
             _ => Err(Error::Malformed("names need both of their sockets, and sockets need names".to_owned())),
@@ -63,6 +65,7 @@ impl Resolver {
     /// Answers from other tables, and asks other servers, from now on.
     pub(super) fn change(&mut self, names: Names) -> Result<()> {
         self.service.set_tables(&names.tables)?;
+        self.service.set_aliases(aliases(&names));
         self.service.set_upstream(upstream(&names));
         self.names = names;
         Ok(())
@@ -80,6 +83,12 @@ impl Resolver {
         });
         withdrawals.fold(Ok(()), Result::and)
     }
+}
+
+/// Those that are names; nobody can ask for the others.
+fn aliases(names: &Names) -> HashMap<Name, Name> {
+    let parse = |(alias, name): (&String, &String)| Some((Name::parse(alias).ok()?, Name::parse(name).ok()?));
+    names.aliases.iter().filter_map(parse).collect()
 }
 
 fn upstream(names: &Names) -> Upstream {

@@ -144,6 +144,7 @@ struct HostSettings {
     tmpfs: BTreeMap<String, String>,
     network: String,
     aliases: Vec<String>,
+    links: Vec<Link>,
     address: Option<Ipv4Addr>,
     mac_address: String,
     ports: Vec<Publish>,
@@ -180,6 +181,8 @@ struct HostSettings {
     volumes_from: Vec<String>,
     annotations: BTreeMap<String, String>,
     runtime: String,
+    volume_driver: String,
+    isolation: String,
 }
 
 impl From<domain::HostSettings> for HostSettings {
@@ -190,6 +193,7 @@ impl From<domain::HostSettings> for HostSettings {
             tmpfs: from.tmpfs,
             network: from.network.to_string(),
             aliases: from.aliases,
+            links: from.links.into_iter().map(Into::into).collect(),
             address: from.address,
             mac_address: from.mac_address,
             ports: from.ports.into_iter().map(Into::into).collect(),
@@ -226,6 +230,8 @@ impl From<domain::HostSettings> for HostSettings {
             volumes_from: from.volumes_from,
             annotations: from.annotations,
             runtime: from.runtime,
+            volume_driver: from.volume_driver,
+            isolation: from.isolation,
         }
     }
 }
@@ -239,6 +245,8 @@ impl From<HostSettings> for domain::HostSettings {
             network: NetworkMode::parse(&from.network),
             joins: BTreeMap::new(),
             aliases: from.aliases,
+            links: from.links.into_iter().map(Into::into).collect(),
+            endpoint_links: Vec::new(),
             address: from.address,
             mac_address: from.mac_address,
             ports: from.ports.into_iter().map(Into::into).collect(),
@@ -275,7 +283,28 @@ impl From<HostSettings> for domain::HostSettings {
             volumes_from: from.volumes_from,
             annotations: from.annotations,
             runtime: from.runtime,
+            volume_driver: from.volume_driver,
+            isolation: from.isolation,
         }
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Link {
+    container: String,
+    alias: String,
+}
+
+impl From<domain::Link> for Link {
+    fn from(from: domain::Link) -> Self {
+        Self { container: from.container, alias: from.alias }
+    }
+}
+
+impl From<Link> for domain::Link {
+    fn from(from: Link) -> Self {
+        Self { container: from.container, alias: from.alias }
     }
 }
 
