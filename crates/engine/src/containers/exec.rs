@@ -268,9 +268,10 @@ impl TakenExec {
             let Some(exec) = all.get_mut(self.exec.id.as_str()) else { return };
             match &started {
                 Ok(pid) => exec.pid = *pid,
-                Err(error) => {
+                Err(_) => {
                     exec.running = false;
-                    exec.exit_code = Some(if let Error::Start { code, .. } = error { *code } else { 126 });
+                    // As with Docker, whatever the reason; its command makes 127 of a missing program.
+                    exec.exit_code = Some(126);
                 }
             }
         });

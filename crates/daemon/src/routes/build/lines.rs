@@ -123,11 +123,14 @@ impl Lines {
                 self.show(format!("The cache {from} is not used any more: {reason}\n"));
             }
             Told::Cached(_) => self.show(" ---> Using cache\n".to_owned()),
-            Told::Output { bytes, .. } => {
+            Told::Output { bytes, is_error, .. } => {
                 self.cut.extend_from_slice(&bytes);
                 let text = take_text(&mut self.cut);
-                if !text.is_empty() {
-                    self.show(text);
+                match (text.is_empty(), is_error) {
+                    (true, _) => {}
+                    // In red, as the classic builder shows it.
+                    (false, true) => self.show(format!("\x1b[91m{text}\x1b[0m")),
+                    (false, false) => self.show(text),
                 }
             }
             _ => {}
