@@ -111,11 +111,11 @@ fn a_large_body_that_nobody_wants_is_answered_all_the_same() {
     let output = engine
         .command("docker")
         .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "--rm=false", &context.display().to_string()])
+        .args(["build", "--security-opt", "seccomp=unconfined", &context.display().to_string()])
         .output()
         .unwrap();
     let talk = String::from_utf8_lossy(&output.stderr);
-    assert!(talk.contains("containers of steps do not stay"), "{talk}");
+    assert!(talk.contains("not supported yet for builds"), "{talk}");
     let file = context.join("large").display().to_string();
     engine.docker(&["load", "-i", &file]).refused(1, "archive");
 }

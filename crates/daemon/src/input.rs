@@ -91,8 +91,26 @@ fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Failure> {
     }
     coracle_api::from_slice(bytes).map_err(|error| match error.to_string() {
         text if text.starts_with("trailing characters") => Failure::invalid("unexpected content after JSON"),
-        text => Failure::invalid(format!("invalid JSON: {text}")),
+        text => Failure::invalid(format!("invalid JSON: {}", unexpected(&text, bytes).unwrap_or(text))),
     })
+}
+
+/// What is wrong with a document in the words of Docker's library, which name the character that is.
+fn unexpected(text: &str, bytes: &[u8]) -> Option<String> {
+    let (what, place) = text.split_once(" at line ")?;
+    let looking = match what {
+        "key must be a string" => "looking for beginning of object key string",
+        "expected value" => "looking for beginning of value",
+        "expected `:`" => "after object key",
+        "expected `,` or `}`" => "after object key:value pair",
+        "expected `,` or `]`" => "after array element",
+        _ if what.starts_with("EOF while parsing") => return Some("unexpected EOF".to_owned()),
+        _ => return None,
+    };
+    let (line, column) = place.split_once(" column ")?;
+    let line = bytes.split(|byte| *byte == b'\n').nth(line.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let byte = line.get(column.parse::<usize>().ok()?.checked_sub(1)?)?;
+    Some(format!("invalid character '{}' {looking}", byte.escape_ascii()))
 }
 
 /// Only JSON is taken: a browser sends other types to any address without asking it first, also those of foreign pages.
@@ -114,6 +132,21 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use coracle_api::container::ExecStartRequest;
+
+    #[test]
+    fn what_is_no_json_is_told_in_dockers_words() {
+        for (text, told) in [
+            ("{invalid", "invalid character 'i' looking for beginning of object key string"),
+            ("{\"a\": }", "invalid character '}' looking for beginning of value"),
+            ("{\"a\" 1}", "invalid character '1' after object key"),
+            ("{\"a\": 1\n x}", "invalid character 'x' after object key:value pair"),
+            ("{\"a\": [1 2]}", "invalid character '2' after array element"),
+            ("{\"a\": ", "unexpected EOF"),
+        ] {
+            let failure = read::<ExecStartRequest>(text.as_bytes()).map(|_| ()).unwrap_err();
+            assert_eq!(failure.message, format!("invalid JSON: {told}"), "{text}");
+        }
+    }
 
     #[test]
     fn only_json_is_taken() {

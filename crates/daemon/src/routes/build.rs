@@ -166,9 +166,6 @@ fn refuse_unsupported(call: &Call) -> Result<(), Failure> {
             return refuse(what);
         }
     }
-    if call.query.get("rm").is_some_and(|text| matches!(text, "0" | "false")) {
-        return refuse("--rm=false is not supported: containers of steps do not stay");
-    }
     match call.query.get("isolation") {
         None | Some("" | "default") => Ok(()),
         Some(other) => {

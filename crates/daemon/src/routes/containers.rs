@@ -210,6 +210,21 @@ async fn create(call: Call) -> Answer {
         .map(str::parse)
         .transpose()
         .map_err(|error: coracle_spec::Error| Failure::invalid(error.to_string()))?;
+    if call.version < ApiVersion::new(1, 40)
+        && let Some(host) = request.host_config.as_mut().filter(|host| host.ipc_mode.is_empty())
+    {
+        "shareable".clone_into(&mut host.ipc_mode);
+    }
+    let endpoints = request.networking_config.as_ref().and_then(|config| config.endpoints_config.as_ref());
+    if let Some(names) = endpoints.filter(|endpoints| endpoints.len() > 1)
+        && call.version < ApiVersion::new(1, 44)
+    {
+        let names: Vec<&str> = names.keys().map(String::as_str).collect();
+        return Err(Failure::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
     let settings = settings::settings(request)?;
     let created = context.engine.create_for(query.get("name"), settings, wanted.as_ref()).await?;
     let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
@@ -267,7 +282,11 @@ async fn update(call: Call, name: &str) -> Answer {
         host_config::host_settings(api::HostConfig { restart_policy: policy, ..Default::default() })
     });
     let policy: Option<RestartPolicy> = policy.transpose()?.map(|host| host.restart);
-    let asked = host_config::resources(&request);
+    let mut asked = host_config::resources(&request);
+    if call.version < ApiVersion::new(1, 40) {
+        // As Docker: clients of that time could not know it.
+        asked.pids = None;
+    }
     context
         .engine
         .update(name, move |settings| {
@@ -302,9 +321,8 @@ fn merge(
     if asked.blkio_weight != 0 {
         own.blkio_weight = asked.blkio_weight;
     }
-    if asked.pids.is_some_and(|limit| limit != 0) {
-        own.pids = asked.pids;
-    }
+    // Unlike the others it can be taken away.
+    own.pids = asked.pids.map(|limit| limit.max(0)).or(own.pids);
     for (own, asked) in [(&mut own.cpuset_cpus, asked.cpuset_cpus), (&mut own.cpuset_mems, asked.cpuset_mems)]
     {
         if !asked.is_empty() {

@@ -183,7 +183,6 @@ fn owner(view: &View, description: &Description, extraction: Extraction) -> Resu
 fn refused(error: coracle_store::Error, path: &str) -> Error {
     let files = [
         Errno::NOENT,
-        Errno::NOTDIR,
         Errno::LOOP,
         Errno::NAMETOOLONG,
         Errno::ROFS,
@@ -192,6 +191,9 @@ fn refused(error: coracle_store::Error, path: &str) -> Error {
         Errno::PERM,
         Errno::OPNOTSUPP,
     ];
+    if errno(&error) == Some(Errno::NOTDIR) {
+        return Error::Invalid(format!("{path}: not a directory"));
+    }
     if error.is_input() || errno(&error).is_some_and(|errno| files.contains(&errno)) {
         return Error::Invalid(coracle_spec::full_text(&error));
     }

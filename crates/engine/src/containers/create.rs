@@ -145,6 +145,7 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     SecurityOptions::parse(&settings.host.security_opt)?;
     logs::limits(&settings.host.log, &shared.config)?;
     check_modes(settings)?;
+    check_texts(settings)?;
     if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
@@ -158,8 +159,14 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
 /// A warning that nothing is published where nothing may come in.
 fn unpublished(shared: &Shared, settings: &Settings, networks: &[Membership]) -> Result<Option<String>> {
     let publishes = !settings.host.ports.is_empty() || settings.host.publish_all;
-    let nowhere =
-        !networks.is_empty() && super::network::way_out(&shared.networks, networks)?.is_none() && publishes;
+    if !publishes || networks.is_empty() {
+        return Ok(None);
+    }
+    let nowhere = match super::network::way_out(&shared.networks, networks) {
+        // What is not there yet is not known to be internal.
+        Err(Error::NotFound { .. }) => false,
+        way_out => way_out?.is_none(),
+    };
     Ok(nowhere.then(|| "Published ports are discarded when using internal networks only".to_owned()))
 }
 
@@ -189,6 +196,17 @@ fn check_modes(settings: &Settings) -> Result<()> {
     }
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
         return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_texts(settings: &Settings) -> Result<()> {
+    if let Some(entry) = settings.env.iter().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+        return Err(Error::Invalid(format!("invalid environment variable: {entry}")));
+    }
+    if settings.host.annotations.contains_key("") {
+        let text = "invalid Annotations: the empty string is not permitted as an annotation key";
+        return Err(Error::Invalid(text.to_owned()));
     }
     Ok(())
 }

@@ -125,8 +125,13 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub async fn restart(&self, name: &str, timeout: Option<i64>, signal: Option<&str>) -> Result<()> {
         let container = self.shared.containers.find(name)?;
-        self.stop(container.id().as_str(), timeout, signal).await?;
-        self.start(container.id().as_str()).await?;
+        container.ask(|reply| Command::Keep { keep: true, reply }).await?;
+        let restarted = match self.stop(container.id().as_str(), timeout, signal).await {
+            Ok(_) => self.start(container.id().as_str()).await,
+            Err(error) => Err(error),
+        };
+        let kept = container.ask(|reply| Command::Keep { keep: false, reply }).await;
+        restarted.and(kept)?;
         self.shared.tell_of(&container.describe(), "restart", &[]);
         Ok(())
     }

@@ -7,12 +7,11 @@ use crate::error::{Error, Result};
 use crate::network::{BRIDGE, Live, Networks, predefined_id};
 use coracle_network::{Endpoint, Mac};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 /// One network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The network's id. The network may be gone by now.
+    /// The network's id; its name as long as there was none. The network may be gone by now.
     pub network: String,
     /// The network's name.
     pub name: String,
@@ -36,7 +35,6 @@ impl Membership {
     /// # Errors
     /// [`Error::Invalid`] for a hardware address that is none, or an address that the network does not have.
     pub(crate) fn new(live: &Live, join: Join) -> Result<Self> {
-        parse_mac(&join.mac_address)?;
         if let (Some(address), Some(subnet)) = (join.address, live.network.subnet)
             && (!subnet.is_host(address) || address == subnet.address())
         {
@@ -46,9 +44,14 @@ impl Membership {
                 live.network.name
             )));
         }
+        Self::checked(&live.network.id, &live.network.name, join)
+    }
+
+    fn checked(network: &str, name: &str, join: Join) -> Result<Self> {
+        parse_mac(&join.mac_address)?;
         Ok(Self {
-            network: live.network.id.clone(),
-            name: live.network.name.clone(),
+            network: network.to_owned(),
+            name: name.to_owned(),
             aliases: join.aliases,
             links: join.links,
             address: join.address,
@@ -97,8 +100,8 @@ impl Description {
 pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Membership>> {
     let host = &settings.host;
     let main = match &host.network {
-        NetworkMode::Default | NetworkMode::Bridge => networks.default().clone(),
-        NetworkMode::Named(name) => find(networks, name)?,
+        NetworkMode::Default | NetworkMode::Bridge => BRIDGE,
+        NetworkMode::Named(name) => name.as_str(),
         NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => {
             return match host.joins.keys().next() {
                 None => Ok(Vec::new()),
@@ -116,20 +119,36 @@ pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Members
         address: host.address,
         mac_address: host.mac_address.clone(),
     };
-    let mut memberships = vec![Membership::new(&main, join)?];
+    let mut memberships = vec![found_or_named(networks, main, join)?];
     for (name, join) in &host.joins {
-        let live = find(networks, name)?;
-        if memberships.iter().any(|other| other.network == live.network.id) {
+        let membership = found_or_named(networks, name, join.clone())?;
+        if memberships.iter().any(|other| other.network == membership.network) {
             return Err(Error::Invalid(format!("network {name} is named twice")));
         }
-        memberships.push(Membership::new(&live, join.clone())?);
+        memberships.push(membership);
     }
     Ok(memberships)
 }
 
-/// The network of that name. A client that hears that something was not found takes that for the image, and pulls it.
-fn find(networks: &Networks, name: &str) -> Result<Arc<Live>> {
-    networks.find(name).map_err(|error| Error::Invalid(error.to_string()))
+/// On the network of that name; one that is not there yet is looked for at each start, as Docker does.
+fn found_or_named(networks: &Networks, name: &str, join: Join) -> Result<Membership> {
+    match networks.find(name) {
+        Ok(live) => Membership::new(&live, join),
+        Err(Error::NotFound { .. }) => Membership::checked(name, name, join),
+        Err(other) => Err(other),
+    }
+}
+
+/// The same at a start, when all of them have to be there.
+///
+/// # Errors
+/// [`Error::NotFound`] for one that is not.
+pub(super) fn found(networks: &Networks, memberships: &[Membership]) -> Result<Vec<Membership>> {
+    let found = |membership: &Membership| {
+        let live = networks.find(&membership.network)?;
+        Ok(Membership { network: live.network.id.clone(), ..membership.clone() })
+    };
+    memberships.iter().map(found).collect()
 }
 
 /// Those of a container that was made by an engine with one network only.

@@ -12,6 +12,9 @@ pub(crate) fn merge(mut settings: Settings, image: &RunConfig) -> Settings {
     if settings.working_dir.is_empty() {
         settings.working_dir.clone_from(&image.working_dir);
     }
+    if settings.working_dir.starts_with('/') {
+        settings.working_dir = super::mounts::clean(&settings.working_dir);
+    }
     if settings.stop_signal.is_empty() {
         settings.stop_signal.clone_from(&image.stop_signal);
     }

@@ -57,6 +57,7 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
             return Err(Error::Invalid(format!("Duplicate mount point: {}", wanted.point.destination)));
         }
     }
+    settings.host.tmpfs.keys().try_for_each(|target| check_target(target))?;
     let tmpfs = tmpfs_targets(settings);
     by_target.retain(|target, _| !targets.contains(target) && !tmpfs.contains(target));
     Ok(by_target.into_values().chain(asked).collect())
@@ -198,7 +199,7 @@ fn check_target(target: &str) -> Result<()> {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes. The target is resolved inside the container all the same.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
     for component in Path::new(path).components() {
         match component {

@@ -91,7 +91,7 @@ fn is_on_networks(mode: &NetworkMode) -> bool {
 
 /// Attaches a namespace to all networks of the container, or to none.
 async fn attach_all(task: &Task, mut namespace: Namespace) -> Result<Connected> {
-    let mut networks = task.now.networks.clone();
+    let mut networks = super::memberships::found(&task.shared.networks, &task.now.networks)?;
     let way_out = way_out(&task.shared.networks, &networks)?;
     let ports = ports(&task.now.settings)?;
     let mut held = Held::default();

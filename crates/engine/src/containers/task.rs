@@ -20,6 +20,7 @@ use crate::index::Durability;
 use crate::shim::Shim;
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
 use coracle_spec::Name;
+use coracle_spec::runtime::Pids;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Ask { kind: Kind, request: Request, descriptors: Vec<OwnedFd>, reply: ReplyTo<Answer> },
     /// Remember that somebody stops the container, so that it is not restarted.
     StopByHand { reply: ReplyTo<()> },
+    /// Whether a container that is removed when it ends is to stay this time, as it is started again at once.
+    Keep { keep: bool, reply: ReplyTo<()> },
     /// Freeze or thaw all processes.
     Freeze { frozen: bool, reply: ReplyTo<()> },
     /// Connect a socket to the streams, now or when the container starts.
@@ -76,6 +79,8 @@ pub(crate) struct Task {
     pub(crate) shared: Arc<Shared>,
     pub(crate) now: Description,
     pub(crate) live: Option<Live>,
+    /// Whether it stays although it is removed when it ends.
+    stays: bool,
     /// Ends when the shim of the last run holds the layers no more.
     pub(crate) last: Option<tokio::task::JoinHandle<()>>,
     /// The files while they are mounted although the container does not run.
@@ -137,6 +142,7 @@ fn begin(shared: &Arc<Shared>, now: Description, found: Found) -> Container {
         shared: Arc::clone(shared),
         now,
         live: found.live,
+        stays: false,
         last: None,
         files: None,
         waiting: Vec::new(),
@@ -236,6 +242,10 @@ impl Task {
             }
             Command::StopByHand { reply } => {
                 self.stop_by_hand().await;
+                let _ = reply.send(Ok(()));
+            }
+            Command::Keep { keep, reply } => {
+                self.stays = keep;
                 let _ = reply.send(Ok(()));
             }
             Command::Freeze { frozen, reply } => {
@@ -395,8 +405,14 @@ impl Task {
     async fn update(&mut self, change: Change) -> Result<()> {
         let mut settings = self.now.settings.as_ref().clone();
         change(&mut settings)?;
+        if settings.host.auto_remove && settings.host.restart != RestartPolicy::No {
+            let text = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+            return Err(Error::Invalid(text.to_owned()));
+        }
         let devices = std::collections::BTreeMap::new();
-        let resources = super::limits::resources(&settings.host.resources, &devices)?;
+        let mut resources = super::limits::resources(&settings.host.resources, &devices)?;
+        // Without a limit is something else than as before.
+        resources.pids = settings.host.resources.pids.map(|limit| Pids { limit });
         if let Some(live) = &self.live {
             live.shim.ask(&Request::Update(Box::new(resources)), &[]).await?;
         }
@@ -453,7 +469,7 @@ impl Task {
     /// Takes note of an exit. Answers whether the container is gone with it.
     async fn ended(&mut self, exit: Exit) -> bool {
         exit::settle(self, exit).await;
-        if self.now.settings.host.auto_remove {
+        if self.now.settings.host.auto_remove && !self.stays {
             return match remove::remove(self, true).await {
                 Ok(()) => true,
                 Err(error) => {

@@ -11,8 +11,8 @@ use crate::protocol::{Overlay, Plan, Stdin};
 use crate::sandbox::{self, Ground, Joins, Streams};
 use coracle_spec::runtime::Spec;
 use coracle_sys::mount::{self, Durability, Writable};
-use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// What is made once, whatever becomes of the rest.
@@ -137,8 +137,24 @@ fn overlay(layers: &Overlay) -> Result<mount::Overlay> {
     };
     let lower = layers.lower.iter().map(|path| open(path)).collect::<Result<Vec<OwnedFd>>>()?;
     let (upper, work) = (open(&layers.upper)?, open(&layers.work)?);
+    if layers.volatile {
+        forget_earlier_mount(work.as_fd());
+    }
     let durability = if layers.volatile { Durability::Volatile } else { Durability::Durable };
     Ok(mount::Overlay::new(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
+}
+
+/// Removes the mark by which the kernel refuses what was mounted volatile before, which might lack writes after a loss of
+/// power (Documentation/filesystems/overlayfs.rst, "Volatile mount"): such a container is removed by then.
+fn forget_earlier_mount(work: BorrowedFd<'_>) {
+    if rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty()).is_err() {
+        // There was no earlier mount.
+        return;
+    }
+    for directory in ["work/incompat/volatile", "work/incompat"] {
+        // What is left is told by the mount that fails.
+        let _ = rustix::fs::unlinkat(work, directory, AtFlags::REMOVEDIR);
+    }
 }
 
 fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {

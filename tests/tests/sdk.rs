@@ -1,0 +1,197 @@
+//! What libraries rely on besides the command line: texts and defaults of the API that their own tests look for.
+
+use coracle_tests::Engine;
+use coracle_tests::engine::wait_until;
+use coracle_tests::image::SMALL;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+fn ask(engine: &Engine, method: &str, path: &str, body: &Value) -> (u16, String) {
+    engine.request(method, &format!("/v1.44{path}"), Some(&body.to_string()))
+}
+
+/// All bytes of a stream that is asked for, without the head of the answer.
+fn stream(engine: &Engine, path: &str, body: &str) -> Vec<u8> {
+    let mut stream = UnixStream::connect(engine.socket()).expect("an engine");
+    let head = "Host: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}").expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    answer.split_off(end + 4)
+}
+
+/// A container that was made as `body` says, which goes with the test.
+struct Made<'a> {
+    engine: &'a Engine,
+    id: String,
+}
+
+impl<'a> Made<'a> {
+    fn new(engine: &'a Engine, body: Value) -> Self {
+        let mut body = body;
+        body["Image"] = json!(SMALL);
+        let (status, answer) = ask(engine, "POST", "/containers/create", &body);
+        assert_eq!(status, 201, "{body}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        Self { engine, id: answer["Id"].as_str().expect("an id").to_owned() }
+    }
+
+    fn started(engine: &'a Engine, body: Value) -> Self {
+        let made = Self::new(engine, body);
+        assert_eq!(engine.request("POST", &format!("/v1.44/containers/{}/start", made.id), None).0, 204);
+        made
+    }
+
+    fn inspect(&self) -> Value {
+        let (_, answer) = self.engine.request("GET", &format!("/v1.44/containers/{}/json", self.id), None);
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    /// What comes of an exec: the bytes of its stream, and its exit code.
+    fn exec(&self, exec: &Value, start: &Value) -> (Vec<u8>, Value) {
+        let (_, answer) = ask(self.engine, "POST", &format!("/containers/{}/exec", self.id), exec);
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        let id = answer["Id"].as_str().expect("an id").to_owned();
+        let stream = stream(self.engine, &format!("/v1.44/exec/{id}/start"), &start.to_string());
+        let code = || {
+            let (_, shown) = self.engine.request("GET", &format!("/v1.44/exec/{id}/json"), None);
+            serde_json::from_str::<Value>(&shown).expect("JSON")["ExitCode"].clone()
+        };
+        wait_until("the exec has ended", || code() != Value::Null);
+        (stream, code())
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        self.engine.request("DELETE", &format!("/v1.44/containers/{}?force=1", self.id), None);
+    }
+}
+
+#[test]
+fn what_the_client_says_at_the_start_of_an_exec_frames_its_output() {
+    let engine = Engine::start();
+    let made = Made::started(&engine, json!({"Cmd": ["sleep", "1000"]}));
+    let exec = json!({"Cmd": ["echo", "hello"], "Tty": true, "AttachStdout": true, "AttachStderr": true});
+    let (framed, _) = made.exec(&exec, &json!({"Tty": false}));
+    assert_eq!(framed, [&[1, 0, 0, 0, 0, 0, 0, 7], &b"hello\r\n"[..]].concat());
+    let (raw, _) = made.exec(&exec, &json!({"Tty": true}));
+    assert_eq!(raw, b"hello\r\n");
+}
+
+#[test]
+fn an_exec_that_cannot_be_started_has_126() {
+    let engine = Engine::start();
+    let made = Made::started(&engine, json!({"Cmd": ["sleep", "1000"]}));
+    for (command, user) in [("/no/such/program", ""), ("/etc/passwd", ""), ("true", "nobody-knows")] {
+        let exec = json!({"Cmd": [command], "User": user, "AttachStdout": true});
+        assert_eq!(made.exec(&exec, &json!({})).1, json!(126), "{command} {user}");
+    }
+}
+
+#[test]
+fn variables_are_kept_as_they_were_given_before_those_of_the_image() {
+    let engine = Engine::start();
+    let body = json!({"Env": ["B=2", "BARE", "EMPTY="], "Cmd": ["env"], "WorkingDir": "/tmp/./x/../"});
+    let shown = Made::new(&engine, body).inspect();
+    let env = shown["Config"]["Env"].as_array().expect("a list").clone();
+    assert_eq!(env[..3], [json!("B=2"), json!("BARE"), json!("EMPTY=")]);
+    assert_eq!(shown["Config"]["WorkingDir"], json!("/tmp"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_dockers_words() {
+    let engine = Engine::start();
+    let host = |host: Value| json!({"Image": SMALL, "Cmd": ["true"], "HostConfig": host});
+    for (body, status, text) in [
+        (json!({"Image": SMALL, "Cmd": ["true"], "Env": [""]}), 400, "invalid environment variable: "),
+        (json!({"Image": SMALL, "Cmd": ["true"], "Env": ["=a"]}), 400, "invalid environment variable: =a"),
+        (host(json!({"Tmpfs": {"foo": ""}})), 400, "mount path must be absolute"),
+        (host(json!({"Tmpfs": {"//": ""}})), 400, "destination can't be '/'"),
+        (
+            host(json!({"Annotations": {"": "a"}})),
+            400,
+            "the empty string is not permitted as an annotation key",
+        ),
+        (host(json!({"LogConfig": {"Type": "asdf"}})), 400, "error looking up logging plugin asdf: plugin"),
+        (
+            host(json!({"VolumeDriver": "foo", "Binds": ["sea:/sea"]})),
+            404,
+            "error looking up volume plugin foo: plugin",
+        ),
+    ] {
+        let (found, answer) = ask(&engine, "POST", "/containers/create", &body);
+        assert_eq!((found, answer.contains(text)), (status, true), "{body}: {answer}");
+    }
+    let (status, answer) = engine.request("POST", "/v1.44/containers/create", Some("{invalid"));
+    let text = "invalid JSON: invalid character 'i' looking for beginning of object key string";
+    assert_eq!((status, answer.contains(text)), (400, true), "{answer}");
+    let volume = json!({"Name": "sea", "Driver": "foo"});
+    let (status, answer) = ask(&engine, "POST", "/volumes/create", &volume);
+    assert_eq!((status, answer.contains("error looking up volume plugin foo")), (404, true), "{answer}");
+    let endpoints = json!({"Image": SMALL, "NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}});
+    let (status, answer) = engine.request("POST", "/v1.43/containers/create", Some(&endpoints.to_string()));
+    let text = "Container cannot be created with multiple network endpoints";
+    assert_eq!((status, answer.contains(text)), (400, true), "{answer}");
+    let (status, answer) = engine.upload("POST", "/v1.44/images/load", b"no archive");
+    assert_eq!((status, answer.contains("errorDetail")), (200, true), "{answer}");
+}
+
+#[test]
+fn a_network_may_come_after_the_container() {
+    let engine = Engine::start();
+    let network = engine.name("sea");
+    let made = Made::new(&engine, json!({"Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": network}}));
+    let start = || engine.request("POST", &format!("/v1.44/containers/{}/start", made.id), None);
+    let (status, answer) = start();
+    assert_eq!((status, answer.contains(&network)), (404, true), "{answer}");
+    engine.docker(&["network", "create", &network]).ok();
+    assert_eq!(start().0, 204);
+    let id = engine.docker(&["network", "inspect", "-f", "{{.Id}}", &network]).ok();
+    let on = &made.inspect()["NetworkSettings"]["Networks"][&network];
+    assert_eq!((&on["NetworkID"], on["IPAddress"] != json!("")), (&json!(id), true), "{on}");
+    drop(made);
+    engine.docker(&["network", "rm", &network]).ok();
+}
+
+#[test]
+fn a_container_that_is_removed_when_it_ends_can_be_restarted() {
+    let engine = Engine::start();
+    let body = json!({"Cmd": ["sh", "-c", "date > /kept; sleep 1000"], "HostConfig": {"AutoRemove": true}});
+    let made = Made::started(&engine, body);
+    let before = made.inspect()["State"]["StartedAt"].clone();
+    let restart = engine.request("POST", &format!("/v1.44/containers/{}/restart?t=0", made.id), None);
+    assert_eq!(restart.0, 204, "{}", restart.1);
+    let state = made.inspect()["State"].clone();
+    assert_eq!((&state["Running"], state["StartedAt"] != before), (&json!(true), true), "{state}");
+    let policy = json!({"RestartPolicy": {"Name": "always"}});
+    let (_, answer) = ask(&engine, "POST", &format!("/containers/{}/update", made.id), &policy);
+    assert!(answer.contains("AutoRemove is enabled"), "{answer}");
+    assert_eq!(engine.request("POST", &format!("/v1.44/containers/{}/kill", made.id), None).0, 204);
+    wait_until("it is removed", || {
+        engine.request("GET", &format!("/v1.44/containers/{}/json", made.id), None).0 == 404
+    });
+}
+
+#[test]
+fn a_limit_of_processes_is_taken_away_by_clients_that_know_of_it() {
+    let engine = Engine::start();
+    let made = Made::started(&engine, json!({"Cmd": ["sleep", "1000"], "HostConfig": {"PidsLimit": 32}}));
+    let limit = || made.inspect()["HostConfig"]["PidsLimit"].clone();
+    let update = |version: &str, limit: i64| {
+        let path = format!("/v{version}/containers/{}/update", made.id);
+        let (status, answer) = engine.request("POST", &path, Some(&json!({"PidsLimit": limit}).to_string()));
+        assert_eq!(status, 200, "{answer}");
+    };
+    update("1.24", 16);
+    assert_eq!(limit(), json!(32));
+    update("1.44", 16);
+    assert_eq!(limit(), json!(16));
+    update("1.44", -1);
+    assert_eq!(limit(), json!(0));
+    let exec = json!({"Cmd": ["cat", "/sys/fs/cgroup/pids/pids.max"], "Tty": true, "AttachStdout": true});
+    assert_eq!(made.exec(&exec, &json!({"Tty": true})).0, b"max\r\n");
+}
