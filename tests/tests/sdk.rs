@@ -195,3 +195,31 @@ fn a_limit_of_processes_is_taken_away_by_clients_that_know_of_it() {
     let exec = json!({"Cmd": ["cat", "/sys/fs/cgroup/pids/pids.max"], "Tty": true, "AttachStdout": true});
     assert_eq!(made.exec(&exec, &json!({"Tty": true})).0, b"max\r\n");
 }
+
+#[test]
+fn an_exec_has_the_groups_that_its_container_was_given() {
+    let engine = Engine::start();
+    let body = json!({"Cmd": ["sleep", "1000"], "HostConfig": {"GroupAdd": ["extra", "777"]}});
+    let made = Made::started(&engine, body);
+    for (user, groups) in [("", "0 77 777"), ("1000:33", "33 77 777")] {
+        let exec = json!({"Cmd": ["id", "-G"], "User": user, "Tty": true, "AttachStdout": true});
+        let (output, _) = made.exec(&exec, &json!({"Tty": true}));
+        assert_eq!(String::from_utf8_lossy(&output).trim(), groups, "{user}");
+    }
+}
+
+#[test]
+fn a_request_of_the_wrong_type_leaves_its_connection_to_the_next() {
+    let engine = Engine::start();
+    let mut stream = UnixStream::connect(engine.socket()).expect("an engine");
+    let path = "POST /v1.44/containers/nobody/update HTTP/1.1\r\nHost: d";
+    let body = "x".repeat(100_000);
+    write!(stream, "{path}\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n{body}")
+        .expect("sent");
+    write!(stream, "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("two answers");
+    assert!(answers.starts_with("HTTP/1.1 400") && answers.contains("unsupported Content-Type"), "{answers}");
+    assert!(answers.contains("HTTP/1.1 200 OK") && answers.ends_with("OK"), "{answers}");
+    assert!(answers.to_ascii_lowercase().contains("pragma: no-cache"), "{answers}");
+}

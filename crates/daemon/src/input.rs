@@ -22,7 +22,8 @@ pub(crate) async fn document<T: DeserializeOwned + Default>(
     if is_empty(request.body()) {
         return Ok(T::default());
     }
-    check_type(request.headers())?;
+    let checked = check_type(request.headers());
+    // It is read although its type is wrong: what nobody has read ends the connection, which the client may use again.
     let collected = Limited::new(request.into_body(), DOCUMENT).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             Failure::new(
@@ -33,6 +34,7 @@ pub(crate) async fn document<T: DeserializeOwned + Default>(
             Failure::invalid(format!("cannot read the request body: {error}"))
         }
     })?;
+    checked?;
     read(&collected.to_bytes())
 }
 

@@ -10,7 +10,7 @@ use coracle_engine::ListedDevice;
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
 use hyper::Response;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::PoisonError;
@@ -21,6 +21,7 @@ pub(super) fn ping(body: bool) -> Answer {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
     // BuildKit's protocol; clients that do not know it use the classic door all the same.
     headers.insert("Builder-Version", HeaderValue::from_static("2"));

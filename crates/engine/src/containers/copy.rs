@@ -218,10 +218,10 @@ fn normal(path: &str) -> PathBuf {
             _ => {}
         }
     }
-    let last = path.rsplit('/').next().unwrap_or_default();
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     match last {
         "." => clean.join("."),
-        "" if !path.is_empty() && clean != Path::new("/") => clean.join(""),
+        _ if path.ends_with('/') && clean != Path::new("/") => clean.join(""),
         _ => clean,
     }
 }
@@ -251,6 +251,8 @@ mod tests {
             ("//d//../e", "/e", "e"),
             ("/../../x/", "/x/", "x"),
             (".", "/.", "."),
+            ("/./", "/.", "."),
+            ("d/./", "/d/.", "."),
         ] {
             assert_eq!(normal(path).as_os_str(), expected, "{path}");
             assert_eq!(base(&normal(path)), name, "{path}");

@@ -164,8 +164,12 @@ impl Engine {
 
     async fn signal(&self, container: &Container, number: i32) -> Result<()> {
         match self.ask(container, Kind::Signal, Request::Signal { exec: None, number }).await {
-            // It has ended by itself meanwhile, which is what was wanted.
-            Err(Error::Conflict(_)) if !container.describe().state.status.is_up() => Ok(()),
+            // It has ended by itself meanwhile, which is what was wanted; whoever asked finds it so.
+            Err(Error::Conflict(_))
+                if wait_until_down(&mut container.watch(), Some(Duration::from_secs(10))).await =>
+            {
+                Ok(())
+            }
             Ok(_) if number == signals::KILL && container.describe().state.status == Status::Paused => {
                 container.ask(|reply| Command::Freeze { frozen: false, reply }).await
             }

@@ -188,7 +188,7 @@ impl Container {
         let mut process = execution.process;
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
-        apply_user(&mut process, root, &execution.user, &[])?;
+        apply_user(&mut process, root, &execution.user, &self.plan.groups)?;
         self.limit.give_to(&mut process);
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);
