@@ -11,47 +11,28 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use coracle_api::auth::AuthConfig;
 use coracle_api::base64;
 use serde_json::{Map, Value, json};
 
+use crate::configuration::Configuration;
 use crate::error::{Error, Result};
 
 /// Docker's name for its own registry in the file.
 const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
 /// The user name by which a helper says that the secret is an identity token.
 const TOKEN: &str = "<token>";
-/// Largest file that is read, in bytes.
-const FILE: u64 = 4 << 20;
 
 /// Where credentials are kept.
 #[derive(Debug)]
-pub(crate) struct Credentials {
-    path: PathBuf,
-    document: Map<String, Value>,
-}
+pub(crate) struct Credentials(Configuration);
 
 impl Credentials {
-    /// Reads the file below `directory`; none is as good as an empty one.
-    pub(crate) fn read(directory: &Path) -> Result<Self> {
-        use std::io::Read;
-        let path = directory.join("config.json");
-        let mut text = String::new();
-        match std::fs::File::open(&path) {
-            Ok(file) => {
-                let attempt = format!("read {}", path.display());
-                file.take(FILE).read_to_string(&mut text).map_err(Error::io(attempt))?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io(format!("open {}", path.display()))(error)),
-        }
-        let document = if text.trim().is_empty() { Ok(Map::new()) } else { serde_json::from_str(&text) };
-        let document = document
-            .map_err(|source| Error::Credentials(format!("cannot read {}: {source}", path.display())))?;
-        Ok(Self { path, document })
+    /// Those of this configuration.
+    pub(crate) fn of_configuration(configuration: Configuration) -> Self {
+        Self(configuration)
     }
 
     /// What is known for the registry of an image or of `login`; nothing is no failure.
@@ -60,7 +41,7 @@ impl Credentials {
         if let Some(helper) = self.helper(&server) {
             return get(helper, &server);
         }
-        let entries = self.document.get("auths").and_then(Value::as_object);
+        let entries = self.0.document.get("auths").and_then(Value::as_object);
         let entries = entries.into_iter().flatten();
         // The key as it is written today comes before older forms of it.
         let mut matching: Vec<_> = entries.filter(|(key, _)| is_for(key, &server)).collect();
@@ -81,12 +62,12 @@ impl Credentials {
     /// What is known for every registry, by its host. Those of a helper that cannot be asked are left out.
     pub(crate) fn all(&self) -> Result<BTreeMap<String, AuthConfig>> {
         let names = |field: &str| {
-            let entries = self.document.get(field).and_then(Value::as_object);
+            let entries = self.0.document.get(field).and_then(Value::as_object);
             entries.into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>()
         };
         let mut servers = names("auths");
         servers.extend(names("credHelpers"));
-        if let Some(helper) = self.document.get("credsStore").and_then(Value::as_str)
+        if let Some(helper) = self.0.document.get("credsStore").and_then(Value::as_str)
             && let Ok(Some(listed)) = run(helper, "list", "")
             && let Ok(listed) = serde_json::from_str::<Map<String, Value>>(&listed)
         {
@@ -125,7 +106,7 @@ impl Credentials {
                 json!({"auth": base64::encode(format!("{}:", auth.username).as_bytes()), "identitytoken": token})
             }
         };
-        let entries = self.document.entry("auths").or_insert_with(|| json!({}));
+        let entries = self.0.document.entry("auths").or_insert_with(|| json!({}));
         if !entries.is_object() {
             *entries = json!({});
         }
@@ -133,10 +114,10 @@ impl Credentials {
             entries.retain(|key, _| !is_for(key, &server));
         }
         entries[&server] = entry;
-        self.write()?;
+        self.0.write()?;
         Ok(Some(format!(
             "WARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning.",
-            self.path.display()
+            self.0.path.display()
         )))
     }
 
@@ -146,7 +127,7 @@ impl Credentials {
         if let Some(helper) = self.helper(&server) {
             return run(helper, "erase", &server).map(|_| true);
         }
-        let Some(entries) = self.document.get_mut("auths").and_then(Value::as_object_mut) else {
+        let Some(entries) = self.0.document.get_mut("auths").and_then(Value::as_object_mut) else {
             return Ok(false);
         };
         let before = entries.len();
@@ -154,35 +135,13 @@ impl Credentials {
         if entries.len() == before {
             return Ok(false);
         }
-        self.write().map(|()| true)
+        self.0.write().map(|()| true)
     }
 
     fn helper(&self, server: &str) -> Option<&str> {
-        let named = self.document.get("credHelpers").and_then(|helpers| helpers.get(host_of(server)));
-        let named = named.or_else(|| self.document.get("credsStore"));
+        let named = self.0.document.get("credHelpers").and_then(|helpers| helpers.get(host_of(server)));
+        let named = named.or_else(|| self.0.document.get("credsStore"));
         named.and_then(Value::as_str).filter(|name| !name.is_empty())
-    }
-
-    /// Replaces the file, readable for its owner alone.
-    fn write(&self) -> Result<()> {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        let failed = || Error::io(format!("write {}", self.path.display()));
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed())?;
-        // A symbolic link stays one.
-        let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let mut part = target.clone().into_os_string();
-        part.push(format!(".{}", std::process::id()));
-        let text = serde_json::to_string_pretty(&self.document).expect("a document is plain data") + "\n";
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)
-            .map_err(failed())?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed())?;
-        std::fs::rename(&part, &target).map_err(failed())
     }
 }
 
@@ -264,6 +223,11 @@ fn run(helper: &str, action: &str, input: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn read(directory: &Path) -> Result<Credentials> {
+        Configuration::read(directory).map(Credentials::of_configuration)
+    }
 
     fn account(name: &str, password: &str, server: &str) -> AuthConfig {
         AuthConfig {
@@ -284,10 +248,10 @@ mod tests {
             r#"{"HttpHeaders": {"X": "y"}, "auths": {"https://old.test/v1/": {"auth": "bWU6b2xk"}}}"#,
         )
         .unwrap();
-        let mut credentials = Credentials::read(dir.path()).unwrap();
+        let mut credentials = read(dir.path()).unwrap();
         credentials.store(&account("me", "a:b", "registry.test:5000")).unwrap();
         credentials.store(&account("hub", "x", "")).unwrap();
-        let credentials = Credentials::read(dir.path()).unwrap();
+        let credentials = read(dir.path()).unwrap();
         for (image, expected) in [
             ("registry.test:5000/a/b", Some(("me", "a:b"))),
             ("debian", Some(("hub", "x"))),
@@ -307,7 +271,7 @@ mod tests {
         let mut credentials = credentials;
         assert!(credentials.erase("https://registry.test:5000/").unwrap());
         assert!(!credentials.erase("registry.test:5000").unwrap());
-        assert!(Credentials::read(dir.path()).unwrap().of("registry.test:5000").unwrap().is_none());
+        assert!(read(dir.path()).unwrap().of("registry.test:5000").unwrap().is_none());
     }
 
     #[test]
@@ -315,7 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = r#"{"auths": {"https://zoo.test/v1/": {"auth": "bWU6b2xk"}, "zoo.test/team": {"auth": "bWU6dGVhbQ=="}}}"#;
         std::fs::write(dir.path().join("config.json"), old).unwrap();
-        let mut credentials = Credentials::read(dir.path()).unwrap();
+        let mut credentials = read(dir.path()).unwrap();
         let password = |credentials: &Credentials| credentials.of("zoo.test").unwrap().unwrap().password;
         assert_eq!(password(&credentials), "old");
         credentials.store(&account("me", "new", "zoo.test")).unwrap();
@@ -327,7 +291,7 @@ mod tests {
     #[test]
     fn an_identity_token_replaces_the_password() {
         let dir = tempfile::tempdir().unwrap();
-        let mut credentials = Credentials::read(dir.path()).unwrap();
+        let mut credentials = read(dir.path()).unwrap();
         let token = AuthConfig { identitytoken: "t".into(), ..account("me", "secret", "registry.test") };
         credentials.store(&token).unwrap();
         let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
@@ -338,10 +302,10 @@ mod tests {
     #[test]
     fn a_file_that_is_none_is_an_error_and_no_file_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Credentials::read(dir.path()).unwrap().of("x.test").unwrap().is_none());
+        assert!(read(dir.path()).unwrap().of("x.test").unwrap().is_none());
         std::fs::write(dir.path().join("config.json"), "{").unwrap();
-        assert!(Credentials::read(dir.path()).is_err());
+        assert!(read(dir.path()).is_err());
         std::fs::write(dir.path().join("config.json"), r#"{"credsStore": "../../bin/sh"}"#).unwrap();
-        assert!(Credentials::read(dir.path()).unwrap().of("x.test").is_err());
+        assert!(read(dir.path()).unwrap().of("x.test").is_err());
     }
 }

@@ -31,6 +31,9 @@ pub enum Error {
     /// The engine reported a failure within a stream.
     #[error("{0}")]
     Progress(String),
+    /// The client's configuration or its contexts are not what they should be; the text says where.
+    #[error("{0}")]
+    Configuration(String),
     /// Credentials cannot be read or kept; the text says where.
     #[error("{0}")]
     Credentials(String),

@@ -9,6 +9,7 @@
 //! | `render` | tables, sizes, times, progress |
 //! | `template` | the Go templates of `--format` |
 //! | `terminal` | raw mode, stdin, signals, sessions |
+//! | `configuration`, `credentials`, `contexts` | the files of Docker's client, which are ours too |
 //! | `manifests` | lists of manifests that are not pushed yet |
 //! | `engine_start` | starting an engine when none runs |
 //!
@@ -18,6 +19,8 @@
 mod archive;
 mod args;
 mod commands;
+mod configuration;
+mod contexts;
 mod credentials;
 pub mod engine_start;
 mod error;
@@ -28,6 +31,7 @@ mod template;
 mod terminal;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use args::Commands;
@@ -38,9 +42,6 @@ pub use engine_start::become_engine;
 pub use error::Error as CommandError;
 pub use resolve::Invalid;
 pub use template::TemplateError;
-
-/// Exit code of a mistake in the command line, as Docker's.
-const USAGE: u8 = 125;
 
 /// What the command line asks for.
 pub enum Invocation {
@@ -57,30 +58,46 @@ pub enum Invocation {
 pub fn main(arguments: &[OsString]) -> Invocation {
     let parsed = match args::parse(arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return Invocation::Done(usage(&error)),
+        Err(error) => return Invocation::Done(usage(arguments, &error)),
     };
+    if let Some(directory) = &parsed.globals.config {
+        configuration::choose(directory.clone());
+    }
     match parsed.command {
+        Commands::Completion { shell } => {
+            args::complete(shell, &mut std::io::stdout());
+            Invocation::Done(ExitCode::SUCCESS)
+        }
         Commands::Daemon { arguments } => Invocation::Daemon(arguments),
         Commands::EngineChild => Invocation::BecomeEngine,
         _ => Invocation::Done(run(parsed)),
     }
 }
 
-fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody listening is no failure of its own.
-    let _ = error.print();
+/// Answers a command line that is none: with help where that was asked for, else with what is wrong.
+fn usage(arguments: &[OsString], error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
     match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        clap::error::ErrorKind::MissingRequiredArgument
-        | clap::error::ErrorKind::InvalidSubcommand
-        | clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::FAILURE,
-        _ => USAGE.into(),
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody listening is no failure of its own.
+            let _ = std::io::stdout().write_all(error.render().to_string().as_bytes());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let mistake = args::mistake(arguments, error);
+            commands::say(mistake.text);
+            mistake.code.into()
+        }
     }
 }
 
 fn run(arguments: args::Arguments) -> ExitCode {
     // Two workers: a slow reader of our output must not keep a signal from being forwarded.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let hints = arguments.globals.log_level < args::LogLevel::Error;
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(commands::dispatch(arguments));
@@ -91,18 +108,18 @@ fn run(arguments: args::Arguments) -> ExitCode {
     };
     match result {
         Ok(code) => code.into(),
-        Err(error) => report(&error),
+        Err(error) => report(&error, hints),
     }
 }
 
-fn report(error: &Error) -> ExitCode {
+fn report(error: &Error, hints: bool) -> ExitCode {
     if error.is_broken_pipe() {
         return ExitCode::FAILURE;
     }
     if !matches!(error, Error::Reported) {
         let prefix = if matches!(error, Error::NotStarted { .. }) { "coracle: " } else { "" };
         commands::say(format!("{prefix}{}", full_text(error)));
-        if let Some(hint) = error.hint() {
+        if let Some(hint) = error.hint().filter(|_| hints) {
             commands::say(format!("hint: {hint}"));
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::ssh::SshHost;
 
 /// The socket of the engine of this machine.
 pub const DEFAULT_SOCKET: &str = "/run/coracle/coracle.sock";
@@ -20,10 +21,17 @@ pub enum Endpoint {
         /// Port.
         port: u16,
     },
+    /// The engine of another machine, through ssh.
+    Ssh {
+        /// The machine.
+        host: SshHost,
+        /// Its engine's socket there; that engine's own choice without one.
+        socket: Option<String>,
+    },
 }
 
 impl Endpoint {
-    /// Parses `unix:///path` or `tcp://host[:port]`.
+    /// Parses `unix:///path`, `tcp://host[:port]` or `ssh://[user@]host[:port][/path/of/socket]`.
     ///
     /// # Errors
     /// Other schemes, with the reason.
@@ -36,11 +44,9 @@ impl Endpoint {
                 parse_address(address.trim_end_matches('/')).ok_or_else(|| refused("it is not host:port"))
             }
             Some(("https", _)) => Err(refused("TLS is not supported yet; use a unix socket")),
-            Some(("ssh", _)) => {
-                Err(refused("ssh is not supported yet; forward the socket with `ssh -L` and use unix://"))
-            }
+            Some(("ssh", address)) => parse_ssh(address).map_err(refused),
             Some(("fd" | "npipe", _)) => Err(refused("this scheme is for daemons, or for Windows")),
-            _ => Err(refused("it must begin with unix:// or tcp://")),
+            _ => Err(refused("it must begin with unix://, tcp:// or ssh://")),
         }
     }
 
@@ -76,6 +82,9 @@ impl fmt::Display for Endpoint {
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(out, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(out, "tcp://{host}:{port}"),
+            Self::Ssh { host, socket } => {
+                write!(out, "ssh://{host}{}", socket.as_deref().unwrap_or_default())
+            }
         }
     }
 }
@@ -95,9 +104,24 @@ fn parse_address(address: &str) -> Option<Endpoint> {
     valid.then(|| Endpoint::Tcp { host: host.to_owned(), port })
 }
 
+fn parse_ssh(address: &str) -> Result<Endpoint, &'static str> {
+    let (authority, path) = address.find('/').map_or((address, ""), |slash| address.split_at(slash));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._".contains(&byte);
+    if !path.bytes().all(is_plain) {
+        return Err("the path of a socket behind ssh may hold letters, digits and / - . _");
+    }
+    let socket = (!matches!(path, "" | "/")).then(|| path.to_owned());
+    Ok(Endpoint::Ssh { host: SshHost::parse(authority)?, socket })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ssh(user: Option<&str>, host: &str, port: Option<u16>, socket: Option<&str>) -> Option<Endpoint> {
+        let host = SshHost { user: user.map(Into::into), host: host.into(), port };
+        Some(Endpoint::Ssh { host, socket: socket.map(Into::into) })
+    }
 
     fn tcp(host: &str, port: u16) -> Option<Endpoint> {
         Some(Endpoint::Tcp { host: host.into(), port })
@@ -117,7 +141,13 @@ mod tests {
             ("tcp://a/b", None),
             ("tcp://a b", None),
             ("https://host", None),
-            ("ssh://me@host", None),
+            ("ssh://me@host", ssh(Some("me"), "host", None, None)),
+            ("ssh://[::1]:22/", ssh(None, "::1", Some(22), None)),
+            ("ssh://host/run/x.sock", ssh(None, "host", None, Some("/run/x.sock"))),
+            ("ssh://host/run/$(id)", None),
+            ("ssh://me:secret@host", None),
+            ("ssh://-oProxyCommand=x", None),
+            ("ssh://", None),
             ("/run/x.sock", None),
             ("", None),
         ];
@@ -139,6 +169,6 @@ mod tests {
         let both = [("DOCKER_HOST", "unix:///d"), ("CORACLE_HOST", "tcp://[::1]:1")];
         assert_eq!(with(&both).as_deref(), Some("tcp://[::1]:1"));
         assert_eq!(with(&[("DOCKER_HOST", "tcp://h"), ("DOCKER_TLS_VERIFY", "1")]), None);
-        assert_eq!(with(&[("DOCKER_HOST", "ssh://h")]), None);
+        assert_eq!(with(&[("DOCKER_HOST", "ssh://m@h:1/s")]).as_deref(), Some("ssh://m@h:1/s"));
     }
 }

@@ -135,6 +135,9 @@ impl Error {
                     )
                 })
             }
+            Self::Connect { endpoint: Endpoint::Ssh { .. }, .. } => {
+                Some("install the OpenSSH client, which ssh:// addresses are reached with".into())
+            }
             Self::Connect { endpoint: Endpoint::Tcp { .. }, .. } => {
                 Some("check that the engine runs there, listens on TCP and is not behind a firewall".into())
             }

@@ -1,10 +1,13 @@
 //! A typed, asynchronous client of the Engine API: one request, one method; streams for what flows. It talks to any
-//! daemon that speaks API 1.30 or newer, ours or Docker's, over a unix socket or TCP.
+//! daemon that speaks API 1.30 or newer, ours or Docker's, over a unix socket, TCP
+//! or ssh.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `endpoint` | addresses, and the environment variables that name them |
-//! | `transport` | connections, requests, responses, upgrades |
+//! | `ssh` | addresses of other machines |
+//! | `connection` | connections |
+//! | `transport` | requests, responses, upgrades |
 //! | `stream` | framed output, hijacked connections, JSON lines |
 //! | the others | the methods of [`Client`] by area |
 //!
@@ -12,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod connection;
 mod containers;
 mod endpoint;
 mod error;
@@ -21,16 +25,20 @@ mod limits;
 mod manifests;
 mod moving;
 mod networks;
+mod ssh;
 mod stream;
 mod system;
 mod transport;
 mod volumes;
 
+pub use connection::{Connection, Duplex, dial};
 pub use containers::{AttachOptions, LogOptions, PendingExit, UploadedOwner, WaitCondition};
 pub use endpoint::{DEFAULT_SOCKET, Endpoint};
 pub use error::Error;
+pub use ssh::SshHost;
 pub use stream::{Demultiplexer, Hijacked, JsonLines, Output};
-pub use transport::{Body, Client};
+pub use system::BuildPrune;
+pub use transport::{Body, Client, Watcher};
 
 /// What every method answers.
 pub type Result<T> = std::result::Result<T, Error>;

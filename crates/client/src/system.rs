@@ -2,12 +2,23 @@
 
 use coracle_api::auth::{AuthConfig, AuthResponse};
 use coracle_api::system::{BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, ReclaimReport, Version};
-use coracle_api::{Filters, Query};
+use coracle_api::{ApiVersion, Filters, Query};
 
 use crate::Result;
 use crate::containers::filter_parameter;
 use crate::stream::JsonLines;
 use crate::transport::{Call, Client};
+
+/// What of the build cache goes.
+#[derive(Debug, Clone, Default)]
+pub struct BuildPrune {
+    /// Everything, not only what is not used.
+    pub all: bool,
+    /// Only what these say.
+    pub filters: Filters,
+    /// Bytes that may stay.
+    pub keep: Option<i64>,
+}
 
 /// # Errors
 /// Every method fails when the daemon refuses, in its words, or cannot be reached.
@@ -52,9 +63,14 @@ impl Client {
         self.json(Call::post("/coracle/system/reclaim").query(reclaim_query(budget, keep_recent))).await
     }
 
-    /// Empties the build cache, of everything or of what is not used.
-    pub async fn prune_build_cache(&self, all: bool) -> Result<BuildPruneResponse> {
-        self.json(Call::post("/build/prune").query(Query::new().with_flag("all", all))).await
+    /// Empties the build cache.
+    pub async fn prune_build_cache(&self, wanted: &BuildPrune) -> Result<BuildPruneResponse> {
+        let keep = if self.version() < ApiVersion::new(1, 48) { "keep-storage" } else { "reserved-space" };
+        let query = Query::new()
+            .with_flag("all", wanted.all)
+            .with_some("filters", filter_parameter(&wanted.filters))
+            .with_some(keep, wanted.keep);
+        self.json(Call::post("/build/prune").query(query)).await
     }
 
     /// What happens, and what happened since `since`; with `until` the stream ends then. Both as the API takes them.

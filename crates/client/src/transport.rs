@@ -1,9 +1,10 @@
-//! Connections and requests. Each request has a connection of its own: they are cheap on a unix socket, and streams
+//! Requests. Each request has a connection of its own: they are cheap on a unix socket, and streams
 //! would block a shared one.
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use coracle_api::version::API_VERSION_HEADER;
@@ -20,9 +21,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 
+use crate::connection::{self, dial};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::stream::Hijacked;
@@ -42,7 +43,11 @@ type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
 pub struct Client {
     endpoint: Arc<Endpoint>,
     version: ApiVersion,
+    watcher: Option<Watcher>,
 }
+
+/// Is told of each answer: the request, the status, how long it took.
+pub type Watcher = fn(&str);
 
 /// One request before it is sent.
 #[derive(Debug)]
@@ -77,8 +82,8 @@ impl Client {
     ///
     /// # Errors
     /// Nobody listens, or the daemon is too old.
-    pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let mut client = Self { endpoint: Arc::new(endpoint), version: ApiVersion::MAX };
+    pub async fn connect(endpoint: Endpoint, watcher: Option<Watcher>) -> Result<Self> {
+        let mut client = Self { endpoint: Arc::new(endpoint), version: ApiVersion::MAX, watcher };
         let (response, _) = client.exchange(Call::head("/_ping"), Version::None).await?;
         let newest =
             response.headers().get(API_VERSION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -92,7 +97,13 @@ impl Client {
     /// Connects without asking: `version` is what `DOCKER_API_VERSION` says.
     #[must_use]
     pub fn with_version(endpoint: Endpoint, version: ApiVersion) -> Self {
-        Self { endpoint: Arc::new(endpoint), version }
+        Self { endpoint: Arc::new(endpoint), version, watcher: None }
+    }
+
+    /// The same, and `watcher` is told of each answer.
+    #[must_use]
+    pub fn watched(self, watcher: Option<Watcher>) -> Self {
+        Self { watcher, ..self }
     }
 
     /// The version that requests carry.
@@ -180,18 +191,13 @@ impl Client {
         };
         let request = call.into_request(&prefix)?;
         let failed = |source| Error::Http { attempt: attempt.clone(), source };
-        let connect = |source| Error::Connect { endpoint: (*self.endpoint).clone(), source };
-        let (mut sender, connection) = match &*self.endpoint {
-            Endpoint::Unix(path) => {
-                handshake(UnixStream::connect(path).await.map_err(connect)?).await.map_err(failed)?
-            }
-            Endpoint::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(connect)?;
-                stream.set_nodelay(true).map_err(connect)?;
-                handshake(stream).await.map_err(failed)?
-            }
-        };
+        let stream = dial(&self.endpoint).await?;
+        let (mut sender, connection) = handshake(stream).await.map_err(&failed)?;
+        let begun = Instant::now();
         let response = sender.send_request(request).await.map_err(failed)?;
+        if let Some(watcher) = self.watcher {
+            watcher(&format!("{attempt}: {} after {:?}", response.status(), begun.elapsed()));
+        }
         Ok((response, connection))
     }
 }
@@ -202,10 +208,9 @@ enum Version {
     None,
 }
 
-async fn handshake<S>(stream: S) -> hyper::Result<(http1::SendRequest<RequestBody>, Connection)>
-where
-    S: AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+async fn handshake(
+    stream: connection::Connection,
+) -> hyper::Result<(http1::SendRequest<RequestBody>, Connection)> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Its failures reach the requester through `sender` and the body.
     let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });

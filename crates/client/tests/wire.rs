@@ -42,7 +42,7 @@ async fn the_version_both_speak_is_agreed_on_and_used() {
     let ping: &[u8] = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nContent-Length: 0\r\n\r\n";
     let list: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]";
     let peer = peer(&socket, vec![vec![ping], vec![list]]);
-    let client = Client::connect(Endpoint::Unix(socket)).await.expect("connects");
+    let client = Client::connect(Endpoint::Unix(socket), None).await.expect("connects");
     assert_eq!(client.version(), ApiVersion::new(1, 45));
     let mut filters = Filters::default();
     filters.add("name", "a b");
@@ -59,7 +59,7 @@ async fn a_daemon_too_old_to_announce_its_version_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("s");
     let peer = peer(&socket, vec![vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]]);
-    let refused = Client::connect(Endpoint::Unix(socket)).await;
+    let refused = Client::connect(Endpoint::Unix(socket), None).await;
     assert!(matches!(refused, Err(Error::TooOld { .. })), "{refused:?}");
     peer.join().expect("served");
 }
@@ -147,7 +147,7 @@ async fn an_answer_without_an_upgrade_is_a_failure() {
 
 #[tokio::test]
 async fn nobody_listening_comes_with_a_hint() {
-    let error = Client::connect(Endpoint::Unix("/nonexistent/s".into())).await.expect_err("nobody");
+    let error = Client::connect(Endpoint::Unix("/nonexistent/s".into()), None).await.expect_err("nobody");
     assert!(error.is_not_running());
     assert_eq!(error.to_string(), "cannot connect to the engine at unix:///nonexistent/s");
     assert!(error.hint().expect("a hint").contains("DOCKER_HOST"));

@@ -1,6 +1,33 @@
 //! `build`.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::only_true;
+
+/// `builder …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuilderCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Remove what builds have left
+    Prune(BuilderPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuilderPruneArgs {
+    /// Remove also what was used of late, and what images share
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Filter what is removed, name=value
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Room that what is kept may take
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) keep_storage: Option<String>,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
@@ -26,6 +53,12 @@ pub(crate) struct BuildArgs {
     /// Parent cgroup of commands
     #[arg(long, default_value = "")]
     pub(crate) cgroup_parent: String,
+    /// CPU period of commands in microseconds
+    #[arg(long, default_value_t = 0)]
+    pub(crate) cpu_period: i64,
+    /// CPU quota of commands in microseconds
+    #[arg(long, default_value_t = 0)]
+    pub(crate) cpu_quota: i64,
     /// CPUs that a command may use
     #[arg(long)]
     pub(crate) cpus: Option<String>,
@@ -35,21 +68,36 @@ pub(crate) struct BuildArgs {
     /// CPUs on which commands may run, 0-3 or 0,1
     #[arg(long, default_value = "")]
     pub(crate) cpuset_cpus: String,
+    /// Only true, which it is: there are no signatures of Notary to verify
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = only_true)]
+    disable_content_trust: Option<bool>,
+    /// Memory nodes that commands may use, 0-3 or 0,1
+    #[arg(long, default_value = "")]
+    pub(crate) cpuset_mems: String,
     /// Say of steps that are done again what has changed
     #[arg(long)]
     pub(crate) explain_cache: bool,
     /// Dockerfile: a path below PATH or elsewhere, - for stdin
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
+    /// Only true, which it is: no step leaves a container behind
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = only_true)]
+    force_rm: Option<bool>,
     /// Write the id of the image to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<std::path::PathBuf>,
     /// Set a label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
+    /// Only true, which it is: the image is here when it is built
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = only_true)]
+    load: Option<bool>,
     /// Memory that a command may use
     #[arg(short, long)]
     pub(crate) memory: Option<String>,
+    /// Memory and swap together that a command may use, -1 for unlimited swap
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_swap: Option<String>,
     /// Network of commands: default, none, host or the name of one
     #[arg(long, default_value = "")]
     pub(crate) network: String,
@@ -80,6 +128,9 @@ pub(crate) struct BuildArgs {
     /// Print the id of the image, and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only true, which it is: no step leaves a container behind
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = only_true)]
+    rm: Option<bool>,
     /// Give commands a secret that stays in no layer
     #[arg(long, value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
     pub(crate) secret: Vec<String>,
@@ -99,7 +150,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
     /// Directory of the context, or - for an archive or a Dockerfile on stdin
-    #[arg(value_name = "PATH | -")]
+    #[arg(value_name = "PATH|-")]
     pub(crate) context: String,
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum ContainerCommand {
     Create(CreateArgs),
     /// Start stopped containers
     Start(StartArgs),
+    /// Show what containers use, as it changes
+    Stats(StatsArgs),
     /// Stop running containers
     Stop(StopArgs),
     /// Restart containers
@@ -160,6 +162,25 @@ pub(crate) struct PsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// Show all containers, not just running ones
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Format with a Go template, 'table TEMPLATE' or 'json'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    /// Show what is so now, and end
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Names or ids; all that run, and those that start meanwhile, unless given
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// Show extra attributes
     #[arg(long)]
@@ -230,7 +251,7 @@ pub(crate) struct ExecArgs {
     #[arg(short, long, default_value = "")]
     pub(crate) workdir: String,
     /// Container and command
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND")]
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND [ARG...]")]
     pub(crate) container_and_command: Vec<String>,
 }
 
@@ -251,7 +272,7 @@ pub(crate) struct NameArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     /// Container and options of ps
-    #[arg(required = true, trailing_var_arg = true, value_name = "CONTAINER PS_OPTIONS")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CONTAINER [PS_OPTION...]")]
     pub(crate) container_and_options: Vec<String>,
 }
 
@@ -261,6 +282,7 @@ pub(crate) struct PortArgs {
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
     /// PORT[/PROTOCOL]
+    #[arg(value_name = "[PRIVATE_PORT[/PROTO]]")]
     pub(crate) port: Option<String>,
 }
 
@@ -303,6 +325,7 @@ pub(crate) struct CommitArgs {
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
     /// REPOSITORY[:TAG]
+    #[arg(value_name = "[REPOSITORY[:TAG]]")]
     pub(crate) image: Option<String>,
 }
 

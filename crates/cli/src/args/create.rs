@@ -32,6 +32,9 @@ pub(crate) struct CreateArgs {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<String>,
+    /// Only true, which it is: there are no signatures of Notary to verify
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::only_true)]
+    disable_content_trust: Option<bool>,
     /// Add a device of the host
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<String>,
@@ -214,7 +217,7 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, default_value = "")]
     pub(crate) workdir: String,
     /// Image, command and arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
     pub(crate) image_and_command: Vec<String>,
 }
 

@@ -93,6 +93,7 @@ pub(crate) struct ImagesArgs {
     #[command(flatten)]
     pub(crate) list: ListArgs,
     /// REPOSITORY[:TAG]
+    #[arg(value_name = "[REPOSITORY[:TAG]]")]
     pub(crate) repository: Option<String>,
 }
 
@@ -110,6 +111,7 @@ pub(crate) struct ImportArgs {
     /// File, URL, or - for stdin
     pub(crate) source: String,
     /// REPOSITORY[:TAG]
+    #[arg(value_name = "[REPOSITORY[:TAG]]")]
     pub(crate) image: Option<String>,
 }
 
@@ -145,8 +147,10 @@ pub(crate) struct SaveArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// Name or id
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
     pub(crate) source: String,
     /// The new name
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
     pub(crate) target: String,
 }
 
@@ -196,11 +200,14 @@ pub(crate) struct PushArgs {
     /// Suppress the output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only true, which it is: there are no signatures of Notary to make
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::only_true)]
+    pub(crate) disable_content_trust: Option<bool>,
     /// Push only this platform, as an image of its own
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
     /// NAME[:TAG]
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: String,
 }
 
@@ -231,8 +238,11 @@ pub(crate) struct PullArgs {
     /// Suppress the output
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only true, which it is: there are no signatures of Notary to verify
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::only_true)]
+    disable_content_trust: Option<bool>,
     /// NAME[:TAG|@DIGEST]
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub(crate) name: String,
 }
 

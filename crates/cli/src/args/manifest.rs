@@ -66,7 +66,7 @@ pub(crate) struct InspectArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// [MANIFEST_LIST] MANIFEST
-    #[arg(required = true, num_args = 1..=2, value_name = "MANIFEST")]
+    #[arg(required = true, num_args = 1..=2, value_name = "[MANIFEST_LIST] MANIFEST")]
     pub(crate) names: Vec<String>,
 }
 

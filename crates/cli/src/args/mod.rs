@@ -3,23 +3,32 @@
 
 pub(crate) mod build;
 pub(crate) mod container;
+pub(crate) mod context;
 pub(crate) mod create;
+mod global;
+mod help;
 pub(crate) mod image;
 pub(crate) mod manifest;
 pub(crate) mod network;
+mod refused;
 pub(crate) mod registry;
 pub(crate) mod system;
+mod usage;
 pub(crate) mod volume;
+
+use std::ffi::OsString;
 
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Builds, ships and runs containers.
+pub(crate) use global::{Globals, LogLevel};
+pub(crate) use usage::Mistake;
+
+/// Builds, ships and runs containers
 #[derive(Debug, Parser)]
-#[command(name = "coracle", version, disable_help_subcommand = true, propagate_version = false)]
+#[command(name = "coracle", version, disable_help_subcommand = true, disable_version_flag = true)]
 pub(crate) struct Arguments {
-    /// Engine to talk to: unix:///path or tcp://host:port
-    #[arg(short = 'H', long, value_name = "ADDRESS")]
-    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) globals: Globals,
     #[command(subcommand)]
     pub(crate) command: Commands,
 }
@@ -38,6 +47,12 @@ pub(crate) enum Commands {
     /// Manage images
     #[command(name = "image", subcommand)]
     Images(image::ImageCommand),
+    /// Manage builds
+    #[command(subcommand)]
+    Builder(build::BuilderCommand),
+    /// Manage contexts: names of engines
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Manage lists of manifests in registries
     #[command(subcommand)]
     Manifest(manifest::ManifestCommand),
@@ -52,6 +67,12 @@ pub(crate) enum Commands {
     System(system::SystemCommand),
     #[command(flatten)]
     TopLevelSystem(system::TopLevelCommand),
+    /// Print what a shell needs to complete command lines
+    Completion {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
     /// Run the engine
     #[command(disable_help_flag = true)]
     Daemon {
@@ -64,14 +85,41 @@ pub(crate) enum Commands {
     EngineChild,
 }
 
-/// Parses a command line, the program's name first.
-pub(crate) fn parse(arguments: &[std::ffi::OsString]) -> Result<Arguments, clap::Error> {
-    let matches = docker_flags(Arguments::command()).try_get_matches_from(arguments)?;
-    Arguments::from_arg_matches(&matches)
+/// The whole command line, with what people read.
+pub(crate) fn command() -> Command {
+    help::dress(parser())
 }
 
-/// Go's flag habits on every command: `--flag=false` for switches, the last of repeated values wins, and `--help`
-/// without a letter where `-h` means something else.
+/// What parses it.
+fn parser() -> Command {
+    docker_flags(Arguments::command())
+}
+
+/// Parses a command line, the program's name first.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    match parser().try_get_matches_from(arguments) {
+        Ok(matches) => Arguments::from_arg_matches(&matches),
+        // Once more: what people read takes time to make, and few commands need it.
+        Err(_) => {
+            Err(command().try_get_matches_from(arguments).expect_err("it failed without the texts, too"))
+        }
+    }
+}
+
+/// Writes what a shell needs to complete command lines.
+pub(crate) fn complete(shell: clap_complete::Shell, out: &mut dyn std::io::Write) {
+    clap_complete::generate(shell, &mut command(), "coracle", out);
+}
+
+/// What is wrong with a command line of which [`parse`] said `error`.
+pub(crate) fn mistake(arguments: &[OsString], error: &clap::Error) -> Mistake {
+    let mut root = command();
+    root.build();
+    usage::mistake(&root, arguments, error)
+}
+
+/// Go's flag habits on every command: `--flag=false` for switches, a value may begin with a dash, the last of repeated
+/// values wins, and `--help` without a letter where `-h` means something else.
 fn docker_flags(command: Command) -> Command {
     command
         .args_override_self(true)
@@ -86,6 +134,9 @@ fn docker_flags(command: Command) -> Command {
                 .hide_possible_values(true)
                 .value_name("BOOL")
                 .value_parser(boolean),
+            ArgAction::Set | ArgAction::Append if !arg.is_positional() && !arg.is_require_equals_set() => {
+                arg.allow_hyphen_values(true)
+            }
             _ => arg,
         })
         .mut_subcommands(docker_flags)
@@ -93,6 +144,14 @@ fn docker_flags(command: Command) -> Command {
 
 fn boolean(text: &str) -> Result<bool, String> {
     coracle_spec::truth(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
+}
+
+/// For switches that can only be on, because that is how it always is.
+fn only_true(text: &str) -> Result<bool, String> {
+    match boolean(text)? {
+        true => Ok(true),
+        false => Err("it is always so".to_owned()),
+    }
 }
 
 /// `--filter` and `--format` of lists.
@@ -155,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        docker_flags(Arguments::command()).debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -198,6 +257,14 @@ mod tests {
             "exec -it -e A=b c sh -c x",
             "--host tcp://h ps",
             "daemon --data-root /x --host unix:///y",
+            "run -e -x --label -y x",
+            "logs --since -1h c",
+            "container stats --no-stream",
+            "image list",
+            "network list",
+            "context list",
+            "context remove x",
+            "--context c -D -l debug ps",
         ] {
             assert!(parse_line(&format!("coracle {line}")).is_ok(), "{line}");
         }

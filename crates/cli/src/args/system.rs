@@ -20,6 +20,9 @@ pub(crate) enum TopLevelCommand {
 pub(crate) enum SystemCommand {
     /// Prove that all image content is whole
     Check(CheckArgs),
+    /// Connect stdin and stdout with the engine, which is what an ssh:// address runs on the other machine
+    #[command(name = "dial-stdio", hide = true)]
+    DialStdio,
     /// Show disk usage
     Df(DfArgs),
     /// Show what happens

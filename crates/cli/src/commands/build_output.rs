@@ -80,7 +80,13 @@ impl Wanted {
         // What goes to stdout is an archive and nothing else.
         let quiet = quiet || self.files.iter().any(Output::is_stdout);
         for name in self.names.iter().filter(|_| self.push) {
-            let args = PushArgs { all_tags: false, quiet, platform: None, name: name.clone() };
+            let args = PushArgs {
+                all_tags: false,
+                quiet,
+                platform: None,
+                disable_content_trust: None,
+                name: name.clone(),
+            };
             unless_interrupted(registries::send(app, &args), &mut signals).await?;
         }
         Ok(())

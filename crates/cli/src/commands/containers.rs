@@ -1,7 +1,7 @@
 //! Which function does which command on containers.
 
 use super::{App, Code, done};
-use super::{commit, cp, exec, inspect, lifecycle, logs, prune, ps, run, transfer};
+use super::{commit, cp, exec, inspect, lifecycle, logs, prune, ps, run, stats, transfer};
 use crate::args::container::{ContainerCommand, ContainerGroup};
 
 pub(super) async fn dispatch(app: &App, command: ContainerCommand) -> Code {
@@ -21,6 +21,7 @@ pub(super) async fn dispatch(app: &App, command: ContainerCommand) -> Code {
         ContainerCommand::Unpause(args) => lifecycle::unpause(app, args).await.map(done),
         ContainerCommand::Update(args) => lifecycle::update(app, args).await.map(done),
         ContainerCommand::Ps(args) => ps::ps(app, args).await.map(done),
+        ContainerCommand::Stats(args) => stats::stats(app, args).await.map(done),
         ContainerCommand::Logs(args) => logs::logs(app, args).await.map(done),
         ContainerCommand::Top(args) => inspect::top(app, args).await.map(done),
         ContainerCommand::Port(args) => inspect::port(app, args).await.map(done),

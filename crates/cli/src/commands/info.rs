@@ -20,14 +20,14 @@ pub(super) async fn version(app: &App, args: FormatArgs) -> Result<()> {
     let used = server.as_ref().map_or(ApiVersion::MAX, |(_, used)| *used);
     match args.format.as_deref() {
         None | Some("") => {
-            print(client_lines(used))?;
+            print(client_lines(used, &app.context))?;
             if let Some((server, _)) = &server {
                 print(format!("\n{}", server_lines(server)))?;
             }
         }
         Some(format) => {
             let server = server.map(|(server, _)| serde_json::to_value(server).expect("wire types are JSON"));
-            let data = json!({"Client": client_fields(used), "Server": server});
+            let data = json!({"Client": client_fields(used, &app.context), "Server": server});
             print_line(match format {
                 "json" => data.to_string(),
                 template => Template::parse(template)?.render(&data)?,
@@ -42,13 +42,14 @@ async fn server_version(app: &App) -> Result<(Version, ApiVersion)> {
     Ok((client.server_version().await?, client.version()))
 }
 
-fn client_fields(used: ApiVersion) -> Value {
+fn client_fields(used: ApiVersion, context: &str) -> Value {
     json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "ApiVersion": used.to_string(),
         "DefaultAPIVersion": ApiVersion::MAX.to_string(),
         "Os": std::env::consts::OS,
         "Arch": architecture(),
+        "Context": context,
     })
 }
 
@@ -61,11 +62,11 @@ fn architecture() -> &'static str {
     }
 }
 
-fn client_lines(used: ApiVersion) -> String {
+fn client_lines(used: ApiVersion, context: &str) -> String {
     let newest = ApiVersion::MAX;
     let note = if used == newest { String::new() } else { format!(" (downgraded from {newest})") };
     let text = format!(
-        "Client:\n Version:\t{}\n API version:\t{used}{note}\n OS/Arch:\t{}/{}\n",
+        "Client:\n Version:\t{}\n API version:\t{used}{note}\n OS/Arch:\t{}/{}\n Context:\t{context}\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         architecture(),

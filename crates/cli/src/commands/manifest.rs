@@ -8,6 +8,7 @@ use coracle_spec::{Platform, Reference, full_text};
 
 use super::{App, Code, done, print_line, registries, say};
 use crate::args::manifest::{AnnotateArgs, CreateArgs, InspectArgs, ManifestCommand, PushArgs, RemoveArgs};
+use crate::configuration;
 use crate::error::{Error, Result};
 use crate::manifests::{Lists, ManifestList, Member, shown_in_full};
 use crate::resolve::Invalid;
@@ -36,7 +37,7 @@ pub(super) async fn dispatch(app: &App, command: ManifestCommand) -> Code {
 }
 
 fn lists() -> Lists {
-    Lists::below(&registries::configuration())
+    Lists::below(&configuration::directory())
 }
 
 fn reference(name: &str) -> Result<Reference> {

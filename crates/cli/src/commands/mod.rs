@@ -5,7 +5,9 @@ mod build_output;
 mod check;
 mod commit;
 mod containers;
+mod contexts;
 mod cp;
+mod dial;
 mod exec;
 mod images;
 mod info;
@@ -21,6 +23,7 @@ mod pull;
 mod reclaim;
 mod registries;
 mod run;
+mod stats;
 mod system;
 mod transfer;
 mod tree;
@@ -28,11 +31,14 @@ mod volumes;
 
 use std::io::Write as _;
 
-use coracle_client::{Client, Endpoint};
+use coracle_client::{Client, Endpoint, Watcher};
 use futures_util::StreamExt as _;
 
+use crate::args::build::BuilderCommand;
 use crate::args::registry::TopLevelCommand;
-use crate::args::{Arguments, Commands};
+use crate::args::{Arguments, Commands, Globals, LogLevel};
+use crate::configuration::{self, Configuration};
+use crate::contexts::{Store, current, endpoint_of};
 use crate::engine_start;
 use crate::error::{Error, Result};
 use crate::resolve::Invalid;
@@ -45,33 +51,54 @@ const AT_ONCE: usize = 50;
 /// The engine that commands talk to.
 pub(crate) struct App {
     endpoint: Endpoint,
+    /// The name of the context it comes from.
+    context: String,
+    watcher: Option<Watcher>,
 }
 
 impl App {
-    /// A client of the engine, which is started first when it is this machine's and does not run.
-    async fn client(&self) -> Result<Client> {
+    fn of(globals: &Globals) -> Result<Self> {
+        let directory = configuration::directory();
+        let choice = current(globals, variable, &Configuration::read(&directory)?)?;
+        let endpoint = endpoint_of(&choice, globals, variable, &Store::below(&directory))?;
+        let watcher: Watcher = |line| say(format!("debug: {line}"));
+        let watcher = (globals.debug || globals.log_level == LogLevel::Debug).then_some(watcher);
+        Ok(Self { endpoint, context: choice.name, watcher })
+    }
+
+    /// Starts the engine when it is this machine's and does not run.
+    async fn ensure(&self) -> Result<()> {
         let endpoint = self.endpoint.clone();
         let started = tokio::task::spawn_blocking(move || engine_start::ensure(&endpoint)).await;
-        started.expect("starting the engine does not panic")?;
+        Ok(started.expect("starting the engine does not panic")?)
+    }
+
+    /// A client of the engine, which is started first when it is this machine's and does not run.
+    async fn client(&self) -> Result<Client> {
+        self.ensure().await?;
         match variable("DOCKER_API_VERSION").filter(|text| !text.is_empty()) {
-            None => Ok(Client::connect(self.endpoint.clone()).await?),
+            None => Ok(Client::connect(self.endpoint.clone(), self.watcher).await?),
             Some(text) => {
                 let version =
                     text.parse().map_err(|error| Invalid(format!("DOCKER_API_VERSION: {error}")))?;
-                Ok(Client::with_version(self.endpoint.clone(), version))
+                Ok(Client::with_version(self.endpoint.clone(), version).watched(self.watcher))
             }
         }
     }
 }
 
 /// Runs a command; answers with its exit code.
-pub(crate) async fn dispatch(arguments: Arguments) -> Result<u8> {
-    let endpoint = match &arguments.host {
-        Some(host) => Endpoint::parse(host)?,
-        None => Endpoint::from_environment(variable)?,
+pub(crate) async fn dispatch(Arguments { globals, command }: Arguments) -> Result<u8> {
+    let command = match command {
+        Commands::Context(command) => {
+            return contexts::dispatch(globals, command).map(|code| code.unwrap_or(0));
+        }
+        command => command,
     };
-    let app = App { endpoint };
-    match arguments.command {
+    let app = App::of(&globals)?;
+    match command {
+        Commands::Builder(BuilderCommand::Build(args)) => build::build(&app, *args).await.map(done),
+        Commands::Builder(BuilderCommand::Prune(args)) => prune::builds(&app, args).await.map(done),
         Commands::Container(command) => containers::dispatch(&app, *command).await,
         Commands::Containers(group) => containers::dispatch_group(&app, group).await,
         Commands::TopLevelImage(command) => images::dispatch_top_level(&app, command).await,
@@ -84,7 +111,12 @@ pub(crate) async fn dispatch(arguments: Arguments) -> Result<u8> {
         Commands::Network(command) => networks::dispatch(&app, command).await,
         Commands::System(command) => system::dispatch(&app, command).await,
         Commands::TopLevelSystem(command) => system::dispatch_top_level(&app, command).await,
-        Commands::Daemon { .. } | Commands::EngineChild => unreachable!("handled before the runtime starts"),
+        Commands::Context(_)
+        | Commands::Completion { .. }
+        | Commands::Daemon { .. }
+        | Commands::EngineChild => {
+            unreachable!("these need no engine")
+        }
     }
     .map(|code| code.unwrap_or(0))
 }

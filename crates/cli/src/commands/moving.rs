@@ -44,7 +44,7 @@ pub(super) async fn send(app: &App, args: SendArgs) -> Result<()> {
 
 fn start(destination: &Destination) -> Result<Child> {
     Command::new("ssh")
-        .args(destination.arguments(&RECEIVER))
+        .args(destination.host.arguments(&RECEIVER))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -127,12 +127,12 @@ fn verdict(destination: &Destination, delivered: Result<()>, ended: Option<ExitS
     match (delivered, failed) {
         (Ok(()), None) => Ok(()),
         (Ok(()), Some(status)) => {
-            Err(Error::Progress(format!("ssh to {} ended with {status}", destination.host)))
+            Err(Error::Progress(format!("ssh to {} ended with {status}", destination.host.host)))
         }
         // The shell there says so with this code.
         (Err(_), Some(status)) if status.code() == Some(127) => Err(Error::Progress(format!(
             "`coracle` is not in the path of logins without a terminal on {}",
-            destination.host
+            destination.host.host
         ))),
         (Err(error), Some(status)) => {
             let text = coracle_spec::full_text(&error);

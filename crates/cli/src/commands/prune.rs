@@ -1,16 +1,18 @@
 //! The `prune` commands.
 
 use coracle_api::Filters;
-use coracle_client::Client;
+use coracle_api::system::BuildPruneResponse;
+use coracle_client::{BuildPrune, Client};
 
 use super::{App, confirmed, print};
 use crate::args::PruneArgs;
+use crate::args::build::BuilderPruneArgs;
 use crate::args::image::ImagePruneArgs;
 use crate::args::system::SystemPruneArgs;
 use crate::args::volume::VolumePruneArgs;
 use crate::error::Result;
 use crate::render::units;
-use crate::resolve::{Invalid, pairs};
+use crate::resolve::{Invalid, pairs, size};
 
 /// What was removed.
 #[derive(Default)]
@@ -130,16 +132,38 @@ pub(super) async fn system(app: &App, args: SystemPruneArgs) -> Result<()> {
         parts.push(remove_volumes(&client, &filters).await?);
     }
     parts.push(remove_images(&client, &images).await?);
-    parts.push(remove_build_cache(&client, args.all).await?);
+    let cache = BuildPrune { all: args.all, filters: build_filters(&args.prune.filter)?, keep: None };
+    parts.push(remove_build_cache(&client, &cache).await?);
     let text = parts.iter().map(|part| part.text.as_str()).collect();
     print(Removed { text, bytes: parts.iter().map(|part| part.bytes).sum() }.report())
 }
 
-async fn remove_build_cache(client: &Client, all: bool) -> Result<Removed> {
-    match client.prune_build_cache(all).await {
-        Ok(removed) => {
-            Ok(Removed::list("Deleted build cache objects", removed.caches_deleted, removed.space_reclaimed))
-        }
+pub(super) async fn builds(app: &App, args: BuilderPruneArgs) -> Result<()> {
+    let warning = match args.all {
+        false => "WARNING! This will remove all dangling build cache.",
+        true => "WARNING! This will remove all build cache.",
+    };
+    let keep = args.keep_storage.as_deref().map(size::bytes).transpose()?;
+    let wanted = BuildPrune { all: args.all, filters: pairs::filters(&args.filter)?, keep };
+    if !args.force && !confirmed(warning)? {
+        return Ok(());
+    }
+    print(app.client().await?.prune_build_cache(&wanted).await.map(of_cache)?.report())
+}
+
+/// What `system prune` filters by and builds know too: Docker leaves labels and the like out for them.
+fn build_filters(texts: &[String]) -> Result<Filters> {
+    let until: Vec<String> = texts.iter().filter(|text| text.starts_with("until=")).cloned().collect();
+    Ok(pairs::filters(&until)?)
+}
+
+fn of_cache(removed: BuildPruneResponse) -> Removed {
+    Removed::list("Deleted build cache objects", removed.caches_deleted, removed.space_reclaimed)
+}
+
+async fn remove_build_cache(client: &Client, wanted: &BuildPrune) -> Result<Removed> {
+    match client.prune_build_cache(wanted).await {
+        Ok(removed) => Ok(of_cache(removed)),
         // An engine without a build cache.
         Err(error) if error.is_not_found() => Ok(Removed::default()),
         Err(error) => Err(error.into()),

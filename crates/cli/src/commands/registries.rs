@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read as _};
-use std::path::PathBuf;
 
 use coracle_api::ProgressMessage;
 use coracle_api::auth::AuthConfig;
 use coracle_api::image::PushedInsteadOfIndex;
 use coracle_client::JsonLines;
 
-use super::{App, print, print_line, say, variable};
+use super::{App, print, print_line, say};
 use crate::args::image::PushArgs;
 use crate::args::registry::{LoginArgs, LogoutArgs, SearchArgs};
+use crate::configuration::{self, Configuration};
 use crate::credentials::{Credentials, registry_of};
 use crate::error::{Error, Result};
 use crate::render::listing::{Layout, Row, ellipsis};
@@ -37,14 +37,8 @@ const DESCRIPTION: usize = 45;
 /// Longest password that is read, in bytes.
 const PASSWORD: u64 = 64 << 10;
 
-/// The directory of the client's configuration.
-pub(super) fn configuration() -> PathBuf {
-    let configured = variable("DOCKER_CONFIG").filter(|text| !text.is_empty()).map(PathBuf::from);
-    configured.unwrap_or_else(|| PathBuf::from(variable("HOME").unwrap_or_default()).join(".docker"))
-}
-
 fn credentials() -> Result<Credentials> {
-    Credentials::read(&configuration())
+    Ok(Credentials::of_configuration(Configuration::read(&configuration::directory())?))
 }
 
 /// Everything that is known, by registry.

@@ -5,7 +5,7 @@ use coracle_api::system::{DiskUsage, Event};
 use serde_json::Value;
 
 use super::logs::instant;
-use super::{App, Code, check, done, images, info, print, prune, ps, reclaim, volumes};
+use super::{App, Code, check, dial, done, images, info, print, prune, ps, reclaim, volumes};
 use crate::args::system::{DfArgs, EventsArgs, SystemCommand, TopLevelCommand};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row};
@@ -24,6 +24,7 @@ pub(super) async fn dispatch_top_level(app: &App, command: TopLevelCommand) -> C
 pub(super) async fn dispatch(app: &App, command: SystemCommand) -> Code {
     match command {
         SystemCommand::Check(args) => check::check(app, args).await,
+        SystemCommand::DialStdio => dial::dial(app).await.map(done),
         SystemCommand::Df(args) => disk_usage(app, args).await.map(done),
         SystemCommand::Events(args) => events(app, args).await.map(done),
         SystemCommand::Info(args) => info::info(app, args).await.map(done),

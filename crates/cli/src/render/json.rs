@@ -1,5 +1,10 @@
 //! JSON of the daemon for people: indented, keys in the daemon's order.
 
+/// As Go's encoder writes it, which keeps its output harmless within HTML.
+pub(crate) fn harmless(text: &str) -> String {
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
 /// Indents valid JSON by four spaces, as Docker does.
 pub(crate) fn indent(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);

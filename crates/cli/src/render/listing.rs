@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::render::table;
+use crate::render::{json, table};
 use crate::template::Template;
 
 /// The field that holds a row's labels as a map, for `{{.Label "key"}}`; it is not part of the JSON form.
@@ -55,9 +55,7 @@ impl Layout {
 fn json_line(row: &Row) -> String {
     let mut fields = row.0.clone();
     fields.remove(LABELS);
-    // As Go's encoder, which keeps its output harmless within HTML.
-    let text = Value::Object(fields).to_string();
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026") + "\n"
+    json::harmless(&Value::Object(fields).to_string()) + "\n"
 }
 
 fn lines(template: &Template, rows: &[Row]) -> Result<String> {

@@ -4,5 +4,6 @@ pub(crate) mod build;
 pub(crate) mod json;
 pub(crate) mod listing;
 pub(crate) mod progress;
+pub(crate) mod stats;
 pub(crate) mod table;
 pub(crate) mod units;

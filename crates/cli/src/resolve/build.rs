@@ -68,8 +68,12 @@ fn host(args: &BuildArgs) -> Result<HostConfig, Invalid> {
     Ok(HostConfig {
         memory: args.memory.as_deref().map_or(Ok(0), size::bytes)?,
         nano_cpus: args.cpus.as_deref().map_or(Ok(0), size::nano_cpus)?,
+        memory_swap: args.memory_swap.as_deref().map_or(Ok(0), size::bytes_or_unlimited)?,
         cpu_shares: args.cpu_shares,
+        cpu_period: args.cpu_period,
+        cpu_quota: args.cpu_quota,
         cpuset_cpus: args.cpuset_cpus.clone(),
+        cpuset_mems: args.cpuset_mems.clone(),
         cgroup_parent: args.cgroup_parent.clone(),
         network_mode: args.network.clone(),
         shm_size: args.shm_size.as_deref().map_or(Ok(0), size::bytes)?,
