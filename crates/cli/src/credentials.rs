@@ -21,7 +21,7 @@ use crate::configuration::Configuration;
 use crate::error::{Error, Result};
 
 /// Docker's name for its own registry in the file.
-const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
+pub(crate) const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
 /// The user name by which a helper says that the secret is an identity token.
 const TOKEN: &str = "<token>";
 

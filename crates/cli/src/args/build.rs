@@ -19,7 +19,7 @@ pub(crate) struct BuilderPruneArgs {
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Filter what is removed, name=value
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = super::filter)]
     pub(crate) filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]

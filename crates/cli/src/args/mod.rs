@@ -146,6 +146,14 @@ fn boolean(text: &str) -> Result<bool, String> {
     coracle_spec::truth(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
 }
 
+/// `--filter`.
+fn filter(text: &str) -> Result<String, String> {
+    match text.contains('=') {
+        true => Ok(text.to_owned()),
+        false => Err("bad format of filter (expected name=value)".to_owned()),
+    }
+}
+
 /// For switches that can only be on, because that is how it always is.
 fn only_true(text: &str) -> Result<bool, String> {
     match boolean(text)? {
@@ -158,7 +166,7 @@ fn only_true(text: &str) -> Result<bool, String> {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ListArgs {
     /// Filter output, name=value
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER", value_parser = filter)]
     pub(crate) filter: Vec<String>,
     /// Format with a Go template, 'table TEMPLATE' or 'json'
     #[arg(long, value_name = "TEMPLATE")]
@@ -186,7 +194,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PruneArgs {
     /// Filter what is removed, name=value
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]

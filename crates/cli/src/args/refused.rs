@@ -104,7 +104,7 @@ pub(super) fn flag(path: &str, name: &str) -> Option<&'static str> {
         Some(rest) => !words.is_empty() && (rest.is_empty() || rest.ends_with(' ')) || path.is_empty(),
         None => false,
     };
-    let found = FLAGS.iter().find(|(verbs, flag, _)| *flag == name && verbs.iter().any(|words| is_it(words)));
+    let found = FLAGS.iter().find(|(verbs, flag, _)| *flag == name && verbs.iter().any(&is_it));
     found.map(|(.., reason)| *reason)
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct FormatArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// Filter output, name=value
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER", value_parser = super::filter)]
     pub(crate) filter: Vec<String>,
     /// Format with a Go template, or 'json'
     #[arg(long, value_name = "TEMPLATE")]

@@ -40,7 +40,7 @@ pub(crate) struct VolumeCreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VolumeListArgs {
     /// Filter output, name=value
-    #[arg(short, long, value_name = "FILTER")]
+    #[arg(short, long, value_name = "FILTER", value_parser = super::filter)]
     pub(crate) filter: Vec<String>,
     /// Format with a Go template, 'table TEMPLATE' or 'json'
     #[arg(long, value_name = "TEMPLATE")]

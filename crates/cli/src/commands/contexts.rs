@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::render::json;
 use crate::render::listing::{Layout, Row, ellipsis};
 use crate::resolve::Invalid;
-use crate::template::Template;
+use crate::template::{self, Template};
 use coracle_spec::full_text;
 
 const LAYOUT: Layout = Layout {
@@ -166,7 +166,7 @@ impl Shelf {
         let rows: Vec<Row> = all.iter().map(|(context, error)| row(context, error, &current.name)).collect();
         let format = if args.quiet { Some("{{.Name}}") } else { args.format.as_deref() };
         print(LAYOUT.render(format, &rows)?)?;
-        if let Some(name) = current.overridden_by.filter(|_| !args.quiet) {
+        if let Some(name) = current.overridden_by {
             say(format!(
                 "Warning: {name} environment variable overrides the active context. To use a context, either set the global --context flag, or unset {name} environment variable."
             ));
@@ -193,7 +193,7 @@ impl Shelf {
         match template {
             Some(template) => {
                 for document in &found {
-                    let value: Value = serde_json::from_str(document).expect("it was just written");
+                    let value: template::Value = serde_json::from_str(document).expect("it was just written");
                     print_line(template.render(&value)?)?;
                 }
             }

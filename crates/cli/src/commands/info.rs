@@ -2,13 +2,12 @@
 
 use coracle_api::ApiVersion;
 use coracle_api::system::{Info, Version};
-use serde_json::{Value, json};
 
 use super::{App, print, print_line, say};
 use crate::args::system::FormatArgs;
 use crate::error::{Error, Result};
 use crate::render::{table, units};
-use crate::template::Template;
+use crate::template::{Object, Template, Value};
 use coracle_spec::full_text;
 
 pub(super) async fn version(app: &App, args: FormatArgs) -> Result<()> {
@@ -26,12 +25,11 @@ pub(super) async fn version(app: &App, args: FormatArgs) -> Result<()> {
             }
         }
         Some(format) => {
-            let server = server.map(|(server, _)| serde_json::to_value(server).expect("wire types are JSON"));
-            let data = json!({"Client": client_fields(used, &app.context), "Server": server});
-            print_line(match format {
-                "json" => data.to_string(),
-                template => Template::parse(template)?.render(&data)?,
-            })?;
+            let server = server.map_or(Value::Null, |(server, _)| with_go_names(Value::of(&server)));
+            let mut data = Object::default();
+            data.set("Client", with_go_names(client_fields(used, &app.context).into()));
+            data.set("Server", server);
+            print_line(formatted(format, &data.into())?)?;
         }
     }
     failure.map_or(Ok(()), Err)
@@ -42,15 +40,29 @@ async fn server_version(app: &App) -> Result<(Version, ApiVersion)> {
     Ok((client.server_version().await?, client.version()))
 }
 
-fn client_fields(used: ApiVersion, context: &str) -> Value {
-    json!({
-        "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": used.to_string(),
-        "DefaultAPIVersion": ApiVersion::MAX.to_string(),
-        "Os": std::env::consts::OS,
-        "Arch": architecture(),
-        "Context": context,
-    })
+fn client_fields(used: ApiVersion, context: &str) -> Object {
+    let mut fields = Object::default();
+    fields.set("Version", env!("CARGO_PKG_VERSION"));
+    fields.set("ApiVersion", used.to_string());
+    fields.set("DefaultAPIVersion", ApiVersion::MAX.to_string());
+    fields.set("Os", std::env::consts::OS);
+    fields.set("Arch", architecture());
+    fields.set("Context", context);
+    fields
+}
+
+/// Fields whose names in JSON are not those of Go's structures, which templates use.
+fn with_go_names(value: Value) -> Value {
+    let mut fields = value.into_object();
+    fields.alias("APIVersion", "ApiVersion");
+    fields.into()
+}
+
+fn formatted(format: &str, data: &Value) -> Result<String> {
+    match format {
+        "json" => Ok(data.to_json()),
+        template => Ok(Template::parse(template)?.render(data)?),
+    }
 }
 
 /// Go's name of the architecture this program was built for.
@@ -87,7 +99,7 @@ fn server_lines(server: &Version) -> String {
         }
         for (key, label) in [("GoVersion", "Go version"), ("GitCommit", "Git commit"), ("BuildTime", "Built")]
         {
-            if let Some(value) = details.get(key) {
+            if let Some(value) = details.get(key).filter(|value| !value.is_empty()) {
                 text.push_str(&format!("  {label}:\t{value}\n"));
             }
         }
@@ -106,19 +118,36 @@ pub(super) async fn info(app: &App, args: FormatArgs) -> Result<()> {
     };
     match args.format.as_deref() {
         None | Some("") => {
-            print(format!("Client:\n Version:    {}\n\nServer:\n", env!("CARGO_PKG_VERSION")))?;
+            print(format!(
+                "Client:\n Version:    {}\n Context:    {}\n Debug Mode: {}\n\nServer:\n",
+                env!("CARGO_PKG_VERSION"),
+                app.context,
+                app.watcher.is_some()
+            ))?;
             let info =
                 info.inspect_err(|error| say(format!("errors pretty printing info: {}", full_text(error))))?;
-            print(lines(&info))?;
+            print(lines(&info) + "\n")?;
             info.warnings.iter().flatten().for_each(say);
         }
         Some(format) => {
-            let mut data = serde_json::to_value(info?).expect("wire types are JSON");
-            data["ClientInfo"] = json!({"Version": env!("CARGO_PKG_VERSION")});
-            print_line(match format {
-                "json" => data.to_string(),
-                template => Template::parse(template)?.render(&data)?,
-            })?;
+            let mut data = Value::of(&info?).into_object();
+            let mut client = Object::default();
+            client.set("Debug", app.watcher.is_some());
+            client.set("Version", env!("CARGO_PKG_VERSION"));
+            client.set("DefaultAPIVersion", ApiVersion::MAX.to_string());
+            client.set("Os", std::env::consts::OS);
+            client.set("Arch", architecture());
+            client.set("Context", app.context.as_str());
+            data.set("ClientInfo", client);
+            for (alias, name) in [
+                ("HTTPProxy", "HttpProxy"),
+                ("HTTPSProxy", "HttpsProxy"),
+                ("CPUCfsPeriod", "CpuCfsPeriod"),
+                ("CPUCfsQuota", "CpuCfsQuota"),
+            ] {
+                data.alias(alias, name);
+            }
+            print_line(formatted(format, &data.into())?)?;
         }
     }
     Ok(())
@@ -142,22 +171,31 @@ fn lines(info: &Info) -> String {
         "Plugins:".into(),
         format!(" Volume: {}", info.plugins.volume.join(" ")),
         format!(" Network: {}", info.plugins.network.join(" ")),
-        format!(" Log: {}", info.plugins.log.join(" ")),
+    ]);
+    let authorization = info.plugins.authorization.as_ref().filter(|names| !names.is_empty());
+    lines.extend(authorization.map(|names| format!(" Authorization: {}", names.join(" "))));
+    lines.push(format!(" Log: {}", info.plugins.log.join(" ")));
+    list("CDI spec directories", info.cdi_spec_dirs.iter().flatten().cloned(), &mut lines);
+    let devices = info.discovered_devices.iter().map(|device| format!("{}: {}", device.source, device.id));
+    list("Discovered Devices", devices, &mut lines);
+    lines.extend([
         format!("Swarm: {}", info.swarm.local_node_state),
         format!("Runtimes: {}", info.runtimes.keys().cloned().collect::<Vec<_>>().join(" ")),
         format!("Default Runtime: {}", info.default_runtime),
         format!("Init Binary: {}", info.init_binary),
     ]);
-    if let Some(directories) = info.cdi_spec_dirs.as_ref().filter(|directories| !directories.is_empty()) {
-        lines.push("CDI spec directories:".into());
-        lines.extend(directories.iter().map(|directory| format!(" {directory}")));
-    }
-    if !info.discovered_devices.is_empty() {
-        lines.push("Discovered Devices:".into());
-        let devices = info.discovered_devices.iter();
-        lines.extend(devices.map(|device| format!(" {}: {}", device.source, device.id)));
+    for (name, commit) in
+        [("containerd", &info.containerd_commit), ("runc", &info.runc_commit), ("init", &info.init_commit)]
+    {
+        // Nothing of that name takes part where there is no version of it.
+        lines.extend((!commit.id.is_empty()).then(|| format!("{name} version: {}", commit.id)));
     }
     security_lines(info, &mut lines);
+    host_lines(info, &mut lines);
+    lines.iter().map(|line| format!(" {line}\n")).collect()
+}
+
+fn host_lines(info: &Info, lines: &mut Vec<String>) {
     lines.extend([
         format!("Kernel Version: {}", info.kernel_version),
         format!("Operating System: {}", info.operating_system),
@@ -169,15 +207,39 @@ fn lines(info: &Info) -> String {
         format!("ID: {}", info.id),
         format!("Docker Root Dir: {}", info.docker_root_dir),
         format!("Debug Mode: {}", info.debug),
-        format!("Experimental: {}", info.experimental_build),
-        format!("Live Restore Enabled: {}", info.live_restore_enabled),
     ]);
-    if let Some(registries) = &info.registry_config {
-        lines.push("Insecure Registries:".into());
-        let named = registries.index_configs.values().filter(|index| !index.secure).map(|index| &index.name);
-        lines.extend(named.chain(&registries.insecure_registry_cidrs).map(|name| format!(" {name}")));
+    for (name, value) in
+        [("HTTP Proxy", &info.http_proxy), ("HTTPS Proxy", &info.https_proxy), ("No Proxy", &info.no_proxy)]
+    {
+        lines.extend((!value.is_empty()).then(|| format!("{name}: {value}")));
     }
-    lines.iter().map(|line| format!(" {line}\n")).collect()
+    list("Labels", info.labels.iter().cloned(), lines);
+    lines.push(format!("Experimental: {}", info.experimental_build));
+    if let Some(registries) = &info.registry_config {
+        let named = registries.index_configs.values().filter(|index| !index.secure).map(|index| &index.name);
+        list("Insecure Registries", named.chain(&registries.insecure_registry_cidrs).cloned(), lines);
+        list("Registry Mirrors", registries.mirrors.iter().flatten().cloned(), lines);
+    }
+    lines.push(format!("Live Restore Enabled: {}", info.live_restore_enabled));
+    if !info.product_license.is_empty() {
+        lines.push(format!("Product License: {}", info.product_license));
+    }
+    let pools =
+        info.default_address_pools.iter().map(|pool| format!("Base: {}, Size: {}", pool.base, pool.size));
+    let pools: Vec<String> = pools.map(|pool| format!("  {pool}")).collect();
+    if !pools.is_empty() {
+        lines.push("Default Address Pools:".to_owned());
+        lines.extend(pools);
+    }
+}
+
+/// A title and what belongs to it, where there is anything.
+fn list(title: &str, items: impl Iterator<Item = String>, lines: &mut Vec<String>) {
+    let mut items = items.peekable();
+    if items.peek().is_some() {
+        lines.push(format!("{title}:"));
+        lines.extend(items.map(|item| format!(" {item}")));
+    }
 }
 
 /// `name=seccomp,profile=builtin` as a line for the name and one for each other pair.

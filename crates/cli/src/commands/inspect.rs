@@ -1,7 +1,6 @@
 //! `inspect` in its forms, and the small commands that show one thing of a container.
 
 use coracle_client::Client;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::ps::host_port;
@@ -12,7 +11,7 @@ use crate::args::image::{AnyInspectArgs, ImageInspectArgs};
 use crate::error::{Error, Result};
 use crate::render::{json, table};
 use crate::resolve::{Invalid, platform};
-use crate::template::Template;
+use crate::template::{Template, Value};
 use coracle_spec::full_text;
 
 /// What can be inspected, in the order in which a name is looked for.
@@ -57,7 +56,12 @@ pub(super) async fn any(app: &App, args: AnyInspectArgs) -> Result<()> {
         Some("image") => vec![image],
         Some("network") => vec![Kind::Network],
         Some("volume") => vec![Kind::Volume],
-        Some(other) => return Err(Invalid(format!("{other:?} is not a valid value for --type")).into()),
+        Some(other) => {
+            let text = format!(
+                "unknown type: {other:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
+            );
+            return Err(Invalid(text).into());
+        }
     };
     show(app, &args.inspect, &kinds).await
 }

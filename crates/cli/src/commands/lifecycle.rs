@@ -6,7 +6,7 @@ use coracle_client::WaitCondition;
 use super::{App, for_each, for_each_that_exists, say};
 use crate::args::container::{KillArgs, NamesArgs, RemoveArgs, RenameArgs, StopArgs, UpdateArgs};
 use crate::error::Result;
-use crate::resolve::resources;
+use crate::resolve::{Invalid, resources};
 
 pub(super) async fn stop(app: &App, args: StopArgs) -> Result<()> {
     let client = &app.client().await?;
@@ -84,9 +84,13 @@ pub(super) async fn unpause(app: &App, args: NamesArgs) -> Result<()> {
 
 pub(super) async fn update(app: &App, args: UpdateArgs) -> Result<()> {
     let mut request = UpdateRequest::default();
+    let nothing = request.clone();
     resources::apply(&args.resources, &mut request)?;
     if let Some(policy) = &args.restart {
         request.restart_policy = resources::restart(policy)?;
+    }
+    if request == nothing {
+        return Err(Invalid("you must provide one or more flags when using this command".to_owned()).into());
     }
     let client = &app.client().await?;
     let request = &request;

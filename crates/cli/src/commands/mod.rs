@@ -8,6 +8,7 @@ mod containers;
 mod contexts;
 mod cp;
 mod dial;
+mod disk_usage;
 mod exec;
 mod images;
 mod info;

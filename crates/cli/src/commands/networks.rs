@@ -13,7 +13,7 @@ use crate::args::network::{
     ConnectArgs, DisconnectArgs, NetworkCommand, NetworkCreateArgs, NetworkRemoveArgs,
 };
 use crate::error::{Error, Result};
-use crate::render::listing::{LABELS, Layout, Row, labels_cell, short_id};
+use crate::render::listing::{Layout, Row, short_id};
 use crate::resolve::network::ipam;
 use crate::resolve::{Invalid, invalid, pairs};
 use coracle_spec::full_text;
@@ -65,8 +65,7 @@ fn row(network: &Network, short: bool) -> Row {
         .with("IPv4", network.enable_ipv4.unwrap_or(false).to_string())
         .with("IPv6", network.enable_ipv6.to_string())
         .with("Internal", network.internal.to_string())
-        .with("Labels", labels_cell(&labels))
-        .with(LABELS, serde_json::json!(labels))
+        .with_labels(&labels)
         .with("CreatedAt", created)
 }
 

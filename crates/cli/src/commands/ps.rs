@@ -5,9 +5,10 @@ use coracle_api::container::{ContainerSummary, MountPoint, PortSummary};
 use super::{App, print};
 use crate::args::container::PsArgs;
 use crate::error::Result;
-use crate::render::listing::{LABELS, Layout, Row, ellipsis, labels_cell, short_id};
+use crate::render::listing::{Layout, Row, ellipsis, short_id};
 use crate::render::units;
 use crate::resolve::pairs;
+use crate::template::Value;
 
 const LAYOUT: Layout = Layout {
     table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
@@ -39,13 +40,19 @@ const HEADERS: &[(&str, &str)] = &[
 pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
     let filters = pairs::filters(&args.list.filter)?;
     let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
-    let needs_size = args.size || args.list.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let needs_size = args.size || args.list.format.as_deref().is_some_and(asks_for_size);
     let client = app.client().await?;
     let containers = client.containers(args.all, last, needs_size, &filters).await?;
     let rows: Vec<Row> = containers.iter().map(|container| row(container, !args.list.no_trunc)).collect();
     let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
     let format = if args.list.quiet { Some("{{.ID}}") } else { args.list.format.as_deref() };
     print(layout.render(format, &rows)?)
+}
+
+/// Whether a template shows sizes, which take time to find out.
+fn asks_for_size(format: &str) -> bool {
+    let words: String = format.split_whitespace().collect();
+    words.contains(".Size") || words.contains("json.}") || words.contains("json.|")
 }
 
 /// The fields of one container; `short` cuts ids, commands and mounts.
@@ -65,11 +72,12 @@ pub(super) fn row(container: &ContainerSummary, short: bool) -> Row {
         .with("State", container.state.as_str())
         .with("Status", container.status.as_str())
         .with("Size", size(container))
-        .with("Labels", labels_cell(&container.labels))
-        .with(LABELS, serde_json::json!(container.labels))
+        .with_labels(&container.labels)
         .with("Mounts", mounts(&container.mounts, short))
         .with("LocalVolumes", local.to_string())
         .with("Networks", networks.join(","))
+        // The engine does not say yet.
+        .with("Platform", Value::Null)
 }
 
 /// As Go quotes.

@@ -188,7 +188,7 @@ fn line() -> Result<String> {
 /// Needs no engine: nothing is told to the registry.
 pub(super) fn logout(args: LogoutArgs) -> Result<()> {
     let server = args.server.unwrap_or_default();
-    let shown = if server.is_empty() { "the default registry" } else { &server };
+    let shown = if server.is_empty() { crate::credentials::DEFAULT_SERVER } else { &server };
     print_line(format!("Removing login credentials for {shown}"))?;
     if !credentials()?.erase(&server)? {
         say(format!("Not logged in to {shown}"));

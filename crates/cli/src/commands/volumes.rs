@@ -5,7 +5,7 @@ use coracle_api::volume::{Volume, VolumeCreateRequest};
 use super::{App, Code, done, for_each, inspect, print, print_line, prune};
 use crate::args::volume::{VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs};
 use crate::error::Result;
-use crate::render::listing::{LABELS, Layout, Row, labels_cell};
+use crate::render::listing::{Layout, Row};
 use crate::render::units;
 use crate::resolve::pairs;
 
@@ -67,8 +67,7 @@ pub(super) fn row(volume: &Volume) -> Row {
         .with("Name", volume.name.as_str())
         .with("Scope", volume.scope.as_str())
         .with("Mountpoint", volume.mountpoint.as_str())
-        .with("Labels", labels_cell(&labels))
-        .with(LABELS, serde_json::json!(labels))
+        .with_labels(&labels)
         .with("Links", counted(usage.map(|usage| usage.ref_count), |count| count.to_string()))
         .with("Size", counted(usage.map(|usage| usage.size), units::size))
         .with("Availability", "N/A")

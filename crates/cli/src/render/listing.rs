@@ -1,23 +1,37 @@
 //! Lists of rows under `--format`: a table, JSON lines, or a template per row.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::render::{json, table};
-use crate::template::Template;
+use crate::render::table;
+use crate::template::{Object, Template, Value, print};
 
-/// The field that holds a row's labels as a map, for `{{.Label "key"}}`; it is not part of the JSON form.
-pub(crate) const LABELS: &str = "Label";
+/// The field that holds a row's labels, for `{{.Label "key"}}`.
+const LABELS: &str = "Label";
 
 /// One row: the fields that templates name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Row(Map<String, Value>);
+pub(crate) struct Row(BTreeMap<String, Value>);
 
 impl Row {
     /// Adds a field.
     pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.0.insert(field.to_owned(), value.into());
         self
+    }
+
+    /// Adds labels, in one cell and for templates that ask for one of them.
+    pub(crate) fn with_labels<'a>(self, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let labels: Object =
+            labels.into_iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let pairs = labels.iter().map(|(key, value)| format!("{key}={}", print(value)));
+        let cell = pairs.collect::<Vec<_>>().join(",");
+        self.with("Labels", cell).with(LABELS, Value::Labels(labels))
+    }
+
+    /// For templates.
+    pub(crate) fn value(&self) -> Value {
+        Value::Row(self.0.iter().map(|(field, value)| (field.clone(), value.clone())).collect())
     }
 }
 
@@ -34,7 +48,7 @@ impl Layout {
     pub(crate) fn render(&self, format: Option<&str>, rows: &[Row]) -> Result<String> {
         match format.map(str::trim) {
             None | Some("" | "table") => self.table(self.table, rows),
-            Some("json") => Ok(rows.iter().map(json_line).collect()),
+            Some("json") => Ok(rows.iter().map(|row| row.value().to_json() + "\n").collect()),
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template.trim(), rows),
                 None => lines(&Template::parse(format)?, rows),
@@ -45,27 +59,17 @@ impl Layout {
     fn table(&self, template: &str, rows: &[Row]) -> Result<String> {
         let template = Template::parse(template)?;
         let headers = self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header)));
-        let mut text = template.render(&Value::Object(headers.collect()))?;
+        let headers = headers.chain([(LABELS.to_owned(), Value::LabelTitles)]);
+        let mut text = template.render(&Value::Header(headers.collect()))?;
         text.push('\n');
         text.push_str(&lines(&template, rows)?);
         Ok(table::align(&text, 10, 3))
     }
 }
 
-fn json_line(row: &Row) -> String {
-    let mut fields = row.0.clone();
-    fields.remove(LABELS);
-    json::harmless(&Value::Object(fields).to_string()) + "\n"
-}
-
 fn lines(template: &Template, rows: &[Row]) -> Result<String> {
-    let line = |row: &Row| Ok(template.render(&Value::Object(row.0.clone()))? + "\n");
+    let line = |row: &Row| Ok(template.render(&row.value())? + "\n");
     rows.iter().map(line).collect()
-}
-
-/// `key=value` pairs in one cell.
-pub(crate) fn labels_cell<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
-    labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// The first 12 digits of an id, without its algorithm.
@@ -90,8 +94,8 @@ mod tests {
         Layout { table: "{{.ID}}\t{{.Name}}", headers: &[("ID", "CONTAINER ID"), ("Name", "NAMES")] };
 
     fn rows() -> Vec<Row> {
-        let labels = serde_json::json!({"a.b": "c"});
-        vec![Row::default().with("ID", "1").with("Name", "one").with(LABELS, labels)]
+        let labels = BTreeMap::from([("a.b".to_owned(), "c".to_owned())]);
+        vec![Row::default().with("ID", "1").with("Name", "one").with_labels(&labels)]
     }
 
     #[test]
@@ -100,7 +104,9 @@ mod tests {
             (None, "CONTAINER ID   NAMES\n1              one\n"),
             (Some("table"), "CONTAINER ID   NAMES\n1              one\n"),
             (Some(r"table {{.Name}}\t{{.ID}}"), "NAMES     CONTAINER ID\none       1\n"),
-            (Some("json"), "{\"ID\":\"1\",\"Name\":\"one\"}\n"),
+            (Some("json"), "{\"ID\":\"1\",\"Labels\":\"a.b=c\",\"Name\":\"one\"}\n"),
+            (Some("{{json .}}"), "{\"ID\":\"1\",\"Labels\":\"a.b=c\",\"Name\":\"one\"}\n"),
+            (Some("table {{.Label \"x.a-b\"}}\\t{{.Label \"a.b\"}}"), "a b       b\n          c\n"),
             (Some("{{.ID}}/{{.Label \"a.b\"}}"), "1/c\n"),
             (Some("{{json .Name}}"), "\"one\"\n"),
         ];

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
 use super::functions::{is_true, print};
 use super::parse::{Command, Node, Operand, Pipeline};
-use super::{TemplateError, evaluation};
+use super::{TemplateError, Value, evaluation};
 
 pub(super) fn evaluate(nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
     let mut scope = Scope { root: data, variables: Vec::new(), out: String::new() };
@@ -73,7 +71,12 @@ impl Scope<'_> {
             Value::Array(items) => {
                 items.iter().enumerate().map(|(index, item)| (index.into(), item)).collect()
             }
-            Value::Object(map) => map.iter().map(|(key, item)| (key.as_str().into(), item)).collect(),
+            Value::Object(map) => {
+                let mut items: Vec<_> = map.iter().collect();
+                // Go goes through maps by key.
+                items.sort_by_key(|(key, _)| *key);
+                items.into_iter().map(|(key, item)| (key.as_str().into(), item)).collect()
+            }
             other => return Err(evaluation(format!("range can't iterate over {}", print(other)))),
         };
         for (key, item) in &items {
@@ -126,9 +129,13 @@ impl Scope<'_> {
 
 fn field<'v>(value: &'v Value, name: &str) -> Result<&'v Value, TemplateError> {
     match value {
-        Value::Object(map) => {
-            map.get(name).ok_or_else(|| evaluation(format!("map has no entry for key {name:?}")))
+        Value::Object(map) | Value::Row(map) => {
+            match map.get(name).ok_or_else(|| evaluation(format!("map has no entry for key {name:?}")))? {
+                Value::Alias(value) => Ok(value),
+                value => Ok(value),
+            }
         }
+        Value::Header(titles) => Ok(titles.get(name).unwrap_or(&Value::Null)),
         Value::Null => Err(evaluation(format!("nil data; no entry for key {name:?}"))),
         other => Err(evaluation(format!("can't evaluate field {name} in {}", print(other)))),
     }

@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
-
-use super::{TemplateError, evaluation, syntax};
+use super::{TemplateError, Value, evaluation, syntax};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {
@@ -80,7 +78,7 @@ impl Function {
         }
         let first = first.ok_or_else(few)?;
         match (self, arguments.get(1), arguments.get(2)) {
-            (Self::Json, None, _) => Ok(first.to_string().into()),
+            (Self::Json, None, _) => Ok(first.to_json().into()),
             (Self::Lower, None, _) => Ok(print(first).to_lowercase().into()),
             (Self::Upper, None, _) => Ok(print(first).to_uppercase().into()),
             (Self::Title, None, _) => Ok(title(&print(first)).into()),
@@ -122,17 +120,21 @@ pub(crate) fn print(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".into(),
         Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Bool(_) | Value::Number(_) => value.to_json(),
         Value::Array(items) => format!("[{}]", items.iter().map(inner).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
+        Value::Object(map) | Value::Row(map) | Value::Header(map) | Value::Labels(map) => {
+            let mut entries: Vec<_> =
+                map.iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
+            entries.sort();
             format!("map[{}]", entries.join(" "))
         }
+        Value::Alias(value) => print(value),
+        Value::LabelTitles => String::new(),
     }
 }
 
 fn inner(value: &Value) -> String {
-    if value.is_null() { "<nil>".into() } else { print(value) }
+    if *value == Value::Null { "<nil>".into() } else { print(value) }
 }
 
 pub(super) fn is_true(value: &Value) -> bool {
@@ -142,7 +144,9 @@ pub(super) fn is_true(value: &Value) -> bool {
         Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
+        Value::Object(map) | Value::Row(map) | Value::Header(map) | Value::Labels(map) => map.len() > 0,
+        Value::Alias(value) => is_true(value),
+        Value::LabelTitles => true,
     }
 }
 
@@ -165,7 +169,7 @@ fn length(value: &Value) -> Result<Value, TemplateError> {
         Value::String(text) => Ok(text.len().into()),
         Value::Array(items) => Ok(items.len().into()),
         Value::Object(map) => Ok(map.len().into()),
-        Value::Null => Ok(0.into()),
+        Value::Null => Ok(0_usize.into()),
         other => Err(evaluation(format!("len of {}", print(other)))),
     }
 }
@@ -174,7 +178,10 @@ fn index(arguments: &[Value]) -> Result<Value, TemplateError> {
     let (first, keys) = arguments.split_first().ok_or_else(|| evaluation("index of nothing"))?;
     keys.iter().try_fold(first.clone(), |value, key| match (&value, key) {
         // Docker's maps hold strings; a missing key is the empty one.
-        (Value::Object(map), Value::String(key)) => Ok(map.get(key).cloned().unwrap_or_else(|| "".into())),
+        (Value::LabelTitles, Value::String(key)) => Ok(label_title(key).into()),
+        (Value::Object(map) | Value::Labels(map), Value::String(key)) => {
+            Ok(map.get(key).cloned().unwrap_or_else(|| "".into()))
+        }
         (Value::Null, Value::String(_)) => Ok("".into()),
         (Value::Array(items), Value::Number(at)) => {
             let found = at.as_u64().and_then(|at| items.get(usize::try_from(at).ok()?));
@@ -182,6 +189,11 @@ fn index(arguments: &[Value]) -> Result<Value, TemplateError> {
         }
         (other, key) => Err(evaluation(format!("can't index {} by {}", print(other), print(key)))),
     })
+}
+
+/// The last part of a label's key, in words.
+fn label_title(key: &str) -> String {
+    key.rsplit('.').next().unwrap_or(key).replace(['-', '_'], " ")
 }
 
 fn join(list: &Value, separator: &str) -> Result<Value, TemplateError> {
@@ -201,8 +213,15 @@ fn title(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+fn as_usize(value: &Value) -> Option<usize> {
+    match value {
+        Value::Number(number) => usize::try_from(number.as_u64()?).ok(),
+        _ => None,
+    }
+}
+
 fn number_of(value: &Value) -> usize {
-    value.as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(4096)
+    as_usize(value).unwrap_or(0).min(4096)
 }
 
 fn truncate(text: &str, count: usize) -> String {

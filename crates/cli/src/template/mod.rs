@@ -1,12 +1,14 @@
 //! The part of Go's `text/template` that `--format` is used with: fields, variables, pipelines, `if`, `range`, `with`
-//! and Docker's functions, over JSON values. Pure.
+//! and Docker's functions, over JSON values and rows. Pure.
 
 mod evaluate;
 mod functions;
 mod lex;
 mod parse;
+mod value;
 
-use serde_json::Value;
+pub(crate) use functions::print;
+pub(crate) use value::{Object, Value};
 
 /// Why a template is wrong or does not fit its data. The texts begin as Docker's do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,11 +57,11 @@ mod tests {
     use super::*;
 
     fn render(template: &str) -> Result<String, TemplateError> {
-        let data = serde_json::json!({
+        let data = Value::of(&serde_json::json!({
             "ID": "abc", "N": 3, "Yes": true, "Nothing": null, "List": ["x", "y"], "Empty": [],
             "Labels": {"a.b": "1", "c": "2"}, "State": {"Running": true, "Pid": 12},
             "Mounts": [{"Source": "/s", "RW": true}, {"Source": "/t", "RW": false}],
-        });
+        }));
         Template::parse(template)?.render(&data)
     }
 

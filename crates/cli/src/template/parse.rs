@@ -1,10 +1,8 @@
 //! Tokens into a tree.
 
-use serde_json::Value;
-
 use super::functions::Function;
 use super::lex::Token;
-use super::{TemplateError, syntax};
+use super::{TemplateError, Value, syntax};
 
 /// How deep parentheses and blocks may nest; recursion follows them.
 const DEPTH: usize = 64;
