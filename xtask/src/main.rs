@@ -1,8 +1,9 @@
-//! Tasks of development: `cargo xtask demo`, `cargo xtask tidy`.
+//! Tasks of development: `cargo xtask demo`, `cargo xtask man`, `cargo xtask tidy`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod demo;
+mod man;
 mod metadata;
 mod tidy;
 
@@ -12,8 +13,9 @@ fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let done = match task.as_deref() {
         Some("demo") => demo::run(),
+        Some("man") => man::run(std::env::args_os().nth(2)),
         Some("tidy") => tidy::run(),
-        _ => Err("usage: cargo xtask demo | tidy".to_owned()),
+        _ => Err("usage: cargo xtask demo | man DIRECTORY | tidy".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,6 +43,12 @@ pub use error::Error as CommandError;
 pub use resolve::Invalid;
 pub use template::TemplateError;
 
+/// The whole command line, for what describes it elsewhere: pages of the manual.
+#[must_use]
+pub fn command() -> clap::Command {
+    args::command()
+}
+
 /// What the command line asks for.
 pub enum Invocation {
     /// A command, which has run already; this is its exit code.

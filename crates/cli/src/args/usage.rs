@@ -131,8 +131,10 @@ fn unknown_flag(
     }
     let letter = name.chars().next().unwrap_or_default();
     let is_cluster = |word: &&str| word.starts_with('-') && !word.starts_with("--") && word.contains(letter);
-    let word = arguments.iter().skip(1).filter_map(|word| word.to_str()).find(is_cluster);
-    flag(path, command, &format!("unknown shorthand flag: {:?} in {}", letter, word.unwrap_or(said)))
+    let word = arguments.iter().skip(1).filter_map(|word| word.to_str()).find(is_cluster).unwrap_or(said);
+    // Those before it were understood.
+    let rest = word.find(letter).map_or(word, |at| &word[at..]);
+    flag(path, command, &format!("unknown shorthand flag: {letter:?} in -{rest}"))
 }
 
 /// A mistake in a flag.
@@ -240,7 +242,7 @@ mod tests {
     fn mistakes_are_told_as_docker_tells_them() {
         for (line, first, usage, code) in [
             ("ps --nosuch", "unknown flag: --nosuch", "coracle ps [OPTIONS]", 125),
-            ("ps -aZ", "unknown shorthand flag: 'Z' in -aZ", "coracle ps [OPTIONS]", 125),
+            ("ps -aZ", "unknown shorthand flag: 'Z' in -Z", "coracle ps [OPTIONS]", 125),
             ("--nosuch ps", "unknown flag: --nosuch", "coracle [OPTIONS] COMMAND", 125),
             (
                 "run",

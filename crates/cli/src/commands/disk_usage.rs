@@ -148,8 +148,11 @@ struct Details {
 impl Details {
     fn of(usage: &DiskUsage, short: bool) -> Self {
         // An image is in the list once, whatever it is called.
-        let image = |image| images::rows(image, false, short).into_iter().next();
-        let records = || usage.build_cache.iter().flatten();
+        let image =
+            |image| images::rows(image, false, short).into_iter().next().map(|row| row.with("Digest", ""));
+        let mut records: Vec<&BuildCache> = usage.build_cache.iter().flatten().collect();
+        // What was not used for longest stands first, as in Docker's list.
+        records.sort_by_key(|record| (record.last_used_at.as_deref(), record.id.as_str()));
         Self {
             images: usage.images.iter().flatten().filter_map(image).collect(),
             containers: usage
@@ -159,8 +162,8 @@ impl Details {
                 .map(|container| ps::row(container, short))
                 .collect(),
             volumes: usage.volumes.iter().flatten().map(volumes::row).collect(),
-            cache: records().map(|record| cache_row(record, short)).collect(),
-            cache_size: records().filter(|record| !record.shared).map(|record| record.size).sum(),
+            cache: records.iter().map(|record| cache_row(record, short)).collect(),
+            cache_size: records.iter().filter(|record| !record.shared).map(|record| record.size).sum(),
         }
     }
 
@@ -190,7 +193,7 @@ fn verbose(usage: &DiskUsage, format: Option<&str>) -> Result<String> {
     match format.map(str::trim) {
         None | Some("" | "table") => Details::of(usage, true).text(),
         Some("json") => Ok(Details::of(usage, false).value().to_json() + "\n"),
-        Some(format) => Ok(Template::parse(format)?.render(&Details::of(usage, false).value())? + "\n"),
+        Some(format) => Ok(Template::parse(format)?.render(&Details::of(usage, false).value())?),
     }
 }
 

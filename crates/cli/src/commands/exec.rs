@@ -13,8 +13,9 @@ use crate::terminal::session::{End, Session, Target};
 use crate::terminal::signals::Signals;
 
 pub(super) async fn exec(app: &App, args: ExecArgs) -> Result<u8> {
-    let (container, command) = args.container_and_command.split_first().expect("clap asks for two");
+    let args = ExecArgs { detach_keys: app.detach_keys(&args.detach_keys).to_owned(), ..args };
     let keys = DetachKeys::parse(&args.detach_keys)?;
+    let (container, command) = args.container_and_command.split_first().expect("clap asks for two");
     let stdin = args.interactive && !args.detach;
     if args.tty && stdin && !raw::stdin_is_terminal() {
         return Err(Invalid("the input device is not a TTY".into()).into());

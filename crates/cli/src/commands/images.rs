@@ -108,7 +108,7 @@ async fn list(app: &App, args: ImagesArgs) -> Result<()> {
     let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, args.digests, short)).collect();
     let layout = if args.digests { &LAYOUT_WITH_DIGESTS } else { &LAYOUT };
     if !args.list.quiet {
-        return print(layout.render(args.list.format.as_deref(), &rows)?);
+        return print(layout.render(app.format(args.list.format.as_deref(), "imagesFormat"), &rows)?);
     }
     print(layout.render(Some("{{.ID}}"), &rows)?)
 }

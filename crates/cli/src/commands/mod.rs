@@ -55,16 +55,28 @@ pub(crate) struct App {
     /// The name of the context it comes from.
     context: String,
     watcher: Option<Watcher>,
+    configuration: Configuration,
 }
 
 impl App {
     fn of(globals: &Globals) -> Result<Self> {
         let directory = configuration::directory();
-        let choice = current(globals, variable, &Configuration::read(&directory)?)?;
+        let configuration = Configuration::read(&directory)?;
+        let choice = current(globals, variable, &configuration)?;
         let endpoint = endpoint_of(&choice, globals, variable, &Store::below(&directory))?;
         let watcher: Watcher = |line| say(format!("debug: {line}"));
         let watcher = (globals.debug || globals.log_level == LogLevel::Debug).then_some(watcher);
-        Ok(Self { endpoint, context: choice.name, watcher })
+        Ok(Self { endpoint, context: choice.name, watcher, configuration })
+    }
+
+    /// `--format`, or what the configuration has for this kind of list.
+    fn format<'a>(&'a self, given: Option<&'a str>, setting: &str) -> Option<&'a str> {
+        given.or_else(|| self.configuration.text(setting))
+    }
+
+    /// `--detach-keys`, or what the configuration has.
+    fn detach_keys<'a>(&'a self, given: &'a str) -> &'a str {
+        if given.is_empty() { self.configuration.text("detachKeys").unwrap_or_default() } else { given }
     }
 
     /// Starts the engine when it is this machine's and does not run.

@@ -40,12 +40,13 @@ const HEADERS: &[(&str, &str)] = &[
 pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
     let filters = pairs::filters(&args.list.filter)?;
     let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
-    let needs_size = args.size || args.list.format.as_deref().is_some_and(asks_for_size);
+    let format = app.format(args.list.format.as_deref(), "psFormat");
+    let needs_size = args.size || format.is_some_and(asks_for_size);
     let client = app.client().await?;
     let containers = client.containers(args.all, last, needs_size, &filters).await?;
     let rows: Vec<Row> = containers.iter().map(|container| row(container, !args.list.no_trunc)).collect();
     let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
-    let format = if args.list.quiet { Some("{{.ID}}") } else { args.list.format.as_deref() };
+    let format = if args.list.quiet { Some("{{.ID}}") } else { format };
     print(layout.render(format, &rows)?)
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn run(app: &App, args: RunArgs) -> Result<u8> {
 }
 
 async fn run_container(app: &App, args: RunArgs) -> Result<u8> {
-    let keys = DetachKeys::parse(&args.detach_keys)?;
+    let keys = DetachKeys::parse(app.detach_keys(&args.detach_keys))?;
     let streams = Streams::chosen(&args.create, args.detach)?;
     let mut request = with_surroundings(|surroundings| request(&args.create, streams, surroundings))?;
     if let (Some(host), Some((rows, columns))) =
@@ -59,7 +59,8 @@ async fn run_container(app: &App, args: RunArgs) -> Result<u8> {
     let condition = if args.create.rm { WaitCondition::Removed } else { WaitCondition::NextExit };
     // Before the start, so that neither a signal, nor output, nor the end is lost.
     let mut signals = Signals::catch()?;
-    let hijacked = client.attach_container(&id, &attach_options(streams, &args.detach_keys)).await?;
+    let hijacked =
+        client.attach_container(&id, &attach_options(streams, app.detach_keys(&args.detach_keys))).await?;
     let exit = client.wait_container(&id, condition).await?;
     if let Err(error) = client.start_container(&id, "").await {
         if args.create.rm {
@@ -207,10 +208,11 @@ pub(super) async fn start(app: &App, args: StartArgs) -> Result<u8> {
     let container = client.inspect_container(name).await?;
     let streams =
         Streams { stdin: args.interactive && container.config.open_stdin, stdout: true, stderr: true };
-    let session = session(&container, streams.stdin, &args.detach_keys, true)?;
+    let session = session(&container, streams.stdin, app.detach_keys(&args.detach_keys), true)?;
     let mut signals = Signals::catch()?;
-    let hijacked =
-        client.attach_container(&container.id, &attach_options(streams, &args.detach_keys)).await?;
+    let hijacked = client
+        .attach_container(&container.id, &attach_options(streams, app.detach_keys(&args.detach_keys)))
+        .await?;
     let condition =
         if container.host_config.auto_remove { WaitCondition::Removed } else { WaitCondition::NextExit };
     let exit = client.wait_container(&container.id, condition).await?;
@@ -239,11 +241,12 @@ pub(super) async fn attach(app: &App, args: AttachArgs) -> Result<u8> {
     let streams =
         Streams { stdin: !args.no_stdin && container.config.open_stdin, stdout: true, stderr: true };
     check_terminal(container.config.tty, streams.stdin)?;
-    let session = session(&container, streams.stdin, &args.detach_keys, args.sig_proxy)?;
+    let session = session(&container, streams.stdin, app.detach_keys(&args.detach_keys), args.sig_proxy)?;
     let mut signals = Signals::catch()?;
     let exit = client.wait_container(&container.id, WaitCondition::NotRunning).await?;
-    let hijacked =
-        client.attach_container(&container.id, &attach_options(streams, &args.detach_keys)).await?;
+    let hijacked = client
+        .attach_container(&container.id, &attach_options(streams, app.detach_keys(&args.detach_keys)))
+        .await?;
     redraw(&client, &container).await;
     finish(&client, session, hijacked, exit, &mut signals).await
 }

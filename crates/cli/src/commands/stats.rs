@@ -21,6 +21,8 @@ use crate::terminal::raw;
 const TICK: Duration = Duration::from_millis(500);
 
 pub(super) async fn stats(app: &App, args: StatsArgs) -> Result<()> {
+    let args =
+        StatsArgs { format: app.format(args.format.as_deref(), "statsFormat").map(str::to_owned), ..args };
     let client = app.client().await?;
     let named = !args.names.is_empty();
     let names = if named { args.names.clone() } else { listed(&client, args.all).await? };

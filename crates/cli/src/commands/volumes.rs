@@ -51,7 +51,8 @@ async fn list(app: &App, args: VolumeListArgs) -> Result<()> {
     let mut volumes = list.volumes.unwrap_or_default();
     volumes.sort_by(|left, right| left.name.cmp(&right.name));
     let rows: Vec<Row> = volumes.iter().map(row).collect();
-    let format = if args.quiet { Some("{{.Name}}") } else { args.format.as_deref() };
+    let format =
+        if args.quiet { Some("{{.Name}}") } else { app.format(args.format.as_deref(), "volumesFormat") };
     print(LAYOUT.render(format, &rows)?)
 }
 

@@ -32,14 +32,23 @@ fn add_file(
     mode: u32,
     content: &[u8],
 ) -> std::io::Result<()> {
-    let mut header = tar::Header::new_ustar();
+    let mut header = header();
     header.set_mode(mode);
     header.set_size(content.len().try_into().expect("a usize fits"));
     archive.append_data(&mut header, path, content)
 }
 
-fn add_directory(archive: &mut tar::Builder<Vec<u8>>, path: &str) -> std::io::Result<()> {
+/// Nobody's and of no time, so that one context makes one archive.
+fn header() -> tar::Header {
     let mut header = tar::Header::new_ustar();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+fn add_directory(archive: &mut tar::Builder<Vec<u8>>, path: &str) -> std::io::Result<()> {
+    let mut header = header();
     header.set_entry_type(tar::EntryType::Directory);
     header.set_mode(0o700);
     header.set_size(0);
