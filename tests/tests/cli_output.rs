@@ -1,6 +1,8 @@
 //! Our own command beside Docker's, against the same engine: what lists and inspections print, row by row, and how mistakes
 //! end. Texts that name the program or its version differ, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use coracle_tests::image::SMALL;
 use coracle_tests::{Engine, engine};
 use serde_json::Value;
