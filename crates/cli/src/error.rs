@@ -48,6 +48,8 @@ pub enum Error {
     NotStarted {
         /// 125, 126 or 127.
         code: u8,
+        /// The command whose help says more, if one does.
+        help: Option<&'static str>,
         /// What the engine said.
         source: Box<Error>,
     },
@@ -111,7 +113,7 @@ pub(crate) fn start_failure(error: coracle_client::Error) -> Error {
         } else {
             125
         };
-    Error::NotStarted { code, source: Box::new(error.into()) }
+    Error::NotStarted { code, help: None, source: Box::new(error.into()) }
 }
 
 #[cfg(test)]

@@ -88,8 +88,10 @@ fn usage(arguments: &[OsString], error: &clap::Error) -> ExitCode {
         | ErrorKind::DisplayVersion
         | ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let is_version = error.kind() == ErrorKind::DisplayVersion;
+            let text = if is_version { error.render().to_string() } else { args::help(arguments) };
             // Nobody listening is no failure of its own.
-            let _ = std::io::stdout().write_all(error.render().to_string().as_bytes());
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         _ => {
@@ -125,6 +127,9 @@ fn report(error: &Error, hints: bool) -> ExitCode {
     if !matches!(error, Error::Reported) {
         let prefix = if matches!(error, Error::NotStarted { .. }) { "coracle: " } else { "" };
         commands::say(format!("{prefix}{}", full_text(error)));
+        if let Error::NotStarted { help: Some(command), .. } = error {
+            commands::say(format!("\nRun 'coracle {command} --help' for more information"));
+        }
         if let Some(hint) = error.hint().filter(|_| hints) {
             commands::say(format!("hint: {hint}"));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 
 use super::usage;
 
@@ -21,10 +21,21 @@ pub(super) fn dress(root: Command) -> Command {
 
 fn with_usage(command: Command, path: &str) -> Command {
     let line = usage::line(path, &command);
-    command.override_usage(line).mut_subcommands(|command| {
+    command.override_usage(line).mut_args(plain).mut_subcommands(|command| {
         let path = format!("{path} {}", command.get_name()).trim_start().to_owned();
         with_usage(command, &path)
     })
+}
+
+/// Switches are shown without the value that they may have, and arguments only once where the line of usage says all.
+fn plain(arg: Arg) -> Arg {
+    if arg.is_require_equals_set() {
+        return arg.action(ArgAction::SetTrue).require_equals(false).num_args(0);
+    }
+    let is_said = |name: &&clap::builder::Str| name.contains(['[', ' ']);
+    let said = arg.is_positional()
+        && arg.get_value_names().is_some_and(|names| names.iter().any(|name| is_said(&name)));
+    if said { arg.hide(true) } else { arg }
 }
 
 fn groups(root: &Command) -> String {

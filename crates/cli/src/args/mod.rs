@@ -85,9 +85,9 @@ pub(crate) enum Commands {
     EngineChild,
 }
 
-/// The whole command line, with what people read.
+/// The whole command line, as people read it.
 pub(crate) fn command() -> Command {
-    help::dress(parser())
+    help::dress(Arguments::command())
 }
 
 /// What parses it.
@@ -95,15 +95,27 @@ fn parser() -> Command {
     docker_flags(Arguments::command())
 }
 
-/// Parses a command line, the program's name first.
+/// Parses a command line, the program's name first. `help COMMAND` is `COMMAND --help`.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
-    match parser().try_get_matches_from(arguments) {
-        Ok(matches) => Arguments::from_arg_matches(&matches),
-        // Once more: what people read takes time to make, and few commands need it.
-        Err(_) => {
-            Err(command().try_get_matches_from(arguments).expect_err("it failed without the texts, too"))
+    let matches = match arguments {
+        [program, help, words @ ..] if help == "help" => {
+            let asked = [std::slice::from_ref(program), words, &["--help".into()]].concat();
+            parser().try_get_matches_from(asked)?
         }
-    }
+        _ => parser().try_get_matches_from(arguments)?,
+    };
+    Arguments::from_arg_matches(&matches)
+}
+
+/// The help of the command that the words lead to.
+pub(crate) fn help(arguments: &[OsString]) -> String {
+    let mut root = command();
+    root.build();
+    let words = if arguments.get(1).is_some_and(|word| word == "help") { &arguments[1..] } else { arguments };
+    let (path, _) = usage::innermost(&root, words);
+    let command =
+        path.split_whitespace().try_fold(&mut root, |command, word| command.find_subcommand_mut(word));
+    command.map(|command| command.render_help().to_string()).unwrap_or_default()
 }
 
 /// Writes what a shell needs to complete command lines.
@@ -222,7 +234,28 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
+        parser().debug_assert();
         command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_that_of_the_command() {
+        let help = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().map(Into::into).collect();
+            let asked = parse(&words).expect_err(line);
+            assert_eq!(asked.kind(), clap::error::ErrorKind::DisplayHelp, "{line}");
+            help(&words)
+        };
+        for line in [
+            "coracle help volume create",
+            "coracle volume create --help",
+            "coracle -D volume create --help x",
+        ] {
+            assert!(help(line).contains("Usage: coracle volume create [OPTIONS] [VOLUME]"), "{line}");
+        }
+        assert!(help("coracle help").starts_with("Usage:  coracle [OPTIONS] COMMAND"));
+        let run = help("coracle run --help");
+        assert!(run.contains("\n  -d, --detach\n") && run.contains("      --sig-proxy\n"), "{run}");
     }
 
     #[test]

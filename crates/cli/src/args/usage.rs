@@ -55,7 +55,7 @@ pub(crate) fn mistake(root: &Command, arguments: &[OsString], error: &clap::Erro
 }
 
 /// The command that the words lead to, with its words.
-fn innermost<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
+pub(super) fn innermost<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
     let (mut path, mut command) = (String::new(), root);
     let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
     while let Some(word) = words.next() {
@@ -156,7 +156,8 @@ fn wrong_count(path: &str, command: &Command) -> Mistake {
 }
 
 fn more(path: &str, command: &Command) -> String {
-    format!("Usage:  {}\n\nRun '{} --help' for more information", line(path, command), called(path))
+    let rest = if path.is_empty() { " [ARG...]" } else { "" };
+    format!("Usage:  {}{rest}\n\nRun '{} --help' for more information", line(path, command), called(path))
 }
 
 fn called(path: &str) -> String {
@@ -197,7 +198,8 @@ fn is_repeated(arg: &Arg) -> bool {
 /// The command with what follows it: `coracle run [OPTIONS] IMAGE [COMMAND]`.
 pub(super) fn line(path: &str, command: &Command) -> String {
     let mut words = vec![called(path)];
-    if command.get_opts().any(|arg| !arg.is_hide_set() && arg.get_id() != "help") {
+    let is_option = |arg: &Arg| !arg.is_positional() && !arg.is_hide_set() && arg.get_id() != "help";
+    if command.get_arguments().any(is_option) {
         words.push("[OPTIONS]".to_owned());
     }
     if command.has_subcommands() {
@@ -243,7 +245,7 @@ mod tests {
         for (line, first, usage, code) in [
             ("ps --nosuch", "unknown flag: --nosuch", "coracle ps [OPTIONS]", 125),
             ("ps -aZ", "unknown shorthand flag: 'Z' in -Z", "coracle ps [OPTIONS]", 125),
-            ("--nosuch ps", "unknown flag: --nosuch", "coracle [OPTIONS] COMMAND", 125),
+            ("--nosuch ps", "unknown flag: --nosuch", "coracle [OPTIONS] COMMAND [ARG...]", 125),
             (
                 "run",
                 "coracle: 'coracle run' requires at least 1 argument",

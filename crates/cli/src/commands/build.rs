@@ -256,7 +256,7 @@ async fn show(mut lines: JsonLines<BuildProgress>, args: &BuildArgs) -> Result<S
                     false => format!("Dockerfile, lines {first} to {last}: "),
                 });
                 let source = Box::new(Error::Progress(format!("{place}{message}")));
-                return Err(Error::NotStarted { code: u8::try_from(code).unwrap_or(1), source });
+                return Err(Error::NotStarted { code: u8::try_from(code).unwrap_or(1), help: None, source });
             }
             BuildProgress::Built { image: id, .. } => image = Some(id),
             _ => {}

@@ -187,18 +187,33 @@ where
     F: Fn(String) -> T,
     T: Future<Output = Result<String>>,
 {
+    let failed = failures(names, operation, is_failure).await?;
+    if failed.is_empty() { Ok(()) } else { Err(Error::Reported) }
+}
+
+/// The same; answers with the names of what failed.
+async fn failures<'a, F, T>(
+    names: &'a [String],
+    operation: F,
+    is_failure: fn(&Error) -> bool,
+) -> Result<Vec<&'a str>>
+where
+    F: Fn(String) -> T,
+    T: Future<Output = Result<String>>,
+{
     let mut answers = futures_util::stream::iter(names.iter().cloned().map(operation)).buffered(AT_ONCE);
-    let mut failed = false;
+    let (mut failed, mut asked) = (Vec::new(), names.iter());
     while let Some(answer) = answers.next().await {
+        let name = asked.next().expect("one answer for each name");
         match answer {
             Ok(text) => print_line(text)?,
             Err(error) => {
-                failed |= is_failure(&error);
+                failed.extend(is_failure(&error).then_some(name.as_str()));
                 say(full_text(&error));
             }
         }
     }
-    if failed { Err(Error::Reported) } else { Ok(()) }
+    Ok(failed)
 }
 
 /// Asks before something is removed. Without a terminal the answer is read from stdin all the same, as Docker does.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use coracle_api::container::{ContainerInspect, CreateRequest, WaitResponse};
 use coracle_client::{AttachOptions, Client, Hijacked, PendingExit, WaitCondition};
 
-use super::{App, for_each, print_line, pull, say, with_surroundings};
+use super::{App, failures, print_line, pull, say, with_surroundings};
 use crate::args::container::{AttachArgs, RunArgs, StartArgs};
 use crate::args::create::CreateArgs;
 use crate::error::{Error, Result, start_failure};
@@ -28,8 +28,8 @@ pub(super) async fn run(app: &App, args: RunArgs) -> Result<u8> {
     let streams = Streams::chosen(&args.create, args.detach);
     check_terminal(args.create.tty, streams.is_ok_and(|streams| streams.stdin))?;
     run_container(app, args).await.map_err(|error| match error {
-        Error::NotStarted { .. } => error,
-        other => Error::NotStarted { code: 125, source: Box::new(other) },
+        Error::NotStarted { code, source, .. } => Error::NotStarted { code, help: Some("run"), source },
+        other => Error::NotStarted { code: 125, help: Some("run"), source: Box::new(other) },
     })
 }
 
@@ -195,12 +195,17 @@ impl Drop for IdFile {
 pub(super) async fn start(app: &App, args: StartArgs) -> Result<u8> {
     let client = &app.client().await?;
     if !args.attach && !args.interactive {
-        for_each(&args.names, async |name: String| {
+        let start = async |name: String| {
             client.start_container(&name, "").await?;
             Ok(name)
-        })
-        .await?;
-        return Ok(0);
+        };
+        return match failures(&args.names, start, |_| true).await?.as_slice() {
+            [] => Ok(0),
+            failed => {
+                say(format!("Error: failed to start containers: {}", failed.join(", ")));
+                Err(Error::Reported)
+            }
+        };
     }
     let [name] = args.names.as_slice() else {
         return Err(Invalid("you cannot start and attach multiple containers at once".into()).into());

@@ -7,6 +7,9 @@ use super::store::FILE;
 use super::{Context, TlsFile};
 use crate::error::{Error, Result};
 
+/// What ends an archive: the rest of a block, and two empty ones.
+const END: u64 = 3 * 512;
+
 /// The archive of a context.
 pub(crate) fn pack(context: &Context, files: &[TlsFile]) -> Result<Vec<u8>> {
     let failed = || Error::io("make the archive of the context");
@@ -62,7 +65,9 @@ pub(crate) fn unpack(archive: &[u8]) -> Result<(Context, Vec<TlsFile>)> {
     }
     let failed = || Error::io("read the archive of the context");
     let (mut context, mut files) = (None, Vec::new());
-    for entry in tar::Archive::new(archive).entries().map_err(failed())? {
+    // Docker's archives of contexts stop after the last byte of the last file.
+    let whole = archive.chain(std::io::repeat(0).take(END));
+    for entry in tar::Archive::new(whole).entries().map_err(failed())? {
         let mut entry = entry.map_err(failed())?;
         if entry.header().entry_type() == tar::EntryType::Directory {
             continue;
