@@ -159,7 +159,7 @@ impl Details {
                 .containers
                 .iter()
                 .flatten()
-                .map(|container| ps::row(container, short))
+                .map(|container| container_row(container, short))
                 .collect(),
             volumes: usage.volumes.iter().flatten().map(volumes::row).collect(),
             cache: records.iter().map(|record| cache_row(record, short)).collect(),
@@ -195,6 +195,11 @@ fn verbose(usage: &DiskUsage, format: Option<&str>) -> Result<String> {
         Some("json") => Ok(Details::of(usage, false).value().to_json() + "\n"),
         Some(format) => Ok(Template::parse(format)?.render(&Details::of(usage, false).value())?),
     }
+}
+
+/// Of a container only what is its own.
+fn container_row(container: &ContainerSummary, short: bool) -> Row {
+    ps::row(container, short).with("Size", units::short_size(container.size_rw))
 }
 
 fn cache_row(record: &BuildCache, short: bool) -> Row {

@@ -105,10 +105,12 @@ async fn list(app: &App, args: ImagesArgs) -> Result<()> {
     }
     let images = app.client().await?.images(args.all, args.digests, &filters).await?;
     let short = !args.list.no_trunc;
-    let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, args.digests, short)).collect();
+    let format = app.format(args.list.format.as_deref(), "imagesFormat");
+    let digests = args.digests || format.is_some_and(|format| format.contains(".Digest"));
+    let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, digests, short)).collect();
     let layout = if args.digests { &LAYOUT_WITH_DIGESTS } else { &LAYOUT };
     if !args.list.quiet {
-        return print(layout.render(app.format(args.list.format.as_deref(), "imagesFormat"), &rows)?);
+        return print(layout.render(format, &rows)?);
     }
     print(layout.render(Some("{{.ID}}"), &rows)?)
 }
@@ -130,7 +132,7 @@ fn names(image: &ImageSummary, digests: bool) -> Vec<(String, String, String)> {
         image.repo_digests.iter().map(split).filter(|(repository, ..)| repository != NONE).collect();
     let digest_of = |repository: &str| {
         let found = by_digest.iter().find(|(name, ..)| name == repository);
-        found.and_then(|(.., digest)| digest.clone()).unwrap_or_else(|| NONE.into())
+        found.filter(|_| digests).and_then(|(.., digest)| digest.clone()).unwrap_or_else(|| NONE.into())
     };
     let mut names: Vec<(String, String, String)> = tagged
         .iter()
@@ -139,7 +141,8 @@ fn names(image: &ImageSummary, digests: bool) -> Vec<(String, String, String)> {
     for (name, _, digest) in &by_digest {
         let listed = tagged.iter().any(|(tagged, ..)| tagged == name);
         if !listed && (digests || names.is_empty()) {
-            names.push((name.clone(), NONE.into(), digest.clone().unwrap_or_else(|| NONE.into())));
+            let digest = digest.clone().filter(|_| digests).unwrap_or_else(|| NONE.into());
+            names.push((name.clone(), NONE.into(), digest));
         }
     }
     if names.is_empty() {

@@ -1,5 +1,7 @@
 //! `version` and `info`.
 
+use std::collections::BTreeMap;
+
 use coracle_api::ApiVersion;
 use coracle_api::system::{Info, Version};
 
@@ -37,7 +39,12 @@ pub(super) async fn version(app: &App, args: FormatArgs) -> Result<()> {
 
 async fn server_version(app: &App) -> Result<(Version, ApiVersion)> {
     let client = app.client().await?;
-    Ok((client.server_version().await?, client.version()))
+    let mut version = client.server_version().await?;
+    let engine = version.components.iter_mut().find(|component| component.name == "Engine");
+    if let Some(built) = engine.and_then(|engine| engine.details.as_mut()?.get_mut("BuildTime")) {
+        *built = units::calendar(built);
+    }
+    Ok((version, client.version()))
 }
 
 fn client_fields(used: ApiVersion, context: &str) -> Object {
@@ -91,24 +98,27 @@ fn server_lines(server: &Version) -> String {
     let mut text = if name.is_empty() { "Server:\n".to_owned() } else { format!("Server: {name}\n") };
     for component in &server.components {
         let details = component.details.clone().unwrap_or_default();
-        let detail = |key: &str| details.get(key).cloned().unwrap_or_default();
         text.push_str(&format!(" {}:\n  Version:\t{}\n", component.name, component.version));
         if component.name == "Engine" {
-            let (newest, oldest) = (detail("ApiVersion"), detail("MinAPIVersion"));
-            text.push_str(&format!("  API version:\t{newest} (minimum version {oldest})\n"));
-        }
-        for (key, label) in [("GoVersion", "Go version"), ("GitCommit", "Git commit"), ("BuildTime", "Built")]
-        {
-            if let Some(value) = details.get(key).filter(|value| !value.is_empty()) {
-                text.push_str(&format!("  {label}:\t{value}\n"));
-            }
-        }
-        if component.name == "Engine" {
-            text.push_str(&format!("  OS/Arch:\t{}/{}\n", detail("Os"), detail("Arch")));
-            text.push_str(&format!("  Experimental:\t{}\n", detail("Experimental")));
+            engine_lines(&details, &mut text);
+        } else {
+            details.iter().for_each(|(key, value)| text.push_str(&format!("  {key}:\t{value}\n")));
         }
     }
     table::align(&text, 20, 1)
+}
+
+fn engine_lines(details: &BTreeMap<String, String>, text: &mut String) {
+    let detail = |key: &str| details.get(key).cloned().unwrap_or_default();
+    let (newest, oldest) = (detail("ApiVersion"), detail("MinAPIVersion"));
+    text.push_str(&format!("  API version:\t{newest} (minimum version {oldest})\n"));
+    for (key, label) in [("GoVersion", "Go version"), ("GitCommit", "Git commit"), ("BuildTime", "Built")] {
+        if let Some(value) = details.get(key).filter(|value| !value.is_empty()) {
+            text.push_str(&format!("  {label}:\t{value}\n"));
+        }
+    }
+    text.push_str(&format!("  OS/Arch:\t{}/{}\n", detail("Os"), detail("Arch")));
+    text.push_str(&format!("  Experimental:\t{}\n", detail("Experimental")));
 }
 
 pub(super) async fn info(app: &App, args: FormatArgs) -> Result<()> {

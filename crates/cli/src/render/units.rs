@@ -71,6 +71,15 @@ fn clock(at: OffsetDateTime) -> String {
     format!("{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
 }
 
+/// A time of RFC 3339 as C's `asctime` writes it, `Thu Aug 13 05:35:48 2026`; what is none stays as it is.
+pub(crate) fn calendar(text: &str) -> String {
+    let form = time::macros::format_description!(
+        "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] [year]"
+    );
+    let written = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|at| at.format(form).ok());
+    written.unwrap_or_else(|| text.to_owned())
+}
+
 /// A time with nanoseconds, as events show it: `2026-11-24T07:58:27.926619731Z`.
 pub(crate) fn nanosecond_timestamp(unix_nanoseconds: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(unix_nanoseconds.into());
@@ -152,6 +161,8 @@ mod tests {
 
     #[test]
     fn timestamps_look_as_docker_writes_them() {
+        assert_eq!(calendar("2026-08-03T05:35:48.000000000+00:00"), "Mon Aug  3 05:35:48 2026");
+        assert_eq!(calendar("yesterday"), "yesterday");
         assert_eq!(timestamp(1_795_507_107), "2026-11-24 07:58:27 +0000 UTC");
         assert_eq!(nanosecond_timestamp(1_795_507_107_000_000_001), "2026-11-24T07:58:27.000000001Z");
     }
