@@ -330,6 +330,9 @@ pub struct Names {
     pub aliases: BTreeMap<String, String>,
 }
 
+/// The source of a bind mount that shows what came as [`Role::SharedMemory`]: no path, as it is not absolute.
+pub const SHARED_MEMORY: &str = "shared memory";
+
 /// What a descriptor that accompanies a plan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -342,6 +345,9 @@ pub enum Role {
     Ipc,
     /// A uts namespace to join.
     Uts,
+    /// A detached mount of the shared memory that belongs to the ipc namespace to join. It is what the mount with the source
+    /// [`SHARED_MEMORY`] shows.
+    SharedMemory,
     /// A socket on which names are asked for in datagrams.
     NamesUdp,
     /// A socket on which names are asked for in connections.

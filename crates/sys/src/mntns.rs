@@ -1,11 +1,11 @@
 //! Mount namespaces of an operation: mounts that nobody else sees and that go with the last descriptor.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::thread;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::error::{Context, Result};
 use crate::mount::{self, Propagation};
@@ -19,22 +19,41 @@ use crate::mount::{self, Propagation};
 /// # Errors
 /// When the thread or the namespace cannot be made.
 pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<(T, OwnedFd)> {
+    on_thread(|| {
+        // SAFETY: `UnshareFlags::FILES` is not among the flags, so every descriptor stays what it is for its
+        // owner. The namespace, root and working directory are this thread's alone, which ends after `work`.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+            .context("unshare", "mount namespace")?;
+        mount::propagate_all(Propagation::Private)?;
+        // Before `work`, after which `/proc` may be somebody else's.
+        let path = "/proc/thread-self/ns/mnt";
+        let namespace =
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", path)?;
+        Ok((work(), namespace))
+    })
+}
+
+/// Runs `work` on a thread of its own in the mount namespace `mntns`, whose root is the thread's root and working
+/// directory. Paths lead there to what the namespace's processes have made of them.
+///
+/// # Errors
+/// When the thread cannot be made or may not enter; what `work` returns is handed through.
+pub fn inside<T: Send>(mntns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    on_thread(|| {
+        // setns(2): a thread that shares its root with others may not enter.
+        // SAFETY: `UnshareFlags::FILES` is not among the flags; root and working directory are this thread's alone, which
+        // ends after `work`.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.context("unshare", "root")?;
+        rustix::thread::move_into_link_name_space(mntns, Some(LinkNameSpaceType::Mount))
+            .context("setns", "mount namespace")?;
+        Ok(work())
+    })
+}
+
+fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let builder = thread::Builder::new().name("mntns".to_owned());
-        let handle = builder
-            .spawn_scoped(scope, || {
-                // SAFETY: `UnshareFlags::FILES` is not among the flags, so every descriptor stays what it is for its
-                // owner. The namespace, root and working directory are this thread's alone, which ends after `work`.
-                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
-                    .context("unshare", "mount namespace")?;
-                mount::propagate_all(Propagation::Private)?;
-                // Before `work`, after which `/proc` may be somebody else's.
-                let path = "/proc/thread-self/ns/mnt";
-                let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                    .context("open", path)?;
-                Ok((work(), namespace))
-            })
-            .context("clone", "thread")?;
+        let handle = builder.spawn_scoped(scope, work).context("clone", "thread")?;
         handle.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }

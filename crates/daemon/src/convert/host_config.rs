@@ -24,7 +24,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
     let dns = host.dns.unwrap_or_default();
     let invalid = |what: &str, value: &str| Failure::invalid(format!("invalid {what}: {value}"));
     Ok(domain::HostSettings {
-        network: NetworkMode::parse(&host.network_mode),
+        network: network(&host.network_mode)?,
         // Said elsewhere in the request.
         joins: std::collections::BTreeMap::new(),
         endpoint_links: Vec::new(),
@@ -92,6 +92,15 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         address: None,
         mac_address: String::new(),
     })
+}
+
+fn network(mode: &str) -> Result<NetworkMode, Failure> {
+    match NetworkMode::parse(mode) {
+        NetworkMode::Container(other) if other.is_empty() => {
+            Err(Failure::invalid("Invalid network mode: invalid container format container:<name|id>"))
+        }
+        mode => Ok(mode),
+    }
 }
 
 /// Fields that mean something in Docker and nothing here are refused, never ignored.

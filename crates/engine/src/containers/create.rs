@@ -2,12 +2,12 @@
 
 use super::confinement::SecurityOptions;
 use super::memberships::{self, Membership};
-use super::modes::{IpcMode, NetworkMode};
+use super::modes::NetworkMode;
 use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, links, logs, merge, oci_spec, record, volumes_from};
+use super::{Description, MountPoint, links, logs, merge, oci_spec, partners, record, volumes_from};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
@@ -87,6 +87,7 @@ async fn create_on(
     refuse_artifact(image, &settings.image)?;
     let mut settings = merge::merge(settings, &image.config.config);
     links::resolve(shared, &mut settings.host)?;
+    partners::resolve(&shared.containers, &mut settings.host)?;
     let mut warnings = check(shared, &id, &settings)?;
     let networks = memberships::of(&shared.networks, &settings)?;
     warnings.extend(unpublished(shared, &settings, &networks)?);
@@ -181,11 +182,6 @@ fn check_modes(settings: &Settings) -> Result<()> {
                 "conflicting options: port publishing and the container type network mode".to_owned(),
             ));
         }
-    }
-    if let IpcMode::Container(other) = &host.ipc {
-        return Err(Error::Unsupported(format!(
-            "--ipc container:{other} is not supported yet; use --ipc host for both containers"
-        )));
     }
     // Clients name Docker's own runtime where they mean that of the engine.
     if !matches!(host.runtime.as_str(), "" | "coracle" | "runc" | "io.containerd.runc.v2") {

@@ -6,12 +6,11 @@ use super::oci_spec::Host;
 use super::settings::{DeviceMapping, Settings};
 use crate::cdi;
 use crate::engine::Shared;
-use crate::error::{Attempt, Error, Result};
+use crate::error::{Error, Result};
 use coracle_runtime::seccomp;
 use coracle_spec::runtime::{Device, DeviceRule, Mount, Seccomp};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -38,20 +37,6 @@ pub(super) fn facts(shared: &Shared, settings: &Settings, mut mounts: Vec<Mount>
         seccomp: filter(shared, settings)?,
         init: shared.config.init,
     })
-}
-
-/// Opens a namespace of another container, which must run.
-pub(super) fn namespace_of(shared: &Shared, container: &str, kind: &str) -> Result<OwnedFd> {
-    let other = shared.containers.find(container)?.describe();
-    if !other.state.status.is_up() {
-        return Err(Error::Conflict(format!(
-            "cannot join the {kind} namespace of a non running container: {}",
-            other.id
-        )));
-    }
-    let path = format!("/proc/{}/ns/{kind}", other.state.pid);
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .attempt(|| format!("open {path}"))
 }
 
 fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {

@@ -22,6 +22,7 @@ mod mounts;
 mod names;
 mod network;
 mod oci_spec;
+mod partners;
 mod paths;
 pub(crate) mod prepare;
 mod record;

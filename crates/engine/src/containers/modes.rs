@@ -75,6 +75,14 @@ impl PidMode {
             other => Self::Container(container_of(other)?),
         })
     }
+
+    /// The other container, if it is another container's.
+    pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Container(other) => Some(other),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PidMode {
@@ -113,6 +121,14 @@ impl IpcMode {
             "host" => Self::Host,
             other => Self::Container(container_of(other)?),
         })
+    }
+
+    /// The other container, if it is another container's.
+    pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Container(other) => Some(other),
+            _ => None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::memberships::Membership;
 use super::modes::NetworkMode;
 use super::settings::Settings;
 use super::task::Task;
-use super::{Description, host, links, oci_spec};
+use super::{Description, links, oci_spec, partners};
 use crate::config::Config;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
@@ -69,7 +69,7 @@ pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connect
     let (made, written) = ahead.map_or_else(Default::default, |ahead| (ahead.namespace, ahead.written));
     let mode = &settings.host.network;
     if let NetworkMode::Container(other) = mode {
-        let joined = Some(host::namespace_of(&task.shared, other, "net")?);
+        let joined = Some(partners::network_of(&task.shared, other)?);
         return Ok(Connected { joined, is_with_shim, written, ..Connected::default() });
     }
     let made = match made {

@@ -6,6 +6,7 @@ use super::limits;
 use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use super::settings::{Settings, Ulimit};
 use crate::error::{Error, Result};
+use coracle_runtime::protocol::SHARED_MEMORY;
 use coracle_spec::ContainerId;
 use coracle_spec::runtime::{
     Capabilities, Device, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Rlimit, RootFs,
@@ -252,8 +253,12 @@ fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
         }
         mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
     } else {
+        // In the namespace that is joined, these are the other container's queues.
         mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-        if settings.host.ipc != IpcMode::None {
+        if let IpcMode::Container(_) = settings.host.ipc {
+            let options = ["bind", "nosuid", "noexec", "nodev"];
+            mounts.push(mount("/dev/shm", "bind", SHARED_MEMORY, &options));
+        } else if settings.host.ipc != IpcMode::None {
             let size = if settings.host.shm_size > 0 { settings.host.shm_size } else { 64 << 20 };
             let size = format!("size={size}");
             mounts.push(mount(

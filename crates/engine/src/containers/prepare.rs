@@ -4,7 +4,7 @@
 //! Nothing depends on it. It is made beside everything else and taken by a start that comes soon; without it, or when
 //! something of the container was changed meanwhile, the start makes the same itself.
 
-use super::modes::{NetworkMode, PidMode};
+use super::modes::{IpcMode, NetworkMode, PidMode};
 use super::network::{self, Ahead};
 use super::start::{self, Launched};
 use super::task::Task;
@@ -42,8 +42,9 @@ pub(crate) struct Prepared {
 /// Begins to prepare a container, unless it shares what belongs to another, or enough are prepared already.
 pub(crate) fn begin(shared: &Arc<Shared>, now: &Description) -> Option<Preparation> {
     let host = &now.settings.host;
-    let shares =
-        matches!(host.network, NetworkMode::Container(_)) || matches!(host.pid, PidMode::Container(_));
+    let shares = matches!(host.network, NetworkMode::Container(_))
+        || matches!(host.pid, PidMode::Container(_))
+        || matches!(host.ipc, IpcMode::Container(_));
     if shares {
         return None;
     }

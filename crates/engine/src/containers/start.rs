@@ -2,14 +2,12 @@
 //! the plan.
 
 use super::memberships::Membership;
-use super::modes::{NetworkMode, PidMode};
 use super::network::{self, Connected};
 use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
-use super::settings::Settings;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{Description, host, mounts};
+use super::{Description, host, mounts, partners};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -160,7 +158,7 @@ fn prepare(
     let mut plan = plan(shared, now, &Host { links: connected.links, ..facts })?;
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
-    descriptors.extend(joins(shared, settings)?);
+    descriptors.extend(partners::joins(shared, settings)?);
     let has_names = connected.has_names;
     if let Some(namespace) = connected.namespace.filter(|_| !connected.is_with_shim) {
         descriptors.extend(of_namespace(namespace.netns, namespace.dns));
@@ -223,18 +221,6 @@ fn log(shared: &Shared, now: &Description) -> Option<Log> {
         max_size,
         max_files,
     })
-}
-
-/// Namespaces of other processes, opened.
-fn joins(shared: &Shared, settings: &Settings) -> Result<Vec<(Role, OwnedFd)>> {
-    let mut joins = Vec::new();
-    if let PidMode::Container(other) = &settings.host.pid {
-        joins.push((Role::Pid, host::namespace_of(shared, other, "pid")?));
-    }
-    if let (NetworkMode::Container(other), true) = (&settings.host.network, settings.hostname.is_empty()) {
-        joins.push((Role::Uts, host::namespace_of(shared, other, "uts")?));
-    }
-    Ok(joins)
 }
 
 async fn started(task: &mut Task, pid: i32, networks: Vec<Membership>) {

@@ -37,7 +37,8 @@ pub(crate) use terminal::resize;
 use crate::cgroup::{Entry, Group};
 use crate::channel;
 use crate::error::{Error, Result};
-use coracle_spec::runtime::{ConsoleSize, Namespace, NamespaceKind, Spec};
+use crate::protocol::SHARED_MEMORY;
+use coracle_spec::runtime::{ConsoleSize, Mount, Namespace, NamespaceKind, Spec};
 use coracle_sys::mount::{self, Attributes};
 use coracle_sys::process::{Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, unshare};
 use coracle_sys::rooted::Root;
@@ -106,6 +107,8 @@ pub struct Start<'a> {
     pub root: &'a Root,
     /// What the first process is.
     pub first: FirstProcess,
+    /// What the mount with the source [`SHARED_MEMORY`] shows: a detached mount.
+    pub shared_memory: Option<OwnedFd>,
 }
 
 /// A sandbox that nothing runs in yet: its first process waits for what it is to become, and ends with this value or
@@ -151,6 +154,21 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
     }
 }
 
+impl Start<'_> {
+    /// Checks a mount, and opens what it shows.
+    fn open(&self, mount: &Mount) -> Result<PlannedMount> {
+        if mount.source != SHARED_MEMORY {
+            return PlannedMount::open(mount);
+        }
+        PlannedMount::with(mount, || {
+            let missing =
+                || Error::Invalid("the shared memory to join did not come with the plan".to_owned());
+            let shared = self.shared_memory.as_ref().ok_or_else(missing)?;
+            shared.try_clone().map_err(|error| Error::Child(format!("duplicate shared memory: {error}")))
+        })
+    }
+}
+
 impl Prepared {
     /// Starts a container whose configuration the sandbox was prepared for.
     ///
@@ -185,7 +203,7 @@ impl Prepared {
         // Refused here rather than inside.
         Program::new(process)?;
         let mounts = Ground::left_of(start.spec);
-        let planned = mounts.iter().map(PlannedMount::open).collect::<Result<Vec<_>>>()?;
+        let planned = mounts.iter().map(|mount| start.open(mount)).collect::<Result<Vec<_>>>()?;
         let readonly_root = start.spec.root.as_ref().is_some_and(|root| root.readonly);
         Rest::new(process, mounts, readonly_root, start.first).send(
             self.channel.as_fd(),

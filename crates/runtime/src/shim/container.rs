@@ -50,6 +50,7 @@ pub(super) struct Belongings {
     pub(super) joins: Joins,
     pub(super) datagrams: Option<OwnedFd>,
     pub(super) listener: Option<OwnedFd>,
+    shared_memory: Option<OwnedFd>,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
 }
@@ -68,6 +69,7 @@ impl Belongings {
                 Role::Pid => sorted.joins.pid = Some(descriptor),
                 Role::Ipc => sorted.joins.ipc = Some(descriptor),
                 Role::Uts => sorted.joins.uts = Some(descriptor),
+                Role::SharedMemory => sorted.shared_memory = Some(descriptor),
                 Role::Attached => sorted.attached.push(descriptor),
                 Role::Held => sorted.held.push(descriptor),
                 Role::NamesUdp => sorted.datagrams = Some(descriptor),
@@ -88,7 +90,7 @@ impl Container {
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
         let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
-        let started = start_in(&mut plan, overlay, sandbox, (streams, limit));
+        let started = start_in(&mut plan, overlay, sandbox, (streams, limit, belongings.shared_memory));
         let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
@@ -271,7 +273,7 @@ fn start_in(
     plan: &mut Plan,
     overlay: mount::Overlay,
     sandbox: sandbox::Prepared,
-    (streams, limit): (Streams, Inherited),
+    (streams, limit, shared_memory): (Streams, Inherited, Option<OwnedFd>),
 ) -> Result<(Root, Option<Writer>, Started)> {
     let (root, log) = match become_ready(plan, overlay, limit) {
         Ok(ready) => ready,
@@ -281,7 +283,7 @@ fn start_in(
         }
     };
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
-    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first }, streams)?;
+    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first, shared_memory }, streams)?;
     Ok((root, log, started))
 }
 

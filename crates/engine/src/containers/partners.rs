@@ -1,0 +1,118 @@
+//! Other containers whose namespaces a container joins. Known by id from the container's creation on; what they are is looked
+//! up at each of its starts.
+
+use super::Description;
+use super::modes::{IpcMode, NetworkMode, PidMode, UtsMode};
+use super::registry::Registry;
+use super::settings::{HostSettings, Settings};
+use crate::engine::Shared;
+use crate::error::{Attempt, Error, Result};
+use coracle_runtime::protocol::Role;
+use coracle_spec::ContainerId;
+use coracle_sys::mount::{self, Depth};
+use coracle_sys::rooted::Root;
+use coracle_sys::{error::Context, mntns};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// `f_type` of tmpfs, statfs(2).
+const TMPFS: i64 = 0x0102_1994;
+
+/// Puts ids in the place of names, so that another container of the name does not become the partner.
+///
+/// # Errors
+/// [`Error::Invalid`] for a pid or ipc namespace of nobody, as in Docker. A network may be missing until the start.
+pub(super) fn resolve(containers: &Registry, host: &mut HostSettings) -> Result<()> {
+    let partners = [host.pid.partner_mut(), host.ipc.partner_mut()];
+    for other in partners.into_iter().flatten() {
+        let found = containers.find(other).map_err(|error| Error::Invalid(error.to_string()))?;
+        *other = found.id().to_string();
+    }
+    if let NetworkMode::Container(other) = &mut host.network
+        && let Ok(found) = containers.find(other)
+    {
+        *other = found.id().to_string();
+    }
+    Ok(())
+}
+
+/// The network namespace of another container.
+///
+/// # Errors
+/// [`Error::Conflict`] with Docker's words when it does not run.
+pub(super) fn network_of(shared: &Shared, other: &str) -> Result<OwnedFd> {
+    let other = shared.containers.find(other)?.describe();
+    if !other.state.status.is_up() {
+        let text = format!("cannot join network of a non running container: {}", other.id);
+        return Err(Error::Conflict(text));
+    }
+    namespace(&other, "net")
+}
+
+/// What a container joins of others besides their network, opened.
+///
+/// # Errors
+/// As Docker, when one does not run or does not share: [`Error::Failed`] for a pid namespace, [`Error::Conflict`] and
+/// [`Error::Invalid`] for an ipc namespace.
+pub(super) fn joins(shared: &Shared, settings: &Settings) -> Result<Vec<(Role, OwnedFd)>> {
+    let mut joins = Vec::new();
+    if let PidMode::Container(other) = &settings.host.pid {
+        let other = shared.containers.find(other)?.describe();
+        running(&other).attempt(|| "failed to join PID namespace".to_owned())?;
+        joins.push((Role::Pid, namespace(&other, "pid")?));
+    }
+    if let (NetworkMode::Container(other), UtsMode::Private) = (&settings.host.network, settings.host.uts) {
+        joins.push((Role::Uts, namespace(&shared.containers.find(other)?.describe(), "uts")?));
+    }
+    if let IpcMode::Container(other) = &settings.host.ipc {
+        let other = shared.containers.find(other)?.describe();
+        let joining = |refusal| format!("failed to join IPC namespace: {refusal}");
+        running(&other).map_err(|refusal| Error::Conflict(joining(refusal)))?;
+        shareable(&other).map_err(|refusal| Error::Invalid(joining(refusal)))?;
+        joins.push((Role::Ipc, namespace(&other, "ipc")?));
+        joins.push((Role::SharedMemory, shared_memory(&other)?));
+    }
+    Ok(joins)
+}
+
+/// Why another container cannot be joined.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("container {0} is not running")]
+    NotRunning(ContainerId),
+    #[error("container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")]
+    NotShareable(ContainerId),
+}
+
+fn running(other: &Description) -> std::result::Result<(), Refusal> {
+    if other.state.status.is_up() { Ok(()) } else { Err(Refusal::NotRunning(other.id.clone())) }
+}
+
+fn shareable(other: &Description) -> std::result::Result<(), Refusal> {
+    match other.settings.host.ipc {
+        IpcMode::Shareable | IpcMode::Host | IpcMode::Container(_) => Ok(()),
+        IpcMode::Private | IpcMode::None => Err(Refusal::NotShareable(other.id.clone())),
+    }
+}
+
+fn namespace(other: &Description, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/{kind}", other.state.pid);
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .attempt(|| format!("open {path}"))
+}
+
+/// A copy of the mount on another container's `/dev/shm`. Only inside its mount namespace can it be copied, open_tree(2),
+/// and it is the container's to change: no link there is followed, and nothing but a tmpfs is taken.
+fn shared_memory(other: &Description) -> Result<OwnedFd> {
+    let copying = || format!("share /dev/shm of container {}", other.id);
+    let namespace = namespace(other, "mnt")?;
+    let copy = || {
+        let path = "/";
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).context("open", path)?;
+        let found = Root::from_fd(root)?.open_directory_without_links("dev/shm")?;
+        mount::require_file_system(found.as_fd(), TMPFS, "a tmpfs on /dev/shm")?;
+        mount::copy_descriptor(found.as_fd(), Depth::One)
+    };
+    mntns::inside(namespace.as_fd(), copy).and_then(|copied| copied).attempt(copying)
+}
