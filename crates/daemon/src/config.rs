@@ -1,5 +1,6 @@
 //! What the daemon is told, as one whole: what is not told is filled in, what makes no sense is refused.
 
+pub(crate) mod defaults;
 pub(crate) mod quantity;
 mod sources;
 
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) plain_tcp: bool,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
+    /// What is filled into requests to make containers.
+    pub(crate) requested: defaults::Requested,
     /// Whether clients are told that they may ask for what Docker has as an experiment: its command has no `--squash` otherwise.
     pub(crate) experimental: bool,
     /// What was given and is so anyway: said once at the start.
@@ -103,6 +106,7 @@ pub(crate) fn read(arguments: &[OsString]) -> Result<Settings, Error> {
 
 fn decide(all: &Values) -> Result<Settings, Error> {
     let notes = judge(all)?;
+    defaults::check_words(all)?;
     let last = |name: &str| all.get(name).and_then(|values| values.last()).cloned();
     let list = |name: &str| all.get(name).cloned().unwrap_or_default();
     let debug = switch(all, "debug")?;
@@ -150,6 +154,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             },
             builds: builds(all)?,
             cdi_directories: cdi_directories(all)?,
+            defaults: defaults::of_engine(all)?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -161,6 +166,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
         validate: switch(all, "validate")?,
         debug,
+        requested: defaults::Requested::read(all)?,
         experimental: switch(all, "experimental")?,
         notes,
     })
@@ -214,6 +220,7 @@ fn registries(all: &Values) -> Result<RegistrySettings, Error> {
         },
         downloads: most("max-concurrent-downloads", DEFAULT_DOWNLOADS)?,
         uploads: most("max-concurrent-uploads", DEFAULT_UPLOADS)?,
+        attempts: number(all, "max-download-attempts", default.attempts)?,
         ..default
     })
 }
@@ -347,8 +354,18 @@ mod tests {
                 "bip" => "10.1.2.1/24",
                 "mtu" => "1400",
                 "build-entitlement" => "security.insecure",
-                "build-parallelism" | "max-concurrent-downloads" | "max-concurrent-uploads" => "2",
-                "dns" => "10.0.0.1",
+                "build-parallelism"
+                | "max-concurrent-downloads"
+                | "max-concurrent-uploads"
+                | "max-download-attempts" => "2",
+                "dns" | "ip" | "host-gateway-ip" => "10.0.0.1",
+                "default-shm-size" => "1m",
+                "default-ulimit" => "nofile=1:2",
+                "default-ipc-mode" | "default-cgroupns-mode" => "private",
+                "default-runtime" => "runc",
+                "exec-opt" => "native.cgroupdriver=cgroupfs",
+                "storage-opt" => "overlay2.override_kernel_check=true",
+                "seccomp-profile" => "builtin",
                 "log-level" => "warn",
                 "log-driver" => "json-file",
                 "storage-budget" | "build-cache-budget" => "20g",

@@ -5,6 +5,7 @@ mod answer;
 mod buildkit;
 mod config;
 mod convert;
+mod dump;
 mod error;
 mod hijack;
 mod input;
@@ -12,6 +13,7 @@ mod listen;
 mod options;
 mod peer;
 mod pidfile;
+mod reload;
 mod routes;
 mod server;
 mod session;
@@ -23,10 +25,11 @@ use coracle_spec::full_text;
 use listen::{Bound, Listener, Passed};
 use peer::Peer;
 use pidfile::PidFile;
-use server::{Context, Reloadable};
+use reload::{Again, Reloadable, SetLevel};
+use server::Context;
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -130,27 +133,6 @@ async fn accept(listener: Listener, context: Arc<Context>) {
     }
 }
 
-/// What it takes to read the configuration again.
-struct Again {
-    arguments: Vec<OsString>,
-    set_level: SetLevel,
-}
-
-impl Again {
-    /// Takes over what can change while the engine runs: labels, and how much is logged.
-    fn reload(&self, context: &Context) {
-        let settings = match config::read(&self.arguments) {
-            Ok(settings) => settings,
-            Err(error) => return tracing::error!(error = full_text(&error), "nothing was reloaded"),
-        };
-        (self.set_level)(&settings.log_level);
-        let reloaded = Reloadable::of(&settings);
-        tracing::info!(labels = ?reloaded.labels, debug = reloaded.debug, "reloaded labels and the log level");
-        *context.reloadable.write().unwrap_or_else(PoisonError::into_inner) = reloaded;
-        context.engine.tell_of_reload(&settings.engine.labels);
-    }
-}
-
 /// The signals that mean something to the daemon. They are kept from the moment this is made.
 struct Signals {
     term: Signal,
@@ -176,19 +158,11 @@ impl Signals {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
                 _ = self.hangup.recv() => again.reload(context),
-                _ = self.user.recv() => {
-                    let metrics = tokio::runtime::Handle::current().metrics();
-                    let (tasks, workers) = (metrics.num_alive_tasks(), metrics.num_workers());
-                    let containers = context.engine.list().len();
-                    tracing::info!(tasks, workers, containers, "SIGUSR1");
-                }
+                _ = self.user.recv() => dump::dump(context).await,
             }
         }
     }
 }
-
-/// Changes how much is logged.
-type SetLevel = Box<dyn Fn(&str)>;
 
 fn start_log(settings: &Settings) -> SetLevel {
     let filter = EnvFilter::new(&settings.log_level);

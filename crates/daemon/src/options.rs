@@ -113,33 +113,23 @@ pub(crate) const TABLE: &[Opt] = &[
         List,
         Refused("networks besides the default one come later; use --bip for that"),
     ),
-    option(
-        "default-cgroupns-mode",
-        None,
-        Value,
-        Refused("private is the default; choose with --cgroupns on the container"),
-    ),
+    option("default-cgroupns-mode", None, Value, Honoured),
     option("default-gateway", None, Value, Refused("the bridge's address is the gateway; use --bip")),
     option("default-gateway-v6", None, Value, Refused("IPv6 networks come later")),
-    option(
-        "default-ipc-mode",
-        None,
-        Value,
-        Refused("private is the default; choose with --ipc on the container"),
-    ),
+    option("default-ipc-mode", None, Value, Honoured),
     option("default-network-opt", None, List, Refused("networks besides the default one come later")),
-    option("default-runtime", None, Value, Refused("the engine's own runtime is the only one yet")),
-    option(
-        "default-shm-size",
-        None,
-        Value,
-        Refused("64 MiB is the default; choose with --shm-size on the container"),
-    ),
-    option("default-ulimit", None, List, Refused("choose with --ulimit on the container")),
+    option("default-runtime", None, Value, Honoured),
+    option("default-shm-size", None, Value, Honoured),
+    option("default-ulimit", None, List, Honoured),
     option("dns", None, List, Honoured),
     option("dns-opt", None, List, Honoured),
     option("dns-search", None, List, Honoured),
-    option("exec-opt", None, List, Refused("cgroups are managed as files; there is no systemd driver yet")),
+    option(
+        "exec-opt",
+        None,
+        List,
+        AlreadyTrue("native.cgroupdriver=cgroupfs: cgroups are managed as files; systemd is refused"),
+    ),
     option("exec-root", None, Value, Honoured),
     option("experimental", None, Switch, Honoured),
     option("feature", None, List, AlreadyTrue("no feature is behind a switch, but for cdi=false")),
@@ -148,7 +138,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("fixed-cidr-v6", None, Value, Refused("IPv6 networks come later")),
     option("group", Some('G'), Value, Honoured),
     option("host", Some('H'), List, Honoured),
-    option("host-gateway-ip", None, List, Refused("host-gateway is the bridge's address")),
+    option("host-gateway-ip", None, List, Honoured),
     option("http-proxy", None, Value, Honoured),
     option("https-proxy", None, Value, Honoured),
     option(
@@ -160,7 +150,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("init", None, Switch, Honoured),
     option("init-path", None, Value, AlreadyTrue("the runtime is the init; nothing is mounted for it")),
     option("insecure-registry", None, List, Honoured),
-    option("ip", None, Value, Refused("name the host's address with -p ADDRESS:PORT:PORT")),
+    option("ip", None, Value, Honoured),
     option("ip-forward", None, Switch, AlreadyTrue("packets of containers are forwarded")),
     option("ip-forward-no-drop", None, Switch, AlreadyTrue("the policy of other tables is never changed")),
     option("ip-masq", None, Switch, AlreadyTrue("containers reach other machines through NAT")),
@@ -182,12 +172,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("log-opt", None, List, Honoured),
     option("max-concurrent-downloads", None, Value, Honoured),
     option("max-concurrent-uploads", None, Value, Honoured),
-    option(
-        "max-download-attempts",
-        None,
-        Value,
-        Refused("a download that breaks is resumed as long as attempts make progress"),
-    ),
+    option("max-download-attempts", None, Value, Honoured),
     option("metrics-addr", None, Value, Refused("metrics come later")),
     option("mtu", None, Value, Honoured),
     option(
@@ -196,30 +181,27 @@ pub(crate) const TABLE: &[Opt] = &[
         Value,
         AlreadyTrue("there is no control plane between machines"),
     ),
-    option(
-        "no-new-privileges",
-        None,
-        Switch,
-        Refused("choose with --security-opt no-new-privileges on the container"),
-    ),
+    option("no-new-privileges", None, Switch, Honoured),
     option("no-proxy", None, Value, Honoured),
     option("node-generic-resource", None, List, Refused("there is no swarm")),
     option("pidfile", Some('p'), Value, Honoured),
     option("raw-logs", None, Switch, AlreadyTrue("the log has no colours")),
     option("registry-mirror", None, List, Honoured),
     option("rootless", None, Switch, Refused("rootless containers come later")),
-    option(
-        "seccomp-profile",
-        None,
-        Value,
-        Refused("choose with --security-opt seccomp=FILE on the container"),
-    ),
+    option("seccomp-profile", None, Value, Honoured),
     option("selinux-enabled", None, Switch, Refused("SELinux labels come later")),
     option("shutdown-timeout", None, Value, AlreadyTrue("containers are not stopped when the engine ends")),
     option("storage-budget", None, Value, Honoured),
     option("storage-driver", Some('s'), Value, AlreadyTrue("overlay is the only one")),
     option("storage-keep-recent", None, Value, Honoured),
-    option("storage-opt", None, List, Refused("overlay has no options here")),
+    option(
+        "storage-opt",
+        None,
+        List,
+        AlreadyTrue(
+            "overlay2.override_kernel_check has nothing to override; layers have no quota, and sizes are refused",
+        ),
+    ),
     option("swarm-default-advertise-addr", None, Value, Refused("there is no swarm")),
     option("tls", None, Switch, Honoured),
     option("tlscacert", None, Value, Refused("TLS comes later")),
@@ -269,7 +251,11 @@ fn page() -> String {
          `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
          `--data-root`, and commas separate what can be given several times. The command line counts more than the \
          environment, and both more than the file; dockerd refuses what stands in the file and on the command line, and so \
-         does this engine. An empty value is none.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
+         does this engine. An empty value is none.\n\nSIGHUP has the configuration read again: labels, the log level, mirrors, \
+         insecure registries, how many transfers and attempts there may be, and what containers get by default (the options that \
+         begin with `default`) change then; the rest needs a restart, which containers do not notice. SIGUSR1 has the state of the \
+         engine written to a file below the exec root, and the log says to which. `--ip` holds for ports on all networks, not \
+         on the default one alone as in Docker. Called `dockerd`, the program is the engine.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
     );
     for option in TABLE {
         let verdict = told(option.verdict);

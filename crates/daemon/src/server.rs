@@ -3,8 +3,10 @@
 use crate::answer::{self, Answer, Body};
 use crate::buildkit::Door;
 use crate::config::Settings;
+use crate::config::defaults::Requested;
 use crate::error::Failure;
 use crate::peer::{Peer, Watch};
+use crate::reload::Reloadable;
 use crate::{hijack, routes};
 use coracle_api::{ApiVersion, Query, version};
 use coracle_engine::Engine;
@@ -15,7 +17,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What every route can reach.
 pub(crate) struct Context {
@@ -26,17 +28,10 @@ pub(crate) struct Context {
     pub(crate) door: Door,
 }
 
-/// What SIGHUP can change.
-#[derive(Clone, Debug)]
-pub(crate) struct Reloadable {
-    pub(crate) labels: Vec<String>,
-    pub(crate) debug: bool,
-}
-
-impl Reloadable {
-    /// That part of the settings.
-    pub(crate) fn of(settings: &Settings) -> Self {
-        Self { labels: settings.engine.labels.clone(), debug: settings.debug }
+impl Context {
+    /// What is filled into requests to make containers.
+    pub(crate) fn requested(&self) -> Requested {
+        self.reloadable.read().unwrap_or_else(PoisonError::into_inner).requested.clone()
     }
 }
 

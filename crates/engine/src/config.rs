@@ -23,6 +23,9 @@ pub const DEFAULT_UPLOADS: u32 = 5;
 /// How long images stay after their last use unless the configuration says otherwise: over a weekend.
 pub const DEFAULT_KEEP_RECENT: Duration = Duration::from_secs(72 * 3600);
 
+/// Names of the engine's own runtime: Docker's two are those of the one that clients get by default, and so is this here.
+pub const RUNTIMES: [&str; 3] = ["coracle", "runc", "io.containerd.runc.v2"];
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -62,6 +65,38 @@ pub struct Config {
     pub builds: BuildSettings,
     /// Directories of specifications of devices, the last of which counts most; none where containers get no such devices.
     pub cdi_directories: Vec<PathBuf>,
+    /// What containers have that ask for nothing else.
+    pub defaults: ContainerDefaults,
+}
+
+/// What containers have that ask for nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerDefaults {
+    /// Whether their programs get no privileges by being executed.
+    pub no_new_privileges: bool,
+    /// Which system calls they may make.
+    pub seccomp: DefaultFilter,
+    /// The address of this machine that ports are published on; all if absent.
+    pub publish_address: Option<IpAddr>,
+    /// What `host-gateway` stands for in `/etc/hosts`; the default bridge if absent.
+    pub host_gateway: Option<IpAddr>,
+}
+
+/// Which system calls containers may make that ask for no profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DefaultFilter {
+    /// Those of the profile that the engine brings.
+    #[default]
+    BuiltIn,
+    /// All.
+    Unconfined,
+    /// Those of another profile.
+    Profile {
+        /// The file that it was read from.
+        path: PathBuf,
+        /// The profile, a JSON document.
+        text: String,
+    },
 }
 
 /// What builds may have.
@@ -114,6 +149,8 @@ pub struct RegistrySettings {
     pub downloads: usize,
     /// Most layers of one push that are sent at once.
     pub uploads: usize,
+    /// How often something is tried that brings no progress.
+    pub attempts: u32,
 }
 
 impl Default for RegistrySettings {
@@ -124,6 +161,7 @@ impl Default for RegistrySettings {
             proxies: coracle_registry::Proxies::default(),
             downloads: DEFAULT_DOWNLOADS as usize,
             uploads: DEFAULT_UPLOADS as usize,
+            attempts: coracle_registry::Timing::default().tries,
         }
     }
 }
@@ -146,7 +184,8 @@ impl RegistrySettings {
             certificates: self.certificates.clone(),
             proxy: self.proxies.clone(),
         };
-        let client = coracle_registry::Client::new(hosts, options);
+        let timing = coracle_registry::Timing { tries: self.attempts, ..coracle_registry::Timing::default() };
+        let client = coracle_registry::Client::with_timing(hosts, options, timing);
         client.attempt(|| "prepare for speaking to registries".to_owned())
     }
 }

@@ -1,7 +1,7 @@
 //! The engine itself: what all parts share, how it starts, and how it finds its containers again.
 
 use crate::build::{Cache, CacheMounts, History};
-use crate::config::{Config, StorageSettings};
+use crate::config::{Config, RegistrySettings, StorageSettings};
 use crate::containers::Available;
 use crate::containers::exec::Execs;
 use crate::containers::registry::{Container, Registry};
@@ -221,9 +221,16 @@ impl Engine {
         self.shared.events.listeners()
     }
 
-    /// Tells listeners that the configuration was read again, and which labels the engine has now.
-    pub fn tell_of_reload(&self, labels: &[String]) {
-        let attributes = BTreeMap::from([("labels".to_owned(), labels.join(","))]);
+    /// Takes over how registries are spoken to from a configuration that was read again.
+    ///
+    /// # Errors
+    /// When that cannot be prepared; then nothing changes.
+    pub fn reload(&self, registries: RegistrySettings) -> Result<()> {
+        self.shared.images.speak_to_registries(registries)
+    }
+
+    /// Tells listeners that the configuration was read again, and what it is now.
+    pub fn tell_of_reload(&self, attributes: BTreeMap<String, String>) {
         self.shared.events.tell("daemon", "reload", &self.shared.config.engine_id(), attributes);
     }
 

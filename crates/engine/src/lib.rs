@@ -37,6 +37,14 @@ pub mod logs {
 pub use coracle_registry::{Credentials, Error as RegistryError, Hosts as Registries, Proxies, Secret};
 pub use coracle_store::{Change, ChangeKind, Progress};
 
+/// Checks a profile of system calls, a JSON document.
+///
+/// # Errors
+/// [`Error::Invalid`] says what is wrong with it.
+pub fn check_profile(text: &str) -> Result<()> {
+    containers::host::resolve_filter(Some(text), &[]).map(|_| ())
+}
+
 /// Takes over a descriptor that the parent of this process has left open for it.
 ///
 /// # Errors

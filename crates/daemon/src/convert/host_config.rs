@@ -305,7 +305,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         security_opt: list(&host.security_opt),
         tmpfs: map(&host.tmpfs),
         uts_mode: host.uts.to_string(),
-        shm_size: if host.shm_size == 0 { 64 << 20 } else { host.shm_size },
+        shm_size: if host.shm_size == 0 { domain::DEFAULT_SHM_SIZE } else { host.shm_size },
         sysctls: map(&host.sysctls),
         runtime: if host.runtime.is_empty() { "coracle".into() } else { host.runtime.clone() },
         volume_driver: host.volume_driver.clone(),

@@ -225,6 +225,7 @@ async fn create(call: Call) -> Answer {
             names.join(", ")
         )));
     }
+    context.requested().fill(request.host_config.get_or_insert_default());
     let settings = settings::settings(request)?;
     let created = context.engine.create_for(query.get("name"), settings, wanted.as_ref()).await?;
     let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };

@@ -7,6 +7,7 @@ use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::system as api;
 use coracle_engine::ListedDevice;
+use coracle_engine::config::{ContainerDefaults, DefaultFilter, RUNTIMES};
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
 use hyper::Response;
@@ -92,6 +93,8 @@ pub(super) async fn info(call: &Call) -> Answer {
         line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
     let discovered =
         |device: ListedDevice| api::DiscoveredDevice { source: "cdi".to_owned(), id: device.name };
+    let runtime = api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() };
+    let registries = engine.images().registry_settings();
     let shows_devices = call.version >= ApiVersion::new(1, 50);
     let warnings: Vec<String> = problems.iter().map(|problem| format!("CDI: {problem}")).collect();
     let directories = config.cdi_directories.iter().map(|directory| directory.display().to_string());
@@ -140,31 +143,41 @@ pub(super) async fn info(call: &Call) -> Answer {
         index_server_address: "https://index.docker.io/v1/".to_owned(),
         registry_config: Some(api::RegistryConfig {
             insecure_registry_cidrs: vec!["127.0.0.0/8".to_owned()],
-            index_configs: index_configs(&config.registries.hosts),
-            mirrors: Some(config.registries.hosts.mirrors().to_vec()),
+            index_configs: index_configs(&registries.hosts),
+            mirrors: Some(registries.hosts.mirrors().to_vec()),
             ..api::RegistryConfig::default()
         }),
-        http_proxy: without_secrets(config.registries.proxies.http.as_deref()),
-        https_proxy: without_secrets(config.registries.proxies.https.as_deref()),
-        no_proxy: config.registries.proxies.no_proxy.clone().unwrap_or_default(),
+        http_proxy: without_secrets(registries.proxies.http.as_deref()),
+        https_proxy: without_secrets(registries.proxies.https.as_deref()),
+        no_proxy: registries.proxies.no_proxy.clone().unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
         mem_total: memory.unwrap_or(0).saturating_mul(1024),
         docker_root_dir: config.data_root.display().to_string(),
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        labels: reloadable.labels,
+        labels: reloadable.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: [(
-            "coracle".to_owned(),
-            api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() },
-        )]
-        .into(),
-        default_runtime: "coracle".to_owned(),
+        runtimes: RUNTIMES.map(|name| (name.to_owned(), runtime.clone())).into(),
+        default_runtime: reloadable.requested.runtime().to_owned(),
         swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
         live_restore_enabled: true,
         init_binary: "coracle-runtime".to_owned(),
-        security_options: ["name=seccomp,profile=builtin", "name=cgroupns"].map(str::to_owned).to_vec(),
+        security_options: security_options(&config.defaults),
         ..api::Info::default()
     })
+}
+
+/// How containers are confined, as Docker says it.
+fn security_options(defaults: &ContainerDefaults) -> Vec<String> {
+    let profile = match &defaults.seccomp {
+        DefaultFilter::BuiltIn => "builtin".to_owned(),
+        DefaultFilter::Unconfined => "unconfined".to_owned(),
+        DefaultFilter::Profile { path, .. } => path.display().to_string(),
+    };
+    let mut options = vec![format!("name=seccomp,profile={profile}"), "name=cgroupns".to_owned()];
+    if defaults.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    options
 }
 
 /// The registries that are known by name: the default one, and those without trusted TLS.

@@ -168,7 +168,8 @@ fn parse_rule(text: &str) -> Result<DeviceRule> {
 /// What `--security-opt` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SecurityOptions {
-    pub(crate) no_new_privileges: bool,
+    /// Absent where nothing is said.
+    pub(crate) no_new_privileges: Option<bool>,
     pub(crate) seccomp: SeccompChoice,
     pub(crate) unmask: bool,
 }
@@ -179,6 +180,8 @@ pub(crate) enum SeccompChoice {
     /// The engine's.
     #[default]
     Default,
+    /// The one that the engine brings, whatever its default is.
+    BuiltIn,
     /// None.
     Unconfined,
     /// This profile, a JSON document.
@@ -195,10 +198,11 @@ impl SecurityOptions {
         for option in options {
             let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
             match (key, value) {
-                ("no-new-privileges", "" | "true") => parsed.no_new_privileges = true,
-                ("no-new-privileges", "false") => parsed.no_new_privileges = false,
+                ("no-new-privileges", "" | "true") => parsed.no_new_privileges = Some(true),
+                ("no-new-privileges", "false") => parsed.no_new_privileges = Some(false),
                 ("seccomp", "unconfined") => parsed.seccomp = SeccompChoice::Unconfined,
-                ("seccomp", "builtin" | "default") => parsed.seccomp = SeccompChoice::Default,
+                ("seccomp", "builtin") => parsed.seccomp = SeccompChoice::BuiltIn,
+                ("seccomp", "default") => parsed.seccomp = SeccompChoice::Default,
                 ("seccomp", profile) if profile.trim_start().starts_with('{') => {
                     parsed.seccomp = SeccompChoice::Profile(profile.to_owned());
                 }
@@ -270,7 +274,7 @@ mod tests {
     #[test]
     fn security_options_are_honoured_or_refused_never_ignored() {
         let parsed = SecurityOptions::parse(&list(&["no-new-privileges", "seccomp=unconfined"])).unwrap();
-        assert!(parsed.no_new_privileges && parsed.seccomp == SeccompChoice::Unconfined);
+        assert!(parsed.no_new_privileges == Some(true) && parsed.seccomp == SeccompChoice::Unconfined);
         for option in ["apparmor=docker-default", "label=type:x", "nonsense", "no-new-privileges=maybe"] {
             assert!(SecurityOptions::parse(&list(&[option])).is_err(), "{option}");
         }

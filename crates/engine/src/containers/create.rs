@@ -184,7 +184,7 @@ fn check_modes(settings: &Settings) -> Result<()> {
         }
     }
     // Clients name Docker's own runtime where they mean that of the engine.
-    if !matches!(host.runtime.as_str(), "" | "coracle" | "runc" | "io.containerd.runc.v2") {
+    if !host.runtime.is_empty() && !crate::config::RUNTIMES.contains(&host.runtime.as_str()) {
         return Err(Error::Invalid(format!(
             "unknown or invalid runtime name: {}; this engine has its own, coracle, and no other yet",
             host.runtime

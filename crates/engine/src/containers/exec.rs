@@ -292,7 +292,7 @@ impl TakenExec {
             if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
         let execution = Execution {
             id: exec.id.to_string(),
-            process: process(&exec.settings, &description.settings, &shared.available, size)?,
+            process: process(&exec.settings, &description.settings, shared, size)?,
             user: user.clone(),
             privileged: exec.settings.privileged,
             attachment,
@@ -323,13 +323,15 @@ impl Drop for TakenExec {
 fn process(
     exec: &ExecSettings,
     container: &Settings,
-    available: &super::confinement::Available,
+    shared: &Shared,
     size: Option<ConsoleSize>,
 ) -> Result<Process> {
     let mut host = container.host.clone();
     host.privileged |= exec.privileged;
-    let allowed = super::confinement::capabilities(&host, available)?;
+    let allowed = super::confinement::capabilities(&host, &shared.available)?;
     let options = super::confinement::SecurityOptions::parse(&container.host.security_opt)?;
+    let no_new_privileges =
+        options.no_new_privileges.unwrap_or(shared.config.defaults.no_new_privileges) && !exec.privileged;
     let mut base = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     if exec.tty {
         base.push("TERM=xterm".to_owned());
@@ -348,7 +350,7 @@ fn process(
             permitted: allowed,
             ..Capabilities::default()
         }),
-        no_new_privileges: options.no_new_privileges && !exec.privileged,
+        no_new_privileges,
         oom_score_adj: Some(container.host.oom_score_adj),
         rlimits: super::oci_spec::rlimits(container)?,
         ..runtime::Process::default()

@@ -5,6 +5,7 @@ use super::modes::IpcMode;
 use super::oci_spec::Host;
 use super::settings::{DeviceMapping, Settings};
 use crate::cdi;
+use crate::config::DefaultFilter;
 use crate::engine::Shared;
 use crate::error::{Error, Result};
 use coracle_runtime::seccomp;
@@ -35,6 +36,7 @@ pub(super) fn facts(shared: &Shared, settings: &Settings, mut mounts: Vec<Mount>
         // Asked for where the host's own is mounted.
         has_mqueue: settings.host.ipc == IpcMode::Host && Path::new("/dev/mqueue").is_dir(),
         seccomp: filter(shared, settings)?,
+        no_new_privileges: shared.config.defaults.no_new_privileges,
         init: shared.config.init,
     })
 }
@@ -47,7 +49,12 @@ fn filter(shared: &Shared, settings: &Settings) -> Result<Option<Seccomp>> {
     let options = SecurityOptions::parse(&settings.host.security_opt)?;
     match options.seccomp {
         SeccompChoice::Unconfined => Ok(None),
-        SeccompChoice::Default => shared.filter(None, &capabilities).map(Some),
+        SeccompChoice::BuiltIn => shared.filter(None, &capabilities).map(Some),
+        SeccompChoice::Default => match &shared.config.defaults.seccomp {
+            DefaultFilter::BuiltIn => shared.filter(None, &capabilities).map(Some),
+            DefaultFilter::Unconfined => Ok(None),
+            DefaultFilter::Profile { text, .. } => shared.filter(Some(text), &capabilities).map(Some),
+        },
         SeccompChoice::Profile(profile) => shared.filter(Some(&profile), &capabilities).map(Some),
     }
 }

@@ -93,7 +93,7 @@ fn is_on_networks(mode: &NetworkMode) -> bool {
 async fn attach_all(task: &Task, mut namespace: Namespace) -> Result<Connected> {
     let mut networks = super::memberships::found(&task.shared.networks, &task.now.networks)?;
     let way_out = way_out(&task.shared.networks, &networks)?;
-    let ports = ports(&task.now.settings)?;
+    let ports = ports(&task.now.settings, &task.shared.config)?;
     let mut held = Held::default();
     for nth in 0..networks.len() {
         let is_way_out = way_out == Some(nth);
@@ -201,7 +201,7 @@ fn with_name(error: Error, task: &Task) -> Error {
 }
 
 /// What the container publishes.
-fn ports(settings: &Settings) -> Result<Vec<PublishRequest>> {
+fn ports(settings: &Settings, config: &Config) -> Result<Vec<PublishRequest>> {
     let mut ports = settings.host.ports.clone();
     if settings.host.publish_all {
         for exposed in &settings.exposed_ports {
@@ -215,6 +215,9 @@ fn ports(settings: &Settings) -> Result<Vec<PublishRequest>> {
                 });
             }
         }
+    }
+    for port in ports.iter_mut().filter(|port| port.host_ip.is_none()) {
+        port.host_ip = config.defaults.publish_address;
     }
     Ok(ports)
 }
@@ -310,7 +313,8 @@ fn texts(shared: &Shared, now: &Description, network: Option<&[Ipv4Addr]>) -> Re
     let hostname = oci_spec::hostname(&now.id, settings, &facts);
     let refused = |error: coracle_network::Error| Error::Invalid(error.to_string());
     let extra = extra_hosts(settings)?;
-    let gateway = shared.networks.default().network.subnet.map(|subnet| IpAddr::V4(subnet.address()));
+    let bridge = || shared.networks.default().network.subnet.map(|subnet| IpAddr::V4(subnet.address()));
+    let gateway = config.defaults.host_gateway.or_else(bridge);
     let own =
         |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };
     let search = own(&settings.host.dns_search, &config.dns_search);

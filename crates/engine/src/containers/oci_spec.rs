@@ -4,7 +4,7 @@
 use super::confinement::{self, MASKED_PATHS, READONLY_PATHS, SecurityOptions};
 use super::limits;
 use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
-use super::settings::{Settings, Ulimit};
+use super::settings::{DEFAULT_SHM_SIZE, Settings, Ulimit};
 use crate::error::{Error, Result};
 use coracle_runtime::protocol::SHARED_MEMORY;
 use coracle_spec::ContainerId;
@@ -38,6 +38,8 @@ pub(crate) struct Host {
     pub(crate) available: confinement::Available,
     /// The system call filter.
     pub(crate) seccomp: Option<Seccomp>,
+    /// Whether programs get no privileges by being executed unless the client says otherwise.
+    pub(crate) no_new_privileges: bool,
     /// Whether a reaper is the first process unless the client says otherwise.
     pub(crate) init: bool,
 }
@@ -70,7 +72,12 @@ pub(crate) fn build(id: &ContainerId, settings: &Settings, host: &Host) -> Resul
     };
     Ok(Spec {
         oci_version: VERSION.to_owned(),
-        process: Some(process(id, settings, host, options.no_new_privileges)?),
+        process: Some(process(
+            id,
+            settings,
+            host,
+            options.no_new_privileges.unwrap_or(host.no_new_privileges),
+        )?),
         root: Some(RootFs { path: String::new(), readonly: settings.host.readonly_root }),
         hostname: hostname(id, settings, host),
         domainname: settings.domainname.clone(),
@@ -259,7 +266,7 @@ fn mounts(settings: &Settings, host: &Host) -> Vec<Mount> {
             let options = ["bind", "nosuid", "noexec", "nodev"];
             mounts.push(mount("/dev/shm", "bind", SHARED_MEMORY, &options));
         } else if settings.host.ipc != IpcMode::None {
-            let size = if settings.host.shm_size > 0 { settings.host.shm_size } else { 64 << 20 };
+            let size = if settings.host.shm_size > 0 { settings.host.shm_size } else { DEFAULT_SHM_SIZE };
             let size = format!("size={size}");
             mounts.push(mount(
                 "/dev/shm",

@@ -10,6 +10,9 @@ use coracle_spec::runtime::ConsoleSize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+/// Size of `/dev/shm` unless a container wants another, in bytes: Docker's.
+pub const DEFAULT_SHM_SIZE: i64 = 64 << 20;
+
 /// The whole request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {

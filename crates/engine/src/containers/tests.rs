@@ -62,6 +62,7 @@ fn config(dir: &TempDir) -> Config {
         registries: crate::config::RegistrySettings::default(),
         labels: Vec::new(),
         storage: crate::config::StorageSettings::default(),
+        defaults: crate::config::ContainerDefaults::default(),
     }
 }
 

@@ -23,7 +23,7 @@ impl Images {
         if request.message.is_empty() {
             request.message = format!("Imported from {address}");
         }
-        let mut file = self.0.registries.fetch(address).await.map_err(|error| missing(address, &error))?;
+        let mut file = self.0.registries().fetch(address).await.map_err(|error| missing(address, &error))?;
         told.tell(Step::Fetching(address.to_owned())).await;
         let (sender, reader) = BodyReader::channel();
         let total = file.left().unwrap_or(0);
@@ -44,7 +44,7 @@ impl Images {
     /// # Errors
     /// [`Error::Missing`] for what the host does not give.
     pub(crate) async fn fetch(&self, address: &str, authorization: Option<&Secret>) -> Result<Fetched> {
-        let fetched = self.0.registries.fetch_as(address, authorization).await;
+        let fetched = self.0.registries().fetch_as(address, authorization).await;
         fetched
             .map_err(|error| Error::Missing(format!("failed to load: {}", coracle_spec::full_text(&error))))
     }

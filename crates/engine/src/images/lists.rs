@@ -99,8 +99,8 @@ impl Images {
 impl Inner {
     fn client(&self, request: &ManifestRequest) -> Result<Client> {
         match request.security {
-            Security::Configured => Ok(self.registries.clone()),
-            Security::Insecure => self.settings.insecure_client(request.reference.domain()),
+            Security::Configured => Ok(self.registries()),
+            Security::Insecure => self.registry_settings().insecure_client(request.reference.domain()),
         }
     }
 }

@@ -130,17 +130,53 @@ struct Inner {
     /// Held by whoever changes the catalogue, the index or what is in the store, on a blocking thread.
     changing: Mutex<()>,
     holds: Arc<holds::Holds>,
-    registries: coracle_registry::Client,
-    /// For requests that want another client.
-    settings: RegistrySettings,
+    spoken_to: RwLock<SpokenTo>,
     downloads: transfer::Downloads,
-    /// Most layers of one push that go at once.
-    uploads: usize,
     uses: uses::Uses,
     pins: pins::Pins,
 }
 
+/// How registries are spoken to.
+#[derive(Clone, Debug)]
+struct SpokenTo {
+    client: coracle_registry::Client,
+    settings: RegistrySettings,
+}
+
+impl SpokenTo {
+    fn new(settings: RegistrySettings) -> Result<Self> {
+        Ok(Self { client: settings.client()?, settings })
+    }
+}
+
+impl Inner {
+    /// The client of registries.
+    fn registries(&self) -> coracle_registry::Client {
+        self.spoken_to.read().unwrap_or_else(PoisonError::into_inner).client.clone()
+    }
+
+    /// How registries are spoken to.
+    fn registry_settings(&self) -> RegistrySettings {
+        self.spoken_to.read().unwrap_or_else(PoisonError::into_inner).settings.clone()
+    }
+}
+
 impl Images {
+    /// How registries are spoken to.
+    pub fn registry_settings(&self) -> RegistrySettings {
+        self.0.registry_settings()
+    }
+
+    /// Speaks to registries like this from now on; what has begun ends as it began.
+    ///
+    /// # Errors
+    /// When that cannot be prepared; then nothing changes.
+    pub(crate) fn speak_to_registries(&self, settings: RegistrySettings) -> Result<()> {
+        let new = SpokenTo::new(settings)?;
+        *self.0.spoken_to.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
     /// The images that `index` has. `collector` is told when there is something to collect.
     ///
     /// # Errors
@@ -169,10 +205,8 @@ impl Images {
             catalogue,
             changing: Mutex::default(),
             holds,
-            registries: registries.client()?,
-            downloads: transfer::Downloads::new(registries.downloads),
-            uploads: registries.uploads,
-            settings: registries,
+            spoken_to: RwLock::new(SpokenTo::new(registries)?),
+            downloads: transfer::Downloads::default(),
             uses,
             pins,
         })))

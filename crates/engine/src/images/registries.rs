@@ -42,7 +42,7 @@ impl Images {
     /// # Errors
     /// [`Error::Unauthorized`] when it does not.
     pub async fn login(&self, registry: &str, credentials: Credentials) -> Result<Login> {
-        let login = self.0.registries.login(registry, credentials).await.map_err(|error| match error {
+        let login = self.0.registries().login(registry, credentials).await.map_err(|error| match error {
             RegistryError::Unauthorized { .. } | RegistryError::Denied { .. } => {
                 Error::Unauthorized(coracle_spec::full_text(&error))
             }
@@ -58,7 +58,7 @@ impl Images {
     /// [`Error::Missing`], and as [`Images::pull`].
     pub async fn distribution(&self, reference: Reference, credentials: Credentials) -> Result<Distribution> {
         let reference = lookup::key(reference);
-        let repository = self.0.registries.repository(&reference, credentials, Access::Pull);
+        let repository = self.0.registries().repository(&reference, credentials, Access::Pull);
         let pick = match reference.digest() {
             Some(digest) => Pick::Digest(digest),
             None => Pick::Tag(reference.tag().cloned().unwrap_or_else(coracle_spec::Tag::latest)),
@@ -88,7 +88,7 @@ impl Images {
     pub async fn search(&self, request: SearchRequest) -> Result<Vec<SearchResult>> {
         let SearchRequest { term, limit, credentials } = request;
         let (registry, words) = split_term(&term);
-        let found = self.0.registries.search(registry, words, limit, credentials).await;
+        let found = self.0.registries().search(registry, words, limit, credentials).await;
         found.attempt(|| format!("search {registry}"))
     }
 }

@@ -23,11 +23,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 /// All layers that are on their way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in super::super) struct Downloads {
     registries: Mutex<HashMap<String, FromOne>>,
-    /// How many may come from one registry at once.
-    at_once: usize,
 }
 
 /// What is on its way from one registry. A registry that is slow or hostile delays no pull from another, not even of the
@@ -80,11 +78,6 @@ impl Drop for Download {
 }
 
 impl Downloads {
-    /// At most `at_once` layers come from one registry at the same time.
-    pub(in super::super) fn new(at_once: usize) -> Self {
-        Self { registries: Mutex::default(), at_once }
-    }
-
     /// Waits until a layer is fetched and unpacked that has begun to come.
     pub(super) async fn finish(
         &self,
@@ -114,7 +107,8 @@ impl Downloads {
             from.running.retain(|_, download| download.strong_count() > 0);
             !from.running.is_empty()
         });
-        let new = || FromOne { running: HashMap::new(), slots: Arc::new(Semaphore::new(self.at_once)) };
+        let slots = || Arc::new(Semaphore::new(inner.registry_settings().downloads));
+        let new = || FromOne { running: HashMap::new(), slots: slots() };
         let from = registries.entry(source.reference.domain().to_owned()).or_insert_with(new);
         let alive = from.running.get(&source.blob.digest).and_then(Weak::upgrade);
         if let Some(download) = alive.filter(|download| !matches!(*download.state.borrow(), State::Failed)) {

@@ -32,7 +32,7 @@ impl Images {
     /// A name in a registry. Nothing is asked yet.
     pub(crate) fn remote(&self, reference: Reference, credentials: Credentials) -> Remote {
         let inner = Arc::clone(&self.0);
-        let repository = inner.registries.repository(&reference, credentials, Access::Pull);
+        let repository = inner.registries().repository(&reference, credentials, Access::Pull);
         Remote { inner, repository, reference }
     }
 }

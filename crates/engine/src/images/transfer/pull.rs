@@ -62,7 +62,7 @@ impl Images {
         let inner = &self.0;
         // From before the first piece is stored.
         let hold = inner.arriving();
-        let repository = inner.registries.repository(&reference, request.credentials, Access::Pull);
+        let repository = inner.registries().repository(&reference, request.credentials, Access::Pull);
         let question =
             Question { inner, repository: &repository, reference: &reference, platform: &platform };
         let chosen = question.choose().await?;
@@ -86,7 +86,7 @@ impl Images {
     /// As [`Images::pull`]; images that came before stay.
     pub async fn pull_all(&self, request: PullRequest, told: &Teller) -> Result<()> {
         let PullRequest { reference, credentials, .. } = &request;
-        let repository = self.0.registries.repository(reference, credentials.clone(), Access::Pull);
+        let repository = self.0.registries().repository(reference, credentials.clone(), Access::Pull);
         let tags = repository.tags().await.map_err(|error| of_registry(error, reference))?;
         for tag in tags {
             let reference = reference.clone().with_tag(tag);

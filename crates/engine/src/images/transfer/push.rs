@@ -93,14 +93,14 @@ impl Images {
         let mut all = Vec::new();
         for reference in names {
             let repository =
-                inner.registries.repository(&reference, request.credentials.clone(), Access::Push);
+                inner.registries().repository(&reference, request.credentials.clone(), Access::Push);
             let push = Push {
                 inner: Arc::clone(inner),
                 repository,
                 reference,
                 platform: request.platform.clone(),
                 told: told.clone(),
-                slots: Arc::new(Semaphore::new(inner.uploads)),
+                slots: Arc::new(Semaphore::new(inner.registry_settings().uploads)),
             };
             let result = push.run().await;
             // Also of a push that failed, the registry may have begun uploads.

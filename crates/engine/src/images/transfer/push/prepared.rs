@@ -76,11 +76,11 @@ impl Images {
         let (told, _) = Teller::channel();
         let push = Push {
             inner: Arc::clone(inner),
-            repository: inner.registries.repository(&reference, credentials, Access::Push),
+            repository: inner.registries().repository(&reference, credentials, Access::Push),
             reference,
             platform: None,
             told,
-            slots: Arc::new(Semaphore::new(inner.uploads)),
+            slots: Arc::new(Semaphore::new(inner.registry_settings().uploads)),
         };
         let plan = Plan {
             manifest: prepared.manifest.clone(),
