@@ -70,14 +70,14 @@ impl Watcher {
 
 /// Copies both ways until the output ends and `ended` is over, or the client is gone or detaches. A client that sees the
 /// end of the stream asks for the exit code next, so that must be known by then. What a terminal shows goes into frames
-/// where the client, which did not say that there is one, expects them.
+/// where the client, which did not say that there is one, expects them. Answers whether the client detached.
 pub(crate) async fn run(
     client: impl AsyncRead + AsyncWrite + Send,
     attached: Attached,
     expects_frames: bool,
     keys: DetachKeys,
     ended: impl Future<Output = ()>,
-) {
+) -> bool {
     let watcher = attached.tty.then_some(Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_process, to_process) = attached.stream.into_split();
@@ -86,12 +86,14 @@ pub(crate) async fn run(
     tokio::pin!(output, input);
     tokio::select! {
         // A client that is gone is noticed by the write that fails; the process goes on either way.
-        _ = &mut output => {}
-        detached = &mut input => {
-            if !detached.unwrap_or(true) {
+        _ = &mut output => false,
+        detached = &mut input => match detached {
+            Ok(false) => {
                 // The input has ended; the output goes on.
                 let _ = output.await;
+                false
             }
+            detached => detached.is_ok(),
         }
     }
 }

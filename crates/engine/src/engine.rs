@@ -96,7 +96,7 @@ impl Engine {
             .await??
         };
         let index = Arc::new(Index::open(&config.data_root).await?);
-        let events = Arc::new(Bus::new());
+        let events = Arc::new(Bus::open(&config.data_root).await?);
         let trash = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             images: Images::new(
@@ -208,6 +208,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.shared.tell_of_pruning("network", 0);
         Ok(removed)
     }
 
@@ -252,6 +253,9 @@ impl Engine {
         if let Err(error) = self.shared.index.flush().await {
             tracing::error!(error = error.chain(), "the index could not be flushed");
         }
+        if let Err(error) = self.shared.events.close().await {
+            tracing::error!(error = error.chain(), "the last events may be lost");
+        }
     }
 }
 
@@ -292,6 +296,12 @@ impl Shared {
         }
         filters.insert(key, resolved.clone());
         Ok(resolved)
+    }
+
+    /// Tells that things of a kind were removed because nobody needs them.
+    pub(crate) fn tell_of_pruning(&self, kind: &'static str, bytes: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]);
+        self.events.tell(kind, "prune", "", attributes);
     }
 
     /// Tells of something that happened to a container.

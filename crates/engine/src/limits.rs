@@ -143,3 +143,9 @@ pub(crate) const BUILD_FAILURE: usize = 8 << 10;
 
 /// Events of the history of builds that wait for a listener.
 pub(crate) const BUILD_EVENTS: usize = 256;
+
+/// Bytes of an event on disk; a longer one is told and not kept.
+pub(crate) const EVENT_LINE: usize = 64 << 10;
+
+/// Bytes of the file of events that are read: more than an engine writes.
+pub(crate) const EVENT_FILE: u64 = 256 << 20;

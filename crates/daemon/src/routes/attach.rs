@@ -30,12 +30,18 @@ pub(super) async fn attach(mut call: Call, name: &str) -> Answer {
     };
     let attached = if on("stream") { Some(engine.attach(name, wanted).await?) } else { None };
     let kind = stream_type(call.version, container.settings.tty);
+    let context = Arc::clone(&call.context);
     takeover.begin(kind, move |mut client| async move {
         if client.write_all(&replay).await.is_err() {
             return;
         }
         match attached {
-            Some(attached) => session::run(client, attached, false, keys, std::future::ready(())).await,
+            Some(attached) => {
+                if session::run(client, attached, false, keys, std::future::ready(())).await {
+                    // Nobody is to be told of a container that is gone by now.
+                    let _ = context.engine.tell_of_detaching(container.id.as_str());
+                }
+            }
             // Only the past was wanted; a client that is gone need not know its end.
             None => drop(client.shutdown().await),
         }
@@ -78,7 +84,10 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
         match exec.start(size).await {
             Ok(attached) => {
                 let ended = async { context.engine.wait_exec(&id).await };
-                session::run(client, attached, !raw, keys, ended).await;
+                if session::run(client, attached, !raw, keys, ended).await {
+                    // As for containers.
+                    let _ = context.engine.tell_of_detaching_from_exec(&id);
+                }
             }
             // The reason is the output, and the exec's exit code tells the rest.
             Err(error) => {

@@ -5,6 +5,7 @@ mod attach;
 mod build;
 mod check;
 mod containers;
+mod events;
 mod exec;
 pub(crate) mod images;
 mod lists;
@@ -35,7 +36,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET" | "HEAD", ["_ping"]) => system::ping(get),
         ("GET", ["version"]) => system::version(&call),
         ("GET", ["info"]) => system::info(&call).await,
-        ("GET", ["events"]) => streams::events(&call),
+        ("GET", ["events"]) => events::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
         ("GET", ["coracle", "registry", "manifest"]) => lists::get(&call).await,

@@ -1,17 +1,15 @@
-//! Answers that go on: logs, events, exported file systems.
+//! Answers that go on: logs, exported file systems.
 
-use super::containers::filters;
 use crate::answer::{self, Answer, Body};
 use crate::convert::time;
 use crate::error::Failure;
 use crate::server::Call;
 use bytes::Bytes;
+use coracle_api::ApiVersion;
 use coracle_api::version::{MULTIPLEXED_STREAM, RAW_STREAM};
-use coracle_api::{ApiVersion, Filters};
-use coracle_engine::events::Event;
 use coracle_engine::images::BodyWriter;
 use coracle_engine::logs::{Entry, Selection, Stream, Tail};
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use hyper::Response;
 use std::io;
 use tokio::sync::mpsc::Receiver;
@@ -125,7 +123,8 @@ fn tail(text: &str) -> Tail {
     text.parse().map_or(Tail::All, Tail::Last)
 }
 
-fn moment(text: Option<&str>) -> Result<Option<::time::OffsetDateTime>, Failure> {
+/// The moment that a client names; none for the beginning of time, and for nothing.
+pub(super) fn moment(text: Option<&str>) -> Result<Option<::time::OffsetDateTime>, Failure> {
     match text.filter(|text| !text.is_empty() && *text != "0") {
         None => Ok(None),
         Some(text) => {
@@ -136,6 +135,7 @@ fn moment(text: Option<&str>) -> Result<Option<::time::OffsetDateTime>, Failure>
 
 pub(super) async fn export(call: &Call, name: &str) -> Answer {
     let root = call.engine().root_of(name).await?;
+    call.engine().tell_of_export(name)?;
     let (writer, receiver) = BodyWriter::channel();
     let writing = tokio::task::spawn_blocking(move || coracle_engine::containers::export(&root, writer));
     Ok(archive(receiver, writing))
@@ -161,115 +161,4 @@ pub(super) fn archive(
         Some((Err(io::Error::other(error)), None))
     });
     answer::stream("application/x-tar", parts)
-}
-
-/// The filters of events.
-const KNOWN: [&str; 11] = [
-    "type",
-    "event",
-    "container",
-    "image",
-    "label",
-    "volume",
-    "network",
-    "daemon",
-    "scope",
-    "plugin",
-    "node",
-];
-
-pub(super) fn events(call: &Call) -> Answer {
-    let filters = filters(call)?;
-    if let Some(unknown) = filters.unknown(&KNOWN) {
-        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
-    }
-    let (since, until) = (moment(call.query.get("since"))?, moment(call.query.get("until"))?);
-    let (past, mut receiver) = call.engine().listen_events();
-    let in_time = move |event: &Event| {
-        since.is_none_or(|since| event.at >= since) && until.is_none_or(|until| event.at <= until)
-    };
-    // Without a beginning, only what happens from now on is told.
-    let past = past.into_iter().filter(move |event| since.is_some() && in_time(event));
-    let live = async_stream(async move |sender: tokio::sync::mpsc::Sender<Event>| {
-        let end = async {
-            match until.map(|until| until - ::time::OffsetDateTime::now_utc()) {
-                Some(left) => tokio::time::sleep(left.try_into().unwrap_or_default()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => return,
-                () = sender.closed() => return,
-                event = receiver.recv() => match event {
-                    Ok(event) => if sender.send(event).await.is_err() { return },
-                    // A listener that is too slow misses the oldest.
-                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                },
-            }
-        }
-    });
-    let version = call.version;
-    let lines = stream::iter(past).chain(live).filter_map(move |event| {
-        let line = wanted(&event, &filters).then(|| {
-            let mut line = serde_json::to_vec(&shown(&event, version)).unwrap_or_default();
-            line.push(b'\n');
-            Ok(Bytes::from(line))
-        });
-        std::future::ready(line)
-    });
-    // Something is sent at once, so that the client sees the head.
-    let first = stream::once(std::future::ready(Ok(Bytes::new())));
-    Ok(answer::stream("application/json", first.chain(lines)))
-}
-
-/// A stream of what a task sends; the task ends with the stream.
-fn async_stream<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
-    run: impl FnOnce(tokio::sync::mpsc::Sender<T>) -> F,
-) -> impl stream::Stream<Item = T> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(16);
-    tokio::spawn(run(sender));
-    stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
-}
-
-fn wanted(event: &Event, filters: &Filters) -> bool {
-    let any = |name: &str, test: &dyn Fn(&str) -> bool| !filters.has(name) || filters.values(name).any(test);
-    let named = |kind: &str| {
-        let name = event.attributes.get("name");
-        any(kind, &|wanted| {
-            event.kind == kind && (event.id.starts_with(wanted) || name.is_some_and(|name| name == wanted))
-        })
-    };
-    let action = event.action.split(':').next().unwrap_or_default();
-    any("type", &|kind| event.kind == kind)
-        && any("event", &|wanted| wanted == action || wanted == event.action)
-        && named("container")
-        && named("volume")
-        && named("network")
-        && any("image", &|wanted| {
-            event.id == wanted
-                || event.attributes.get("image").is_some_and(|image| image == wanted)
-                || event.attributes.get("name").is_some_and(|name| name == wanted)
-        })
-        && filters.values("label").all(|label| crate::convert::listing::has_label(&event.attributes, label))
-        && any("scope", &|scope| scope == "local")
-}
-
-fn shown(event: &Event, version: ApiVersion) -> coracle_api::system::Event {
-    let old = version < ApiVersion::new(1, 52) && matches!(event.kind, "container" | "image");
-    let only_old = |text: &str| if old { text.to_owned() } else { String::new() };
-    let nanoseconds = event.at.unix_timestamp_nanos();
-    coracle_api::system::Event {
-        status: only_old(&event.action),
-        id: only_old(&event.id),
-        from: event.attributes.get("image").map(|image| only_old(image)).unwrap_or_default(),
-        kind: event.kind.to_owned(),
-        action: event.action.clone(),
-        actor: coracle_api::system::Actor { id: event.id.clone(), attributes: event.attributes.clone() },
-        scope: "local".to_owned(),
-        time: event.at.unix_timestamp(),
-        time_nano: i64::try_from(nanoseconds).unwrap_or(i64::MAX),
-    }
 }

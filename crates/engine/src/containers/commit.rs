@@ -32,9 +32,7 @@ impl Engine {
         if paused {
             self.go_on(&container.id).await?;
         }
-        let image = image?;
-        self.shared.tell_of(&container, "commit", &[("imageID", &image.to_string())]);
-        Ok(image)
+        image
     }
 
     async fn pause_for_commit(&self, id: &ContainerId) -> Result<()> {

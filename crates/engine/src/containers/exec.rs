@@ -208,6 +208,17 @@ impl Engine {
         let kind = admit::Command::Signal;
         container.ask(|reply| Command::Ask { kind, request, descriptors: Vec::new(), reply }).await.map(drop)
     }
+
+    /// Tells that a client has left an exec that goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn tell_of_detaching_from_exec(&self, id: &str) -> Result<()> {
+        let exec = self.shared.execs.get(id)?;
+        let container = self.inspect(exec.container.as_str())?;
+        self.shared.tell_of(&container, "exec_detach", &[("execID", id)]);
+        Ok(())
+    }
 }
 
 /// An exec that only its owner can start; dropped, it can be taken again.

@@ -33,6 +33,9 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
         }));
     }
     task.shared.execs.forget(&task.now.id);
+    for mount in task.now.volumes() {
+        task.shared.volumes.tell_unmounted(&mount.name, &task.now.id);
+    }
     if task.now.state.oom_killed {
         task.tell("oom", &[]);
     }

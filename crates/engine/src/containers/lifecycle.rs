@@ -249,7 +249,10 @@ impl Engine {
     /// [`Error::Conflict`] when it does not run or has no terminal.
     pub async fn resize(&self, name: &str, size: ConsoleSize) -> Result<()> {
         let container = self.shared.containers.find(name)?;
-        self.ask(&container, Kind::Signal, Request::Resize { exec: None, size }).await.map(drop)
+        self.ask(&container, Kind::Signal, Request::Resize { exec: None, size }).await?;
+        let (height, width) = (size.height.to_string(), size.width.to_string());
+        self.shared.tell_of(&container.describe(), "resize", &[("height", &height), ("width", &width)]);
+        Ok(())
     }
 
     /// Opens a container's log; with `follow` it is read on until the container does not run.
@@ -306,6 +309,26 @@ impl Engine {
         }
         let store = Arc::clone(&self.shared.store);
         blocking(move || open_root(&store, &description)).await?
+    }
+
+    /// Tells that a container's whole file system was given away.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn tell_of_export(&self, name: &str) -> Result<()> {
+        let container = self.inspect(name)?;
+        self.shared.tell_of(&container, "export", &[]);
+        Ok(())
+    }
+
+    /// Tells that a client has left a container that goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn tell_of_detaching(&self, name: &str) -> Result<()> {
+        let container = self.inspect(name)?;
+        self.shared.tell_of(&container, "detach", &[]);
+        Ok(())
     }
 }
 

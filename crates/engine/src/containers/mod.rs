@@ -89,6 +89,13 @@ pub struct Description {
     pub networks: Vec<Membership>,
 }
 
+impl Description {
+    /// Its volumes.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &MountPoint> {
+        self.mounts.iter().filter(|mount| mount.kind == "volume")
+    }
+}
+
 /// A volume or bind mount of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountPoint {

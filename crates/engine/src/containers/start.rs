@@ -2,6 +2,7 @@
 //! the plan.
 
 use super::memberships::Membership;
+use super::modes::NetworkMode;
 use super::network::{self, Connected};
 use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
@@ -238,6 +239,9 @@ async fn started(task: &mut Task, pid: i32, networks: Vec<Membership>) {
     task.shared.images.note_use(&task.now.image, now);
     publish_names(task).await;
     tell_of_networks(task, "connect");
+    for mount in task.now.volumes() {
+        task.shared.volumes.tell_mounted(mount, &task.now.id);
+    }
     task.tell("start", &[]);
     task.changed().await;
 }
@@ -258,6 +262,9 @@ pub(crate) async fn publish_names(task: &Task) {
 
 /// Tells of what happens to a container on all its networks.
 pub(super) fn tell_of_networks(task: &Task, action: &str) {
+    if let mode @ (NetworkMode::Host | NetworkMode::None) = &task.now.settings.host.network {
+        task.shared.networks.tell_of_predefined(&mode.to_string(), action, &task.now.id);
+    }
     for membership in task.now.networks.iter().filter(|membership| membership.endpoint.is_some()) {
         if let Ok(live) = task.shared.networks.find(&membership.network) {
             task.shared.networks.tell(&live.network, action, Some(&task.now.id));

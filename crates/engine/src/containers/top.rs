@@ -101,7 +101,7 @@ impl Engine {
     pub async fn top(&self, name: &str, arguments: &str) -> Result<Top> {
         let columns = columns(arguments)?;
         let ids = self.processes(name).await?;
-        blocking(move || {
+        let shown = blocking(move || {
             let clock = Clock::now();
             let rows = ids.iter().filter_map(|id| Process::read(*id));
             Top {
@@ -109,7 +109,10 @@ impl Engine {
                 processes: rows.map(|p| columns.iter().map(|(_, show)| show(&p, &clock)).collect()).collect(),
             }
         })
-        .await
+        .await?;
+        let container = self.inspect(name)?;
+        self.shared.tell_of(&container, "top", &[]);
+        Ok(shown)
     }
 }
 

@@ -116,6 +116,7 @@ impl Engine {
                 Err(error) => failure = Some(error),
             }
         }
+        self.shared.tell_of_pruning("container", pruned.bytes);
         failure.map_or(Ok(pruned), Err)
     }
 }

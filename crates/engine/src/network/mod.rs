@@ -286,6 +286,15 @@ impl Networks {
         names(&self.config, if id == self.default.network.id { BRIDGE } else { id })
     }
 
+    /// Tells of something that happens to a container that has the host's network, or none.
+    pub(crate) fn tell_of_predefined(&self, name: &str, action: &str, container: &ContainerId) {
+        // As Docker calls the driver of no network.
+        let driver = if name == "none" { "null" } else { name };
+        let attributes = [("name", name), ("type", driver), ("container", container.as_str())];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.events.tell("network", action, &predefined_id(name), attributes.into());
+    }
+
     /// Tells of something that happened to a network, or to a container on it.
     pub(crate) fn tell(&self, network: &Network, action: &str, container: Option<&ContainerId>) {
         let mut attributes = BTreeMap::from([

@@ -22,6 +22,7 @@ mod tree;
 pub use list::VolumeFilter;
 pub use remove::Pruned;
 
+use crate::containers::MountPoint;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::events::Bus;
 use crate::index::Index;
@@ -211,6 +212,28 @@ impl Inner {
     fn tell(&self, name: &str, action: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), DRIVER.to_owned())]);
         self.events.tell("volume", action, name, attributes);
+    }
+}
+
+impl Volumes {
+    /// Tells that a container that starts has a volume.
+    pub(crate) fn tell_mounted(&self, mount: &MountPoint, container: &ContainerId) {
+        let attributes = [
+            ("container", container.to_string()),
+            ("destination", mount.destination.clone()),
+            ("driver", mount.driver.clone()),
+            ("propagation", mount.propagation.clone()),
+            ("read/write", mount.writable.to_string()),
+        ];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value));
+        self.0.events.tell("volume", "mount", &mount.name, attributes.into());
+    }
+
+    /// Tells that a container that has ended had a volume.
+    pub(crate) fn tell_unmounted(&self, name: &str, container: &ContainerId) {
+        let attributes = [("container", container.as_str()), ("driver", DRIVER)];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.0.events.tell("volume", "unmount", name, attributes.into());
     }
 }
 

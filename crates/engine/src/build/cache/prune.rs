@@ -108,7 +108,9 @@ impl Engine {
     /// # Errors
     /// The index's.
     pub async fn prune_cached_steps(&self, filter: &StepFilter) -> Result<PrunedSteps> {
-        prune(&self.shared, filter).await
+        let pruned = prune(&self.shared, filter).await?;
+        self.shared.tell_of_pruning("builder", pruned.bytes);
+        Ok(pruned)
     }
 }
 

@@ -1,6 +1,11 @@
-//! What has happened, for those who listen and those who ask later.
+//! What has happened, for those who listen and those who ask later. The last events outlive the engine ([`journal`]).
 
+mod journal;
+
+use crate::error::{Result, blocking};
+use journal::Journal;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
@@ -13,7 +18,7 @@ const BACKLOG: usize = 1024;
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// To what kind of thing: `container`, `image`, `volume`, `network`, `daemon`.
+    /// To what kind of thing: `container`, `image`, `volume`, `network`, `daemon`, `builder`.
     pub kind: &'static str,
     /// What: `create`, `start`, `die` and so on.
     pub action: String,
@@ -29,12 +34,38 @@ pub struct Event {
 #[derive(Debug)]
 pub(crate) struct Bus {
     sender: broadcast::Sender<Event>,
-    past: Mutex<VecDeque<Event>>,
+    past: Mutex<Past>,
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    events: VecDeque<Event>,
+    /// Absent where nothing is to outlive the engine, and once it is closed.
+    journal: Option<Journal>,
 }
 
 impl Bus {
+    /// Remembers nothing of what was, and nothing for later.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::default() }
+    }
+
+    /// Remembers what happened before, and keeps what happens below `data_root`.
+    ///
+    /// # Errors
+    /// When that cannot be read or written.
+    pub(crate) async fn open(data_root: &Path) -> Result<Self> {
+        let data_root = data_root.to_owned();
+        let (journal, events) = blocking(move || Journal::open(&data_root)).await??;
+        let past = Past { events, journal: Some(journal) };
+        Ok(Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::new(past) })
+    }
+
+    /// Keeps what has happened until now, and nothing from now on.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let journal = self.past.lock().unwrap_or_else(PoisonError::into_inner).journal.take();
+        blocking(move || drop(journal)).await
     }
 
     pub(crate) fn tell(
@@ -47,10 +78,13 @@ impl Bus {
         let at = OffsetDateTime::now_utc();
         let event = Event { kind, action: action.into(), id: id.to_owned(), attributes, at };
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        if past.len() == REMEMBERED {
-            past.pop_front();
+        if past.events.len() == REMEMBERED {
+            past.events.pop_front();
         }
-        past.push_back(event.clone());
+        if let Some(journal) = &past.journal {
+            journal.note(&event);
+        }
+        past.events.push_back(event.clone());
         // Nobody listening is no failure. Sent under the lock, so that `listen` neither misses nor doubles one.
         let _ = self.sender.send(event);
     }
@@ -63,7 +97,7 @@ impl Bus {
     /// What is remembered, and everything from now on.
     pub(crate) fn listen(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        (past.iter().cloned().collect(), self.sender.subscribe())
+        (past.events.iter().cloned().collect(), self.sender.subscribe())
     }
 }
 
