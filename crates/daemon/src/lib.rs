@@ -17,6 +17,7 @@ mod reload;
 mod routes;
 mod server;
 mod session;
+mod websocket;
 
 use buildkit::Door;
 use config::{LogFormat, Settings};

@@ -3,12 +3,13 @@
 use super::streams::{frame, stream_type};
 use crate::answer::{self, Answer};
 use crate::error::Failure;
-use crate::hijack::Takeover;
+use crate::hijack::{Client, Takeover};
 use crate::input;
-use crate::server::Call;
+use crate::server::{Call, Context};
 use crate::session::{self, DetachKeys};
+use crate::websocket;
 use coracle_api::container as api;
-use coracle_engine::containers::{AttachSettings, Description};
+use coracle_engine::containers::{AttachSettings, Attached, Description};
 use coracle_engine::logs::{Selection, Stream};
 use coracle_engine::{Engine, Error};
 use hyper::StatusCode;
@@ -17,39 +18,70 @@ use tokio::io::AsyncWriteExt;
 
 /// Attaches the client to a container.
 pub(super) async fn attach(mut call: Call, name: &str) -> Answer {
-    let keys = keys(call.query.get("detachKeys").unwrap_or_default())?;
     let takeover = Takeover::of(&mut call.request);
-    let engine = call.engine();
-    let on = |key: &str| call.query.is_on(key);
-    let container = engine.inspect(name)?;
-    let replay = if on("logs") { past(engine, &container).await? } else { Vec::new() };
-    let wanted = AttachSettings {
-        stdin: on("stdin") && takeover.carries_input(),
-        stdout: on("stdout"),
-        stderr: on("stderr"),
-    };
-    let attached = if on("stream") { Some(engine.attach(name, wanted).await?) } else { None };
-    let kind = stream_type(call.version, container.settings.tty);
-    let context = Arc::clone(&call.context);
-    takeover.begin(kind, move |mut client| async move {
-        if client.write_all(&replay).await.is_err() {
+    let wanted = Wanted::of(&call, name, takeover.carries_input()).await?;
+    let kind = stream_type(call.version, wanted.container.settings.tty);
+    takeover.begin(kind, move |client| wanted.serve(call.context, client))
+}
+
+/// Attaches the client to a container over a websocket: for browsers, which have no other stream.
+pub(super) async fn attach_by_websocket(mut call: Call, name: &str) -> Answer {
+    let headers = websocket::accept(call.request.headers())?;
+    let takeover = Takeover::of(&mut call.request);
+    let wanted = Wanted::of(&call, name, takeover.carries_input()).await?;
+    let raw = wanted.container.settings.tty;
+    let mut answer = takeover.begin_other("websocket", move |client| {
+        websocket::run(client, raw, |client| wanted.serve(call.context, client))
+    })?;
+    answer.headers_mut().extend(headers);
+    Ok(answer)
+}
+
+/// What a client that attaches to a container gets.
+struct Wanted {
+    container: Arc<Description>,
+    keys: DetachKeys,
+    /// What was written before.
+    replay: Vec<u8>,
+    /// What is written from now on.
+    attached: Option<Attached>,
+}
+
+impl Wanted {
+    async fn of(call: &Call, name: &str, carries_input: bool) -> Result<Self, Failure> {
+        let keys = keys(call.query.get("detachKeys").unwrap_or_default())?;
+        let engine = call.engine();
+        let on = |key: &str| call.query.is_on(key);
+        let container = engine.inspect(name)?;
+        let wanted = AttachSettings {
+            stdin: on("stdin") && carries_input,
+            stdout: on("stdout"),
+            stderr: on("stderr"),
+        };
+        let replay = if on("logs") { past(engine, &container, wanted).await? } else { Vec::new() };
+        let attached = if on("stream") { Some(engine.attach(name, wanted).await?) } else { None };
+        Ok(Self { container, keys, replay, attached })
+    }
+
+    async fn serve(self, context: Arc<Context>, mut client: Box<dyn Client>) {
+        if client.write_all(&self.replay).await.is_err() {
             return;
         }
-        match attached {
+        match self.attached {
             Some(attached) => {
-                if session::run(client, attached, false, keys, std::future::ready(())).await {
+                if session::run(client, attached, false, self.keys, std::future::ready(())).await {
                     // Nobody is to be told of a container that is gone by now.
-                    let _ = context.engine.tell_of_detaching(container.id.as_str());
+                    let _ = context.engine.tell_of_detaching(self.container.id.as_str());
                 }
             }
             // Only the past was wanted; a client that is gone need not know its end.
             None => drop(client.shutdown().await),
         }
-    })
+    }
 }
 
 /// What a container has written up to now.
-async fn past(engine: &Engine, container: &Description) -> Result<Vec<u8>, Failure> {
+async fn past(engine: &Engine, container: &Description, wanted: AttachSettings) -> Result<Vec<u8>, Failure> {
     let mut log = engine.logs(container.id.as_str(), &Selection::default(), false)?;
     let mut replay = Vec::new();
     loop {
@@ -58,7 +90,13 @@ async fn past(engine: &Engine, container: &Description) -> Result<Vec<u8>, Failu
             return Ok(replay);
         }
         for entry in &entries {
-            frame(&mut replay, entry.stream, &entry.bytes, container.settings.tty);
+            let is_wanted = match entry.stream {
+                Stream::Stdout => wanted.stdout,
+                Stream::Stderr => wanted.stderr,
+            };
+            if is_wanted {
+                frame(&mut replay, entry.stream, &entry.bytes, container.settings.tty);
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
         (&Method::POST, [name, action]) => change(call, name, action).await,
         (&Method::HEAD, [name, "archive"]) => super::archive::stat(&call, name).await,
         (&Method::PUT, [name, "archive"]) => super::archive::extract(call, name).await,
-        (&Method::GET, [_, "attach", "ws"]) => Err(super::later("attaching over a web socket")),
+        (&Method::GET, [name, "attach", "ws"]) => super::attach::attach_by_websocket(call, name).await,
         // What a container calls another one: CONTAINER/ALIAS.
         (&Method::DELETE, [name, alias]) => remove(&call, &format!("{name}/{alias}")).await,
         (&Method::GET, [name, alias, action]) => read(call, &format!("{name}/{alias}"), action).await,
