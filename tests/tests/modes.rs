@@ -50,6 +50,23 @@ fn shared_memory_and_queues_of_another_container_are_joined() {
 }
 
 #[test]
+fn processes_of_another_container_are_seen_by_who_joins_them() {
+    let engine = Engine::start();
+    let donor = waits(&engine, "donor", &[]);
+    let by = format!("container:{donor}");
+    let namespace = engine.docker(&["exec", &donor, "readlink", "/proc/self/ns/pid"]).ok();
+    let joiner = waits(&engine, "joiner", &["--pid", &by]);
+    for command in [&["exec", &joiner][..], &["run", "--rm", "--pid", &by, SMALL]] {
+        let script = "readlink /proc/self/ns/pid; tr '\\0' ' ' < /proc/1/cmdline";
+        let said = engine.docker(&[command, &["sh", "-c", script]].concat()).ok();
+        assert_eq!(said.trim_end(), format!("{namespace}\nsleep 1000"), "{command:?}");
+    }
+    assert_eq!(engine.docker(&["logs", &joiner]).ok(), "");
+    assert_eq!(engine.docker(&["run", "--rm", "--pid", &by, SMALL, "sh", "-c", "exit 7"]).code, 7);
+    remove(&engine, &[&joiner, &donor]);
+}
+
+#[test]
 fn what_the_client_mounts_on_shared_memory_takes_its_place() {
     let engine = Engine::start();
     let donor = waits(&engine, "donor", &["--ipc", "shareable"]);

@@ -45,6 +45,7 @@ use coracle_sys::rooted::Root;
 use coracle_sys::signal;
 use plan::{Plan, PlannedMount, Program};
 use rest::{Received, Rest};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -127,10 +128,7 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
     let plan = Plan::new(ground)?;
     require(&plan.linux.namespaces, joins)?;
     let (ours, theirs) = channel::pair()?;
-    if let Some(pid) = &joins.pid {
-        // Only children are affected, and all children of this process belong to this container.
-        enter(pid, LinkNameSpaceType::ProcessID)?;
-    }
+    let own = joins.pid.as_ref().map(enter_for_children).transpose()?;
     // The cgroup namespace is made after the process has moved, or its root would be wrong.
     let how = Clone {
         namespaces: Some(plan.namespaces - Namespaces::NEWCGROUP),
@@ -150,8 +148,28 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
                 }
             }
         }
-        Cloned::Parent(child) => Ok(Prepared { child, channel: ours }),
+        Cloned::Parent(child) => {
+            let prepared = Prepared { child, channel: ours };
+            // A process whose children belong elsewhere cannot have threads, clone(2).
+            let back = own.map_or(Ok(()), |own| enter(&own, LinkNameSpaceType::ProcessID));
+            match back {
+                Ok(()) => Ok(prepared),
+                Err(error) => {
+                    prepared.dismiss();
+                    Err(error)
+                }
+            }
+        }
     }
+}
+
+/// Has children of this process begin in another pid namespace. Returns the one where they began before.
+fn enter_for_children(pid: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own =
+        rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty()).map_err(failed("open a namespace"))?;
+    enter(pid, LinkNameSpaceType::ProcessID)?;
+    Ok(own)
 }
 
 impl Start<'_> {
@@ -270,7 +288,7 @@ fn prepare_process(entry: &Entry) -> Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("become unreadable"))?;
     signal::reset_all();
     // What is made on the way has the modes that it is given; the program's own mask is set with its identity.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(Mode::empty());
     entry.enter()?;
     setsid().map_err(failed("start a session"))?;
     Ok(())
