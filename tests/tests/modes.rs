@@ -1,4 +1,5 @@
 //! Namespaces that containers have of their own, share with each other, or share with the host.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;
@@ -193,4 +194,127 @@ fn what_a_container_makes_of_its_shared_memory_misleads_nobody() {
     let (status, text) = start(&engine, &joiner);
     assert!(status == 500 && text.contains("a tmpfs on /dev/shm"), "{status} {text}");
     remove(&engine, &[&donor, &joiner]);
+}
+
+/// A namespace of this process.
+fn own(kind: &str) -> String {
+    std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string()
+}
+
+fn said(engine: &Engine, options: &[&str], command: &[&str]) -> String {
+    engine.docker(&[&["run", "--rm"], options, &[SMALL], command].concat()).ok()
+}
+
+#[test]
+fn namespaces_of_the_host_are_had_by_who_asks_for_them() {
+    let engine = Engine::start();
+    for (option, kind) in
+        [("--pid", "pid"), ("--uts", "uts"), ("--cgroupns", "cgroup"), ("--ipc", "ipc"), ("--network", "net")]
+    {
+        let path = format!("/proc/self/ns/{kind}");
+        assert_eq!(said(&engine, &[option, "host"], &["readlink", &path]), own(kind), "{option}");
+        if kind != "cgroup" || !engine.is_original() {
+            // Docker's default for cgroups of version 1 is the host's.
+            assert_ne!(said(&engine, &[], &["readlink", &path]), own(kind), "{option}");
+        }
+    }
+    assert_ne!(
+        said(&engine, &["--cgroupns", "private"], &["readlink", "/proc/self/ns/cgroup"]),
+        own("cgroup")
+    );
+    assert_eq!(said(&engine, &["--userns", "host"], &["readlink", "/proc/self/ns/user"]), own("user"));
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert_eq!(said(&engine, &["--uts", "host"], &["hostname"]), hostname);
+    assert_eq!(said(&engine, &["--network", "host", "--hostname", "own"], &["hostname"]), "own");
+    let refused = engine.docker(&["create", "--uts", "host", "--hostname", "own", SMALL, "true"]);
+    refused.refused(1, "conflicting options: hostname and the UTS mode");
+    if !engine.is_original() {
+        // There the start fails, and would here if nobody looked.
+        let refused = engine.docker(&["create", "--uts", "host", "--domainname", "own", SMALL, "true"]);
+        refused.refused(1, "conflicting options: domainname and the UTS mode");
+    }
+    assert_eq!(rustix::system::uname().nodename().to_string_lossy(), hostname);
+}
+
+#[test]
+fn a_cgroup_is_made_where_the_client_says() {
+    let engine = Engine::start();
+    let parent = engine.name("parent");
+    let lines =
+        said(&engine, &["--cgroupns", "host", "--cgroup-parent", &parent], &["cat", "/proc/self/cgroup"]);
+    let above = format!("/{parent}/");
+    assert!(lines.lines().all(|line| line.contains(&above)), "{lines}");
+    let deeper = format!("/{parent}/deeper");
+    let lines =
+        said(&engine, &["--cgroupns", "host", "--cgroup-parent", &deeper], &["cat", "/proc/self/cgroup"]);
+    assert!(lines.lines().all(|line| line.contains(&format!(":{deeper}/"))), "{lines}");
+    // Ours alone: Docker follows such a path to wherever it leads inside the hierarchy.
+    if !engine.is_original() {
+        engine
+            .docker(&["create", "--cgroup-parent", "../../up", SMALL, "true"])
+            .refused(1, "invalid cgroup parent");
+    }
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for directory in [deeper.trim_start_matches('/'), &parent] {
+            // Only where it was made; Docker leaves them there, and so do we.
+            let _ = std::fs::remove_dir(hierarchy.path().join(directory));
+        }
+    }
+}
+
+#[test]
+fn rules_for_devices_open_what_they_name() {
+    let engine = Engine::start();
+    let script = "mknod /device c 10 237; exec 3</device";
+    let opened = |options: &[&str]| {
+        engine
+            .docker(&[&["run", "--rm"], options, &[SMALL, "sh", "-c", script]].concat())
+            .stderr
+            .contains("not permitted")
+    };
+    assert!(opened(&[]), "nothing opens it");
+    for rule in ["c 10:237 r", "c 10:* rwm", "c *:* r", "a *:* rwm"] {
+        assert!(!opened(&["--device-cgroup-rule", rule]), "{rule}");
+    }
+    for rule in ["c 10:237 w", "b 10:237 r", "c 10:238 rwm"] {
+        assert!(opened(&["--device-cgroup-rule", rule]), "{rule}");
+    }
+}
+
+#[test]
+fn annotations_are_kept_and_what_is_not_supported_is_refused_with_a_reason() {
+    let engine = Engine::start();
+    let name = engine.name("annotated");
+    engine
+        .docker(&["create", "--name", &name, "--annotation", "a=b", "--annotation", "c.d/e=", SMALL, "true"])
+        .ok();
+    assert_eq!(inspect(&engine, &name, "{{json .HostConfig.Annotations}}"), r#"{"a":"b","c.d/e":""}"#);
+    remove(&engine, &[&name]);
+    let create = |host: &str| {
+        let body = format!(r#"{{"Image":"{SMALL}","Cmd":["true"],"HostConfig":{host}}}"#);
+        engine.request("POST", "/containers/create", Some(&body))
+    };
+    let (status, text) = create(r#"{"Annotations":{"":"x"}}"#);
+    assert!(
+        status == 400 && text.contains("the empty string is not permitted as an annotation key"),
+        "{status} {text}"
+    );
+    for option in [["--storage-opt", "size=1g"], ["--storage-opt", "other=1g"], ["--gpus", "all"]] {
+        let output = engine.docker(&["run", "--rm", option[0], option[1], SMALL, "true"]);
+        assert_eq!(output.code, 125, "{option:?}: {}", output.stderr);
+    }
+    if engine.is_original() {
+        return;
+    }
+    for (host, reason) in [
+        (r#"{"StorageOpt":{"size":"1g"}}"#, "use a quota of the file system"),
+        (r#"{"UsernsMode":"private"}"#, "user namespaces come later"),
+        (
+            r#"{"DeviceRequests":[{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}]}"#,
+            "cdi is the only driver",
+        ),
+    ] {
+        let (status, text) = create(host);
+        assert!(status == 501 && text.contains(reason), "{status} {text}");
+    }
 }

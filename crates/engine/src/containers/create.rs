@@ -2,7 +2,7 @@
 
 use super::confinement::SecurityOptions;
 use super::memberships::{self, Membership};
-use super::modes::NetworkMode;
+use super::modes::{NetworkMode, UtsMode};
 use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
@@ -173,6 +173,14 @@ fn unpublished(shared: &Shared, settings: &Settings, networks: &[Membership]) ->
 
 fn check_modes(settings: &Settings) -> Result<()> {
     let host = &settings.host;
+    if host.uts == UtsMode::Host {
+        // The names would be the machine's own.
+        for (name, own) in [("hostname", &settings.hostname), ("domainname", &settings.domainname)] {
+            if !own.is_empty() {
+                return Err(Error::Invalid(format!("conflicting options: {name} and the UTS mode")));
+            }
+        }
+    }
     if let NetworkMode::Container(_) = &host.network {
         if !settings.hostname.is_empty() {
             return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
