@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 /// How often the network is looked at for damage.
 const HEALING: Duration = Duration::from_secs(5);
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
+    /// Whether all containers are known; none is restarted before.
+    pub(crate) recovered: watch::Sender<bool>,
     /// Woken when something may be to be deleted.
     pub(crate) trash: Arc<Notify>,
 }
@@ -128,6 +130,7 @@ impl Engine {
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),
+            recovered: watch::Sender::new(false),
             trash,
             config,
             store,

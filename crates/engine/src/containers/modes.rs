@@ -77,6 +77,14 @@ impl PidMode {
     }
 
     /// The other container, if it is another container's.
+    pub(super) fn partner(&self) -> Option<&String> {
+        match self {
+            Self::Container(other) => Some(other),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
     pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Container(other) => Some(other),
@@ -124,6 +132,14 @@ impl IpcMode {
     }
 
     /// The other container, if it is another container's.
+    pub(super) fn partner(&self) -> Option<&String> {
+        match self {
+            Self::Container(other) => Some(other),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
     pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Container(other) => Some(other),

@@ -5,6 +5,7 @@ use super::Description;
 use super::modes::{IpcMode, NetworkMode, PidMode, UtsMode};
 use super::registry::Registry;
 use super::settings::{HostSettings, Settings};
+use super::state::Status;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::protocol::Role;
@@ -14,6 +15,8 @@ use coracle_sys::rooted::Root;
 use coracle_sys::{error::Context, mntns};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// `f_type` of tmpfs, statfs(2).
 const TMPFS: i64 = 0x0102_1994;
@@ -34,6 +37,22 @@ pub(super) fn resolve(containers: &Registry, host: &mut HostSettings) -> Result<
         *other = found.id().to_string();
     }
     Ok(())
+}
+
+/// A container whose namespace `now` joins and which is about to be started, so that it has to come first. What is returned
+/// sees every later change of it.
+pub(super) fn awaited(containers: &Registry, now: &Description) -> Option<watch::Receiver<Arc<Description>>> {
+    let host = &now.settings.host;
+    let network = match &host.network {
+        NetworkMode::Container(other) => Some(other),
+        _ => None,
+    };
+    let partners = [network, host.ipc.partner(), host.pid.partner()].into_iter().flatten();
+    let mut watched = partners.filter_map(|partner| containers.find(partner).ok()).map(|found| found.watch());
+    watched.find_map(|mut partner| {
+        let status = partner.borrow_and_update().state.status;
+        (status == Status::Restarting).then_some(partner)
+    })
 }
 
 /// The network namespace of another container.

@@ -5,7 +5,7 @@ use super::commit;
 use super::exit;
 use super::health;
 use super::state::Status;
-use super::task::{Live, spawn, spawn_ended};
+use super::task::{Command, Live, spawn, spawn_ended};
 use super::{Description, record};
 use crate::engine::Shared;
 use crate::error::Result;
@@ -36,6 +36,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
             }
         }
     }
+    all_ended(shared).await;
+    shared.recovered.send_replace(true);
     shared.networks.sweep().await;
     forget_state_of_the_dead(shared);
     Ok(())
@@ -56,6 +58,10 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
             for membership in &mut description.networks {
                 membership.endpoint = None;
                 membership.is_way_out = false;
+            }
+            if description.starts_with_the_engine() {
+                // For those that join its namespaces to see.
+                description.state.status = Status::Restarting;
             }
             spawn(shared, description, None)
         }
@@ -79,6 +85,14 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
         }
     };
     shared.containers.insert(container);
+}
+
+/// Waits until what has ended meanwhile is known to have ended.
+async fn all_ended(shared: &Shared) {
+    let containers = shared.containers.all();
+    // The first thing that a task does is to settle the end; whoever is removed by that answers nothing.
+    let settled = containers.iter().map(|container| container.ask(|reply| Command::Dismiss { reply }));
+    futures_util::future::join_all(settled).await;
 }
 
 /// Takes over the places that a container has on its networks.

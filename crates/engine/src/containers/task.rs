@@ -7,6 +7,7 @@ use super::admit::{Command as Kind, Plan, admit};
 use super::exit;
 use super::health::{self, Monitor, Probe};
 use super::memberships::Membership;
+use super::partners;
 use super::prepare::{self, Preparation};
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
@@ -87,8 +88,10 @@ pub(crate) struct Task {
     pub(crate) files: Option<Opened>,
     /// Who waits for the container to start to be attached.
     pub(crate) waiting: Vec<(Attachment, OwnedFd)>,
-    /// When the restart policy starts it again.
+    /// When the restart policy starts it again, once every container is known.
     pub(crate) restart_at: Option<Instant>,
+    /// The container whose namespace it joins, if that is to be started first.
+    awaited: Option<watch::Receiver<Arc<Description>>>,
     /// What was made for the start that is expected.
     pub(super) prepared: Option<Preparation>,
     /// Finds out whether it works.
@@ -147,6 +150,7 @@ fn begin(shared: &Arc<Shared>, now: Description, found: Found) -> Container {
         files: None,
         waiting: Vec::new(),
         restart_at: None,
+        awaited: None,
         prepared: found.prepared,
         health: Monitor::default(),
         view,
@@ -163,13 +167,43 @@ async fn at(time: Option<Instant>) {
     }
 }
 
+/// Waits for the time of a restart, and until all containers are known.
+async fn restart(time: Option<Instant>, mut recovered: watch::Receiver<bool>) {
+    at(time).await;
+    // An engine that is gone restarts nothing.
+    let _ = recovered.wait_for(|recovered| *recovered).await;
+}
+
+/// Waits until another container has changed, or is gone; for ever without one.
+async fn changed(other: &mut Option<watch::Receiver<Arc<Description>>>) {
+    match other {
+        // Gone is a change as well.
+        Some(other) => drop(other.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Description {
+    /// Whether the restart policy starts the container when the engine starts.
+    pub(super) fn starts_with_the_engine(&self) -> bool {
+        let was_started = !matches!(self.state.status, Status::Created | Status::Dead);
+        was_started
+            && match self.settings.host.restart {
+                RestartPolicy::Always => true,
+                RestartPolicy::UnlessStopped => !self.state.stopped_by_hand,
+                RestartPolicy::OnFailure(_) => self.state.status == Status::Restarting,
+                RestartPolicy::No => false,
+            }
+    }
+}
+
 impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, exit: Option<Exit>) {
         if let Some(exit) = exit {
             if self.ended(exit).await {
                 return;
             }
-        } else if self.live.is_none() && self.starts_with_the_engine() {
+        } else if self.live.is_none() && self.now.starts_with_the_engine() {
             self.restart_at = Some(Instant::now());
         }
         loop {
@@ -208,7 +242,8 @@ impl Task {
     }
 
     async fn next(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
-        let restart = at(self.restart_at);
+        let restart = restart(self.restart_at, self.shared.recovered.subscribe());
+        let awaited = changed(&mut self.awaited);
         let dismiss = at(self.prepared.as_ref().map(|prepared| prepared.until));
         self.health.follow(&self.now);
         let probed = self.health.next(&self.shared, &self.now);
@@ -224,6 +259,7 @@ impl Task {
             event = event => event.map_or(Next::Lost, Next::Event),
             command = commands.recv() => command.map_or(Next::End, Next::Command),
             () = restart => Next::Restart,
+            () = awaited => Next::Restart,
             () = dismiss => Next::Dismiss,
             probe = probed => Next::Probed(probe),
         }
@@ -233,7 +269,7 @@ impl Task {
         // In every arm: who asked may have gone meanwhile, what was done stays done.
         match command {
             Command::Start { reply } => {
-                self.restart_at = None;
+                self.give_up_restart();
                 self.now.state.restart_count = 0;
                 let _ = reply.send(self.start().await);
             }
@@ -329,8 +365,17 @@ impl Task {
         Ok(view)
     }
 
+    /// Forgets that the restart policy is to start the container; whether it was.
+    fn give_up_restart(&mut self) -> bool {
+        self.restart_at.take().is_some() | self.awaited.take().is_some()
+    }
+
     async fn restart(&mut self) {
-        self.restart_at = None;
+        self.give_up_restart();
+        self.awaited = partners::awaited(&self.shared.containers, &self.now);
+        if self.awaited.is_some() {
+            return;
+        }
         self.now.state.restart_count += 1;
         if let Err(error) = self.start().await {
             tracing::warn!(container = %self.now.id, error = error.chain(), "the restart policy could not start it");
@@ -352,7 +397,7 @@ impl Task {
 
     async fn stop_by_hand(&mut self) {
         self.now.state.stopped_by_hand = true;
-        if self.restart_at.take().is_some() {
+        if self.give_up_restart() {
             self.now.state.status = Status::Exited;
         }
         self.changed().await;
@@ -431,7 +476,7 @@ impl Task {
             )),
             other => other,
         })?;
-        self.restart_at = None;
+        self.give_up_restart();
         if plan == Plan::KillFirst {
             self.now.state.stopped_by_hand = true;
             self.kill_and_wait().await?;
@@ -484,19 +529,6 @@ impl Task {
             self.changed().await;
         }
         false
-    }
-
-    /// Whether the restart policy starts the container when the engine starts.
-    fn starts_with_the_engine(&self) -> bool {
-        let state = &self.now.state;
-        let was_started = !matches!(state.status, Status::Created | Status::Dead);
-        was_started
-            && match self.now.settings.host.restart {
-                RestartPolicy::Always => true,
-                RestartPolicy::UnlessStopped => !state.stopped_by_hand,
-                RestartPolicy::OnFailure(_) => state.status == Status::Restarting,
-                RestartPolicy::No => false,
-            }
     }
 
     /// How long to wait before the restart policy starts the container again: twice as long each time, to a minute.
