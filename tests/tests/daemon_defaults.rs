@@ -17,14 +17,15 @@ fn run(engine: &Engine, options: &[&str], script: &str) -> String {
 }
 
 fn signal(engine: &Engine, signal: Signal) {
-    kill_process(Pid::from_raw(engine.pid().cast_signed()).unwrap(), signal).unwrap();
+    let pid = Pid::from_raw(engine.pid().cast_signed()).expect("a process");
+    kill_process(pid, signal).expect("it takes signals");
 }
 
 /// A profile that refuses one system call.
 fn profile(directory: &Path) -> PathBuf {
     let path = directory.join("profile.json");
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("a directory to write in");
     path
 }
 
@@ -178,11 +179,10 @@ fn the_state_is_written_when_somebody_asks() {
     engine.docker(&["run", "-d", "--name", &name, SMALL, "sleep", "1000"]).ok();
     signal(&engine, Signal::USR1);
     wait_until("it is written", || engine.log().contains("the state of the engine was written"));
-    let written =
+    let mut written =
         std::fs::read_dir(engine.directory().join("run")).unwrap().map(|entry| entry.unwrap().path());
     let path = written
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state-")))
-        .next();
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state-")));
     let state = std::fs::read_to_string(path.unwrap()).unwrap();
     for expected in
         [format!(" {name} running pid "), "\ntasks ".to_owned(), format!("\n{} coracle", engine.pid())]

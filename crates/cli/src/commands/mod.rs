@@ -192,11 +192,7 @@ where
 }
 
 /// The same; answers with the names of what failed.
-async fn failures<F, T>(
-    names: &[String],
-    operation: F,
-    is_failure: fn(&Error) -> bool,
-) -> Result<Vec<&str>>
+async fn failures<F, T>(names: &[String], operation: F, is_failure: fn(&Error) -> bool) -> Result<Vec<&str>>
 where
     F: Fn(String) -> T,
     T: Future<Output = Result<String>>,
