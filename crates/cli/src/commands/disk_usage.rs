@@ -218,7 +218,7 @@ fn cache_row(record: &BuildCache, short: bool) -> Row {
         )
         .with("InUse", record.in_use.to_string())
         .with("Shared", record.shared.to_string())
-        .with("Size", units::size(record.size))
+        .with("Size", units::short_size(record.size))
         .with("CreatedAt", at(created))
         .with("CreatedSince", since(created))
         .with("LastUsedAt", at(used))
