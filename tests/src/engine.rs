@@ -1,5 +1,6 @@
 //! An engine under test, and the commands that speak to it.
 
+use crate::wiretap::Wiretap;
 use crate::{Output, image, leftovers};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
@@ -17,7 +18,11 @@ static ENGINES: AtomicU32 = AtomicU32::new(0);
 /// An engine with roots of its own, or the original.
 pub struct Engine {
     place: TempDir,
+    /// Where the engine itself listens.
+    own_host: String,
+    /// Where clients connect: the same, or what watches the engine's answers.
     host: String,
+    wiretap: Option<Wiretap>,
     process: Option<Process>,
     prefix: String,
 }
@@ -78,21 +83,17 @@ impl Engine {
         let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
         let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
         let mut engine = match std::env::var("TARGET") {
-            Ok(host) => Self { place, host, process: None, prefix },
+            Ok(host) => Self::new(place, host, None, prefix),
             Err(_) => {
                 let host = format!("unix://{}", place.path().join("socket").display());
                 let more: Vec<String> = arguments.iter().map(ToString::to_string).collect();
                 let subnet = Subnet::reserve();
                 let child = spawn(place.path(), &host, &subnet, &more);
-                Self {
-                    place,
-                    host,
-                    process: Some(Process { child, subnet, more, table: String::new() }),
-                    prefix,
-                }
+                Self::new(place, host, Some(Process { child, subnet, more, table: String::new() }), prefix)
             }
         };
         engine.wait_until_it_answers();
+        engine.watch();
         if let Some(process) = &mut engine.process {
             process.table = leftovers::table(engine.place.path());
         }
@@ -104,7 +105,19 @@ impl Engine {
     pub fn at(host: &str) -> Self {
         let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
         let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
-        Self { place, host: host.to_owned(), process: None, prefix }
+        Self::new(place, host.to_owned(), None, prefix)
+    }
+
+    fn new(place: TempDir, host: String, process: Option<Process>, prefix: String) -> Self {
+        Self { place, own_host: host.clone(), host, wiretap: None, process, prefix }
+    }
+
+    /// Has clients connect where their answers are held against the schema.
+    fn watch(&mut self) {
+        let socket = self.place.path().join("wire");
+        let wiretap = Wiretap::start(socket, self.own_socket(), self.is_original());
+        self.host = format!("unix://{}", wiretap.socket().display());
+        self.wiretap = Some(wiretap);
     }
 
     fn import_small(&self) {
@@ -142,14 +155,24 @@ impl Engine {
         (ours, seen)
     }
 
-    /// The engine's address.
+    /// The address for clients, whose answers are held against the schema.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The path of the engine's socket.
+    /// The path of the socket for clients.
     pub fn socket(&self) -> PathBuf {
-        PathBuf::from(self.host.strip_prefix("unix://").expect("the suite speaks over a unix socket"))
+        path_of(&self.host)
+    }
+
+    /// The engine's own address, for tests of the socket itself.
+    pub fn own_host(&self) -> &str {
+        &self.own_host
+    }
+
+    /// The path of the engine's own socket.
+    pub fn own_socket(&self) -> PathBuf {
+        path_of(&self.own_host)
     }
 
     /// Runs the docker command.
@@ -255,14 +278,14 @@ impl Engine {
 
     /// The same, without waiting until it answers.
     pub fn begin_to_start_again(&mut self) {
-        let host = self.host.clone();
+        let host = self.own_host.clone();
         let place = self.place.path().to_owned();
         let process = self.process.as_mut().expect("only our engine is started again");
         process.child = spawn(&place, &host, &process.subnet, &process.more);
     }
 
     fn wait_until_it_answers(&self) {
-        let socket = self.socket();
+        let socket = self.own_socket();
         wait_until("the engine answers", || UnixStream::connect(&socket).is_ok());
     }
 
@@ -332,6 +355,13 @@ impl Drop for Engine {
             eprint_log(&self.log());
         }
         self.take_down();
+        let violations: String =
+            self.wiretap.iter().flat_map(Wiretap::violations).map(|found| format!("{found}\n")).collect();
+        if let Some(list) = std::env::var_os("SCHEMA_FINDINGS") {
+            write_down(Path::new(&list), &violations);
+        } else if !std::thread::panicking() {
+            assert!(violations.is_empty(), "answers that the schema does not allow:\n{violations}");
+        }
     }
 }
 
@@ -340,6 +370,17 @@ fn eprint_log(log: &str) {
     if !log.is_empty() {
         eprintln!("--- the engine's log ---\n{log}");
     }
+}
+
+/// Adds to a list of all that a run of the suite found, for people.
+fn write_down(list: &Path, lines: &str) {
+    use std::io::Write;
+    let mut file = File::options().create(true).append(true).open(list).unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
+}
+
+fn path_of(host: &str) -> PathBuf {
+    PathBuf::from(host.strip_prefix("unix://").expect("the suite speaks over a unix socket"))
 }
 
 /// The content of a chunked body, which the original sends where it does not know the length.

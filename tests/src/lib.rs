@@ -28,10 +28,12 @@ pub mod plugins;
 pub mod prepared;
 pub mod recipe;
 pub mod registry;
+pub mod schema;
 pub mod shelf;
 pub mod ssh;
 pub mod vendor;
 pub mod web;
+pub mod wiretap;
 
 pub use engine::Engine;
 pub use output::Output;

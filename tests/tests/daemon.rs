@@ -27,7 +27,7 @@ fn what_is_refused_ends_it_with_the_reason() {
     let file = engine.directory().join("daemon.json");
     std::fs::write(&file, r#"{"labels": ["a=b"], "no-such-key": true}"#).unwrap();
     let (data, run) = (text(&engine.directory().join("other")), text(&engine.directory().join("other-run")));
-    let (socket, pid) = (engine.host().to_owned(), text(&engine.directory().join("pid")));
+    let (socket, pid) = (engine.own_host().to_owned(), text(&engine.directory().join("pid")));
     let own_data = text(&engine.directory().join("data"));
     for (arguments, reason) in [
         (vec!["--userns-remap=default"], "user namespaces come later"),
@@ -58,7 +58,7 @@ fn its_socket_and_pid_file_end_with_it_and_come_back() {
     if engine.is_original() {
         return;
     }
-    let (socket, pidfile) = (engine.socket(), engine.directory().join("pid"));
+    let (socket, pidfile) = (engine.own_socket(), engine.directory().join("pid"));
     engine.kill();
     assert!(socket.exists() && pidfile.exists(), "a killed engine leaves both");
     engine.start_again();
