@@ -97,8 +97,9 @@ pub struct Network {
     pub config_from: ConfigReference,
     /// For services.
     pub config_only: bool,
-    /// Containers by id; `{}` in the list.
-    pub containers: BTreeMap<String, NetworkContainer>,
+    /// Containers by id; in the list `{}` before API 1.52 and absent since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<BTreeMap<String, NetworkContainer>>,
     /// Options of the driver.
     pub options: Option<BTreeMap<String, String>>,
     /// Labels.

@@ -1,7 +1,9 @@
 //! Requests on the engine itself.
 
 use coracle_api::auth::{AuthConfig, AuthResponse};
-use coracle_api::system::{BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, ReclaimReport, Version};
+use coracle_api::system::{
+    BuildPruneResponse, CheckMessage, DiskUsage, Event, Info, ObjectLists, ReclaimReport, Version,
+};
 use coracle_api::{ApiVersion, Filters, Query};
 
 use crate::Result;
@@ -38,9 +40,10 @@ impl Client {
         self.json(Call::get("/version")).await
     }
 
-    /// Who uses how much.
-    pub async fn disk_usage(&self) -> Result<DiskUsage> {
-        self.json(Call::get("/system/df")).await
+    /// All objects, with how much they use.
+    pub async fn disk_usage(&self) -> Result<ObjectLists> {
+        let query = Query::new().with_flag("verbose", true);
+        self.json::<DiskUsage>(Call::get("/system/df").query(query)).await.map(DiskUsage::into_lists)
     }
 
     /// Whether all image content is whole; what is damaged is moved into the quarantine if `quarantine`.

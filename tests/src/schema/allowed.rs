@@ -103,7 +103,14 @@ const TABLE: &[Group] = &[
         whose: Whose::Both,
         fault: Fault::Unknown,
         until: (1, 51),
-        places: &["ImageInspect.DockerVersion Parent"],
+        places: &["ImageInspect.DockerVersion"],
+    },
+    Group {
+        because: "an image of the classic builder has a parent, which 1.52 only omits where there is none",
+        whose: Whose::Both,
+        fault: Fault::Unknown,
+        until: ALWAYS,
+        places: &["ImageInspect.Parent"],
     },
     Group {
         because: "1.44 has lost the second name of the size",

@@ -25,6 +25,7 @@ pub(crate) enum Manner {
 /// A request.
 #[derive(Debug)]
 pub(crate) struct Request {
+    operation: &'static str,
     method: String,
     target: String,
     headers: String,
@@ -58,6 +59,7 @@ impl Request {
         let mood = [Mood::Plausible, Mood::Plausible, Mood::Boundary, Mood::Hostile][random.below(4)];
         let operation = random.pick(Schema::get().operations());
         let mut request = Self {
+            operation: operation.name(),
             method: operation.method().to_owned(),
             target: String::new(),
             headers: String::new(),
@@ -155,6 +157,11 @@ impl Request {
                 self.target.push_str(&format!("&z={}", "z".repeat(random.below(9000))));
             }
         }
+    }
+
+    /// What it was made of.
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
     }
 
     pub(crate) fn method(&self) -> &str {

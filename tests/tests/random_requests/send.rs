@@ -58,7 +58,9 @@ fn hear(stream: &mut UnixStream, only_head: bool) -> Outcome {
         match stream.read(&mut buffer) {
             Ok(0) => {
                 let Some(head) = head else { return Outcome::Closed };
-                return Message::of(&heard, head, only_head).outcome(false).ended();
+                let state = Message::of(&heard, head, only_head);
+                // An answer that ends before its end was broken off.
+                return if state.until_close { state.outcome(false) } else { Outcome::Closed };
             }
             Ok(count) => heard.extend_from_slice(&buffer[..count]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -79,6 +81,8 @@ struct Message {
     whole: bool,
     /// Whether the length of the body is not told.
     endless: bool,
+    /// Whether the end of the connection is its end.
+    until_close: bool,
 }
 
 impl Message {
@@ -87,6 +91,7 @@ impl Message {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         let answer = Answer { status, content_type: field("content-type:").unwrap_or_default().to_owned() };
+        let chunked = field("transfer-encoding:").is_some();
         let rest = &heard[head..];
         let (body, whole, endless) =
             match field("content-length:").and_then(|length| length.parse::<usize>().ok()) {
@@ -94,13 +99,13 @@ impl Message {
                 // What follows is no part of the API.
                 _ if status == 101 => (Vec::new(), true, true),
                 Some(length) => (rest[..rest.len().min(length)].to_vec(), rest.len() >= length, false),
-                None if field("transfer-encoding:").is_some() => {
+                None if chunked => {
                     let (body, whole) = unchunk(rest);
                     (body, whole, true)
                 }
                 None => (rest.to_vec(), false, true),
             };
-        Self { answer, body, whole, endless }
+        Self { answer, body, whole, endless, until_close: endless && !chunked }
     }
 
     fn outcome(self, late: bool) -> Outcome {
@@ -108,13 +113,6 @@ impl Message {
             return Outcome::Late;
         }
         Outcome::Answered { answer: self.answer, body: self.body, whole: self.whole }
-    }
-}
-
-impl Outcome {
-    /// A body without a length ends with the connection.
-    fn ended(self) -> Self {
-        self
     }
 }
 

@@ -167,13 +167,10 @@ pub struct StorageSnapshot {
     pub name: String,
 }
 
-/// Where a container is reached. The fields without a network are those of the default bridge, for clients older
-/// than API 1.21 habits; they are always sent.
+/// Where a container is reached.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkSettings {
-    /// Always empty.
-    pub bridge: String,
     /// Id of the network namespace.
     #[serde(rename = "SandboxID")]
     pub sandbox_id: String,
@@ -181,6 +178,19 @@ pub struct NetworkSettings {
     pub sandbox_key: String,
     /// Published and exposed ports; `{}` when not running.
     pub ports: PortMap,
+    /// Before API 1.52: the default bridge, beside its place among the networks.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub default_bridge: Option<DefaultBridge>,
+    /// Endpoints by name of the network.
+    pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// A container's endpoint on the default bridge, as clients read it before there were other networks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DefaultBridge {
+    /// Always empty.
+    pub bridge: String,
     /// Always false.
     pub hairpin_mode: bool,
     /// Always empty.
@@ -195,7 +205,7 @@ pub struct NetworkSettings {
     /// Always `null`.
     #[serde(rename = "SecondaryIPv6Addresses")]
     pub secondary_ipv6_addresses: Option<Vec<Address>>,
-    /// Endpoint on the default bridge.
+    /// Its id.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: String,
     /// Its IPv4 gateway.
@@ -217,8 +227,6 @@ pub struct NetworkSettings {
     pub ipv6_gateway: String,
     /// Its hardware address.
     pub mac_address: String,
-    /// Endpoints by name of the network.
-    pub networks: BTreeMap<String, EndpointSettings>,
 }
 
 /// A secondary address; Docker has none any more.

@@ -18,8 +18,8 @@ pub use host_config::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice,
 };
 pub use inspect::{
-    Address, ContainerInspect, GraphDriver, Health, HealthResult, NetworkSettings, State, StorageInfo,
-    StorageRootFs, StorageSnapshot,
+    Address, ContainerInspect, DefaultBridge, GraphDriver, Health, HealthResult, NetworkSettings, State,
+    StorageInfo, StorageRootFs, StorageSnapshot,
 };
 pub use list::{ContainerSummary, HealthSummary, HostConfigSummary, NetworkSettingsSummary, PortSummary};
 pub use mount::{

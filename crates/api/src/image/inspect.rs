@@ -7,20 +7,22 @@ use super::manifest::ManifestSummary;
 
 use crate::container::{Config, GraphDriver};
 
-/// Everything about one image.
+/// Everything about one image. An engine sends the configuration as the version of the API has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct ImageInspect {
+#[serde(default, rename_all = "PascalCase", bound(deserialize = "C: serde::de::DeserializeOwned + Default"))]
+pub struct ImageInspect<C = Config> {
     /// `sha256:…`.
     pub id: String,
     /// `name:tag`.
     pub repo_tags: Vec<String>,
     /// `name@sha256:…`.
     pub repo_digests: Vec<String>,
-    /// Image it was built from, or empty.
-    pub parent: String,
+    /// Image it was built from; like all that follow as text, absent instead of empty since API 1.52.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// What the author said.
-    pub comment: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
     /// RFC 3339; absent when the image does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
@@ -30,12 +32,15 @@ pub struct ImageInspect {
     /// Before API 1.45: configuration of that container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_config: Option<Config>,
-    /// Version of the engine that made it, or empty.
-    pub docker_version: String,
+    /// Version of the engine that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_version: Option<String>,
     /// Who made it.
-    pub author: String,
-    /// What containers of it begin with.
-    pub config: Option<Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// What containers of it begin with; absent for what is no image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<C>,
     /// Go's name of the architecture.
     pub architecture: String,
     /// Variant of the architecture.

@@ -48,10 +48,10 @@ pub struct BuildCache {
     pub usage_count: i64,
 }
 
-/// Who uses how much. A list is `null` when `type` did not ask for it.
+/// All objects that use the disk. A list is `null` when `type` did not ask for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct DiskUsage {
+pub struct ObjectLists {
     /// Bytes of all layers, each counted once.
     pub layers_size: i64,
     /// With `Containers` and `SharedSize`.
@@ -62,7 +62,16 @@ pub struct DiskUsage {
     pub volumes: Option<Vec<Volume>>,
     /// Records of the build cache.
     pub build_cache: Option<Vec<BuildCache>>,
-    /// From API 1.52 on, as the three below, which say the same as the lists above.
+}
+
+/// Who uses how much.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiskUsage {
+    /// Before API 1.53: everything.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ObjectLists>,
+    /// From API 1.52 on, as the three below, which say the same as the lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_usage: Option<ObjectUsage<ImageSummary>>,
     /// Of containers.
@@ -74,6 +83,21 @@ pub struct DiskUsage {
     /// Of the build cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_cache_usage: Option<ObjectUsage<BuildCache>>,
+}
+
+impl DiskUsage {
+    /// All objects, whichever version of the API told them; from 1.52 on only if `verbose` asked for them.
+    #[must_use]
+    pub fn into_lists(self) -> ObjectLists {
+        let lists = self.lists.unwrap_or_default();
+        ObjectLists {
+            layers_size: self.image_usage.as_ref().map_or(lists.layers_size, |usage| usage.total_size),
+            images: self.image_usage.map_or(lists.images, |usage| usage.items),
+            containers: self.container_usage.map_or(lists.containers, |usage| usage.items),
+            volumes: self.volume_usage.map_or(lists.volumes, |usage| usage.items),
+            build_cache: self.build_cache_usage.map_or(lists.build_cache, |usage| usage.items),
+        }
+    }
 }
 
 /// What all objects of a kind use.

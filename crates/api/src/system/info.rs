@@ -53,10 +53,12 @@ pub struct Info {
     /// The host forwards IPv4.
     #[serde(rename = "IPv4Forwarding")]
     pub ipv4_forwarding: bool,
-    /// Bridged IPv4 passes the firewall.
-    pub bridge_nf_iptables: bool,
-    /// Bridged IPv6 passes the firewall.
-    pub bridge_nf_ip6tables: bool,
+    /// Before API 1.50: bridged IPv4 passes the firewall.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_iptables: Option<bool>,
+    /// Before API 1.50: bridged IPv6 passes the firewall.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge_nf_ip6tables: Option<bool>,
     /// The daemon logs more.
     pub debug: bool,
     /// Open descriptors of the daemon.
@@ -183,11 +185,9 @@ pub struct Plugins {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct RegistryConfig {
-    /// Obsolete, `null`.
-    #[serde(rename = "AllowNondistributableArtifactsCIDRs")]
-    pub allow_nondistributable_artifacts_cidrs: Option<Vec<String>>,
-    /// Obsolete, `null`.
-    pub allow_nondistributable_artifacts_hostnames: Option<Vec<String>>,
+    /// Before API 1.49, and obsolete then.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub nondistributable: Option<Nondistributable>,
     /// Networks reached without verified TLS.
     #[serde(rename = "InsecureRegistryCIDRs")]
     pub insecure_registry_cidrs: Vec<String>,
@@ -195,6 +195,17 @@ pub struct RegistryConfig {
     pub index_configs: BTreeMap<String, IndexInfo>,
     /// Mirrors of the default registry; `null` for none.
     pub mirrors: Option<Vec<String>>,
+}
+
+/// Registries that may have what is not to be distributed: all, so that neither list says anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Nondistributable {
+    /// `null`.
+    #[serde(rename = "AllowNondistributableArtifactsCIDRs")]
+    pub allow_nondistributable_artifacts_cidrs: Option<Vec<String>>,
+    /// `null`.
+    pub allow_nondistributable_artifacts_hostnames: Option<Vec<String>>,
 }
 
 /// One registry.

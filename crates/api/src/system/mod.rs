@@ -8,10 +8,11 @@ mod reclaim;
 mod version;
 
 pub use check::{CheckFinding, CheckMessage, CheckSummary};
-pub use df::{BuildCache, BuildPruneResponse, DiskUsage, ObjectUsage};
+pub use df::{BuildCache, BuildPruneResponse, DiskUsage, ObjectLists, ObjectUsage};
 pub use events::{Actor, Event};
 pub use info::{
-    AddressPool, Commit, DiscoveredDevice, IndexInfo, Info, Plugins, RegistryConfig, Runtime, SwarmInfo,
+    AddressPool, Commit, DiscoveredDevice, IndexInfo, Info, Nondistributable, Plugins, RegistryConfig,
+    Runtime, SwarmInfo,
 };
 pub use reclaim::{ReclaimReport, ReclaimVerdict};
 pub use version::{Component, PlatformName, Version};

@@ -1,7 +1,7 @@
 //! `system df`: who uses how much disk.
 
 use coracle_api::container::ContainerSummary;
-use coracle_api::system::{BuildCache, DiskUsage};
+use coracle_api::system::{BuildCache, ObjectLists};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -49,7 +49,7 @@ fn share(part: i64, whole: i64) -> String {
     }
 }
 
-fn image_line(usage: &DiskUsage) -> Row {
+fn image_line(usage: &ObjectLists) -> Row {
     let images = usage.images.as_deref().unwrap_or_default();
     let used: Vec<_> = images.iter().filter(|image| image.containers > 0).collect();
     let used_bytes: i64 = used.iter().map(|image| image.size - image.shared_size.max(0)).sum();
@@ -59,7 +59,7 @@ fn image_line(usage: &DiskUsage) -> Row {
     line("Images", images.len(), used.len(), usage.layers_size, share(reclaimable, usage.layers_size))
 }
 
-fn container_line(usage: &DiskUsage) -> Row {
+fn container_line(usage: &ObjectLists) -> Row {
     let containers = usage.containers.as_deref().unwrap_or_default();
     let active = |container: &&ContainerSummary| {
         let state = container.state.as_str();
@@ -71,7 +71,7 @@ fn container_line(usage: &DiskUsage) -> Row {
     line("Containers", containers.len(), containers.iter().filter(active).count(), size, share(idle, size))
 }
 
-fn volume_line(usage: &DiskUsage) -> Row {
+fn volume_line(usage: &ObjectLists) -> Row {
     let volumes = usage.volumes.as_deref().unwrap_or_default();
     let used = |count: i64| {
         let wanted = volumes.iter().filter_map(|volume| volume.usage_data.as_ref());
@@ -81,7 +81,7 @@ fn volume_line(usage: &DiskUsage) -> Row {
     line("Local Volumes", volumes.len(), used(1).count(), size, share(used(0).sum(), size))
 }
 
-fn cache_line(usage: &DiskUsage) -> Row {
+fn cache_line(usage: &ObjectLists) -> Row {
     let records = usage.build_cache.as_deref().unwrap_or_default();
     let total: i64 = records.iter().map(|record| record.size).sum();
     let idle = records.iter().filter(|record| !record.in_use && !record.shared);
@@ -146,7 +146,7 @@ struct Details {
 }
 
 impl Details {
-    fn of(usage: &DiskUsage, short: bool) -> Self {
+    fn of(usage: &ObjectLists, short: bool) -> Self {
         // An image is in the list once, whatever it is called.
         let image =
             |image| images::rows(image, false, short).into_iter().next().map(|row| row.with("Digest", ""));
@@ -189,7 +189,7 @@ impl Details {
     }
 }
 
-fn verbose(usage: &DiskUsage, format: Option<&str>) -> Result<String> {
+fn verbose(usage: &ObjectLists, format: Option<&str>) -> Result<String> {
     match format.map(str::trim) {
         None | Some("" | "table") => Details::of(usage, true).text(),
         Some("json") => Ok(Details::of(usage, false).value().to_json() + "\n"),

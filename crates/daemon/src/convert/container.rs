@@ -49,7 +49,7 @@ pub(crate) fn inspect(
         graph_driver: (version < ApiVersion::new(1, 52)).then(|| graph_driver(&paths.layers())),
         mounts: container.mounts.iter().map(mount).collect(),
         config: config(container),
-        network_settings: network_settings(container),
+        network_settings: network_settings(container, version),
         ..api::ContainerInspect::default()
     }
 }
@@ -158,26 +158,33 @@ pub(crate) fn mount(mount: &MountPoint) -> api::MountPoint {
     }
 }
 
-fn network_settings(container: &Description) -> api::NetworkSettings {
+fn network_settings(container: &Description, version: ApiVersion) -> api::NetworkSettings {
     let networks = networks(container);
+    let default_bridge = (version < ApiVersion::new(1, 52))
+        .then(|| default_bridge(networks.get(BRIDGE).filter(|_| container.endpoints().next().is_some())));
     if container.endpoints().next().is_none() {
-        return api::NetworkSettings { networks, ..api::NetworkSettings::default() };
+        return api::NetworkSettings { networks, default_bridge, ..api::NetworkSettings::default() };
     }
     let published: Vec<Published> =
         container.endpoints().flat_map(|endpoint| endpoint.ports.iter().copied()).collect();
-    // As Docker: the default network alone shows here as well.
-    let default = networks.get(BRIDGE).cloned().unwrap_or_default();
     api::NetworkSettings {
         sandbox_id: container.id.to_string(),
         sandbox_key: format!("/proc/{}/ns/net", container.state.pid),
         ports: ports(container, &published),
-        endpoint_id: default.endpoint_id,
-        gateway: default.gateway,
-        ip_address: default.ip_address,
-        ip_prefix_len: default.ip_prefix_len,
-        mac_address: default.mac_address,
+        default_bridge,
         networks,
-        ..api::NetworkSettings::default()
+    }
+}
+
+fn default_bridge(endpoint: Option<&EndpointSettings>) -> api::DefaultBridge {
+    let endpoint = endpoint.cloned().unwrap_or_default();
+    api::DefaultBridge {
+        endpoint_id: endpoint.endpoint_id,
+        gateway: endpoint.gateway,
+        ip_address: endpoint.ip_address,
+        ip_prefix_len: endpoint.ip_prefix_len,
+        mac_address: endpoint.mac_address,
+        ..api::DefaultBridge::default()
     }
 }
 

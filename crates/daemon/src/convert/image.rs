@@ -85,19 +85,21 @@ fn names(references: &[Reference]) -> (Vec<String>, Vec<String>) {
 }
 
 /// Everything about an image.
-pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect {
+pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect<Value> {
     let (repo_tags, repo_digests) = names(&image.references);
     let size = i64::try_from(image.size).unwrap_or(i64::MAX);
     let config = &image.config;
+    let text = |text: String| Some(text).filter(|text| version < ApiVersion::new(1, 52) || !text.is_empty());
     api::ImageInspect {
         id: image.id.to_string(),
         repo_tags,
         repo_digests,
-        parent: image.parent.map(|parent| parent.to_string()).unwrap_or_default(),
-        comment: config.history.last().map(|step| step.comment.clone()).unwrap_or_default(),
+        parent: text(image.parent.map(|parent| parent.to_string()).unwrap_or_default()),
+        comment: text(config.history.last().map(|step| step.comment.clone()).unwrap_or_default()),
+        docker_version: text(String::new()),
         created: config.created.clone().or_else(|| Some(time::write(None))),
-        author: config.author.clone(),
-        config: image.artifact.is_none().then(|| run_config(&config.config)),
+        author: text(config.author.clone()),
+        config: image.artifact.is_none().then(|| shown_config(&config.config, version)),
         architecture: config.platform.architecture.clone(),
         variant: config.platform.variant.clone(),
         os: config.platform.os.clone(),
@@ -119,6 +121,45 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect {
 /// What Docker does not tell.
 pub(crate) fn own(last_used: ::time::OffsetDateTime) -> api::OwnMetadata {
     api::OwnMetadata { last_used: time::write(Some(last_used)) }
+}
+
+/// Fields of containers that images had as well before API 1.50, always empty.
+const OF_CONTAINERS: [&str; 9] = [
+    "Hostname",
+    "Domainname",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Image",
+];
+/// Fields that were empty instead of absent before API 1.52.
+const ONCE_EMPTY: [&str; 8] =
+    ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir"];
+
+/// A configuration as this version of the API has it.
+fn shown_config(config: &RunConfig, version: ApiVersion) -> Value {
+    let mut shown = document(&run_config(config));
+    let Some(fields) = shown.as_object_mut() else { return shown };
+    if version >= ApiVersion::new(1, 50) {
+        fields.retain(|name, _| !OF_CONTAINERS.contains(&name.as_str()));
+    }
+    if version >= ApiVersion::new(1, 52) {
+        fields.retain(|name, value| !ONCE_EMPTY.contains(&name.as_str()) || !is_empty(value));
+    }
+    shown
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 fn run_config(config: &RunConfig) -> Config {

@@ -140,7 +140,7 @@ pub(crate) fn shown(network: &Network, all: &[Arc<Description>]) -> api::Network
         },
         internal: network.internal,
         attachable: network.attachable,
-        containers: all.iter().filter_map(|container| member(network, container)).collect(),
+        containers: Some(all.iter().filter_map(|container| member(network, container)).collect()),
         options: Some(network.options.clone()),
         labels: Some(network.labels.clone()),
         ..api::Network::default()
@@ -157,6 +157,7 @@ pub(crate) fn shown_without_bridge(name: &str) -> api::Network {
         driver: if name == "none" { "null" } else { name }.to_owned(),
         enable_ipv4: Some(true),
         ipam: api::Ipam { driver: "default".to_owned(), options: None, config: Some(Vec::new()) },
+        containers: Some(BTreeMap::new()),
         options: Some(BTreeMap::new()),
         labels: Some(BTreeMap::new()),
         ..api::Network::default()

@@ -6,11 +6,12 @@ use crate::convert::network as convert;
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
-use coracle_api::Filters;
 use coracle_api::network as api;
+use coracle_api::{ApiVersion, Filters};
 use coracle_engine::Error;
 use coracle_engine::network::{BRIDGE, PREDEFINED};
 use hyper::{Method, StatusCode};
+use std::collections::BTreeMap;
 
 /// The filters that there are.
 const KNOWN: [&str; 7] = ["driver", "id", "label", "name", "scope", "type", "dangling"];
@@ -45,7 +46,7 @@ fn list(call: &Call) -> Answer {
     found.retain(|network| is_wanted(network, &filters, dangling));
     for network in &mut found {
         // Only one that is asked for alone shows who is on it.
-        network.containers.clear();
+        network.containers = (call.version < ApiVersion::new(1, 52)).then(BTreeMap::new);
     }
     answer::ok(&found)
 }
@@ -60,8 +61,12 @@ fn is_wanted(network: &api::Network, filters: &Filters, dangling: Option<bool>) 
         && any("type", &|kind| (kind == "builtin") == builtin)
         && any("scope", &|scope| scope == network.scope)
         // A network that is always there is never left over.
-        && dangling.is_none_or(|wanted| wanted == (!builtin && network.containers.is_empty()))
+        && dangling.is_none_or(|wanted| wanted == (!builtin && is_unused(network)))
         && label_choice(filters).with.iter().all(|label| label.matches(&labels))
+}
+
+fn is_unused(network: &api::Network) -> bool {
+    network.containers.as_ref().is_none_or(BTreeMap::is_empty)
 }
 
 async fn create(call: Call) -> Answer {

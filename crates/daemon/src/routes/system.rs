@@ -95,6 +95,7 @@ pub(super) async fn info(call: &Call) -> Answer {
         |device: ListedDevice| api::DiscoveredDevice { source: "cdi".to_owned(), id: device.name };
     let runtime = api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() };
     let registries = engine.images().registry_settings();
+    let has_bridge_filters = call.version < ApiVersion::new(1, 50);
     let shows_devices = call.version >= ApiVersion::new(1, 50);
     let warnings: Vec<String> = problems.iter().map(|problem| format!("CDI: {problem}")).collect();
     let directories = config.cdi_directories.iter().map(|directory| directory.display().to_string());
@@ -125,6 +126,8 @@ pub(super) async fn info(call: &Call) -> Answer {
         cpu_set: true,
         pids_limit: true,
         ipv4_forwarding: true,
+        bridge_nf_iptables: has_bridge_filters.then_some(false),
+        bridge_nf_ip6tables: has_bridge_filters.then_some(false),
         debug: reloadable.debug,
         file_descriptors: i64::try_from(fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
             .unwrap_or(0),
@@ -145,7 +148,7 @@ pub(super) async fn info(call: &Call) -> Answer {
             insecure_registry_cidrs: vec!["127.0.0.0/8".to_owned()],
             index_configs: index_configs(&registries.hosts),
             mirrors: Some(registries.hosts.mirrors().to_vec()),
-            ..api::RegistryConfig::default()
+            nondistributable: (call.version < ApiVersion::new(1, 49)).then(api::Nondistributable::default),
         }),
         http_proxy: without_secrets(registries.proxies.http.as_deref()),
         https_proxy: without_secrets(registries.proxies.https.as_deref()),

@@ -8,7 +8,7 @@ use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::container::ContainerSummary;
 use coracle_api::image::ImageSummary;
-use coracle_api::system::{DiskUsage, ObjectUsage};
+use coracle_api::system::{DiskUsage, ObjectLists, ObjectUsage};
 use coracle_api::volume::{Volume, VolumeUsage};
 use coracle_engine::Error;
 use coracle_engine::volumes::VolumeFilter;
@@ -22,24 +22,31 @@ pub(super) async fn disk_usage(call: &Call) -> Answer {
         return Err(Failure::invalid(format!("unknown object type: {unknown}")));
     }
     let wanted = |kind: &str| asked.is_empty() || asked.contains(&kind);
-    let mut usage = DiskUsage::default();
+    let mut lists = ObjectLists::default();
     if wanted("image") {
         let (layers_size, images) = images(call)?;
-        (usage.layers_size, usage.images) = (layers_size, Some(images));
+        (lists.layers_size, lists.images) = (layers_size, Some(images));
     }
     if wanted("container") {
-        usage.containers = Some(containers(call).await?);
+        lists.containers = Some(containers(call).await?);
     }
     if wanted("volume") {
-        usage.volumes = Some(volumes(call).await?);
+        lists.volumes = Some(volumes(call).await?);
     }
     if wanted("build-cache") {
-        usage.build_cache = Some(super::build::cache::records(call.engine()).await?);
+        lists.build_cache = Some(super::build::cache::records(call.engine()).await?);
     }
-    if call.version >= ApiVersion::new(1, 52) {
-        sum_up(&mut usage, call.query.is_on("verbose"));
+    answer::ok(&in_version(lists, call.version, call.query.is_on("verbose")))
+}
+
+/// What clients of this version read: lists, sums, or in 1.52 both unless it is `verbose`.
+fn in_version(lists: ObjectLists, version: ApiVersion, verbose: bool) -> DiskUsage {
+    let (first_with_sums, last_with_lists) = (ApiVersion::new(1, 52), ApiVersion::new(1, 52));
+    if version < first_with_sums {
+        return DiskUsage { lists: Some(lists), ..DiskUsage::default() };
     }
-    answer::ok(&usage)
+    let sums = summed_up(&lists, verbose);
+    DiskUsage { lists: (version <= last_with_lists && !verbose).then_some(lists), ..sums }
 }
 
 /// Every image with the containers that use it, and the bytes of all layers.
@@ -87,35 +94,36 @@ fn bytes(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// Adds the sums that clients of API 1.52 read instead of the lists.
-fn sum_up(usage: &mut DiskUsage, verbose: bool) {
-    usage.image_usage = usage.images.as_ref().map(|images| {
+/// The sums that clients of API 1.52 read instead of the lists.
+fn summed_up(lists: &ObjectLists, verbose: bool) -> DiskUsage {
+    let image_usage = lists.images.as_ref().map(|images| {
         let mut sum = summed(images, verbose, |image| image.containers > 0, |image| image.size);
         let own = |image: &ImageSummary| image.size - image.shared_size.max(0);
         // Layers are shared, so the images' sizes do not add up.
-        sum.total_size = usage.layers_size;
+        sum.total_size = lists.layers_size;
         let used: i64 = images.iter().filter(|image| image.containers > 0).map(own).sum();
         sum.reclaimable =
-            if sum.active_count == sum.total_count { 0 } else { (usage.layers_size - used).max(0) };
+            if sum.active_count == sum.total_count { 0 } else { (lists.layers_size - used).max(0) };
         sum
     });
-    usage.container_usage = usage.containers.as_ref().map(|containers| {
+    let container_usage = lists.containers.as_ref().map(|containers| {
         let active = |container: &ContainerSummary| {
             matches!(container.state.as_str(), "running" | "paused" | "restarting")
         };
         summed(containers, verbose, active, |container| container.size_rw)
     });
-    usage.volume_usage = usage.volumes.as_ref().map(|volumes| {
+    let volume_usage = lists.volumes.as_ref().map(|volumes| {
         let data = |volume: &Volume| volume.usage_data.clone().unwrap_or_default();
         summed(volumes, verbose, |volume| data(volume).ref_count > 0, |volume| data(volume).size.max(0))
     });
-    usage.build_cache_usage = usage.build_cache.as_ref().map(|records| {
+    let build_cache_usage = lists.build_cache.as_ref().map(|records| {
         let mut sum = summed(records, verbose, |record| record.in_use, |record| record.size);
         // What an image has too stays when the record goes.
         sum.reclaimable =
             records.iter().filter(|record| !record.in_use && !record.shared).map(|record| record.size).sum();
         sum
     });
+    DiskUsage { lists: None, image_usage, container_usage, volume_usage, build_cache_usage }
 }
 
 fn summed<T: Clone>(
@@ -148,13 +156,13 @@ mod tests {
 
     #[test]
     fn what_is_unused_is_reclaimable_and_shared_layers_count_once() {
-        let mut usage = DiskUsage {
+        let lists = ObjectLists {
             layers_size: 100,
             images: Some(vec![image(70, 30, 2), image(60, 30, 0)]),
             volumes: Some(vec![volume(5, 1), volume(7, 0), volume(-1, 0)]),
-            ..DiskUsage::default()
+            ..ObjectLists::default()
         };
-        sum_up(&mut usage, false);
+        let usage = summed_up(&lists, false);
         let images = usage.image_usage.unwrap();
         assert_eq!((images.active_count, images.total_count), (1, 2));
         assert_eq!((images.total_size, images.reclaimable, images.items), (100, 60, None));
@@ -166,8 +174,23 @@ mod tests {
 
     #[test]
     fn the_objects_are_told_when_asked_for() {
-        let mut usage = DiskUsage { volumes: Some(vec![volume(5, 1)]), ..DiskUsage::default() };
-        sum_up(&mut usage, true);
+        let lists = ObjectLists { volumes: Some(vec![volume(5, 1)]), ..ObjectLists::default() };
+        let usage = summed_up(&lists, true);
         assert_eq!(usage.volume_usage.unwrap().items.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn older_versions_have_lists_and_newer_ones_sums() {
+        for (minor, verbose, lists, sums) in [
+            (51, false, true, false),
+            (51, true, true, false),
+            (52, false, true, true),
+            (52, true, false, true),
+            (53, false, false, true),
+        ] {
+            let all = ObjectLists { volumes: Some(vec![volume(5, 1)]), ..ObjectLists::default() };
+            let usage = in_version(all, ApiVersion::new(1, minor), verbose);
+            assert_eq!((usage.lists.is_some(), usage.volume_usage.is_some()), (lists, sums), "1.{minor}");
+        }
     }
 }
