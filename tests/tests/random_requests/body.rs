@@ -18,6 +18,10 @@ pub(crate) fn document(
     random: &mut Random,
 ) -> Value {
     let mut made = value("body", schema, mood, 0, random);
+    if mood == Mood::Plausible {
+        // Much that is plausible alone is not together.
+        thin(&mut made, random);
+    }
     if mood == Mood::Plausible || random.once_in(2) {
         let base = base(operation.name(), random);
         merge(&mut made, base);
@@ -110,6 +114,16 @@ fn object(schema: &Value, mood: Mood, depth: usize, random: &mut Random) -> Valu
         }
     }
     Value::Object(made)
+}
+
+/// Leaves one or two fields of each object.
+fn thin(made: &mut Value, random: &mut Random) {
+    let Value::Object(fields) = made else { return };
+    while fields.len() > 2 || (fields.len() == 2 && random.once_in(2)) {
+        let name = fields.keys().nth(random.below(fields.len())).cloned().unwrap();
+        fields.remove(&name);
+    }
+    fields.values_mut().for_each(|field| thin(field, random));
 }
 
 /// Puts something somewhere that does not belong there.

@@ -74,7 +74,7 @@ impl<'a> Field<'a> {
         let state = |name: &str| engine.docker(&["inspect", "-f", "{{.State.Status}}", name]).stdout;
         let make = |name: &str, arguments: &[&str]| {
             docker(&["rm", "-fv", name]);
-            let all = [&["run", "-d", "--init", "--network", "none", "--name", name][..], arguments];
+            let all = [&["run", "-d", "--init", "--name", name][..], arguments];
             docker(&all.concat());
         };
         let sleeps = [SMALL, "sleep", "100000"];

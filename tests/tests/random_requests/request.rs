@@ -57,7 +57,7 @@ impl Request {
             random.below(2);
         }
         let mood = [Mood::Plausible, Mood::Plausible, Mood::Boundary, Mood::Hostile][random.below(4)];
-        let operation = random.pick(Schema::get().operations());
+        let operation = pick(&mut random);
         let mut request = Self {
             operation: operation.name(),
             method: operation.method().to_owned(),
@@ -94,7 +94,10 @@ impl Request {
         let mut query = Vec::new();
         for parameter in operation.parameters().iter().filter(|parameter| parameter["in"] == "query") {
             let name = parameter["name"].as_str().unwrap();
-            if random.once_in(2) || matches!(name, "path" | "fromImage" | "remote" | "term" | "t") {
+            let always = ["path", "fromImage", "remote", "term", "t", "h", "w"].contains(&name);
+            // Of many that are plausible alone, hardly any set is.
+            let often = if mood == Mood::Plausible { operation.parameters().len().max(2) } else { 2 };
+            if always || random.once_in(often) {
                 let text = argument(operation, name, parameter, mood, random);
                 query.push(format!("{name}={}", encode(&text)));
             }
@@ -212,6 +215,15 @@ impl Request {
     }
 }
 
+/// An operation; of those that this engine refuses all alike, fewer.
+fn pick(random: &mut Random) -> &'static Operation {
+    const REFUSED: [&str; 7] = ["swarm", "nodes", "services", "tasks", "secrets", "configs", "plugins"];
+    let operations = Schema::get().operations();
+    let first = random.pick(operations);
+    let again = REFUSED.contains(&first.segments()[0].as_str()) && !random.once_in(4);
+    if again { random.pick(operations) } else { first }
+}
+
 impl fmt::Display for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = String::from_utf8_lossy(&self.bytes()).replace("\r\n", " | ");
@@ -253,7 +265,7 @@ fn argument(operation: &Operation, name: &str, parameter: &Value, mood: Mood, ra
             return (*random.pick(&names)).to_owned();
         }
         (_, "fromSrc" | "remote") => {
-            return (*random.pick(&["-", "http://127.0.0.1:9/x", "", "ftp://x", "http://"])).to_owned();
+            return (*random.pick(&["", "", "-", "http://127.0.0.1:9/x", "ftp://x", "http://"])).to_owned();
         }
         ("GET /images/search", "term") => return (*random.pick(&["127.0.0.1:9/a", ""])).to_owned(),
         // Nobody waits for longer than the test does.
