@@ -68,27 +68,31 @@ impl<'a> Field<'a> {
     pub(crate) fn tend(&self) {
         let engine = self.engine;
         let docker = |arguments: &[&str]| drop(engine.docker(arguments));
-        docker(&["tag", SMALL, "spare:v1"]);
-        docker(&["volume", "create", "spare-volume"]);
-        docker(&["network", "create", "spare-net"]);
-        let state = |name: &str| engine.docker(&["inspect", "-f", "{{.State.Status}}", name]).stdout;
+        engine.request("POST", &format!("/images/{SMALL}/tag?repo=spare&tag=v1"), None);
+        engine.request("POST", "/volumes/create", Some(r#"{"Name":"spare-volume"}"#));
+        engine.request("POST", "/networks/create", Some(r#"{"Name":"spare-net"}"#));
+        let state = |name: &str| {
+            let (_, answer) = engine.request("GET", &format!("/containers/{name}/json"), None);
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            answer["State"]["Status"].as_str().unwrap_or_default().to_owned()
+        };
         let make = |name: &str, arguments: &[&str]| {
             docker(&["rm", "-fv", name]);
             let all = [&["run", "-d", "--init", "--name", name][..], arguments];
             docker(&all.concat());
         };
         let sleeps = [SMALL, "sleep", "100000"];
-        if state("running") != "running\n" {
+        if state("running") != "running" {
             make("running", &sleeps);
         }
-        if state("paused") != "paused\n" {
+        if state("paused") != "paused" {
             make("paused", &sleeps);
             docker(&["pause", "paused"]);
         }
-        if state("stopped") != "exited\n" {
+        if state("stopped") != "exited" {
             make("stopped", &[SMALL, "true"]);
         }
-        if state("unhealthy") != "running\n" {
+        if state("unhealthy") != "running" {
             let check = ["--health-cmd", "false", "--health-interval", "1s", "--health-retries", "1"];
             make("unhealthy", &[&check[..], &sleeps].concat());
         }

@@ -35,7 +35,7 @@ const REQUESTS: usize = 3000;
 /// Fewest operations of which one of so many requests must have had success.
 const GRANTED: usize = 53;
 /// Requests after which the objects are looked after.
-const ROUND: usize = 100;
+const ROUND: usize = 250;
 
 /// Failures of the engine that are right: the operation, the status, and why.
 const FAILURES: [(&str, u16, &str); 7] = [
