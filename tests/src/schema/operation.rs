@@ -3,8 +3,8 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Areas whose names may have slashes in them.
-const NAMES_WITH_SLASHES: [&str; 3] = ["images", "distribution", "plugins"];
+/// Areas whose names may have slashes in them: a link of the container `a` to another may be called `a/b`.
+const NAMES_WITH_SLASHES: [&str; 4] = ["containers", "images", "distribution", "plugins"];
 
 /// A method at a template of paths.
 #[derive(Debug)]
