@@ -7,7 +7,7 @@ use crate::config::defaults::Requested;
 use crate::error::Failure;
 use crate::peer::{Peer, Watch};
 use crate::reload::Reloadable;
-use crate::{hijack, routes};
+use crate::{hijack, input, routes};
 use coracle_api::{ApiVersion, Query, version};
 use coracle_engine::Engine;
 use hyper::body::Incoming;
@@ -109,22 +109,29 @@ async fn dispatch(context: Arc<Context>, client: Watch, request: Request<Incomin
     let full = request.uri().path().to_owned();
     let (asked, path) = ApiVersion::split_path(&full);
     let version = asked.unwrap_or(ApiVersion::MAX);
-    if version < ApiVersion::MIN {
-        return Err(Failure::invalid(format!(
-            "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
-            ApiVersion::MIN
-        )));
-    }
-    if version > ApiVersion::MAX {
-        return Err(Failure::invalid(format!(
-            "client version {version} is too new. Maximum supported API version is {}",
-            ApiVersion::MAX
-        )));
+    if let Some(refusal) = refusal(version) {
+        input::discard(request);
+        return Err(refusal);
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     routes::route(Call { context, client, version, query, request }, &segments).await
+}
+
+/// Why a version is not served.
+fn refusal(version: ApiVersion) -> Option<Failure> {
+    let text = if version < ApiVersion::MIN {
+        format!(
+            "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
+            ApiVersion::MIN
+        )
+    } else if version > ApiVersion::MAX {
+        format!("client version {version} is too new. Maximum supported API version is {}", ApiVersion::MAX)
+    } else {
+        return None;
+    };
+    Some(Failure::invalid(text))
 }
 
 fn decode(segment: &str) -> String {

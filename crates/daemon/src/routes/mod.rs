@@ -25,6 +25,7 @@ pub(crate) use streams::frame;
 
 use crate::answer::Answer;
 use crate::error::Failure;
+use crate::input;
 use crate::server::Call;
 use hyper::{Method, StatusCode};
 
@@ -56,8 +57,12 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["distribution", name @ .., "json"]) => {
             registries::distribution(&call, &name.join("/")).await
         }
-        (method, ["plugins", rest @ ..]) => plugins::route(method, rest),
+        (method, ["plugins", rest @ ..]) => {
+            input::discard(call.request);
+            plugins::route(method, rest)
+        }
         (method, [area @ ("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs"), rest @ ..]) => {
+            input::discard(call.request);
             Err(swarm::refuse(method, area, rest))
         }
         (_, ["containers", rest @ ..]) => containers::route(call, rest).await,
@@ -65,7 +70,10 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         (_, ["images", rest @ ..]) => images::route(call, rest).await,
         (_, ["volumes", rest @ ..]) => volumes::route(call, rest).await,
         (_, ["networks", rest @ ..]) => networks::route(call, rest).await,
-        _ => Err(not_found()),
+        _ => {
+            input::discard(call.request);
+            Err(not_found())
+        }
     }
 }
 
