@@ -45,6 +45,25 @@ fn the_docker_command_hears_what_is_wrong() {
 }
 
 #[test]
+fn what_the_kernel_would_not_take_is_refused_before() {
+    let engine = Engine::start();
+    // The original hands both on, and reports a failure of its own.
+    if engine.is_original() {
+        return;
+    }
+    let name = engine.name("refuses");
+    engine.docker(&["run", "-d", "--init", "--name", &name, SMALL, "sleep", "1000"]).ok();
+    for (method, path, body, text) in [
+        ("GET", "archive?path=a%00b", None, "zero byte"),
+        ("PUT", "archive?path=a%00b", None, "zero byte"),
+        ("POST", "update", Some(r#"{"NanoCpus":81}"#), "Range of CPUs is from 0.01"),
+    ] {
+        let (status, answer) = engine.request(method, &format!("/v1.44/containers/{name}/{path}"), body);
+        assert!(status == 400 && answer.contains(text), "{method} {path}: {status} {answer}");
+    }
+}
+
+#[test]
 fn the_api_answers_with_dockers_status_codes() {
     let engine = Engine::start();
     let good = format!(r#"{{"Image":"{SMALL}","Cmd":["true"]}}"#);

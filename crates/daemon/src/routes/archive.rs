@@ -48,7 +48,11 @@ pub(super) async fn extract(call: Call, name: &str) -> Answer {
 fn path_of(call: &Call) -> Result<&str, Failure> {
     // Docker's words.
     let missing = || Failure::invalid("bad parameter: pathcannot be empty");
-    call.query.get("path").filter(|path| !path.is_empty()).ok_or_else(missing)
+    let path = call.query.get("path").filter(|path| !path.is_empty()).ok_or_else(missing)?;
+    match path.contains('\0') {
+        true => Err(Failure::invalid("bad parameter: path has a zero byte in it, which no path has")),
+        false => Ok(path),
+    }
 }
 
 fn describe<B>(response: &mut Response<B>, stat: &PathStat) -> Result<(), Failure> {

@@ -63,11 +63,14 @@ fn memory(asked: &Resources) -> Result<Option<Memory>> {
     Ok((memory != Memory::default()).then_some(memory))
 }
 
+/// A hundredth of a processor: less is less than the kernel's shortest quota, 1 ms of each `PERIOD`.
+const LEAST_NANO_CPUS: i64 = 10_000_000;
+
 /// Asks how many processors there are, which costs twenty system calls, so only where it matters.
 fn check_nano_cpus(wanted: i64) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let most = i64::try_from(processors).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    if wanted < 0 || wanted > most {
+    if !(LEAST_NANO_CPUS..=most).contains(&wanted) {
         let text = format!(
             "Range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available"
         );
@@ -178,12 +181,13 @@ mod tests {
             change(&mut asked);
             resources(&asked, &Devices::new())
         };
-        let refused: [fn(&mut Resources); 9] = [
+        let refused: [fn(&mut Resources); 10] = [
             |r| r.memory = 1024,
             |r| r.memory = -5,
             |r| (r.memory, r.memory_swap) = (64 << 20, 32 << 20),
             |r| r.memory_swap = 64 << 20,
             |r| r.nano_cpus = i64::MAX,
+            |r| r.nano_cpus = 81,
             |r| r.cpu_period = 5,
             |r| r.cpuset_cpus = "0-9999999999".into(),
             |r| r.blkio_weight = 5,
