@@ -481,7 +481,7 @@ fn health_is_known_to_the_next_engine() {
     assert!(!after["Log"].as_array().unwrap().is_empty());
     wait_for_answers(&engine, &name);
     events.wait_for("exec_die");
-    assert_eq!(events.all("health_status"), Vec::<String>::new());
+    assert_eq!(events.all("health_status"), ["health_status: healthy"], "that of before, and no other");
     engine.docker(&["kill", &name]).ok();
     engine.kill();
     engine.start_again();

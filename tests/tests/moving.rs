@@ -168,7 +168,7 @@ fn what_cannot_be_sent_is_said_before_anything_goes() {
         (vec!["ssh://-l@peer", SMALL], "that is no user name"),
         (vec!["tcp://peer", SMALL], "it must begin with ssh://"),
         (vec!["ssh://peer/name", SMALL, "coracle-test-busybox:latest"], "one name cannot be that of several"),
-        (vec!["ssh://peer:1", SMALL], "ssh to peer ended with exit status: 255"),
+        (vec!["ssh://peer:1", SMALL], "ssh to peer:1 ended with exit status: 255"),
     ] {
         let all = [&["image", "send"], arguments.as_slice()].concat();
         sshd.coracle(&here, &all).refused(1, words);
