@@ -3,6 +3,7 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
+use coracle_tests::schema::Schema;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -222,4 +223,41 @@ fn a_request_of_the_wrong_type_leaves_its_connection_to_the_next() {
     assert!(answers.starts_with("HTTP/1.1 400") && answers.contains("unsupported Content-Type"), "{answers}");
     assert!(answers.contains("HTTP/1.1 200 OK") && answers.ends_with("OK"), "{answers}");
     assert!(answers.to_ascii_lowercase().contains("pragma: no-cache"), "{answers}");
+}
+
+#[test]
+fn a_stream_that_is_refused_ends_with_its_connection() {
+    let engine = Engine::start();
+    for path in ["/containers/nobody/attach?stream=1", "/exec/nobody/start"] {
+        let (status, answer) = engine.request("POST", &format!("/v1.44{path}"), None);
+        assert_eq!((status, answer.contains("nobody")), (404, true), "{answer}");
+    }
+}
+
+/// The table of the documentation has them all; what is refused says so, and is no page that is not found.
+#[test]
+fn every_operation_of_the_api_is_answered() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // Some remove whatever nobody uses.
+        return;
+    }
+    let page = include_str!("../../docs/user/api.md");
+    for operation in Schema::get().operations() {
+        let (method, path) = (operation.method(), operation.segments().join("/"));
+        let area = format!("/{}", operation.segments()[0]);
+        let last = operation.segments().last().expect("a path");
+        let is_named = page.contains(&format!("`{method} /{path}`"))
+            || page.contains(&format!("`{area}`"))
+            || page.contains(&format!("`{last}`"));
+        assert!(is_named, "{method} /{path} is not in docs/user/api.md");
+        if path == "events" || method == "HEAD" {
+            // They go on, or tell nothing.
+            continue;
+        }
+        let path = path.replace("{id}", "nobody").replace("{name}", "nobody");
+        let body = if method == "GET" || method == "DELETE" { None } else { Some("{}") };
+        let (status, answer) = engine.request(method, &format!("/v1.53/{path}"), body);
+        assert!(status != 0 && !answer.contains("page not found"), "{method} /{path}: {status} {answer}");
+    }
 }

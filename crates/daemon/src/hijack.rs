@@ -55,7 +55,7 @@ pub(crate) enum Takeover {
 impl Takeover {
     /// What `request` wants. Its body can still be read afterwards.
     pub(crate) fn of(request: &mut Request<Incoming>) -> Self {
-        let completed = request.headers().get(UPGRADE).is_some_and(|value| value == COMPLETED);
+        let completed = is_completed(request);
         match request.extensions_mut().remove::<OnUpgrade>() {
             Some(upgrade) if completed => Self::Plain(upgrade),
             Some(upgrade) => Self::Upgrade(upgrade),
@@ -110,6 +110,12 @@ impl Takeover {
         tokio::spawn(take_over(upgrade, session));
         Ok(response)
     }
+}
+
+/// Whether the client has said nothing of a stream, so that the request was completed, and with it what the client has said
+/// of the connection's end.
+pub(crate) fn is_completed(request: &Request<Incoming>) -> bool {
+    request.headers().get(UPGRADE).is_some_and(|value| value == COMPLETED)
 }
 
 /// Runs `session` over a connection, once its client has read that it may begin.

@@ -11,7 +11,7 @@ use crate::{hijack, input, routes};
 use coracle_api::{ApiVersion, Query, version};
 use coracle_engine::Engine;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -74,6 +74,7 @@ async fn respond(
     use futures_util::FutureExt;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let experimental = context.settings.experimental;
+    let completed = hijack::is_completed(&request);
     let answered = AssertUnwindSafe(dispatch(context, client, request)).catch_unwind().await;
     let answer = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made the engine panic");
@@ -87,6 +88,10 @@ async fn respond(
         answer::failure(&failure)
     });
     add_headers(&mut response, experimental);
+    if completed && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // No stream came of it, and nobody knows any more if the client goes on.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

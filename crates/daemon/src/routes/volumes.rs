@@ -23,6 +23,8 @@ pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
             call.engine().tidy_soon();
             answer::done()
         }
+        // Volumes of a cluster alone can be changed.
+        (&Method::PUT, [_]) => Err(super::swarm::refuse("PUT", "volumes", rest)),
         _ => Err(super::not_found()),
     }
 }
