@@ -120,7 +120,7 @@ fn judge(request: &Request, outcome: &Outcome) -> Option<String> {
         return None;
     }
     let path = request.path();
-    if answer.status >= 500 && !is_right(path, answer.status) {
+    if answer.status >= 500 && !is_right(request.method(), path, answer.status) {
         return Some(format!("{} {}", answer.status, String::from_utf8_lossy(content)));
     }
     let answer = Answer { status: answer.status, content_type: answer.content_type.clone() };
@@ -130,9 +130,11 @@ fn judge(request: &Request, outcome: &Outcome) -> Option<String> {
     (!found.is_empty()).then(|| found.join("; "))
 }
 
-fn is_right(path: &str, status: u16) -> bool {
+fn is_right(method: &str, path: &str, status: u16) -> bool {
     const SWARM: [&str; 6] = ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"];
-    // A node outside a swarm says that it is none (503 in the schema).
-    (status == 503 && SWARM.iter().any(|area| path.starts_with(area)))
+    // A node outside a swarm says that it is none (503 in the schema); volumes can be changed in one alone.
+    let of_swarm =
+        SWARM.iter().any(|area| path.starts_with(area)) || (method == "PUT" && path.starts_with("/volumes/"));
+    (status == 503 && of_swarm)
         || FAILURES.iter().any(|(prefix, known, _)| path.starts_with(prefix) && *known == status)
 }
