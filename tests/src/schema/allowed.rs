@@ -60,6 +60,7 @@ const TABLE: &[Group] = &[
         fault: Fault::Null,
         until: ALWAYS,
         places: &[
+            "RegistryServiceConfig.Mirrors",
             "ContainerConfig.Env",
             "HostConfig.BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps \
              BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits",

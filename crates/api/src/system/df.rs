@@ -66,7 +66,7 @@ pub struct ObjectLists {
 
 /// Who uses how much.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
+#[serde(default, rename_all = "PascalCase", from = "Told")]
 pub struct DiskUsage {
     /// Before API 1.53: everything.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -83,6 +83,35 @@ pub struct DiskUsage {
     /// Of the build cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_cache_usage: Option<ObjectUsage<BuildCache>>,
+}
+
+/// The same as it is read, field by field: what is flattened is read by another reader, which knows nothing of Go's habits, and
+/// takes what it cannot read for absent.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Told {
+    layers_size: i64,
+    images: Option<Vec<ImageSummary>>,
+    containers: Option<Vec<ContainerSummary>>,
+    volumes: Option<Vec<Volume>>,
+    build_cache: Option<Vec<BuildCache>>,
+    image_usage: Option<ObjectUsage<ImageSummary>>,
+    container_usage: Option<ObjectUsage<ContainerSummary>>,
+    volume_usage: Option<ObjectUsage<Volume>>,
+    build_cache_usage: Option<ObjectUsage<BuildCache>>,
+}
+
+impl From<Told> for DiskUsage {
+    fn from(told: Told) -> Self {
+        let Told { layers_size, images, containers, volumes, build_cache, .. } = told;
+        Self {
+            lists: Some(ObjectLists { layers_size, images, containers, volumes, build_cache }),
+            image_usage: told.image_usage,
+            container_usage: told.container_usage,
+            volume_usage: told.volume_usage,
+            build_cache_usage: told.build_cache_usage,
+        }
+    }
 }
 
 impl DiskUsage {
@@ -115,4 +144,18 @@ pub struct ObjectUsage<T> {
     /// The objects themselves, when `verbose` asked for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<T>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_engine_tells_is_read_with_its_nulls() {
+        let told = br#"{"LayersSize": 7, "Images": [{"Id": "a", "Labels": null, "RepoTags": null}], "Containers": null,
+            "Volumes": [{"Name": "v", "Labels": null, "Options": null}], "BuildCache": null}"#;
+        let lists = crate::from_slice::<DiskUsage>(told).unwrap().into_lists();
+        assert_eq!((lists.layers_size, lists.images.map(|images| images.len())), (7, Some(1)));
+        assert_eq!(lists.volumes.map(|volumes| volumes.len()), Some(1));
+    }
 }
