@@ -177,6 +177,24 @@ fn a_container_that_is_removed_when_it_ends_can_be_restarted() {
     });
 }
 
+/// Its second run is over before anybody could say that it is to be removed again.
+#[test]
+fn a_container_that_ends_at_once_after_its_restart_is_removed_all_the_same() {
+    let engine = Engine::start();
+    let script = "test -e /kept && exit; touch /kept; sleep 1000";
+    for _ in 0..10 {
+        let body =
+            json!({"Cmd": ["sh", "-c", script], "HostConfig": {"AutoRemove": true, "NetworkMode": "none"}});
+        let made = Made::started(&engine, body);
+        let exec = json!({"Cmd": ["test", "-e", "/kept"]});
+        wait_until("the first run has left its mark", || made.exec(&exec, &json!({})).1 == json!(0));
+        engine.request("POST", &format!("/v1.44/containers/{}/restart?t=0", made.id), None);
+        wait_until("it is removed", || {
+            engine.request("GET", &format!("/v1.44/containers/{}/json", made.id), None).0 == 404
+        });
+    }
+}
+
 #[test]
 fn a_limit_of_processes_is_taken_away_by_clients_that_know_of_it() {
     let engine = Engine::start();

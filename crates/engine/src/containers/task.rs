@@ -269,6 +269,8 @@ impl Task {
         // In every arm: who asked may have gone meanwhile, what was done stays done.
         match command {
             Command::Start { reply } => {
+                // From here on it goes when it ends, however soon that is.
+                self.stays = false;
                 self.give_up_restart();
                 self.now.state.restart_count = 0;
                 let _ = reply.send(self.start().await);
