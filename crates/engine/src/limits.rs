@@ -146,6 +146,8 @@ pub(crate) const BUILD_EVENTS: usize = 256;
 
 /// Bytes of an event on disk; a longer one is told and not kept.
 pub(crate) const EVENT_LINE: usize = 64 << 10;
+/// Most events that wait to be written; more are told but not kept.
+pub(crate) const EVENTS_TO_WRITE: usize = 4096;
 
 /// Bytes of the file of events that are read: more than an engine writes.
 pub(crate) const EVENT_FILE: u64 = 256 << 20;

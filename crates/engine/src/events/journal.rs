@@ -6,7 +6,7 @@
 
 use super::{Event, REMEMBERED};
 use crate::error::{Attempt, Result};
-use crate::limits::{EVENT_FILE, EVENT_LINE};
+use crate::limits::{EVENT_FILE, EVENT_LINE, EVENTS_TO_WRITE};
 use coracle_sys::atomic;
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use time::OffsetDateTime;
 
@@ -59,7 +59,7 @@ impl Line {
 /// The way to the thread that writes.
 #[derive(Debug)]
 pub(super) struct Journal {
-    sender: Option<Sender<Event>>,
+    sender: Option<SyncSender<Event>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -73,19 +73,23 @@ impl Journal {
         let past = read(&path)?;
         let lines: VecDeque<Vec<u8>> = past.iter().filter_map(line).collect();
         let file = write_anew(&path, &lines).attempt(|| format!("write {}", path.display()))?;
-        let (sender, receiver) = channel();
-        let written = Written { path, file, bytes: lines.iter().map(Vec::len).sum(), lines };
+        let (sender, receiver) = sync_channel(EVENTS_TO_WRITE);
+        let bytes = lines.iter().map(Vec::len).sum();
+        let written = Written { path, file, bytes, limit: GROWN.max(2 * bytes), lines };
         let writer = std::thread::Builder::new().name("events".to_owned()).spawn(|| written.take(receiver));
         let writer = writer.attempt(|| "start the thread that writes events".to_owned())?;
         Ok((Self { sender: Some(sender), writer: Some(writer) }, past))
     }
 
-    /// Has an event written.
+    /// Has an event written, unless the disk is too slow for all that happens.
     pub(super) fn note(&self, event: &Event) {
-        if let Some(sender) = &self.sender {
-            // The thread ends with this value, not before, unless it failed and said so.
-            let _ = sender.send(event.clone());
-        }
+        // The thread ends with this value, not before, unless it failed and said so.
+        let Some(Err(TrySendError::Full(lost))) =
+            self.sender.as_ref().map(|sender| sender.try_send(event.clone()))
+        else {
+            return;
+        };
+        tracing::warn!(kind = lost.kind, action = lost.action, id = lost.id, "an event is told but not kept");
     }
 }
 
@@ -106,6 +110,8 @@ struct Written {
     file: File,
     /// Length of the file, in bytes.
     bytes: usize,
+    /// Length at which it is written anew, in bytes.
+    limit: usize,
     lines: VecDeque<Vec<u8>>,
 }
 
@@ -126,16 +132,18 @@ impl Written {
         if self.lines.len() > REMEMBERED {
             self.lines.pop_front();
         }
-        let kept: usize = self.lines.iter().map(Vec::len).sum();
-        if self.bytes > GROWN.max(2 * kept) {
-            written = written.and(
-                write_anew(&self.path, &self.lines)
-                    .map_err(std::io::Error::other)
-                    .map(|file| self.file = file),
-            );
-            self.bytes = kept;
+        if self.bytes > self.limit {
+            written = written.and(self.shrink());
         }
         written
+    }
+
+    /// Writes the file anew, which may then grow to twice what is in it.
+    fn shrink(&mut self) -> std::io::Result<()> {
+        self.bytes = self.lines.iter().map(Vec::len).sum();
+        self.limit = GROWN.max(2 * self.bytes);
+        self.file = write_anew(&self.path, &self.lines).map_err(std::io::Error::other)?;
+        Ok(())
     }
 }
 
