@@ -64,6 +64,9 @@ pub(super) fn aliases(shared: &Shared, now: &Description) -> BTreeMap<String, St
 /// # Errors
 /// [`Error::Conflict`] when one does not, or is not on the default network.
 pub(super) fn variables(shared: &Shared, now: &Description) -> Result<Vec<String>> {
+    if now.settings.host.links.is_empty() {
+        return Ok(Vec::new());
+    }
     let default = predefined_id(crate::network::BRIDGE);
     let place = |of: &Description| of.networks.iter().find(|on| on.network == default).cloned();
     if place(now).is_none() {
