@@ -75,22 +75,6 @@ impl PidMode {
             other => Self::Container(container_of(other)?),
         })
     }
-
-    /// The other container, if it is another container's.
-    pub(super) fn partner(&self) -> Option<&String> {
-        match self {
-            Self::Container(other) => Some(other),
-            _ => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Container(other) => Some(other),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for PidMode {
@@ -129,22 +113,6 @@ impl IpcMode {
             "host" => Self::Host,
             other => Self::Container(container_of(other)?),
         })
-    }
-
-    /// The other container, if it is another container's.
-    pub(super) fn partner(&self) -> Option<&String> {
-        match self {
-            Self::Container(other) => Some(other),
-            _ => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub(super) fn partner_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Container(other) => Some(other),
-            _ => None,
-        }
     }
 }
 

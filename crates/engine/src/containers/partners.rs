@@ -26,10 +26,16 @@ const TMPFS: i64 = 0x0102_1994;
 /// # Errors
 /// [`Error::Invalid`] for a pid or ipc namespace of nobody, as in Docker. A network may be missing until the start.
 pub(super) fn resolve(containers: &Registry, host: &mut HostSettings) -> Result<()> {
-    let partners = [host.pid.partner_mut(), host.ipc.partner_mut()];
-    for other in partners.into_iter().flatten() {
+    let find = |other: &mut String| {
         let found = containers.find(other).map_err(|error| Error::Invalid(error.to_string()))?;
         *other = found.id().to_string();
+        Ok(())
+    };
+    if let PidMode::Container(other) = &mut host.pid {
+        find(other)?;
+    }
+    if let IpcMode::Container(other) = &mut host.ipc {
+        find(other)?;
     }
     if let NetworkMode::Container(other) = &mut host.network
         && let Ok(found) = containers.find(other)
@@ -43,12 +49,18 @@ pub(super) fn resolve(containers: &Registry, host: &mut HostSettings) -> Result<
 /// sees every later change of it.
 pub(super) fn awaited(containers: &Registry, now: &Description) -> Option<watch::Receiver<Arc<Description>>> {
     let host = &now.settings.host;
-    let network = match &host.network {
-        NetworkMode::Container(other) => Some(other),
-        _ => None,
-    };
-    let partners = [network, host.ipc.partner(), host.pid.partner()].into_iter().flatten();
-    let mut watched = partners.filter_map(|partner| containers.find(partner).ok()).map(|found| found.watch());
+    let mut partners: Vec<&str> = Vec::new();
+    if let NetworkMode::Container(other) = &host.network {
+        partners.push(other);
+    }
+    if let IpcMode::Container(other) = &host.ipc {
+        partners.push(other);
+    }
+    if let PidMode::Container(other) = &host.pid {
+        partners.push(other);
+    }
+    let found = partners.into_iter().filter_map(|partner| containers.find(partner).ok());
+    let mut watched = found.map(|found| found.watch());
     watched.find_map(|mut partner| {
         let status = partner.borrow_and_update().state.status;
         (status == Status::Restarting).then_some(partner)
