@@ -177,6 +177,14 @@ impl Engine {
         self.shared.networks.all().iter().map(|live| live.network.clone()).collect()
     }
 
+    /// A network that has a bridge, by its id, its name, or an unambiguous beginning of its id.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`], [`crate::Error::Invalid`] for a beginning that several have.
+    pub fn network(&self, name: &str) -> Result<Network> {
+        Ok(self.shared.networks.find(name)?.network.clone())
+    }
+
     /// Makes a network.
     ///
     /// # Errors

@@ -333,12 +333,7 @@ fn merge(
 }
 
 async fn prune(call: &Call) -> Answer {
-    let filters = filters(call)?;
-    if let Some(unknown) = filters.unknown(&["until", "label", "label!"]) {
-        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
-    }
-    let until = until(&filters)?;
-    let labels = label_choice(&filters);
+    let (until, labels) = meant_to_go(call)?;
     let pruned = call
         .engine()
         .prune_containers(|container| {
@@ -349,6 +344,15 @@ async fn prune(call: &Call) -> Answer {
         containers_deleted: Some(pruned.removed),
         space_reclaimed: pruned.bytes,
     })
+}
+
+/// Before which moment something must have been made, and which labels it must have, to be pruned.
+pub(super) fn meant_to_go(call: &Call) -> Result<(Option<OffsetDateTime>, LabelChoice), Failure> {
+    let filters = filters(call)?;
+    if let Some(unknown) = filters.unknown(&["until", "label", "label!"]) {
+        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
+    }
+    Ok((until(&filters)?, label_choice(&filters)))
 }
 
 /// The moment of an `until` filter.

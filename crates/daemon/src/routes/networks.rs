@@ -1,6 +1,6 @@
 //! `/networks/…`.
 
-use super::containers::{filters, label_choice, truth, until};
+use super::containers::{filters, label_choice, meant_to_go, truth};
 use crate::answer::{self, Answer};
 use crate::convert::network as convert;
 use crate::error::Failure;
@@ -9,7 +9,7 @@ use crate::server::Call;
 use coracle_api::network as api;
 use coracle_api::{ApiVersion, Filters};
 use coracle_engine::Error;
-use coracle_engine::network::{BRIDGE, PREDEFINED};
+use coracle_engine::network::{BRIDGE, PREDEFINED, predefined_id};
 use hyper::{Method, StatusCode};
 use std::collections::BTreeMap;
 
@@ -77,12 +77,7 @@ async fn create(call: Call) -> Answer {
 }
 
 async fn prune(call: &Call) -> Answer {
-    let filters = filters(call)?;
-    if let Some(unknown) = filters.unknown(&["until", "label", "label!"]) {
-        return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
-    }
-    let until = until(&filters)?;
-    let labels = label_choice(&filters);
+    let (until, labels) = meant_to_go(call)?;
     let removed = call
         .engine()
         .prune_networks(|network| {
@@ -110,11 +105,21 @@ async fn disconnect(call: Call, network: &str) -> Answer {
 }
 
 fn find(call: &Call, name: &str) -> Result<api::Network, Failure> {
-    let all = all(call);
-    let exactly = all.iter().find(|network| network.name == name || network.id == name);
-    let mut beginning = all.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
-    let found = exactly.or_else(|| beginning.next().filter(|_| beginning.next().is_none()));
-    found.cloned().ok_or_else(|| Error::NotFound { kind: "network", name: name.to_owned() }.into())
+    let engine = call.engine();
+    let is = |known: &&&str| **known == name || !name.is_empty() && predefined_id(known).starts_with(name);
+    match engine.network(name) {
+        Ok(network) => Ok(convert::shown(&network, &engine.list())),
+        Err(missing @ Error::NotFound { .. }) => {
+            let found = without_bridge().find(is);
+            found.map(|known| convert::shown_without_bridge(known)).ok_or_else(|| missing.into())
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The networks that every engine has, and that have no bridge.
+fn without_bridge() -> impl Iterator<Item = &'static &'static str> {
+    PREDEFINED.iter().filter(|name| **name != BRIDGE)
 }
 
 fn all(call: &Call) -> Vec<api::Network> {
@@ -122,7 +127,6 @@ fn all(call: &Call) -> Vec<api::Network> {
     let containers = engine.list();
     let mut all: Vec<_> =
         engine.networks().iter().map(|network| convert::shown(network, &containers)).collect();
-    let without_bridge = PREDEFINED.iter().filter(|name| **name != BRIDGE);
-    all.extend(without_bridge.map(|name| convert::shown_without_bridge(name)));
+    all.extend(without_bridge().map(|name| convert::shown_without_bridge(name)));
     all
 }
