@@ -1,6 +1,7 @@
 //! The objects that requests are about: some that may be changed, which come back when they are gone, and some that no
 //! request may touch.
 
+use crate::words;
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
@@ -23,10 +24,9 @@ const KEPT: &str = "{{.Id}} {{.State.Status}} {{.State.Pid}} {{.State.StartedAt}
 impl<'a> Field<'a> {
     /// Makes them all.
     pub(crate) fn plant(engine: &'a Engine) -> Self {
-        engine.docker(&["network", "create", "keeper-net"]).ok();
+        unlike_words(engine, &["network", "create", "keeper-net"], &["network", "rm", "keeper-net"]);
         let keep = [
-            "run",
-            "-d",
+            "create",
             "--init",
             "--name",
             "keeper",
@@ -41,7 +41,8 @@ impl<'a> Field<'a> {
             "-c",
             "echo kept > /kept/file; sleep 100000",
         ];
-        engine.docker(&keep).ok();
+        unlike_words(engine, &keep, &["rm", "-v", "keeper"]);
+        engine.docker(&["start", "keeper"]).ok();
         wait_until("the file is there", || {
             engine.docker(&["exec", "keeper", "test", "-s", "/kept/file"]).code == 0
         });
@@ -138,6 +139,14 @@ impl<'a> Field<'a> {
     /// The directory that may be bound.
     pub(crate) fn own_directory(&self) -> String {
         self.engine.shared_directory().1.display().to_string()
+    }
+}
+
+/// Makes an object whose id begins with none of the words that requests are made of: what is named by the beginning of
+/// its id may be changed by whoever names it.
+fn unlike_words(engine: &Engine, make: &[&str], remove: &[&str]) {
+    while words::begin(&engine.docker(make).ok()) {
+        engine.docker(remove).ok();
     }
 }
 

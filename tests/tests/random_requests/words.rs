@@ -131,6 +131,11 @@ pub(crate) fn text(name: &str, mood: Mood, random: &mut Random) -> String {
     }
 }
 
+/// Whether one of the words that may stand for a name begins this id.
+pub(crate) fn begin(id: &str) -> bool {
+    NAMES.iter().chain(&BOUNDARY).any(|word| !word.is_empty() && id.starts_with(word))
+}
+
 /// A number.
 pub(crate) fn number(mood: Mood, random: &mut Random) -> Value {
     match mood {
