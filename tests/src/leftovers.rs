@@ -56,9 +56,13 @@ pub fn children_of(engine: u32) -> Vec<String> {
     output.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// The engine's table: what it holds before the first container it must hold after the last.
+/// The engine's table: what it holds before the first container it must hold after the last. Other engines' bridges,
+/// which it follows, come and go as those want.
 pub fn table(place: &Path) -> String {
-    run("nft", &["list", "table", "ip", &format!("coracle-{}", engine_id(place))])
+    let table = run("nft", &["list", "table", "ip", &format!("coracle-{}", engine_id(place))]);
+    let Some((before, rest)) = table.split_once("\tset foreign {") else { return table };
+    let after = rest.split_once("\n\t}\n").map_or("", |(_, after)| after);
+    format!("{before}{after}")
 }
 
 fn cgroups(id: &str) -> Vec<String> {

@@ -1,11 +1,11 @@
 //! One entry of the log, and its line in the file.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Which stream an entry came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// The standard output, or a terminal.
@@ -25,7 +25,7 @@ pub struct Entry {
     pub time: OffsetDateTime,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
     log: std::borrow::Cow<'a, str>,
@@ -42,15 +42,51 @@ impl Entry {
     }
 }
 
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// What follows the text in the line of every entry that was read from `stream` at once.
+pub(crate) fn line_end(stream: Stream, time: OffsetDateTime) -> String {
+    format!("\",\"stream\":\"{}\",\"time\":\"{}\"}}\n", stream.name(), format_time(time))
+}
+
 /// Appends the line of an entry. Bytes that are no UTF-8 become replacement characters, as Docker's do.
-pub(crate) fn write_line(into: &mut Vec<u8>, stream: Stream, time: &str, bytes: &[u8]) {
-    let line = Line { log: String::from_utf8_lossy(bytes), stream, time };
-    serde_json::to_writer(&mut *into, &line).expect("strings and vectors do not fail");
-    into.push(b'\n');
+pub(crate) fn write_line(into: &mut Vec<u8>, bytes: &[u8], line_end: &str) {
+    let (text, newline) = match bytes.strip_suffix(b"\n") {
+        Some(text) => (text, &b"\\n"[..]),
+        None => (bytes, &b""[..]),
+    };
+    into.extend_from_slice(b"{\"log\":\"");
+    if stands_for_itself(text) {
+        into.extend_from_slice(text);
+    } else {
+        let begin = into.len();
+        serde_json::to_writer(&mut *into, &String::from_utf8_lossy(text))
+            .expect("a string and a vector do not fail");
+        // Its quotes.
+        into.pop();
+        into.remove(begin);
+    }
+    into.extend_from_slice(newline);
+    into.extend_from_slice(line_end.as_bytes());
+}
+
+/// Whether text is the same in a JSON string (RFC 8259, section 7).
+fn stands_for_itself(text: &[u8]) -> bool {
+    // Without a way out in the middle, so that many bytes are looked at at once.
+    let escaped =
+        text.iter().fold(false, |any, byte| any | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\'));
+    !escaped && std::str::from_utf8(text).is_ok()
 }
 
 /// The time as it stands in the file: always nine digits of a second, in UTC.
-pub(crate) fn format_time(time: OffsetDateTime) -> String {
+fn format_time(time: OffsetDateTime) -> String {
     let (date, clock) = (time.date(), time.time());
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
@@ -67,17 +103,37 @@ pub(crate) fn format_time(time: OffsetDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn a_line_reads_back_and_a_damaged_one_is_skipped() {
         let time = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_000_000_007).unwrap();
         let mut line = Vec::new();
-        write_line(&mut line, Stream::Stderr, &format_time(time), "a \"quote\" \x1b[0m\n".as_bytes());
+        write_line(&mut line, "a \"quote\" \x1b[0m\n".as_bytes(), &line_end(Stream::Stderr, time));
         let entry = Entry::parse(&line).unwrap();
         assert_eq!(entry.bytes, "a \"quote\" \x1b[0m\n".as_bytes());
         assert_eq!((entry.stream, entry.time), (Stream::Stderr, time));
         assert_eq!(Entry::parse(&line[..line.len() - 3]), None);
         assert_eq!(Entry::parse(b"\0\0\0\0"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_read_as_it_was_but_for_what_is_no_text(bytes in vec(any::<u8>(), 0..60)) {
+            let mut line = Vec::new();
+            write_line(&mut line, &bytes, &line_end(Stream::Stdout, OffsetDateTime::UNIX_EPOCH));
+            prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            let entry = Entry::parse(&line).unwrap();
+            prop_assert_eq!(entry.bytes, String::from_utf8_lossy(&bytes).into_owned().into_bytes());
+        }
+
+        #[test]
+        fn text_is_read_as_it_was(text in any::<String>()) {
+            let mut line = Vec::new();
+            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, OffsetDateTime::UNIX_EPOCH));
+            prop_assert_eq!(Entry::parse(&line).unwrap().bytes, text.into_bytes());
+        }
     }
 
     #[test]

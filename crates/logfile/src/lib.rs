@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod entry;
+mod files;
 mod limits;
 mod read;
 mod search;
@@ -21,7 +22,7 @@ pub use read::{Reader, Selection, Tail};
 pub use write::{Limits, Writer};
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a log could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +42,6 @@ pub enum Error {
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The file that was current `age` rotations ago.
-fn rotated(path: &std::path::Path, age: u32) -> PathBuf {
-    if age == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
-    name.into()
+fn failed(path: &Path, action: &'static str, source: io::Error) -> Error {
+    Error::File { path: path.to_owned(), action, source }
 }

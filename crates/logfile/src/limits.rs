@@ -8,3 +8,7 @@ pub(crate) const LINE: usize = 6 * PIECE + 256;
 pub(crate) const BLOCK: usize = 64 * 1024;
 /// Most rotated files that are looked for.
 pub(crate) const FILES: u32 = 1000;
+/// Most lines that are put together before they are written, in bytes.
+pub(crate) const BATCH: usize = 256 * 1024;
+/// How often the files are listed anew while they are being rotated.
+pub(crate) const LISTINGS: usize = 100;

@@ -1,10 +1,9 @@
 //! Reading the log: from a point in time or the last lines on, across rotations, to the end and further.
 
 use crate::entry::Entry;
-use crate::{Error, Result, limits, rotated, search};
+use crate::{Result, failed, files, limits, search};
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -33,10 +32,10 @@ pub struct Selection {
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    /// Files still to be read, newest first; the last one is read now.
+    /// Files still to be read, newest first, and where to begin in each.
     files: Vec<(File, u64)>,
     current: Option<BufReader<File>>,
-    /// Identifies the newest file that was opened.
+    /// Identifies the newest file that was opened. Nobody else gets its number while it is held open.
     newest: Option<u64>,
     line: Vec<u8>,
     until: Option<OffsetDateTime>,
@@ -60,18 +59,11 @@ impl Reader {
             Tail::All => u64::MAX,
             Tail::Last(count) => count,
         };
-        for age in 0..limits::FILES {
-            let name = rotated(path, age);
-            let file = match File::open(&name) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(source) => return Err(failed(&name, "open", source)),
-            };
-            if age == 0 {
-                reader.newest = Some(file.metadata().map_err(|e| failed(&name, "inspect", e))?.ino());
-            }
+        let files = files::newer_than(path, None)?;
+        reader.newest = files.first().map(|(_, inode)| *inode);
+        for (file, _) in files {
             let (start, found) =
-                place(&file, wanted, selection.since).map_err(|e| failed(&name, "search", e))?;
+                place(&file, wanted, selection.since).map_err(|e| failed(path, "search", e))?;
             reader.files.push((file, start));
             wanted = wanted.saturating_sub(found);
             if wanted == 0 || start > 0 {
@@ -113,38 +105,20 @@ impl Reader {
     }
 
     fn open_next(&mut self) -> Result<bool> {
-        let (mut file, start) = match self.files.pop() {
-            Some(next) => next,
-            None => match File::open(&self.path) {
-                Ok(file) => (file, 0),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-                Err(source) => return Err(failed(&self.path, "open", source)),
-            },
-        };
-        if self.files.is_empty() {
-            self.newest = Some(file.metadata().map_err(|e| failed(&self.path, "inspect", e))?.ino());
+        if self.files.is_empty() && !self.was_rotated()? {
+            return Ok(false);
         }
+        let Some((mut file, start)) = self.files.pop() else { return Ok(false) };
         file.seek(SeekFrom::Start(start)).map_err(|source| failed(&self.path, "seek", source))?;
         self.current = Some(BufReader::new(file));
         Ok(true)
     }
 
-    /// Whether the file that is being read is no longer the current one. Files between the two, after several
-    /// rotations at once, are taken up too.
+    /// Whether the file that is being read is no longer the newest. All that came after it are taken up, however many.
     fn was_rotated(&mut self) -> Result<bool> {
-        for age in 0..limits::FILES {
-            let name = rotated(&self.path, age);
-            let file = match File::open(&name) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
-                Err(source) => return Err(failed(&name, "open", source)),
-            };
-            let inode = file.metadata().map_err(|e| failed(&name, "inspect", e))?.ino();
-            if Some(inode) == self.newest {
-                break;
-            }
-            self.files.push((file, 0));
-        }
+        let files = files::newer_than(&self.path, self.newest)?;
+        self.newest = files.first().map(|(_, inode)| *inode).or(self.newest);
+        self.files = files.into_iter().map(|(file, _)| (file, 0)).collect();
         Ok(!self.files.is_empty())
     }
 }
@@ -156,10 +130,6 @@ fn place(file: &File, wanted: u64, since: Option<OffsetDateTime>) -> std::io::Re
         start = start.max(search::first_since(file, since)?);
     }
     Ok((start, found))
-}
-
-fn failed(path: &Path, action: &'static str, source: std::io::Error) -> Error {
-    Error::File { path: path.to_owned(), action, source }
 }
 
 #[cfg(test)]
@@ -211,5 +181,40 @@ mod tests {
         }
         seen.extend(all(&mut reader));
         assert_eq!(seen, (0..30).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+
+    /// Bytes that this thread has read from files so far (proc_pid_io(5)).
+    fn bytes_read() -> u64 {
+        let counters = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        counters.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_sixteen_times_as_large_cost_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let cost = |lines: i64, selection: Selection| {
+            let path = dir.path().join(lines.to_string());
+            let mut writer = Writer::open(&path, Limits { size: 0, files: 1 }).unwrap();
+            for number in 0..lines {
+                writer.append(Stream::Stdout, at(number), format!("{number:100}\n").as_bytes()).unwrap();
+            }
+            let before = bytes_read();
+            let found = all(&mut Reader::open(&path, &selection).unwrap()).len();
+            assert_eq!(found, 10);
+            std::fs::remove_file(&path).unwrap();
+            bytes_read() - before
+        };
+        let (small, large) = (5_000, 80_000);
+        let tail = Selection { tail: Tail::Last(10), ..Selection::default() };
+        // The counters' own text counts, and has more digits.
+        let own = 1000;
+        let (few, many) = (cost(small, tail), cost(large, tail));
+        assert!(many <= few + own, "{few} and {many} bytes");
+        let since = |lines| Selection { since: Some(at(lines - 10)), ..Selection::default() };
+        let halvings = 4;
+        // To look at a line is to read past the one before it.
+        let look = 2 * limits::LINE as u64;
+        let (few, many) = (cost(small, since(small)), cost(large, since(large)));
+        assert!(many <= few + (halvings + 1) * look + own, "{few} and {many} bytes");
     }
 }

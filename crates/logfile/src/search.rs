@@ -97,7 +97,7 @@ fn line_at(file: &File, start: u64) -> io::Result<Option<(u64, u64, Option<Offse
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Stream, format_time, write_line};
+    use crate::entry::{Stream, line_end, write_line};
     use std::io::Write;
 
     fn log(lines: usize) -> File {
@@ -107,7 +107,7 @@ mod tests {
             let time = OffsetDateTime::from_unix_timestamp(i64::try_from(number).unwrap() * 10).unwrap();
             // Of uneven lengths, so that places cannot be computed.
             let text = "x".repeat(number * 7 % 50);
-            write_line(&mut line, Stream::Stdout, &format_time(time), text.as_bytes());
+            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, time));
             file.write_all(&line).unwrap();
         }
         file

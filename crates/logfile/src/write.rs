@@ -1,10 +1,11 @@
 //! Writing the log: lines put together, files rotated by size.
 
-use crate::entry::{Stream, format_time, write_line};
-use crate::{Error, Result, limits, rotated};
+use crate::entry::{Stream, line_end, write_line};
+use crate::files::rotated;
+use crate::{Error, Result, failed, limits};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -52,22 +53,37 @@ impl Writer {
     /// # Errors
     /// When the file system is full or broken; what was not written is dropped.
     pub fn append(&mut self, stream: Stream, now: OffsetDateTime, bytes: &[u8]) -> Result<()> {
-        let time = format_time(now);
-        let mut partial = std::mem::take(&mut self.partial[stream as usize]);
+        let end = line_end(stream, now);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            partial.extend_from_slice(piece);
-            while partial.len() > limits::PIECE {
-                let rest = partial.split_off(limits::PIECE);
-                write_line(&mut self.batch, stream, &time, &partial);
-                partial = rest;
-            }
-            if partial.last() == Some(&b'\n') {
-                write_line(&mut self.batch, stream, &time, &partial);
-                partial.clear();
+            self.take(stream, piece, &end);
+            if self.batch.len() >= limits::BATCH {
+                self.write_batch()?;
             }
         }
-        self.partial[stream as usize] = partial;
         self.write_batch()
+    }
+
+    /// Adds a line, or a part of one, to its stream. What is whole goes to the batch.
+    fn take(&mut self, stream: Stream, mut piece: &[u8], end: &str) {
+        let partial = &mut self.partial[stream as usize];
+        while partial.len() + piece.len() > limits::PIECE {
+            let (first, rest) = piece.split_at(limits::PIECE - partial.len());
+            partial.extend_from_slice(first);
+            write_line(&mut self.batch, partial, end);
+            partial.clear();
+            piece = rest;
+        }
+        match (partial.is_empty(), piece.ends_with(b"\n")) {
+            // The usual case is not copied.
+            (true, true) => write_line(&mut self.batch, piece, end),
+            (_, ended) => {
+                partial.extend_from_slice(piece);
+                if ended {
+                    write_line(&mut self.batch, partial, end);
+                    partial.clear();
+                }
+            }
+        }
     }
 
     /// Writes what has not ended with a newline, when no more will come.
@@ -75,11 +91,10 @@ impl Writer {
     /// # Errors
     /// As [`Writer::append`].
     pub fn finish(&mut self, now: OffsetDateTime) -> Result<()> {
-        let time = format_time(now);
         for stream in [Stream::Stdout, Stream::Stderr] {
             let partial = std::mem::take(&mut self.partial[stream as usize]);
             if !partial.is_empty() {
-                write_line(&mut self.batch, stream, &time, &partial);
+                write_line(&mut self.batch, &partial, &line_end(stream, now));
             }
         }
         self.write_batch()
@@ -91,7 +106,11 @@ impl Writer {
         while !rest.is_empty() {
             let room = self.room();
             let end = whole_lines(rest, room);
-            self.file.write_all(&rest[..end]).map_err(|source| failed(&self.path, "append", source))?;
+            if let Err(source) = self.file.write_all(&rest[..end]) {
+                // The beginning of a line would take the next one with it. Nothing else can be done if that fails too.
+                let _ = self.file.set_len(self.size);
+                return Err(failed(&self.path, "append", source));
+            }
             self.size += end as u64;
             rest = &rest[end..];
             if self.limits.size > 0 && self.size >= self.limits.size {
@@ -110,25 +129,26 @@ impl Writer {
         }
     }
 
-    /// Moves every file one number up; the oldest falls off.
+    /// Moves every file one number up; the oldest falls off. Where there is no room for another file, nothing moves.
     fn rotate(&mut self) -> Result<()> {
+        let next = self.path.with_added_extension("next");
+        let file = open(&next)?;
         for age in (1..self.limits.files.clamp(1, limits::FILES)).rev() {
-            let (from, to) = (rotated(&self.path, age - 1), rotated(&self.path, age));
-            match std::fs::rename(&from, &to) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed(&from, "rotate", error));
-                }
-                _ => {}
+            match rename(&rotated(&self.path, age - 1), &rotated(&self.path, age)) {
+                Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                done => done?,
             }
         }
-        if self.limits.files <= 1 {
-            // Readers of the old file keep it; those that come see the new one.
-            std::fs::remove_file(&self.path).map_err(|source| failed(&self.path, "remove", source))?;
-        }
-        self.file = open(&self.path)?;
+        // Readers of an only file keep it; those that come see the new one.
+        rename(&next, &self.path)?;
+        self.file = file;
         self.size = 0;
         Ok(())
     }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|source| failed(from, "rotate", source))
 }
 
 /// How many bytes of `lines` fit into `room`, in whole lines, but at least one line.
@@ -147,10 +167,6 @@ fn open(path: &Path) -> Result<File> {
     rustix::fs::open(path, flags, Mode::from_raw_mode(0o640))
         .map(File::from)
         .map_err(|error| failed(path, "open", error.into()))
-}
-
-fn failed(path: &Path, action: &'static str, source: std::io::Error) -> Error {
-    Error::File { path: path.to_owned(), action, source }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Size of the buffer through which everything goes, in bytes.
-const BUFFER: usize = 32 * 1024;
+/// Size of the buffer through which everything goes, in bytes: what a pipe holds at first (pipe(7)).
+const BUFFER: usize = 64 * 1024;
 
 enum Command {
     Add(Box<Channel>),
