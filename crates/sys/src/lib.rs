@@ -4,6 +4,7 @@
 //! the other crates can forbid `unsafe`. Policy (which mounts, which limits, which rules) stays with its owner.
 
 pub mod atomic;
+pub mod device_filter;
 mod entry;
 pub mod error;
 pub mod limits;

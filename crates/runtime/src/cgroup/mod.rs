@@ -8,6 +8,7 @@
 //! parent opened: that takes no global lock, where a parent that writes a pid into `cgroup.procs` waits for a
 //! grace period of several milliseconds. A v2 group is entered at birth, by clone3(2).
 
+mod devices;
 mod layout;
 mod v1;
 mod v2;
@@ -79,6 +80,9 @@ impl Group {
     fn make_directories(&self) -> Result<()> {
         for directory in self.directories() {
             make_directory(&directory)?;
+        }
+        if let Layout::V2 { mountpoint } = &self.layout {
+            v2::pass_controllers_on(mountpoint, &mountpoint.join(&self.path))?;
         }
         self.controller("cpuset").map_or(Ok(()), |directory| v1::inherit_cpuset(&directory))
     }
@@ -308,7 +312,7 @@ mod tests {
     }
 
     /// Runs `act` in a process inside the group. The harness has several threads, so a fork stands between.
-    fn inside(group: &Group, act: impl FnOnce() -> i32) -> Pid {
+    pub(super) fn inside(group: &Group, act: impl FnOnce() -> i32) -> Pid {
         let entry = group.entry().unwrap();
         let Some(pid) = fork().unwrap() else {
             let how = Clone { cgroup: entry.birth.as_ref().map(AsFd::as_fd), ..Clone::default() };
@@ -321,7 +325,7 @@ mod tests {
         pid
     }
 
-    fn code(pid: Pid) -> i32 {
+    pub(super) fn code(pid: Pid) -> i32 {
         waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap().1.exit_status().unwrap()
     }
 

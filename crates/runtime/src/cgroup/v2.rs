@@ -2,21 +2,63 @@
 //!
 //! Source: the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 
-use super::{Frozen, Group, write};
+use super::{Frozen, Group, devices, write};
 use crate::error::{Error, Result};
-use coracle_spec::runtime::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
+use coracle_spec::runtime::{BlockIo, Cpu, DeviceRule, Memory, Resources, ThrottleDevice};
+use coracle_sys::device_filter;
+use rustix::fs::{Mode, OFlags};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
+
+/// The controllers that carry limits of containers.
+const CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 
 pub(super) fn apply(group: &Group, resources: &Resources) -> Result<()> {
     let Some(directory) = group.unified() else { return Ok(()) };
     if !resources.devices.is_empty() {
-        return Err(Error::Invalid(
-            "devices cannot be restricted on a machine with cgroup v2 alone yet, so no container is started"
-                .into(),
-        ));
+        restrict_devices(&directory, &resources.devices)?;
     }
     for (file, value) in files(resources)? {
-        write(&Path::new(&directory).join(file), &value)?;
+        write(&directory.join(file), &value)?;
+    }
+    Ok(())
+}
+
+fn restrict_devices(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
+    let program = devices::program(rules)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty())
+        .map_err(|error| super::refused(directory, "devices", error))?;
+    Ok(device_filter::attach(&program, opened.as_fd())?)
+}
+
+/// Has every group from the root down to the parent of `directory` pass on the controllers that limits need. One that cannot
+/// (it has processes of its own, or its parent gives it nothing) passes on what it does: a limit that finds no file says so.
+///
+/// # Errors
+/// When a group is gone.
+pub(super) fn pass_controllers_on(mountpoint: &Path, directory: &Path) -> Result<()> {
+    let mut parents: Vec<&Path> =
+        directory.ancestors().skip(1).take_while(|path| path.starts_with(mountpoint)).collect();
+    parents.reverse();
+    for parent in parents {
+        let words = |file: &str| {
+            let path = parent.join(file);
+            let text = fs::read_to_string(&path);
+            text.map_err(|source| Error::Cgroup { path, value: String::new(), source })
+        };
+        let (there, passed) = (words("cgroup.controllers")?, words("cgroup.subtree_control")?);
+        let passed: Vec<&str> = passed.split_whitespace().collect();
+        let missing = |name: &&str| CONTROLLERS.contains(name) && !passed.contains(name);
+        for name in there.split_whitespace().filter(missing) {
+            match write(&parent.join("cgroup.subtree_control"), &format!("+{name}")) {
+                Ok(()) => {}
+                Err(Error::Cgroup { source, .. }) if source.kind() != io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok(())
 }
