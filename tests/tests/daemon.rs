@@ -31,7 +31,10 @@ fn what_is_refused_ends_it_with_the_reason() {
     let own_data = text(&engine.directory().join("data"));
     for (arguments, reason) in [
         (vec!["--userns-remap=default"], "user namespaces come later"),
-        (vec!["--tlsverify"], "TLS comes later"),
+        (
+            vec!["--data-root", &data, "--exec-root", &run, "--tlsverify", "--tlscacert", "/no/such/ca.pem"],
+            "cannot use",
+        ),
         (vec!["--live-restore=false"], "containers never notice their engine's end"),
         (vec!["--no-such-option"], "no-such-option"),
         (vec!["--bip", "nowhere"], "invalid value \"nowhere\" for --bip"),

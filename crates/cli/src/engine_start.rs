@@ -1,5 +1,7 @@
 //! Starts an engine when none runs, so that the first command a person types works. Only for the default socket.
 //!
+//! Where systemd runs and has the engine's unit, systemd starts it: a child of a login session would end with the session.
+//!
 //! The engine becomes a daemon of its own: a lock keeps two commands from starting two, a child of this program leaves
 //! the session and the working directory behind and then becomes `coracle daemon`, with a clean environment and its
 //! output in a log file. The parent watches the socket's directory and the child, and gives up after ten seconds.
@@ -24,6 +26,17 @@ pub(crate) const CHILD_COMMAND: &str = "engine-child";
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The unit of the engine, and what is there where systemd runs, sd_booted(3).
+const UNIT: &str = "coracle.service";
+const SYSTEMD: &str = "/run/systemd/system";
+/// Where units of packages and of people are, systemd.unit(5).
+const UNITS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
 
 /// Longest wait between two tries while the socket exists and does not answer, which no event ends.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -52,6 +65,11 @@ pub enum StartError {
         /// The end of that log.
         tail: String,
     },
+    /// systemd did not start it.
+    #[error(
+        "systemd did not start {UNIT} ({0}); `systemctl status {UNIT}` and `journalctl -u {UNIT}` tell why"
+    )]
+    Unit(std::process::ExitStatus),
     /// It did not listen in time.
     #[error("the engine does not listen at {} after {} seconds; see {}", socket.display(), PATIENCE.as_secs(), log.display())]
     TooSlow {
@@ -76,7 +94,23 @@ pub fn ensure(endpoint: &Endpoint) -> Result<(), StartError> {
     if *endpoint != Endpoint::default() || !is_silent(socket) {
         return Ok(());
     }
+    if Path::new(SYSTEMD).is_dir() && UNITS.iter().any(|units| Path::new(units).join(UNIT).exists()) {
+        return start_unit();
+    }
     start(socket, daemon_command)
+}
+
+/// Has systemd start the engine, which is done when the engine is ready. systemctl finds out whether whoever asks may do that.
+fn start_unit() -> Result<(), StartError> {
+    let status = Command::new("systemctl").args(["start", UNIT]).stdin(Stdio::null()).status();
+    match status.map_err(failed("run systemctl"))? {
+        status if status.success() => {
+            // Talk to a person who is gone is no reason to fail.
+            let _ = writeln!(io::stderr(), "coracle: started the engine ({UNIT})");
+            Ok(())
+        }
+        status => Err(StartError::Unit(status)),
+    }
 }
 
 /// Whether nobody listens. Other failures, such as a missing permission, are for the client to report.

@@ -66,6 +66,11 @@ impl Client {
         self.json(Call::post("/coracle/system/reclaim").query(reclaim_query(budget, keep_recent))).await
     }
 
+    /// Stops all containers as for the end of the machine; the next engine starts those that have a restart policy.
+    pub async fn stop_for_the_end(&self) -> Result<()> {
+        self.done(Call::post("/coracle/system/shutdown")).await
+    }
+
     /// Empties the build cache.
     pub async fn prune_build_cache(&self, wanted: &BuildPrune) -> Result<BuildPruneResponse> {
         let keep = if self.version() < ApiVersion::new(1, 48) { "keep-storage" } else { "reserved-space" };

@@ -4,6 +4,7 @@ pub(crate) mod defaults;
 pub(crate) mod quantity;
 mod sources;
 
+use crate::listen::{Security, TlsFiles};
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
 use coracle_engine::config::{
     BuildSettings, DEFAULT_CDI_DIRECTORIES, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings,
@@ -17,6 +18,9 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+/// Where Docker's clients look for an engine.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
 /// Everything that was decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -26,7 +30,9 @@ pub(crate) struct Settings {
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    pub(crate) plain_tcp: bool,
+    pub(crate) security: Security,
+    /// Docker's own socket, to be served as well where nobody else does.
+    pub(crate) docker_socket: Option<PathBuf>,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
     /// What is filled into requests to make containers.
@@ -163,7 +169,8 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         pidfile: last("pidfile").map(PathBuf::from),
         log_level,
         log_format,
-        plain_tcp: all.contains_key("tls") && !switch(all, "tls")?,
+        security: security(all)?,
+        docker_socket: docker_socket(last("docker-socket").as_deref(), last("data-root").as_deref()),
         validate: switch(all, "validate")?,
         debug,
         requested: defaults::Requested::read(all)?,
@@ -195,9 +202,6 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
             Verdict::AlreadyTrue(why) => notes.push(format!("{name}: {why}")),
             Verdict::Refused(reason) => return Err(Error::Refused { name, reason }),
         }
-    }
-    if switch(all, "tls")? {
-        return Err(Error::Refused { name: "tls", reason: "TLS comes later; use a unix socket or ssh" });
     }
     Ok(notes)
 }
@@ -289,6 +293,42 @@ fn size(name: &'static str, text: &str) -> Result<u64, Error> {
     quantity::bytes(text).ok_or_else(|| refused(name, text, "it is no size as 20g or 500m"))
 }
 
+/// As Docker has it: who says anything of verification speaks TLS, and `--tls=false` alone is plain.
+fn security(all: &Values) -> Result<Security, Error> {
+    let (encrypted, verified) = (switch(all, "tls")?, switch(all, "tlsverify")?);
+    if !encrypted && !all.contains_key("tlsverify") {
+        return Ok(if all.contains_key("tls") { Security::Plain } else { Security::Undecided });
+    }
+    let file = |option: &str, name: &str| {
+        let given = all.get(option).and_then(|values| values.last());
+        given.map_or_else(|| certificates().join(name), absolute)
+    };
+    Ok(Security::Tls(TlsFiles {
+        certificate: file("tlscert", "cert.pem"),
+        key: file("tlskey", "key.pem"),
+        authorities: verified.then(|| file("tlscacert", "ca.pem")),
+    }))
+}
+
+/// Where Docker's daemon looks for certificates that no option names.
+fn certificates() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("DOCKER_CERT_PATH")
+        .unwrap_or_else(|| variable("HOME").unwrap_or_else(|| "/root".into()).join(".docker"))
+}
+
+/// The usual one for the machine's own engine, none for an engine with a data root of its own: those are many.
+fn docker_socket(given: Option<&str>, data_root: Option<&str>) -> Option<PathBuf> {
+    match given {
+        Some("none") => None,
+        Some(path) => Some(absolute(path)),
+        None => {
+            let is_usual = data_root.is_none_or(|root| root == coracle_engine::config::DEFAULT_DATA_ROOT);
+            is_usual.then(|| DOCKER_SOCKET.into())
+        }
+    }
+}
+
 fn level(given: Option<String>) -> Result<String, Error> {
     let level = given.unwrap_or_else(|| "info".to_owned());
     match level.as_str() {
@@ -377,7 +417,6 @@ mod tests {
                 _ => "x",
             };
             let given = match (option.takes, option.name) {
-                (Takes::Switch, "tls") => "--tls=false".to_owned(),
                 (Takes::Switch, name) => format!("--{name}"),
                 (_, name) => format!("--{name}={value}"),
             };
@@ -414,6 +453,37 @@ mod tests {
         assert!(directories("feature", &["x=true", "cdi=false"]).is_empty());
         assert!(directories("feature", &["cdi=true", "cdi=F"]).is_empty());
         assert!(!directories("feature", &["cdi=false", "cdi=true"]).is_empty());
+    }
+
+    #[test]
+    fn tcp_is_secured_as_docker_reads_the_switches() {
+        let security = |given: &[(&'static str, &str)]| {
+            let values = given.iter().map(|(name, value)| (*name, vec![(*value).to_owned()]));
+            security(&values.collect()).unwrap()
+        };
+        let tls = |authorities: Option<&str>| {
+            let [certificate, key] = ["/c", "/k"].map(PathBuf::from);
+            Security::Tls(TlsFiles { certificate, key, authorities: authorities.map(PathBuf::from) })
+        };
+        let files = [("tlscert", "/c"), ("tlskey", "/k"), ("tlscacert", "/a")];
+        let with = |given: &[(&'static str, &'static str)]| security(&[&files[..], given].concat());
+        assert_eq!(security(&[]), Security::Undecided);
+        assert_eq!(with(&[]), Security::Undecided);
+        assert_eq!(with(&[("tls", "false")]), Security::Plain);
+        assert_eq!(with(&[("tls", "true")]), tls(None));
+        assert_eq!(with(&[("tlsverify", "true")]), tls(Some("/a")));
+        assert_eq!(with(&[("tlsverify", "false")]), tls(None));
+        assert_eq!(with(&[("tls", "false"), ("tlsverify", "true")]), tls(Some("/a")));
+    }
+
+    #[test]
+    fn dockers_socket_belongs_to_the_machines_own_engine() {
+        let socket = docker_socket;
+        assert_eq!(socket(None, None), Some(DOCKER_SOCKET.into()));
+        assert_eq!(socket(None, Some("/var/lib/coracle")), Some(DOCKER_SOCKET.into()));
+        assert_eq!(socket(None, Some("/srv/x")), None);
+        assert_eq!(socket(Some("none"), None), None);
+        assert_eq!(socket(Some("/x.sock"), Some("/srv/x")), Some("/x.sock".into()));
     }
 
     #[test]

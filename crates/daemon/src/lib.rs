@@ -10,6 +10,7 @@ mod error;
 mod hijack;
 mod input;
 mod listen;
+mod notify;
 mod options;
 mod peer;
 mod pidfile;
@@ -24,6 +25,7 @@ use config::{LogFormat, Settings};
 use coracle_engine::Engine;
 use coracle_spec::full_text;
 use listen::{Bound, Listener, Passed};
+use notify::Manager;
 use peer::Peer;
 use pidfile::PidFile;
 use reload::{Again, Reloadable, SetLevel};
@@ -102,7 +104,9 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
     // Removed on every way out.
     let _pidfile = settings.pidfile.as_deref().map(PidFile::write).transpose()?;
     // Before the engine, so that what cannot be served leaves nothing behind; served when it is ready.
-    let bound = listen::bind(&settings.hosts, &settings.group, settings.plain_tcp, passed).await?;
+    let mut bound = listen::bind(&settings.hosts, &settings.group, &settings.security, passed).await?;
+    let dockers = settings.docker_socket.as_deref();
+    bound.extend(dockers.and_then(|path| listen::bind_if_free(path, &settings.group, &bound)));
     let engine = Engine::open(settings.engine.clone()).await?;
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     let reloadable = RwLock::new(Reloadable::of(&settings));
@@ -110,7 +114,10 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
     let serving: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&context)))).collect();
-    signals.serve(&context, &again).await;
+    let manager = Manager::of_environment();
+    manager.ready();
+    signals.serve(&context, &again, &manager).await;
+    manager.stopping();
     for task in serving {
         task.abort();
         // Its listener, and with it the socket's file, is gone when the task is.
@@ -124,7 +131,10 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
 async fn accept(listener: Listener, context: Arc<Context>) {
     loop {
         match listener.accept().await {
-            Ok(connection) => drop(tokio::spawn(server::serve(Arc::clone(&context), Peer::new(connection)))),
+            Ok((connection, handshake)) => {
+                let serving = server::serve(Arc::clone(&context), Peer::new(connection), handshake);
+                drop(tokio::spawn(serving));
+            }
             Err(error) => {
                 // Out of descriptors: they come back when connections end.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -153,12 +163,16 @@ impl Signals {
     }
 
     /// Does what signals ask for until one asks for the end.
-    async fn serve(mut self, context: &Context, again: &Again) {
+    async fn serve(mut self, context: &Context, again: &Again, manager: &Manager) {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
-                _ = self.hangup.recv() => again.reload(context),
+                _ = self.hangup.recv() => {
+                    manager.reloading();
+                    again.reload(context);
+                    manager.ready();
+                }
                 _ = self.user.recv() => dump::dump(context).await,
             }
         }

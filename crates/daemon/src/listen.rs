@@ -1,11 +1,18 @@
 //! Where the API is served: unix sockets, TCP, and sockets that systemd has opened.
 
+mod address;
+mod tls;
 mod unix;
 
-use rustix::net::{AddressFamily, sockopt};
+pub(crate) use tls::{Files as TlsFiles, Handshake};
+
+use address::Address;
+use rustix::net::{AddressFamily, SocketAddrUnix, getsockname, sockopt};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use tls::Tls;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use unix::Made;
 
@@ -15,8 +22,8 @@ const FIRST_PASSED: u32 = 3;
 const MOST_PASSED: u32 = 64;
 /// Most connections that wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: u32 = 4096;
-/// The port of Docker without TLS.
-const PORT: u16 = 2375;
+/// The ports of Docker, without and with TLS.
+const PORTS: [u16; 2] = [2375, 2376];
 
 /// Why an address cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +39,8 @@ pub(crate) enum Error {
     NoSocket(PathBuf),
     /// A TCP address without TLS.
     #[error(
-        "{0} would let everybody who reaches it become root: TLS is not supported yet; use a unix socket, ssh, or \
-         --tls=false to insist"
+        "{0} would let everybody who reaches it become root: use --tlsverify, a unix socket or ssh, or --tls=false to \
+         insist"
     )]
     Plain(String),
     /// systemd has not passed the socket.
@@ -42,6 +49,14 @@ pub(crate) enum Error {
     /// What systemd has passed is of no use.
     #[error("descriptor {0} from systemd is no listening unix or TCP socket")]
     Passed(u32),
+    /// A file for TLS is of no use.
+    #[error("cannot use {} for TLS: {reason}; --tlscacert, --tlscert and --tlskey name other files", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A call failed.
     #[error("cannot listen on {address}")]
     Listen {
@@ -50,44 +65,6 @@ pub(crate) enum Error {
         /// Why.
         source: io::Error,
     },
-}
-
-/// An address of `--host`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
-    Unix(PathBuf),
-    /// Address and port.
-    Tcp(String),
-    /// A socket of systemd's by its number, or all of them.
-    Passed(Option<u32>),
-}
-
-impl Address {
-    fn parse(host: &str) -> Result<Self, Error> {
-        let invalid = || Error::Address(host.to_owned());
-        match host.split_once("://") {
-            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            Some(("fd", "" | "*")) => Ok(Self::Passed(None)),
-            Some(("fd", number)) => Ok(Self::Passed(Some(number.parse().map_err(|_| invalid())?))),
-            Some(("tcp", address)) => tcp_address(address).map(Self::Tcp).ok_or_else(invalid),
-            // Docker takes an address alone for TCP.
-            None if host.contains(':') => tcp_address(host).map(Self::Tcp).ok_or_else(invalid),
-            _ => Err(invalid()),
-        }
-    }
-}
-
-/// Address and port with what is missing filled in as Docker does.
-fn tcp_address(text: &str) -> Option<String> {
-    let text = text.strip_suffix('/').unwrap_or(text);
-    if text.contains('/') {
-        return None;
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok()?),
-        _ => (text, PORT),
-    };
-    Some(format!("{}:{port}", if host.is_empty() { "localhost" } else { host }))
 }
 
 /// The sockets that systemd has passed.
@@ -116,12 +93,66 @@ impl Passed {
     }
 }
 
+/// What those who connect over TCP must bring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// Nobody has said, so that TCP is refused.
+    #[default]
+    Undecided,
+    /// Nothing: somebody insists.
+    Plain,
+    /// TLS, and with authorities also certificates.
+    Tls(TlsFiles),
+}
+
+/// The same with its files read.
+#[derive(Clone)]
+enum Secured {
+    Undecided,
+    Plain,
+    Tls { tls: Tls, verified: bool },
+}
+
+impl Secured {
+    fn read(security: &Security) -> Result<Self, Error> {
+        Ok(match security {
+            Security::Undecided => Self::Undecided,
+            Security::Plain => Self::Plain,
+            Security::Tls(files) => {
+                Self::Tls { tls: Tls::read(files)?, verified: files.authorities.is_some() }
+            }
+        })
+    }
+
+    /// What a socket at `address` needs, after saying what that lets others do.
+    fn for_tcp(&self, address: &str) -> Result<Option<Tls>, Error> {
+        match self {
+            Self::Undecided => Err(Error::Plain(address.to_owned())),
+            Self::Plain => {
+                tracing::warn!(
+                    address,
+                    "the API is served without TLS: whoever reaches this address is root"
+                );
+                Ok(None)
+            }
+            Self::Tls { tls, verified: true } => Ok(Some(tls.clone())),
+            Self::Tls { tls, verified: false } => {
+                tracing::warn!(
+                    address,
+                    "the API is served without --tlsverify: whoever reaches this address is root"
+                );
+                Ok(Some(tls.clone()))
+            }
+        }
+    }
+}
+
 /// A socket that has its address and does not listen yet: nobody is refused later what was promised now.
 pub(crate) enum Bound {
     /// A unix socket, and what was made for it.
     Unix(OwnedFd, Made),
     /// A TCP socket.
-    Tcp(TcpSocket, String),
+    Tcp(TcpSocket, String, Option<Tls>),
     /// A socket of systemd's, which listens already.
     Passed(Listener),
 }
@@ -129,6 +160,8 @@ pub(crate) enum Bound {
 /// A socket that takes connections.
 pub(crate) struct Listener {
     socket: Socket,
+    /// What is spoken over it.
+    tls: Option<Tls>,
     /// Removes the socket's file when it is dropped.
     _made: Option<Made>,
 }
@@ -157,23 +190,28 @@ impl Bound {
                 let failed = failed(&address);
                 rustix::net::listen(&socket, BACKLOG.cast_signed()).map_err(|error| failed(error.into()))?;
                 let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
-                Ok(Listener { socket: Socket::Unix(listener), _made: Some(made) })
+                Ok(Listener { socket: Socket::Unix(listener), tls: None, _made: Some(made) })
             }
-            Self::Tcp(socket, address) => {
+            Self::Tcp(socket, address, tls) => {
                 let listener = socket.listen(BACKLOG).map_err(failed(&address))?;
-                Ok(Listener { socket: Socket::Tcp(listener), _made: None })
+                Ok(Listener { socket: Socket::Tcp(listener), tls, _made: None })
             }
         }
     }
 }
 
 impl Listener {
-    /// Waits for a connection.
-    pub(crate) async fn accept(&self) -> io::Result<Connection> {
-        match &self.socket {
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
-            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::Tcp(stream)),
-        }
+    /// Waits for a connection, and for its turn to begin a handshake if it needs one.
+    pub(crate) async fn accept(&self) -> io::Result<(Connection, Option<Handshake>)> {
+        let connection = match &self.socket {
+            Socket::Unix(listener) => Connection::Unix(listener.accept().await?.0),
+            Socket::Tcp(listener) => Connection::Tcp(listener.accept().await?.0),
+        };
+        let handshake = match &self.tls {
+            Some(tls) => Some(tls.slot().await),
+            None => None,
+        };
+        Ok((connection, handshake))
     }
 }
 
@@ -181,21 +219,23 @@ impl Listener {
 pub(crate) async fn bind(
     hosts: &[String],
     group: &str,
-    insist_on_plain: bool,
+    security: &Security,
     mut passed: Passed,
 ) -> Result<Vec<Bound>, Error> {
+    let secured = Secured::read(security)?;
+    let port = PORTS[usize::from(matches!(secured, Secured::Tls { .. }))];
     let mut listeners = Vec::new();
     for host in hosts {
-        match Address::parse(host)? {
+        match Address::parse(host, port)? {
             Address::Unix(path) => listeners.push(unix::bind(&path, group)?),
-            Address::Tcp(address) => listeners.push(tcp(&address, insist_on_plain).await?),
+            Address::Tcp(address) => listeners.push(tcp(&address, &secured).await?),
             Address::Passed(wanted) => {
                 let given = passed.give(wanted);
                 if given.is_empty() {
                     return Err(Error::NonePassed(host.clone()));
                 }
                 for (number, socket) in given {
-                    listeners.push(Bound::Passed(take_over(number, socket, insist_on_plain)?));
+                    listeners.push(Bound::Passed(take_over(number, socket, &secured)?));
                 }
             }
         }
@@ -203,31 +243,62 @@ pub(crate) async fn bind(
     Ok(listeners)
 }
 
+/// Takes the socket at `path` as well, where Docker's clients look for an engine, unless one is there: Docker's own, or
+/// this one already, through one of `bound`. That it cannot be had is no reason not to start.
+pub(crate) fn bind_if_free(path: &Path, group: &str, bound: &[Bound]) -> Option<Bound> {
+    let there = std::fs::metadata(path).ok();
+    if there.is_some_and(|there| bound.iter().any(|bound| bound.is(&there))) {
+        return None;
+    }
+    match unix::bind(path, group) {
+        Ok(taken) => return Some(taken),
+        Err(Error::Taken(path)) => {
+            tracing::info!(path = %path.display(), "another engine serves Docker's socket, and keeps it");
+        }
+        Err(error) => {
+            let error = coracle_spec::full_text(&error);
+            tracing::warn!(path = %path.display(), error, "Docker's socket is not served");
+        }
+    }
+    None
+}
+
+impl Bound {
+    /// Whether it is the socket that this file is.
+    fn is(&self, file: &std::fs::Metadata) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        match self {
+            Self::Unix(_, made) => made.is(file),
+            Self::Passed(Listener { socket: Socket::Unix(listener), .. }) => {
+                let address = getsockname(listener).and_then(SocketAddrUnix::try_from);
+                let path = address.ok().and_then(|address| Some(address.path()?.into_owned()));
+                let own = path.and_then(|path| {
+                    std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()))).ok()
+                });
+                own.is_some_and(|own| (own.dev(), own.ino()) == (file.dev(), file.ino()))
+            }
+            Self::Tcp(..) | Self::Passed(_) => false,
+        }
+    }
+}
+
 fn failed(address: &str) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::Listen { address: address.to_owned(), source }
 }
 
-async fn tcp(address: &str, insist_on_plain: bool) -> Result<Bound, Error> {
+async fn tcp(address: &str, secured: &Secured) -> Result<Bound, Error> {
     let name = format!("tcp://{address}");
-    insist(&name, insist_on_plain)?;
+    let tls = secured.for_tcp(&name)?;
     let failed = failed(&name);
     let mut found = tokio::net::lookup_host(address).await.map_err(&failed)?;
     let found = found.next().ok_or_else(|| Error::Address(name.clone()))?;
     let socket = if found.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(&failed)?;
     socket.set_reuseaddr(true).and_then(|()| socket.bind(found)).map_err(&failed)?;
-    Ok(Bound::Tcp(socket, name.clone()))
-}
-
-fn insist(address: &str, insist_on_plain: bool) -> Result<(), Error> {
-    if !insist_on_plain {
-        return Err(Error::Plain(address.to_owned()));
-    }
-    tracing::warn!(address, "the API is served without TLS: whoever reaches this address is root");
-    Ok(())
+    Ok(Bound::Tcp(socket, name.clone(), tls))
 }
 
 /// A socket of systemd's. It says itself what it is.
-fn take_over(number: u32, socket: OwnedFd, insist_on_plain: bool) -> Result<Listener, Error> {
+fn take_over(number: u32, socket: OwnedFd, secured: &Secured) -> Result<Listener, Error> {
     let address = format!("fd://{number}");
     let failed = failed(&address);
     let listens = sockopt::socket_acceptconn(&socket).unwrap_or(false);
@@ -236,14 +307,14 @@ fn take_over(number: u32, socket: OwnedFd, insist_on_plain: bool) -> Result<List
             let listener = std::os::unix::net::UnixListener::from(socket);
             listener.set_nonblocking(true).map_err(&failed)?;
             let socket = Socket::Unix(UnixListener::from_std(listener).map_err(failed)?);
-            Ok(Listener { socket, _made: None })
+            Ok(Listener { socket, tls: None, _made: None })
         }
         Ok(AddressFamily::INET | AddressFamily::INET6) if listens => {
-            insist(&address, insist_on_plain)?;
+            let tls = secured.for_tcp(&address)?;
             let listener = std::net::TcpListener::from(socket);
             listener.set_nonblocking(true).map_err(&failed)?;
             let socket = Socket::Tcp(TcpListener::from_std(listener).map_err(failed)?);
-            Ok(Listener { socket, _made: None })
+            Ok(Listener { socket, tls, _made: None })
         }
         _ => Err(Error::Passed(number)),
     }
@@ -253,43 +324,19 @@ fn take_over(number: u32, socket: OwnedFd, insist_on_plain: bool) -> Result<List
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_are_read_as_docker_reads_them() {
-        let tcp = |text: &str| Some(Address::Tcp(text.into()));
-        for (host, address) in [
-            ("unix:///run/a.sock", Some(Address::Unix("/run/a.sock".into()))),
-            ("tcp://127.0.0.1:4243", tcp("127.0.0.1:4243")),
-            ("tcp://", tcp("localhost:2375")),
-            ("tcp://:7", tcp("localhost:7")),
-            ("tcp://[::1]", tcp("[::1]:2375")),
-            ("tcp://[::1]:9/", tcp("[::1]:9")),
-            ("0.0.0.0:2375", tcp("0.0.0.0:2375")),
-            ("fd://", Some(Address::Passed(None))),
-            ("fd://4", Some(Address::Passed(Some(4)))),
-            ("unix://", None),
-            ("fd://x", None),
-            ("tcp://a:b", None),
-            ("tcp://a:1/path", None),
-            ("npipe://x", None),
-            ("nothing", None),
-        ] {
-            assert_eq!(Address::parse(host).ok(), address, "{host}");
-        }
-    }
-
-    async fn opened(host: &str, insist_on_plain: bool, passed: Passed) -> Result<Vec<Socket>, Error> {
-        let bound = bind(&[host.to_owned()], "root", insist_on_plain, passed).await?;
+    async fn opened(host: &str, security: Security, passed: Passed) -> Result<Vec<Socket>, Error> {
+        let bound = bind(&[host.to_owned()], "root", &security, passed).await?;
         bound.into_iter().map(|bound| bound.listen().map(|listener| listener.socket)).collect()
     }
 
     #[tokio::test]
     async fn tcp_without_tls_must_be_insisted_on() {
-        let refused = opened("tcp://127.0.0.1:0", false, Passed::default()).await;
+        let refused = opened("tcp://127.0.0.1:0", Security::Undecided, Passed::default()).await;
         assert!(matches!(refused, Err(Error::Plain(_))));
-        assert_eq!(opened("tcp://127.0.0.1:0", true, Passed::default()).await.unwrap().len(), 1);
+        assert_eq!(opened("tcp://127.0.0.1:0", Security::Plain, Passed::default()).await.unwrap().len(), 1);
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let passed = Passed(vec![(3, address.into())]);
-        assert!(matches!(opened("fd://", false, passed).await, Err(Error::Plain(_))));
+        assert!(matches!(opened("fd://", Security::Undecided, passed).await, Err(Error::Plain(_))));
     }
 
     #[tokio::test]
@@ -300,12 +347,39 @@ mod tests {
         };
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let passed = Passed(vec![(3, socket("a")), (4, tcp.into())]);
-        let found = opened("fd://", true, passed).await.unwrap();
+        let found = opened("fd://", Security::Plain, passed).await.unwrap();
         assert!(matches!(found[..], [Socket::Unix(_), Socket::Tcp(_)]));
         let passed = Passed(vec![(3, socket("b"))]);
-        assert!(matches!(opened("fd://4", true, passed).await, Err(Error::NonePassed(_))));
+        assert!(matches!(opened("fd://4", Security::Plain, passed).await, Err(Error::NonePassed(_))));
         let file = std::fs::File::open("/dev/null").unwrap();
         let passed = Passed(vec![(3, file.into())]);
-        assert!(matches!(opened("fd://3", true, passed).await, Err(Error::Passed(3))));
+        assert!(matches!(opened("fd://3", Security::Plain, passed).await, Err(Error::Passed(3))));
+    }
+
+    #[tokio::test]
+    async fn dockers_socket_is_taken_unless_somebody_serves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.sock");
+        let free = || bind_if_free(&path, "root", &[]);
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(free().is_none(), "somebody else's is left alone");
+        drop(other);
+        let stale = free().expect("nobody answers at a stale one").listen().unwrap();
+        assert!(free().is_none(), "it is served");
+        drop(stale);
+        assert!(!path.exists(), "taken back at the end");
+        let ours = [unix::bind(&path, "root").unwrap()];
+        assert!(bind_if_free(&path, "root", &ours).is_none(), "ours does not listen yet and is no stale one");
+        drop(ours);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let passed = Passed(vec![(3, listener.into())]);
+        let passed = bind(&["fd://".to_owned()], "root", &Security::Undecided, passed).await.unwrap();
+        assert!(bind_if_free(&link.join("docker.sock"), "root", &passed).is_none(), "systemd's");
+        assert!(path.exists());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(free().is_none() && path.exists(), "what is no socket stays");
     }
 }

@@ -124,6 +124,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("dns", None, List, Honoured),
     option("dns-opt", None, List, Honoured),
     option("dns-search", None, List, Honoured),
+    option("docker-socket", None, Value, Honoured),
     option(
         "exec-opt",
         None,
@@ -204,10 +205,10 @@ pub(crate) const TABLE: &[Opt] = &[
     ),
     option("swarm-default-advertise-addr", None, Value, Refused("there is no swarm")),
     option("tls", None, Switch, Honoured),
-    option("tlscacert", None, Value, Refused("TLS comes later")),
-    option("tlscert", None, Value, Refused("TLS comes later")),
-    option("tlskey", None, Value, Refused("TLS comes later")),
-    option("tlsverify", None, Switch, Refused("TLS comes later; use a unix socket or ssh")),
+    option("tlscacert", None, Value, Honoured),
+    option("tlscert", None, Value, Honoured),
+    option("tlskey", None, Value, Honoured),
+    option("tlsverify", None, Switch, Honoured),
     option(
         "userland-proxy",
         None,
@@ -246,7 +247,8 @@ fn page() -> String {
     let mut text = String::from(
         "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason; \
          `--storage-budget` and `--storage-keep-recent` are our own, see [Reclaiming disk](reclaiming-disk.md), and so is \
-         `--build-cache-budget`, `--build-parallelism` and `--build-entitlement`, see [Building images](building-images.md). The same \
+         `--build-cache-budget`, `--build-parallelism` and `--build-entitlement`, see [Building images](building-images.md), and \
+         `--docker-socket`, see [Installation](installation.md). The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \
          `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
          `--data-root`, and commas separate what can be given several times. The command line counts more than the \

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
 /// Calls a method of whichever socket it is.
 macro_rules! on {
@@ -31,7 +32,11 @@ pub(crate) struct Peer(Arc<Connection>);
 
 /// The same connection, for those who only want to know whether the client is there.
 #[derive(Clone, Debug)]
-pub(crate) struct Watch(Arc<Connection>);
+pub(crate) struct Watch {
+    connection: Arc<Connection>,
+    /// Whether what can be read says nothing: over TLS a client takes its leave in bytes that look like all others.
+    encrypted: bool,
+}
 
 impl Peer {
     pub(crate) fn new(connection: Connection) -> Self {
@@ -39,7 +44,12 @@ impl Peer {
     }
 
     pub(crate) fn watch(&self) -> Watch {
-        Watch(Arc::clone(&self.0))
+        Watch { connection: Arc::clone(&self.0), encrypted: false }
+    }
+
+    /// A watch for a connection over which TLS is spoken.
+    pub(crate) fn watch_encrypted(&self) -> Watch {
+        Watch { connection: Arc::clone(&self.0), encrypted: true }
     }
 }
 
@@ -55,17 +65,48 @@ impl Watch {
     /// Waits until the client is gone. For ever, if it has sent another request already: that is not read before this one
     /// is answered, and hides the end.
     pub(crate) async fn gone(&self) {
+        if self.encrypted {
+            // Without a watch of one's own nobody is gone before something is written.
+            if self.closed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            return;
+        }
         loop {
-            if on!(&*self.0, socket => socket.readable().await).is_err() {
+            if on!(&*self.connection, socket => socket.readable().await).is_err() {
                 return;
             }
-            let peeked = on!(&*self.0, socket => socket.try_io(Interest::READABLE, || peek(socket.as_fd())));
+            let peeked =
+                on!(&*self.connection, socket => socket.try_io(Interest::READABLE, || peek(socket.as_fd())));
             match peeked {
                 Ok(0) => return,
                 Ok(_) => return std::future::pending().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
+        }
+    }
+}
+
+impl Watch {
+    /// Waits until the client has closed the connection, whatever it has sent before. Through a descriptor of its own, so that
+    /// the reader's is woken as if nobody watched.
+    async fn closed(&self) -> io::Result<()> {
+        let own = match &*self.connection {
+            Connection::Unix(socket) => {
+                Connection::Unix(UnixStream::from_std(socket.as_fd().try_clone_to_owned()?.into())?)
+            }
+            Connection::Tcp(socket) => {
+                Connection::Tcp(TcpStream::from_std(socket.as_fd().try_clone_to_owned()?.into())?)
+            }
+        };
+        loop {
+            if on!(&own, socket => socket.ready(Interest::READABLE).await)?.is_read_closed() {
+                return Ok(());
+            }
+            // What has been said of it so far is known now.
+            let known = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+            let _ = on!(&own, socket => socket.try_io(Interest::READABLE, known));
         }
     }
 }
@@ -136,7 +177,6 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixStream;
 
     #[tokio::test]
     async fn a_client_is_gone_when_it_sends_nothing_more() {
@@ -168,5 +208,18 @@ mod tests {
         peer.read_to_end(&mut next).await.unwrap();
         assert_eq!(next, b"next");
         peer.watch().gone().await;
+    }
+
+    #[tokio::test]
+    async fn over_tls_a_client_is_gone_when_it_closes_although_bytes_wait_to_be_read() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let peer = Peer::new(Connection::Unix(ours));
+        let watch = peer.watch_encrypted();
+        theirs.write_all(b"a request").await.unwrap();
+        assert!(watch.gone().now_or_never().is_none());
+        let gone = tokio::spawn(async move { watch.gone().await });
+        theirs.write_all(b"close_notify").await.unwrap();
+        drop(theirs);
+        gone.await.unwrap();
     }
 }

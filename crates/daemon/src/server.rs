@@ -5,6 +5,8 @@ use crate::buildkit::Door;
 use crate::config::Settings;
 use crate::config::defaults::Requested;
 use crate::error::Failure;
+use crate::hijack::Client;
+use crate::listen::Handshake;
 use crate::peer::{Peer, Watch};
 use crate::reload::Reloadable;
 use crate::{hijack, input, routes};
@@ -51,11 +53,22 @@ impl Call {
     }
 }
 
-/// Serves one connection until it is closed.
-pub(crate) async fn serve(context: Arc<Context>, peer: Peer) {
-    let watch = peer.watch();
+/// Serves one connection until it is closed, over TLS if there is a handshake to begin with.
+pub(crate) async fn serve(context: Arc<Context>, peer: Peer, handshake: Option<Handshake>) {
+    let Some(handshake) = handshake else {
+        let watch = peer.watch();
+        return serve_over(context, watch, peer).await;
+    };
+    let watch = peer.watch_encrypted();
+    match handshake.run(peer).await {
+        Ok(stream) => serve_over(context, watch, stream).await,
+        Err(error) => tracing::info!(%error, "a client's TLS handshake failed"),
+    }
+}
+
+async fn serve_over(context: Arc<Context>, watch: Watch, stream: impl Client + 'static) {
     // A client that closes in the middle of its first request has nothing to be told.
-    let Ok(stream) = hijack::accept(peer).await else { return };
+    let Ok(stream) = hijack::accept(stream).await else { return };
     let service = service_fn(move |request| respond(Arc::clone(&context), watch.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)

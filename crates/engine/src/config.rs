@@ -205,6 +205,12 @@ impl Config {
         }
     }
 
+    /// The cgroup of shims, beside those of containers. Without a cgroup that was given they are with the engine, whose end then
+    /// ends nothing; a service manager's idea of what belongs to a service is another.
+    pub(crate) fn group_of_shims(&self) -> Option<PathBuf> {
+        self.cgroup_parent.as_ref().map(|parent| PathBuf::from(parent).join("shims"))
+    }
+
     /// The cgroup above all containers.
     pub fn cgroup(&self) -> String {
         self.cgroup_parent.clone().unwrap_or_else(|| format!("coracle-{}", self.engine_id()))

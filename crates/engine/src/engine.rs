@@ -16,12 +16,13 @@ use crate::index::Index;
 use crate::launcher::Launcher;
 use crate::network::{Network, Networks, Wanted};
 use crate::volumes::Volumes;
-use coracle_runtime::cgroup::Layout;
+use coracle_runtime::cgroup::{Group, Layout};
 use coracle_spec::ContainerId;
 use coracle_spec::runtime::Seccomp;
 use coracle_store::Store;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
     /// Whether all containers are known; none is restarted before.
     pub(crate) recovered: watch::Sender<bool>,
+    /// Whether the machine ends; none is restarted from then on.
+    pub(crate) ending: AtomicBool,
     /// Woken when something may be to be deleted.
     pub(crate) trash: Arc<Notify>,
 }
@@ -88,11 +91,12 @@ impl Engine {
         let data_root = config.data_root.clone();
         prepare_directories(&config)?;
         let (store, launcher, cgroups) = {
-            let runtime = config.runtime.clone();
+            let (runtime, group) = (config.runtime.clone(), config.group_of_shims());
             blocking(move || {
                 let store = Store::open(&data_root).attempt(|| format!("open {}", data_root.display()))?;
-                let launcher = Launcher::new(&runtime)?;
                 let cgroups = Layout::detect().attempt(|| "find the cgroup hierarchies".to_owned())?;
+                let group = group.map(|path| Group::existing(&cgroups, &path));
+                let launcher = Launcher::new(&runtime, group)?;
                 Ok::<_, crate::Error>((Arc::new(store), Arc::new(launcher), cgroups))
             })
             .await??
@@ -131,6 +135,7 @@ impl Engine {
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),
             recovered: watch::Sender::new(false),
+            ending: AtomicBool::new(false),
             trash,
             config,
             store,
@@ -252,14 +257,7 @@ impl Engine {
             task.abort();
         }
         self.dismiss_prepared().await;
-        // Gone unless a container is in it; made again by the next one.
-        let group = coracle_runtime::cgroup::Group::existing(
-            &self.shared.cgroups,
-            Path::new(&self.shared.config.cgroup()),
-        );
-        if let Err(error) = group.remove() {
-            tracing::debug!(error = error.chain(), "the cgroup of all containers stays");
-        }
+        self.remove_cgroup();
         // What was not awaited before is written now.
         if let Err(error) = self.shared.index.flush().await {
             tracing::error!(error = error.chain(), "the index could not be flushed");
@@ -271,6 +269,19 @@ impl Engine {
 }
 
 impl Engine {
+    /// Removes the cgroup of all containers unless one is in it; the next engine makes it again. One that was given is its
+    /// owner's, systemd's for instance.
+    fn remove_cgroup(&self) {
+        if self.shared.config.cgroup_parent.is_some() {
+            return;
+        }
+        let path = self.shared.config.cgroup();
+        let group = Group::existing(&self.shared.cgroups, Path::new(&path));
+        if let Err(error) = group.remove() {
+            tracing::debug!(error = error.chain(), "the cgroup of all containers stays");
+        }
+    }
+
     /// Leaves nothing of containers that were prepared and not started.
     async fn dismiss_prepared(&self) {
         // Nothing is prepared from now on.

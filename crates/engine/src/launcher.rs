@@ -4,8 +4,9 @@
 //! shims share the copy's pages.
 
 use crate::error::{Attempt, Error, Result};
+use coracle_runtime::cgroup::{Entry, Group};
 use coracle_sys::process::Child;
-use coracle_sys::spawn::{Spawn, spawn};
+use coracle_sys::spawn::{Groups, Spawn, spawn};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::fcntl_dupfd_cloexec;
 use std::ffi::CString;
@@ -23,12 +24,14 @@ pub(crate) struct Launcher {
     program: CString,
     arguments: [CString; 2],
     null: OwnedFd,
+    /// Where shims are, if not with the engine.
+    group: Option<Group>,
     _memory: OwnedFd,
 }
 
 impl Launcher {
-    /// Copies the program at `path` into sealed memory.
-    pub(crate) fn new(path: &Path) -> Result<Self> {
+    /// Copies the program at `path` into sealed memory. Shims are in `group`, or with the engine.
+    pub(crate) fn new(path: &Path, group: Option<Group>) -> Result<Self> {
         let memory = copy_sealed(path).attempt(|| format!("copy {} into memory", path.display()))?;
         let program =
             CString::new(format!("/proc/self/fd/{}", memory.as_raw_fd())).attempt(|| "name it".into())?;
@@ -36,21 +39,38 @@ impl Launcher {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .and_then(|null| fcntl_dupfd_cloexec(null, ABOVE))
             .attempt(|| "open /dev/null".into())?;
-        Ok(Self { program, arguments: [word("coracle-runtime")?, word("shim")?], null, _memory: memory })
+        Ok(Self {
+            program,
+            arguments: [word("coracle-runtime")?, word("shim")?],
+            null,
+            group,
+            _memory: memory,
+        })
     }
 
     /// Starts a shim that is controlled over `control` and complains into `log`. Blocks for about half a millisecond.
     pub(crate) fn start(&self, control: OwnedFd, log: &Path) -> Result<Child> {
         let log = File::create(log).attempt(|| format!("make {}", log.display()))?;
         let (log, control) = (above(log.into())?, above(control)?);
+        let entry = self.group.as_ref().map(entry).transpose()?;
+        let groups = entry
+            .as_ref()
+            .map(|entry| Groups { birth: entry.birth.as_ref().map(AsFd::as_fd), tasks: &entry.tasks });
         spawn(&Spawn {
             program: &self.program,
             arguments: &self.arguments,
             environment: &[],
             descriptors: &[self.null.as_fd(), log.as_fd(), log.as_fd(), control.as_fd()],
+            groups,
         })
         .attempt(|| "start a shim".into())
     }
+}
+
+/// The way into the group of shims, which is made where it is not there: at first, and where its owner has cleared away.
+fn entry(group: &Group) -> Result<Entry> {
+    let found = group.entry().or_else(|_| group.make_again().and_then(|()| group.entry()));
+    found.attempt(|| "open the cgroup of shims".into())
 }
 
 /// The descriptor itself where it is high enough, which it is in an engine that has been running for a moment.

@@ -42,7 +42,7 @@ pub struct Child {
 }
 
 /// Of clone3(2); beyond 32 bits, where the constant of `libc` does not reach.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Makes a process with clone3(2), which copies the address space as fork(2) does.
 ///

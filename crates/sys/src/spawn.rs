@@ -21,6 +21,17 @@ pub struct Spawn<'a> {
     pub environment: &'a [CString],
     /// The descriptors it gets, as 0, 1, 2 and so on. It gets no others that are close-on-exec.
     pub descriptors: &'a [BorrowedFd<'a>],
+    /// The cgroups it is in from its first instruction on; the caller's if absent.
+    pub groups: Option<Groups<'a>>,
+}
+
+/// Cgroups to be in.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups<'a> {
+    /// The directory of a v2 group, if there is that hierarchy (Linux 5.7).
+    pub birth: Option<BorrowedFd<'a>>,
+    /// `tasks` of each v1 group, open for writing.
+    pub tasks: &'a [OwnedFd],
 }
 
 /// Bytes of the stack that the child runs on until it executes the program: it makes a handful of calls.
@@ -32,6 +43,7 @@ struct Prepared<'a> {
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     descriptors: &'a [BorrowedFd<'a>],
+    tasks: &'a [OwnedFd],
     /// The child's complaint, if it could not execute the program.
     errno: AtomicI32,
 }
@@ -63,9 +75,11 @@ pub fn spawn(what: &Spawn<'_>) -> Result<Child> {
         arguments: pointers(what.arguments),
         environment: pointers(what.environment),
         descriptors: what.descriptors,
+        tasks: what.groups.map_or(&[], |groups| groups.tasks),
         errno: AtomicI32::new(0),
     };
-    let child = clone_and_wait(&mut prepared).context("clone", &subject)?;
+    let birth = what.groups.and_then(|groups| groups.birth);
+    let child = clone_and_wait(&mut prepared, birth).context("clone", &subject)?;
     match prepared.errno.into_inner() {
         0 => Ok(child),
         errno => {
@@ -76,34 +90,125 @@ pub fn spawn(what: &Spawn<'_>) -> Result<Child> {
 }
 
 /// Makes the child and waits until it has executed its program or has ended.
-fn clone_and_wait(prepared: &mut Prepared<'_>) -> io::Result<Child> {
+fn clone_and_wait(prepared: &mut Prepared<'_>, birth: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let mut stack = vec![MaybeUninit::<u128>::uninit(); STACK / size_of::<u128>()];
     let mut pidfd: libc::c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     let before = set_mask(u64::MAX)?;
-    // SAFETY: the stack's end is aligned to 16 bytes and grows down into memory that is only the child's. With
-    // CLONE_VFORK this thread stands still, so `stack`, `prepared` and `pidfd` outlive the child's use of them.
-    // Signals are blocked, so no handler of the caller's runs in the child.
-    let pid = unsafe {
-        libc::clone(
-            run,
-            stack.as_mut_ptr_range().end.cast(),
-            flags,
-            ptr::from_mut(prepared).cast(),
-            &raw mut pidfd,
-        )
+    let argument = ptr::from_mut(prepared).cast();
+    let made = match birth {
+        // SAFETY: the stack's end is aligned to 16 bytes and grows down into memory that is only the child's. With
+        // CLONE_VFORK this thread stands still, so `stack`, `prepared` and `pidfd` outlive the child's use of them.
+        // Signals are blocked, so no handler of the caller's runs in the child.
+        None => unsafe {
+            let end = stack.as_mut_ptr_range().end.cast();
+            let pid = libc::clone(run, end, flags | libc::SIGCHLD, argument, &raw mut pidfd);
+            if pid > 0 { Ok(i64::from(pid)) } else { Err(io::Error::last_os_error()) }
+        },
+        Some(birth) => {
+            // SAFETY: an all-zero clone_args is valid; it asks for nothing.
+            let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+            args.flags = u64::from(flags.cast_unsigned()) | crate::process::CLONE_INTO_CGROUP;
+            args.exit_signal = libc::SIGCHLD as u64;
+            args.pidfd = &raw mut pidfd as u64;
+            args.stack = stack.as_mut_ptr() as u64;
+            args.stack_size = (stack.len() * size_of::<u128>()) as u64;
+            args.cgroup = u64::try_from(birth.as_raw_fd()).expect("descriptors are not negative");
+            // SAFETY: as above.
+            match unsafe { clone3_and_run(&raw const args, run, argument) } {
+                pid if pid > 0 => Ok(pid),
+                error => Err(io::Error::from_raw_os_error(i32::try_from(-error).unwrap_or(libc::EINVAL))),
+            }
+        }
     };
-    let made = if pid > 0 { Pid::from_raw(pid) } else { None }.ok_or_else(io::Error::last_os_error);
     set_mask(before)?;
+    let made = made.map(|pid| i32::try_from(pid).ok().and_then(Pid::from_raw).expect("the kernel made it"));
     let pid = made?;
     // SAFETY: CLONE_PIDFD succeeded, so the kernel stored a new descriptor that nobody else owns.
     Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// clone3(2), whose child, on the stack that `args` names, calls `function` and ends with what that returns. The C library has
+/// no such function, and its clone(3) cannot make a process in a cgroup. Returns the child's id, or a negative error number.
+///
+/// # Safety
+/// As for clone(2): the stack is the child's alone and aligned, and what the child shares with the caller outlives its use.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_and_run(
+    args: *const libc::clone_args,
+    function: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    argument: *mut libc::c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: only the child, whose stack is empty and aligned as calls need it, goes past the jump, and it does not come
+    // back. The caller's side is a system call, whose clobbers are named.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {argument}",
+            "call {function}",
+            "mov edi, eax",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit_group,
+            argument = in(reg) argument,
+            function = in(reg) function,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<libc::clone_args>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    result
+}
+
+/// The same for the other architecture.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3_and_run(
+    args: *const libc::clone_args,
+    function: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    argument: *mut libc::c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, {argument}",
+            "blr {function}",
+            "mov x8, {exit}",
+            "svc #0",
+            "brk #1",
+            "2:",
+            exit = const libc::SYS_exit_group,
+            argument = in(reg) argument,
+            function = in(reg) function,
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") args => result,
+            in("x1") size_of::<libc::clone_args>(),
+        );
+    }
+    result
 }
 
 /// The child: it shares the caller's memory, so it only makes system calls, and returns only when one failed.
 extern "C" fn run(prepared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `clone_and_wait` passes a `Prepared` that it does not touch while it waits for this child.
     let prepared = unsafe { &*prepared.cast::<Prepared<'_>>() };
+    for tasks in prepared.tasks {
+        // SAFETY: one byte of a constant is read.
+        if unsafe { libc::write(tasks.as_raw_fd(), b"0".as_ptr().cast(), 1) } < 0 {
+            return fail(prepared);
+        }
+    }
     for (descriptor, target) in prepared.descriptors.iter().zip(0..) {
         // SAFETY: the child has its own table of descriptors (no CLONE_FILES), so no owner is surprised. A descriptor
         // in its own place only loses close-on-exec.
@@ -169,6 +274,7 @@ mod tests {
             arguments: &arguments,
             environment: &[CString::new("WORD=through").unwrap()],
             descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), write.as_fd()],
+            groups: None,
         })
         .unwrap();
         drop(write);
@@ -180,8 +286,42 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_an_error_of_the_caller() {
-        let error =
-            spawn(&Spawn { program: c"/no/such", arguments: &[], environment: &[], descriptors: &[] });
+        let error = spawn(&Spawn {
+            program: c"/no/such",
+            arguments: &[],
+            environment: &[],
+            descriptors: &[],
+            groups: None,
+        });
         assert_eq!(error.unwrap_err().errno(), Some(rustix::io::Errno::NOENT));
+    }
+
+    #[test]
+    fn a_program_is_born_in_the_group_it_is_given() {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2 is mounted");
+        let place = std::path::Path::new(line.split(' ').nth(4).unwrap());
+        let name = format!("coracle-test-{}-spawn", std::process::id());
+        std::fs::create_dir(place.join(&name)).unwrap();
+        let group = std::fs::File::open(place.join(&name)).unwrap();
+        let groups = Some(Groups { birth: Some(group.as_fd()), tasks: &[] });
+        let test = format!("grep -q '^0::/{name}$' /proc/self/cgroup && test \"$WORD\" = x");
+        let arguments = ["sh", "-c", &test].map(|word| CString::new(word).unwrap());
+        let environment = [CString::new("WORD=x").unwrap()];
+        let program = |program| Spawn {
+            program,
+            arguments: &arguments,
+            environment: &environment,
+            descriptors: &[],
+            groups,
+        };
+        // More than once, and with a failure in between: the caller's own registers and stack are as they were.
+        for _ in 0..3 {
+            let child = spawn(&program(c"/bin/sh")).unwrap();
+            assert_eq!(reap(child.pidfd.as_fd()).unwrap(), 0);
+            let missing = spawn(&program(c"/no/such")).unwrap_err();
+            assert_eq!(missing.errno(), Some(rustix::io::Errno::NOENT));
+        }
+        std::fs::remove_dir(place.join(&name)).unwrap();
     }
 }

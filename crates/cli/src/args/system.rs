@@ -33,6 +33,8 @@ pub(crate) enum SystemCommand {
     Prune(SystemPruneArgs),
     /// Remove the images that were not used for the longest time until the rest fits
     Reclaim(ReclaimArgs),
+    /// Stop all containers as for the end of the machine: restart policies wait for the next start of the engine
+    Shutdown,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ pub(super) async fn dispatch(app: &App, command: SystemCommand) -> Code {
         SystemCommand::Info(args) => info::info(app, args).await.map(done),
         SystemCommand::Prune(args) => prune::system(app, args).await.map(done),
         SystemCommand::Reclaim(args) => reclaim::reclaim(app, args).await.map(done),
+        SystemCommand::Shutdown => app.client().await?.stop_for_the_end().await.map(done).map_err(Into::into),
     }
 }
 

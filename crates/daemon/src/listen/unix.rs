@@ -17,6 +17,14 @@ pub(crate) struct Made {
     file: (u64, u64),
 }
 
+impl Made {
+    /// Whether it is this file.
+    pub(super) fn is(&self, file: &fs::Metadata) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        self.file == (file.dev(), file.ino())
+    }
+}
+
 impl Drop for Made {
     fn drop(&mut self) {
         // Another engine may have put its own there meanwhile.

@@ -40,6 +40,7 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET", ["events"]) => events::events(&call),
         ("GET", ["system", "df"]) => usage::disk_usage(&call).await,
         ("POST", ["coracle", "system", "check"]) => check::check(&call),
+        ("POST", ["coracle", "system", "shutdown"]) => system::shutdown(&call).await,
         ("GET", ["coracle", "registry", "manifest"]) => lists::get(&call).await,
         ("POST", ["coracle", "registry", "manifest"]) => lists::put(call).await,
         ("POST", ["coracle", "images", "send"]) => moving::send(call).await,

@@ -10,8 +10,8 @@ use coracle_engine::ListedDevice;
 use coracle_engine::config::{ContainerDefaults, DefaultFilter, RUNTIMES};
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
-use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
+use hyper::{Response, StatusCode};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::PoisonError;
@@ -56,6 +56,13 @@ pub(super) fn version(call: &Call) -> Answer {
         experimental,
         ..api::Version::default()
     })
+}
+
+/// `/coracle/system/shutdown`, an endpoint of our own: stops all containers for the end of the machine. The restart policies
+/// that would start them are heeded by the next engine.
+pub(super) async fn shutdown(call: &Call) -> Answer {
+    call.engine().stop_for_the_end().await?;
+    answer::empty(StatusCode::NO_CONTENT)
 }
 
 /// The architecture by Go's name for it.

@@ -102,19 +102,9 @@ impl Engine {
         if !description.state.status.is_up() {
             return Ok(false);
         }
-        let mut view = container.watch();
-        self.signal(&container, number).await?;
         let patience = timeout.or(settings.stop_timeout).unwrap_or(10);
-        if !wait_until_down(&mut view, u64::try_from(patience).ok().map(Duration::from_secs)).await {
-            self.signal(&container, signals::KILL).await?;
-            if !wait_until_down(&mut view, Some(Duration::from_secs(10))).await {
-                let id = container.id();
-                let text = format!(
-                    "container {id} did not die within ten seconds of SIGKILL; a process of it hangs in the kernel"
-                );
-                return Err(Error::Conflict(text));
-            }
-        }
+        let patience = u64::try_from(patience).ok().map(Duration::from_secs);
+        self.bring_down(&container, number, patience).await?;
         self.shared.tell_of(&container.describe(), "stop", &[]);
         Ok(true)
     }
@@ -162,7 +152,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn signal(&self, container: &Container, number: i32) -> Result<()> {
+    pub(super) async fn signal(&self, container: &Container, number: i32) -> Result<()> {
         match self.ask(container, Kind::Signal, Request::Signal { exec: None, number }).await {
             // It has ended by itself meanwhile, which is what was wanted; whoever asked finds it so.
             Err(Error::Conflict(_))
@@ -357,7 +347,10 @@ pub fn export(root: &OwnedFd, output: impl std::io::Write) -> Result<()> {
 }
 
 /// Waits until a container has no processes; `false` when it took longer than `patience`.
-async fn wait_until_down(view: &mut watch::Receiver<Arc<Description>>, patience: Option<Duration>) -> bool {
+pub(super) async fn wait_until_down(
+    view: &mut watch::Receiver<Arc<Description>>,
+    patience: Option<Duration>,
+) -> bool {
     // A container that is removed is down as well.
     let down = view.wait_for(|description| !description.state.status.is_up());
     match patience {

@@ -6,6 +6,7 @@ mod commit;
 mod confinement;
 mod copy;
 mod create;
+mod ending;
 pub mod exec;
 mod exit;
 pub mod health;

@@ -24,6 +24,7 @@ use coracle_spec::Name;
 use coracle_spec::runtime::Pids;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -374,6 +375,9 @@ impl Task {
 
     async fn restart(&mut self) {
         self.give_up_restart();
+        if self.shared.ending.load(Ordering::Relaxed) {
+            return;
+        }
         self.awaited = partners::awaited(&self.shared.containers, &self.now);
         if self.awaited.is_some() {
             return;
@@ -527,7 +531,8 @@ impl Task {
         }
         if let Some(pause) = self.restart_pause() {
             self.now.state.status = Status::Restarting;
-            self.restart_at = Some(Instant::now() + pause);
+            // It comes back with the next engine if the machine ends.
+            self.restart_at = (!self.shared.ending.load(Ordering::Relaxed)).then(|| Instant::now() + pause);
             self.changed().await;
         }
         false

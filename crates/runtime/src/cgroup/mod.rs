@@ -77,6 +77,14 @@ impl Group {
         }
     }
 
+    /// Makes what of the group is not there.
+    ///
+    /// # Errors
+    /// When a hierarchy is read-only or full.
+    pub fn make_again(&self) -> Result<()> {
+        self.make_directories()
+    }
+
     fn make_directories(&self) -> Result<()> {
         for directory in self.directories() {
             make_directory(&directory)?;

@@ -80,14 +80,16 @@ fn enter_and_clone(
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::CONTROL_GROUP;
-    move_into_thread_name_spaces(joining.target, namespaces).map_err(super::failed("enter the container"))?;
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+    enter(joining.target, namespaces)?;
     let how =
         Clone { namespaces: None, cgroup: joining.entry.birth.as_ref().map(AsFd::as_fd), sibling: true };
     match clone(how)? {
         Cloned::Child => {
-            let Err(error) = become_program(what, joining.entry, streams, channel);
+            // Not before: with `nsdelegate`, which systemd mounts cgroup2 with, nobody inside of the namespace makes a process
+            // in a group out of one that cannot be seen there, cgroups(7).
+            let Err(error) = enter(joining.target, ThreadNameSpaceType::CONTROL_GROUP)
+                .and_then(|()| become_program(what, joining.entry, streams, channel));
             report::fail(channel, &error);
             exit_now(1);
         }
@@ -95,6 +97,10 @@ fn enter_and_clone(
             report::introduce(channel, child.pid.as_raw_nonzero().get(), child.pidfd.as_fd())
         }
     }
+}
+
+fn enter(target: BorrowedFd<'_>, namespaces: ThreadNameSpaceType) -> Result<()> {
+    move_into_thread_name_spaces(target, namespaces).map_err(super::failed("enter the container"))
 }
 
 fn become_program(

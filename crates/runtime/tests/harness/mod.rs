@@ -134,6 +134,7 @@ impl Bench {
             arguments: &[CString::new("coracle-runtime").unwrap(), CString::new("shim").unwrap()],
             environment: &[],
             descriptors: &[null.as_fd(), error.as_fd(), error.as_fd(), theirs.as_fd()],
+            groups: None,
         })
         .unwrap();
         drop(theirs);
