@@ -24,7 +24,7 @@ pub(crate) type Numbered = (File, u64);
 pub(crate) fn newer_than(path: &Path, known: Option<u64>) -> Result<Vec<Numbered>> {
     for _ in 0..limits::LISTINGS {
         let listing = list(path, known)?;
-        if !listing.has_gap && listing.is_still(path, known) {
+        if !listing.has_gap && listing.is_still(path) {
             return Ok(listing.files);
         }
         // A rotation takes microseconds, and the next is as far away as it takes to fill a file.
@@ -42,9 +42,9 @@ struct Listing {
 
 impl Listing {
     /// Whether nothing was rotated since the first was opened: otherwise one may be there twice.
-    fn is_still(&self, path: &Path, known: Option<u64>) -> bool {
-        let first = self.files.first().map(|(_, inode)| *inode).or(known);
-        std::fs::metadata(path).is_ok_and(|now| Some(now.ino()) == first) || self.files.is_empty()
+    fn is_still(&self, path: &Path) -> bool {
+        let first = self.files.first().map(|(_, inode)| *inode);
+        self.files.is_empty() || std::fs::metadata(path).is_ok_and(|now| Some(now.ino()) == first)
     }
 }
 
