@@ -120,7 +120,8 @@ impl Engine {
         self.wiretap = Some(wiretap);
     }
 
-    fn import_small(&self) {
+    /// Imports the small image where it is not there yet.
+    pub fn import_small(&self) {
         if self.docker(&["image", "inspect", image::SMALL]).code != 0 {
             let archive = image::small(self.place.path());
             self.docker(&["import", &archive.display().to_string(), image::SMALL]).ok();

@@ -13,7 +13,7 @@
 #![expect(clippy::print_stdout, reason = "a command for people")]
 
 use coracle_tests::Engine;
-use coracle_tests::image::{self, SMALL};
+use coracle_tests::image::SMALL;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
@@ -77,11 +77,7 @@ fn main() {
     let mut contestants =
         vec![ours("coracle, all kept", &["--log-opt", "max-size=-1"][..]), ours("coracle, as it comes", &[])];
     if let Ok(host) = std::env::var("PEER_DOCKER") {
-        let original = Engine::at(&host);
-        if original.docker(&["image", "inspect", SMALL]).code != 0 {
-            let archive = image::small(place.path()).display().to_string();
-            original.docker(&["import", &archive, SMALL]).ok();
-        }
+        Engine::at(&host).import_small();
         contestants.push(Contestant { name: DOCKER, host, options: &["--log-driver", "json-file"] });
     }
     let file = place.path().join("lines").display().to_string();
