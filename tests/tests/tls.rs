@@ -8,9 +8,10 @@ use rcgen::{
     date_time_ymd,
 };
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -80,11 +81,16 @@ impl Secured {
     }
 
     /// Docker's command with the certificates of a directory.
-    fn docker(&self, certificates: &Path, arguments: &[&str]) -> Output {
+    fn command(&self, certificates: &Path, arguments: &[&str]) -> Command {
         let host = format!("tcp://127.0.0.1:{}", self.port);
         let mut command = self.engine.command("docker");
         command.env("DOCKER_CERT_PATH", certificates).args(["--tlsverify", "-H", &host]).args(arguments);
-        Output::new(format!("docker {}", arguments.join(" ")), &command.output().unwrap())
+        command
+    }
+
+    fn docker(&self, certificates: &Path, arguments: &[&str]) -> Output {
+        let output = self.command(certificates, arguments).output().unwrap();
+        Output::new(format!("docker {}", arguments.join(" ")), &output)
     }
 
     fn client(&self, name: &str, signer: &Authority, params: &CertificateParams) -> PathBuf {
@@ -134,11 +140,8 @@ fn streams_both_ways_and_long_answers_pass() {
     let secured = Secured::start();
     let friend = secured.client("friend", &secured.ours, &client());
     let docker = |arguments: &[&str], input: &[u8]| {
-        use std::io::Write;
-        let host = format!("tcp://127.0.0.1:{}", secured.port);
-        let mut command = secured.engine.command("docker");
-        command.env("DOCKER_CERT_PATH", &friend).args(["--tlsverify", "-H", &host]).args(arguments);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut command = secured.command(&friend, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -151,9 +154,8 @@ fn streams_both_ways_and_long_answers_pass() {
     let name = secured.engine.name("long");
     docker(&["run", "-d", "--name", &name, "--init", SMALL, "sleep", "1000"], b"");
     assert_eq!(docker(&["exec", "-i", &name, "cat"], &input), input);
-    // An answer without end, whose client goes away, ends.
-    let follow = docker(&["export", &name], b"");
-    assert!(follow.len() > 100_000, "{} bytes", follow.len());
+    let exported = docker(&["export", &name], b"");
+    assert!(exported.len() > 100_000, "{} bytes", exported.len());
     secured.docker(&friend, &["rm", "-f", &name]).ok();
 }
 
@@ -192,7 +194,7 @@ fn files_that_are_of_no_use_are_named() {
         (vec![("tlscert", &cert), ("tlskey", &key), ("tlsverify", "true"), ("tlscacert", &empty)], &empty),
     ] {
         let roots = ["data", "run"].map(|name| place.path().join(name).display().to_string());
-        let output = std::process::Command::new(coracle_tests::engine::programs().join("coracle"))
+        let output = Command::new(coracle_tests::engine::programs().join("coracle"))
             .args([
                 "daemon",
                 "--data-root",
