@@ -142,3 +142,30 @@ fn a_second_engine_on_the_same_data_is_refused() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("data"), "{output:?}");
     assert_eq!(engine.docker(&["run", "--rm", "--network", "none", SMALL, "echo", "fine"]).ok(), "fine");
 }
+
+#[test]
+fn at_the_end_of_the_machine_containers_end_in_their_own_way_and_those_with_a_policy_come_back() {
+    let Some(mut engine) = ours() else { return };
+    let script = "trap 'echo stopped; exit 0' USR1; echo started; while :; do sleep 0.05; done";
+    let run = |name: &str, policy: &str| {
+        let options = ["run", "-d", "--name", name, "--restart", policy, "--stop-signal", "USR1"];
+        engine.docker(&[&options[..], &[SMALL, "sh", "-c", script]].concat()).ok();
+        wait_until("it has begun", || engine.docker(&["logs", name]).stdout == "started\n");
+    };
+    run("back", "always");
+    run("gone", "no");
+    engine.coracle(&["system", "shutdown"]).ok();
+    for name in ["back", "gone"] {
+        assert_eq!(
+            engine.docker(&["logs", name]).ok(),
+            "started\nstopped",
+            "{name} had its own signal, and was not begun anew"
+        );
+    }
+    assert_eq!(field(&engine, "back", ".State.Status"), "restarting");
+    engine.kill();
+    engine.start_again();
+    wait_until("it is back", || engine.docker(&["logs", "back"]).stdout.ends_with("stopped\nstarted\n"));
+    assert_eq!(field(&engine, "gone", ".State.Status"), "exited");
+    assert_eq!(field(&engine, "gone", ".State.ExitCode"), "0");
+}
