@@ -33,7 +33,7 @@ $(PROGRAMS)/coracle:
 man: $(DIST)/man/coracle.1
 
 $(DIST)/man/coracle.1:
-	$(CARGO) run --quiet --locked --package coracle-cli --example man -- $(DIST)/man
+	$(CARGO) xtask man $(DIST)/man
 
 install: all
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(DATADIR)/man/man1 $(UNITDIR) $(SYSUSERSDIR)) $(dir $(SHELLS))
