@@ -375,6 +375,7 @@ impl Task {
 
     async fn restart(&mut self) {
         self.give_up_restart();
+        // It comes back with the next engine if the machine ends.
         if self.shared.ending.load(Ordering::Relaxed) {
             return;
         }
@@ -531,8 +532,7 @@ impl Task {
         }
         if let Some(pause) = self.restart_pause() {
             self.now.state.status = Status::Restarting;
-            // It comes back with the next engine if the machine ends.
-            self.restart_at = (!self.shared.ending.load(Ordering::Relaxed)).then(|| Instant::now() + pause);
+            self.restart_at = Some(Instant::now() + pause);
             self.changed().await;
         }
         false
