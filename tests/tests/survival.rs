@@ -155,6 +155,8 @@ fn at_the_end_of_the_machine_containers_end_in_their_own_way_and_those_with_a_po
     run("back", "always");
     run("gone", "no");
     engine.coracle(&["system", "shutdown"]).ok();
+    // Ten times as long as the policy waits before it starts again.
+    engine.docker(&["run", "--rm", SMALL, "sleep", "1"]).ok();
     for name in ["back", "gone"] {
         assert_eq!(
             engine.docker(&["logs", name]).ok(),
