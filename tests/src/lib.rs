@@ -26,6 +26,7 @@ pub mod output;
 pub mod pipe;
 pub mod plugins;
 pub mod prepared;
+pub mod pulse;
 pub mod recipe;
 pub mod registry;
 pub mod schema;

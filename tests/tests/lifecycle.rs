@@ -82,6 +82,24 @@ fn logs_are_selected_by_number_time_and_stream() {
 }
 
 #[test]
+fn a_followed_log_ends_when_its_until_has_come() {
+    let engine = Engine::start();
+    let loud = start(&engine, "loud", "while :; do echo line; sleep 0.1; done");
+    let silent = start(&engine, "silent", "echo line; exec sleep 1000");
+    // The original waits for the first line that is too late.
+    for name in if engine.is_original() { vec![loud] } else { vec![loud, silent] } {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let until = now.as_secs() + 2;
+        let path = format!("/v1.44/containers/{name}/logs?follow=1&stdout=1&until={until}");
+        let (status, answer) = engine.request("GET", &path, None);
+        assert_eq!(status, 200);
+        assert!(answer.contains("line"), "{answer}");
+        let ended = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!(ended.as_secs() >= until, "{name}: it ended before");
+    }
+}
+
+#[test]
 fn a_followed_log_ends_with_its_container() {
     let engine = Engine::start();
     let name = engine.name("follow");

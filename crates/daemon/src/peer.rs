@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Calls a method of whichever socket it is.
@@ -89,9 +89,23 @@ impl Watch {
 }
 
 impl Watch {
-    /// Waits until the client has closed the connection, whatever it has sent before. Through a descriptor of its own, so that
-    /// the reader's is woken as if nobody watched.
+    /// Waits until the client can neither send nor be sent anything, which is more than the end of what it sends. Over TCP
+    /// the kernel learns that when something is written.
+    pub(crate) async fn hung_up(&self) {
+        if self.until(Interest::WRITABLE, Ready::is_write_closed).await.is_err() {
+            // As above.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the client has closed the connection, whatever it has sent before.
     async fn closed(&self) -> io::Result<()> {
+        self.until(Interest::READABLE, Ready::is_read_closed).await
+    }
+
+    /// Waits until this is said of the connection. Through a descriptor of its own, so that others are woken as if nobody
+    /// watched.
+    async fn until(&self, interest: Interest, is_so: impl Fn(Ready) -> bool) -> io::Result<()> {
         let own = match &*self.connection {
             Connection::Unix(socket) => {
                 Connection::Unix(UnixStream::from_std(socket.as_fd().try_clone_to_owned()?.into())?)
@@ -101,12 +115,12 @@ impl Watch {
             }
         };
         loop {
-            if on!(&own, socket => socket.ready(Interest::READABLE).await)?.is_read_closed() {
+            if is_so(on!(&own, socket => socket.ready(interest).await)?) {
                 return Ok(());
             }
             // What has been said of it so far is known now.
             let known = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
-            let _ = on!(&own, socket => socket.try_io(Interest::READABLE, known));
+            let _ = on!(&own, socket => socket.try_io(interest, known));
         }
     }
 }
@@ -177,6 +191,18 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_client_that_only_ends_its_input_has_not_hung_up() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let watch = Peer::new(Connection::Unix(ours)).watch();
+        theirs.write_all(b"input").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        assert!(watch.hung_up().now_or_never().is_none(), "it reads");
+        let hung_up = tokio::spawn(async move { watch.hung_up().await });
+        drop(theirs);
+        hung_up.await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_client_is_gone_when_it_sends_nothing_more() {

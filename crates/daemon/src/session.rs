@@ -1,11 +1,14 @@
 //! A client attached to a process: bytes both ways until the process ends or the client detaches.
 
+use crate::peer::Watch;
 use coracle_engine::containers::Attached;
 use coracle_engine::logs::Stream;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Size of the buffer for each direction, in bytes.
+/// What is read at once at first, in bytes. Many clients wait in silence, and hold no more than this.
+const FIRST: usize = 512;
+/// What is read at once of those who have much to say, in bytes.
 const BUFFER: usize = 32 * 1024;
 
 /// The keys that detach a client, as bytes; none if the sequence is empty.
@@ -77,20 +80,24 @@ pub(crate) async fn run(
     expects_frames: bool,
     keys: DetachKeys,
     ended: impl Future<Output = ()>,
+    watch: &Watch,
 ) -> bool {
     let watcher = attached.tty.then_some(Watcher { keys: keys.0, matched: 0 }).filter(|w| !w.keys.is_empty());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_process, to_process) = attached.stream.into_split();
     let output = copy_output(from_process, to_client, attached.tty && expects_frames, ended);
-    let input = copy_input(from_client, to_process, watcher);
+    let input = copy_input(from_client, to_process, watcher, watch);
     tokio::pin!(output, input);
     tokio::select! {
-        // A client that is gone is noticed by the write that fails; the process goes on either way.
+        // The process goes on either way.
         _ = &mut output => false,
         detached = &mut input => match detached {
+            // The input has ended; the output goes on, which may be in silence.
             Ok(false) => {
-                // The input has ended; the output goes on.
-                let _ = output.await;
+                tokio::select! {
+                    _ = output => {}
+                    () = watch.hung_up() => {}
+                }
                 false
             }
             detached => detached.is_ok(),
@@ -104,7 +111,7 @@ async fn copy_output(
     framed: bool,
     ended: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; FIRST];
     let mut frame = Vec::new();
     loop {
         let length = from.read(&mut buffer).await?;
@@ -120,6 +127,14 @@ async fn copy_output(
             to.write_all(&buffer[..length]).await?;
         }
         to.flush().await?;
+        grow(&mut buffer, length);
+    }
+}
+
+/// Makes room for more where all of it was needed.
+fn grow(buffer: &mut Vec<u8>, used: usize) {
+    if used == buffer.len() && used < BUFFER {
+        buffer.resize(used * 8, 0);
     }
 }
 
@@ -129,8 +144,9 @@ async fn copy_input(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut watcher: Option<Watcher>,
+    watch: &Watch,
 ) -> io::Result<bool> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; FIRST];
     let mut taken = true;
     loop {
         let length = from.read(&mut buffer).await?;
@@ -144,16 +160,26 @@ async fn copy_input(
             Some(watcher) => watcher.filter(input),
             None => (input.to_vec(), false),
         };
-        taken = taken && to.write_all(&input).await.is_ok();
+        if taken {
+            tokio::select! {
+                biased;
+                result = to.write_all(&input) => taken = result.is_ok(),
+                // A process may take its time, and its client not wait.
+                () = watch.hung_up() => return Ok(false),
+            }
+        }
         if detached {
             return Ok(true);
         }
+        grow(&mut buffer, length);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::Connection;
+    use crate::peer::Peer;
 
     #[test]
     fn keys_are_read_as_docker_reads_them() {
@@ -184,12 +210,14 @@ mod tests {
         for _ in 0..64 {
             let (stream, mut process) = tokio::net::UnixStream::pair().unwrap();
             let (client, mut theirs) = tokio::io::duplex(1024);
+            let (connection, _client) = tokio::net::UnixStream::pair().unwrap();
+            let peer = Peer::new(Connection::Unix(connection));
             process.write_all(b"last words").await.unwrap();
             drop(process);
             theirs.write_all(b"typed too late").await.unwrap();
-            let attached = Attached { stream, tty: true, stdin: true };
+            let attached = Attached::to(stream, true, true);
             let keys = DetachKeys::parse("").unwrap();
-            run(client, attached, false, keys, std::future::ready(())).await;
+            run(client, attached, false, keys, std::future::ready(()), &peer.watch()).await;
             let mut shown = String::new();
             theirs.read_to_string(&mut shown).await.unwrap();
             assert_eq!(shown, "last words");

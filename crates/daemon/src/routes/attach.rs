@@ -5,14 +5,16 @@ use crate::answer::{self, Answer};
 use crate::error::Failure;
 use crate::hijack::{Client, Takeover};
 use crate::input;
+use crate::peer::Watch;
 use crate::server::{Call, Context};
 use crate::session::{self, DetachKeys};
 use crate::websocket;
 use coracle_api::container as api;
-use coracle_engine::containers::{AttachSettings, Attached, Description};
+use coracle_engine::Error;
+use coracle_engine::containers::{AttachSettings, Attached, Description, LogStream};
 use coracle_engine::logs::{Selection, Stream};
-use coracle_engine::{Engine, Error};
 use hyper::StatusCode;
+use std::io;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -41,10 +43,20 @@ pub(super) async fn attach_by_websocket(mut call: Call, name: &str) -> Answer {
 struct Wanted {
     container: Arc<Description>,
     keys: DetachKeys,
-    /// What was written before.
-    replay: Vec<u8>,
-    /// What is written from now on.
-    attached: Option<Attached>,
+    streams: AttachSettings,
+    /// What was written before. It can be more than there is memory for, and is read as the client takes it.
+    past: Option<LogStream>,
+    live: Live,
+    /// Whether the client is there.
+    watch: Watch,
+}
+
+/// What is written from now on.
+enum Live {
+    Unwanted,
+    Attached(Attached),
+    /// To be attached to when the past was told: what is written meanwhile belongs to it.
+    AfterThePast,
 }
 
 impl Wanted {
@@ -53,51 +65,76 @@ impl Wanted {
         let engine = call.engine();
         let on = |key: &str| call.query.is_on(key);
         let container = engine.inspect(name)?;
-        let wanted = AttachSettings {
+        let streams = AttachSettings {
             stdin: on("stdin") && carries_input,
             stdout: on("stdout"),
             stderr: on("stderr"),
         };
-        let replay = if on("logs") { past(engine, &container, wanted).await? } else { Vec::new() };
-        let attached = if on("stream") { Some(engine.attach(name, wanted).await?) } else { None };
-        Ok(Self { container, keys, replay, attached })
+        let past = if on("logs") {
+            Some(engine.logs(container.id.as_str(), Selection::default(), false).await?)
+        } else {
+            None
+        };
+        let live = match (on("stream"), &past) {
+            (false, _) => Live::Unwanted,
+            (true, None) => Live::Attached(engine.attach(name, streams).await?),
+            (true, Some(_)) => {
+                engine.can_be_attached_to(name)?;
+                Live::AfterThePast
+            }
+        };
+        Ok(Self { container, keys, streams, past, live, watch: call.client.clone() })
     }
 
-    async fn serve(self, context: Arc<Context>, mut client: Box<dyn Client>) {
-        if client.write_all(&self.replay).await.is_err() {
+    async fn serve(mut self, context: Arc<Context>, mut client: Box<dyn Client>) {
+        let (engine, id) = (&context.engine, self.container.id.as_str());
+        if let Some(past) = &mut self.past
+            && let Err(error) = tell(past, self.streams, self.container.settings.tty, &mut client).await
+        {
+            tracing::debug!(%error, "a client was not told all of a container's past");
             return;
         }
-        match self.attached {
-            Some(attached) => {
-                if session::run(client, attached, false, self.keys, std::future::ready(())).await {
-                    // Nobody is to be told of a container that is gone by now.
-                    let _ = context.engine.tell_of_detaching(self.container.id.as_str());
-                }
-            }
-            // Only the past was wanted; a client that is gone need not know its end.
-            None => drop(client.shutdown().await),
+        let attached = match self.live {
+            Live::Unwanted => None,
+            Live::Attached(attached) => Some(attached),
+            // One that is gone by now has no more to say.
+            Live::AfterThePast => engine.attach(id, self.streams).await.ok(),
+        };
+        let Some(attached) = attached else {
+            // A client that is gone need not know the end.
+            let _ = client.shutdown().await;
+            return;
+        };
+        if session::run(client, attached, false, self.keys, std::future::ready(()), &self.watch).await {
+            // Nobody is to be told of a container that is gone by now.
+            let _ = engine.tell_of_detaching(id);
         }
     }
 }
 
-/// What a container has written up to now.
-async fn past(engine: &Engine, container: &Description, wanted: AttachSettings) -> Result<Vec<u8>, Failure> {
-    let mut log = engine.logs(container.id.as_str(), &Selection::default(), false)?;
-    let mut replay = Vec::new();
+/// Tells a client what was written.
+async fn tell(
+    past: &mut LogStream,
+    wanted: AttachSettings,
+    tty: bool,
+    client: &mut Box<dyn Client>,
+) -> io::Result<()> {
     loop {
-        let entries = log.next().await?;
+        let entries = past.next().await.map_err(io::Error::other)?;
         if entries.is_empty() {
-            return Ok(replay);
+            return Ok(());
         }
+        let mut told = Vec::new();
         for entry in &entries {
             let is_wanted = match entry.stream {
                 Stream::Stdout => wanted.stdout,
                 Stream::Stderr => wanted.stderr,
             };
             if is_wanted {
-                frame(&mut replay, entry.stream, &entry.bytes, container.settings.tty);
+                frame(&mut told, entry.stream, &entry.bytes, tty);
             }
         }
+        client.write_all(&told).await?;
     }
 }
 
@@ -107,7 +144,7 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
     let takeover = Takeover::of(&mut call.request);
     let request: api::ExecStartRequest = input::document(call.request).await?;
     let size = request.console_size.and_then(crate::convert::settings::console_size);
-    let context = call.context;
+    let (context, watch) = (call.context, call.client);
     let exec = context.engine.take_exec(id)?;
     if request.detach {
         exec.start_detached(size).await.map_err(why_not)?;
@@ -122,7 +159,7 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
         match exec.start(size).await {
             Ok(attached) => {
                 let ended = async { context.engine.wait_exec(&id).await };
-                if session::run(client, attached, !raw, keys, ended).await {
+                if session::run(client, attached, !raw, keys, ended, &watch).await {
                     // As for containers.
                     let _ = context.engine.tell_of_detaching_from_exec(&id);
                 }

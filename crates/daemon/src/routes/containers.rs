@@ -55,7 +55,7 @@ async fn read(call: Call, name: &str, action: &str) -> Answer {
             }
             answer::ok(&shown)
         }
-        "logs" => streams::logs(&call, name),
+        "logs" => streams::logs(&call, name).await,
         "top" => {
             let top = engine.top(name, call.query.get("ps_args").unwrap_or("-ef")).await?;
             answer::ok(&api::TopResponse { titles: top.titles, processes: top.processes })

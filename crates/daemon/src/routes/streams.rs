@@ -81,7 +81,7 @@ fn stamp(moment: ::time::OffsetDateTime) -> String {
     )
 }
 
-pub(super) fn logs(call: &Call, name: &str) -> Answer {
+pub(super) async fn logs(call: &Call, name: &str) -> Answer {
     let query = &call.query;
     let container = call.engine().inspect(name)?;
     if !query.is_on("stdout") && !query.is_on("stderr") {
@@ -99,7 +99,7 @@ pub(super) fn logs(call: &Call, name: &str) -> Answer {
         since: moment(query.get("since"))?,
         until: moment(query.get("until"))?,
     };
-    let log = call.engine().logs(name, &selection, query.is_on("follow"))?;
+    let log = call.engine().logs(name, selection, query.is_on("follow")).await?;
     let kind = stream_type(call.version, shown.tty);
     let parts = stream::unfold((log, shown), |(mut log, shown)| async move {
         loop {

@@ -255,7 +255,7 @@ impl TakenExec {
         let (ours, theirs) = attach::pair()?;
         let [stdin, stdout, stderr] = self.exec.settings.attach;
         self.run(Attachment { stdin, stdout, stderr, owner: true }, vec![theirs], size).await?;
-        Ok(Attached { stream: ours, tty: self.exec.settings.tty, stdin })
+        Ok(Attached::to(ours, self.exec.settings.tty, stdin))
     }
 
     /// Starts it with nobody attached.

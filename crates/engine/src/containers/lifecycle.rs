@@ -249,14 +249,16 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a container without a log.
-    pub fn logs(&self, name: &str, selection: &Selection, follow: bool) -> Result<LogStream> {
+    pub async fn logs(&self, name: &str, selection: Selection, follow: bool) -> Result<LogStream> {
         let container = self.shared.containers.find(name)?;
         let description = container.describe();
         if super::logs::limits(&description.settings.host.log, &self.shared.config)?.is_none() {
             return Err(Error::Unsupported("configured logging driver does not support reading".to_owned()));
         }
         let path = self.shared.log_path(&description.id);
-        LogStream::open(&path, selection, follow.then(|| container.watch()))
+        let exits = follow.then(|| container.watch());
+        // Searching takes its time, and the thread that does it serves others.
+        blocking(move || LogStream::open(&path, &selection, exits)).await?
     }
 
     /// Ids of a container's processes, in the engine's pid namespace.

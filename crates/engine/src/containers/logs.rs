@@ -2,20 +2,24 @@
 
 use super::settings::LogSettings;
 use crate::config::Config;
-use crate::error::{Attempt, Error, Result};
+use crate::error::{Attempt, Error, Result, blocking};
 use coracle_logfile::{Entry, Reader, Selection};
 use rustix::fs::inotify;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Size of a file in bytes, and number of files, where nobody says otherwise.
 const DEFAULT: (u64, u32) = (20 << 20, 5);
 
 /// Most entries that are read in one go before the readers of the log are served.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
+/// Bytes of entries after which it is enough as well: every reader has its own.
+const BATCH_SIZE: usize = 64 * 1024;
 
 /// The bounds of a container's log: its file size in bytes and the number of files; nothing where it has no log.
 ///
@@ -84,7 +88,8 @@ fn parse_size(text: &str) -> Option<u64> {
 
 /// Reads a container's log, and goes on as long as it is asked to.
 pub struct LogStream {
-    reader: Reader,
+    /// Away while it is read.
+    reader: Option<Reader>,
     path: PathBuf,
     follow: Option<Follow>,
 }
@@ -94,6 +99,8 @@ struct Follow {
     /// Whether the container still runs; the log ends with it.
     running: Box<dyn FnMut() -> bool + Send>,
     exits: watch::Receiver<std::sync::Arc<super::Description>>,
+    /// When nothing more is wanted.
+    until: Option<Instant>,
     ended: bool,
 }
 
@@ -112,11 +119,15 @@ impl LogStream {
                 let changes = watch_directory(path.parent().unwrap_or(path)).attempt(subject)?;
                 let view = exits.clone();
                 let running = Box::new(move || view.borrow().state.status.is_up());
-                Some(Follow { changes, running, exits, ended: false })
+                let until = selection.until.map(|until| {
+                    let left = until - OffsetDateTime::now_utc();
+                    Instant::now() + left.try_into().unwrap_or_default()
+                });
+                Some(Follow { changes, running, exits, until, ended: false })
             }
         };
         let reader = Reader::open(path, selection).attempt(subject)?;
-        Ok(Self { reader, path: path.to_owned(), follow })
+        Ok(Self { reader: Some(reader), path: path.to_owned(), follow })
     }
 
     /// The next entries; none at the end.
@@ -125,13 +136,12 @@ impl LogStream {
     /// When the log cannot be read.
     pub async fn next(&mut self) -> Result<Vec<Entry>> {
         loop {
-            let mut entries = Vec::new();
-            while entries.len() < BATCH {
-                match self.reader.next_entry().attempt(|| format!("read {}", self.path.display()))? {
-                    Some(entry) => entries.push(entry),
-                    None => break,
-                }
-            }
+            // Whoever was kept from waiting for the last ones gets no more.
+            let Some(reader) = self.reader.take() else { return Ok(Vec::new()) };
+            let path = self.path.clone();
+            let (reader, entries) = blocking(move || read(reader, &path)).await?;
+            self.reader = Some(reader);
+            let entries = entries?;
             if !entries.is_empty() {
                 return Ok(entries);
             }
@@ -143,8 +153,24 @@ impl LogStream {
     }
 }
 
+/// Reads what there is, up to one batch.
+fn read(mut reader: Reader, path: &Path) -> (Reader, Result<Vec<Entry>>) {
+    let (mut entries, mut size) = (Vec::new(), 0);
+    while entries.len() < BATCH && size < BATCH_SIZE {
+        match reader.next_entry().attempt(|| format!("read {}", path.display())) {
+            Ok(Some(entry)) => {
+                size += entry.bytes.len();
+                entries.push(entry);
+            }
+            Ok(None) => break,
+            Err(error) => return (reader, Err(error)),
+        }
+    }
+    (reader, Ok(entries))
+}
+
 impl Follow {
-    /// Waits until there may be more, or the container has ended: then what is left is read once more.
+    /// Waits until there may be more, or the container or what is wanted of it has ended: then what is left is read once more.
     async fn wait(&mut self) -> std::io::Result<()> {
         if !(self.running)() {
             self.ended = true;
@@ -160,8 +186,17 @@ impl Follow {
                 ready.clear_ready();
             }
             changed = self.exits.changed() => self.ended |= changed.is_err(),
+            () = over(self.until) => self.ended = true,
         }
         Ok(())
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn over(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

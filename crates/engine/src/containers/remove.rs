@@ -17,7 +17,7 @@ pub(crate) async fn remove(task: &mut Task, volumes: bool) -> Result<()> {
         task.changed().await;
         return Err(first);
     }
-    task.waiting.clear();
+    drop(task.waiting.take());
     task.shared.execs.remove_of(&task.now.id);
     task.shared.containers.remove(&task.now.id, &task.now.name);
     task.shared.sizes.forget(&task.now.id);

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 /// Starts the container of `task`. On failure everything is as before, and its record says why.
 pub(crate) async fn start(task: &mut Task) -> Result<()> {
-    let waiting = std::mem::take(&mut task.waiting);
+    let waiting = task.waiting.take();
     task.shared.sizes.forget(&task.now.id);
     match try_start(task, waiting).await {
         Ok(()) => Ok(()),

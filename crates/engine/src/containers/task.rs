@@ -4,6 +4,7 @@
 //! to stop) is done by whoever asked, step by step.
 
 use super::admit::{Command as Kind, Plan, admit};
+use super::attach::{self, Seat, Waiting};
 use super::exit;
 use super::health::{self, Monitor, Probe};
 use super::memberships::Membership;
@@ -22,7 +23,7 @@ use crate::shim::Shim;
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
 use coracle_spec::Name;
 use coracle_spec::runtime::Pids;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub(crate) enum Command {
     /// Freeze or thaw all processes.
     Freeze { frozen: bool, reply: ReplyTo<()> },
     /// Connect a socket to the streams, now or when the container starts.
-    Attach { attachment: Attachment, socket: OwnedFd, reply: ReplyTo<()> },
+    Attach { attachment: Attachment, seat: Arc<Seat>, reply: ReplyTo<()> },
     /// Reach the container's files.
     Files { reply: ReplyTo<Arc<View>> },
     /// Give it another name.
@@ -88,7 +89,7 @@ pub(crate) struct Task {
     /// The files while they are mounted although the container does not run.
     pub(crate) files: Option<Opened>,
     /// Who waits for the container to start to be attached.
-    pub(crate) waiting: Vec<(Attachment, OwnedFd)>,
+    pub(super) waiting: Waiting,
     /// When the restart policy starts it again, once every container is known.
     pub(crate) restart_at: Option<Instant>,
     /// The container whose namespace it joins, if that is to be started first.
@@ -149,7 +150,7 @@ fn begin(shared: &Arc<Shared>, now: Description, found: Found) -> Container {
         stays: false,
         last: None,
         files: None,
-        waiting: Vec::new(),
+        waiting: Waiting::default(),
         restart_at: None,
         awaited: None,
         prepared: found.prepared,
@@ -290,8 +291,8 @@ impl Task {
             Command::Freeze { frozen, reply } => {
                 let _ = reply.send(self.freeze(frozen).await);
             }
-            Command::Attach { attachment, socket, reply } => {
-                let _ = reply.send(self.attach(attachment, socket).await);
+            Command::Attach { attachment, seat, reply } => {
+                let _ = reply.send(self.attach(attachment, &seat).await);
             }
             Command::Files { reply } => {
                 let files = self.files().await;
@@ -422,14 +423,14 @@ impl Task {
         Ok(())
     }
 
-    async fn attach(&mut self, attachment: Attachment, socket: OwnedFd) -> Result<()> {
-        match &self.live {
-            Some(live) => live.shim.ask(&Request::Attach(attachment), &[socket.as_fd()]).await.map(drop),
-            None => {
-                self.waiting.push((attachment, socket));
-                Ok(())
-            }
-        }
+    async fn attach(&mut self, attachment: Attachment, seat: &Arc<Seat>) -> Result<()> {
+        let Some(live) = &self.live else {
+            self.waiting.push(attachment, seat);
+            return Ok(());
+        };
+        let socket = attach::leave(seat);
+        let descriptors: Vec<BorrowedFd<'_>> = socket.iter().map(AsFd::as_fd).collect();
+        live.shim.ask(&Request::Attach(attachment), &descriptors).await.map(drop)
     }
 
     async fn rename(&mut self, name: Name) -> Result<()> {
