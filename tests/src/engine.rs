@@ -403,12 +403,19 @@ fn spawn(place: &Path, host: &str, subnet: &Subnet, more: &[String]) -> Child {
         .args(["--exec-root".as_ref(), place.join("run").as_os_str()])
         .args(["--pidfile".as_ref(), place.join("pid").as_os_str()])
         .args(["--host", host, "--bip", &subnet.bip])
+        .args(std::env::var("RUNTIME").iter().flat_map(|path| other_runtime(path)))
         .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
         .expect("the programs are built: cargo test --workspace builds them")
+}
+
+/// Options for an engine whose containers another OCI runtime makes: with `RUNTIME=/usr/sbin/runc`, all that are not asked for
+/// otherwise.
+fn other_runtime(path: &str) -> [String; 4] {
+    ["--add-runtime".to_owned(), format!("other={path}"), "--default-runtime".to_owned(), "other".to_owned()]
 }
 
 /// How long something may take on a machine that is busy with other things: deleting a Debian, for instance.

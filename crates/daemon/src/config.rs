@@ -2,6 +2,7 @@
 
 pub(crate) mod defaults;
 pub(crate) mod quantity;
+mod runtimes;
 mod sources;
 
 use crate::listen::{Security, TlsFiles};
@@ -161,6 +162,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             builds: builds(all)?,
             cdi_directories: cdi_directories(all)?,
             defaults: defaults::of_engine(all)?,
+            runtimes: runtimes::read(all)?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -173,7 +175,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         docker_socket: docker_socket(last("docker-socket").as_deref(), last("data-root").as_deref()),
         validate: switch(all, "validate")?,
         debug,
-        requested: defaults::Requested::read(all)?,
+        requested: defaults::Requested::read(all, &runtimes::read(all)?)?,
         experimental: switch(all, "experimental")?,
         notes,
     })
@@ -403,6 +405,7 @@ mod tests {
                 "default-ulimit" => "nofile=1:2",
                 "default-ipc-mode" | "default-cgroupns-mode" => "private",
                 "default-runtime" => "runc",
+                "add-runtime" => "crun=/usr/bin/crun",
                 "exec-opt" => "native.cgroupdriver=cgroupfs",
                 "storage-opt" => "overlay2.override_kernel_check=true",
                 "seccomp-profile" => "builtin",

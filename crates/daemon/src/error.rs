@@ -28,6 +28,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
+    /// What another OCI runtime has told, in Docker's words.
+    pub(crate) fn told(verb: &str, text: &str) -> String {
+        format!("OCI runtime {verb} failed: {text}: unknown")
+    }
+
     /// The body as Docker has it.
     pub(crate) fn body(&self) -> Vec<u8> {
         serde_json::to_vec(&ErrorBody::new(self.message.clone())).unwrap_or_default()
@@ -54,9 +59,13 @@ impl From<Error> for Failure {
         }
         let message = match &error {
             // Clients derive their exit code from these words: Docker's own begin so.
-            Error::Start { text, .. } => format!(
+            Error::Start { text, verb: None, .. } => format!(
                 "failed to create task for container: failed to create shim task: OCI runtime create failed: \
                  unable to start container process: {text}: unknown"
+            ),
+            Error::Start { text, verb: Some(verb), .. } => format!(
+                "failed to create task for container: failed to create shim task: {}",
+                Self::told(verb, text)
             ),
             Error::NotFound { kind: "network", name } => format!("network {name} not found"),
             _ => error.chain(),
@@ -83,8 +92,11 @@ mod tests {
             (Error::Invalid("no".into()), 400),
             (Error::NotModified("so".into()), 304),
             (Error::Unsupported("not here".into()), 501),
-            (Error::Start { code: 127, text: "exec: \"x\": no such file or directory".into() }, 400),
-            (Error::Start { code: 128, text: "mount".into() }, 500),
+            (
+                Error::Start { code: 127, text: "exec: \"x\": no such file or directory".into(), verb: None },
+                400,
+            ),
+            (Error::Start { code: 128, text: "mount".into(), verb: None }, 500),
         ] {
             assert_eq!(Failure::from(error).status.as_u16(), status);
         }
@@ -92,8 +104,11 @@ mod tests {
 
     #[test]
     fn a_missing_program_has_the_words_that_the_docker_command_looks_for() {
-        let error =
-            Error::Start { code: 127, text: "exec: \"x\": executable file not found in $PATH".into() };
+        let error = Error::Start {
+            code: 127,
+            text: "exec: \"x\": executable file not found in $PATH".into(),
+            verb: None,
+        };
         assert!(Failure::from(error).message.contains("executable file not found"));
     }
 }

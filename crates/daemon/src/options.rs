@@ -71,12 +71,7 @@ use Verdict::{AlreadyTrue, Honoured, Refused};
 
 /// The table, in the order of dockerd's own help.
 pub(crate) const TABLE: &[Opt] = &[
-    option(
-        "add-runtime",
-        None,
-        List,
-        Refused("other OCI runtimes come later; the engine's own is always there"),
-    ),
+    option("add-runtime", None, List, Honoured),
     option(
         "allow-direct-routing",
         None,
@@ -248,14 +243,14 @@ fn page() -> String {
         "# Options of the daemon\n\nEvery option of dockerd is honoured, already true, or refused with a reason; \
          `--storage-budget` and `--storage-keep-recent` are our own, see [Reclaiming disk](reclaiming-disk.md), and so is \
          `--build-cache-budget`, `--build-parallelism` and `--build-entitlement`, see [Building images](building-images.md), and \
-         `--docker-socket`, see [Installation](installation.md). The same \
+         `--docker-socket`, see [Installation](installation.md). [Other OCI runtimes](runtimes.md) have a page of their own. The same \
          names (some of them in the plural, as Docker has them) stand in the configuration file, \
          `/etc/coracle/daemon.json` or `--config-file`, and in the environment: `CORACLE_DAEMON_DATA_ROOT` is \
          `--data-root`, and commas separate what can be given several times. The command line counts more than the \
          environment, and both more than the file; dockerd refuses what stands in the file and on the command line, and so \
          does this engine. An empty value is none.\n\nSIGHUP has the configuration read again: labels, the log level, mirrors, \
-         insecure registries, how many transfers and attempts there may be, and what containers get by default (the options that \
-         begin with `default`) change then; the rest needs a restart, which containers do not notice. SIGUSR1 has the state of the \
+         insecure registries, other runtimes, how many transfers and attempts there may be, and what containers get by default (the options \
+         that begin with `default`) change then; the rest needs a restart, which containers do not notice. SIGUSR1 has the state of the \
          engine written to a file below the exec root, and the log says to which. `--ip` holds for ports on all networks, not \
          on the default one alone as in Docker. Called `dockerd`, the program is the engine.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
     );

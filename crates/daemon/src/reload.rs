@@ -61,7 +61,7 @@ impl Again {
     /// Takes over what can change while the engine runs, all of it or nothing.
     pub(crate) fn reload(&self, context: &Context) {
         let reloaded = config::read(&self.arguments).and_then(|settings| {
-            context.engine.reload(settings.engine.registries.clone())?;
+            context.engine.reload(settings.engine.registries.clone(), settings.engine.runtimes.clone())?;
             Ok(settings)
         });
         let settings = match reloaded {

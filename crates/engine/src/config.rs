@@ -1,6 +1,7 @@
 //! How an engine is set up; the daemon fills it from flags and files.
 
 use crate::error::{Attempt, Error, Result};
+use crate::runtimes::Runtimes;
 use coracle_network::Ipv4Net;
 use coracle_spec::Digest;
 use std::net::IpAddr;
@@ -22,9 +23,6 @@ pub const DEFAULT_DOWNLOADS: u32 = 3;
 pub const DEFAULT_UPLOADS: u32 = 5;
 /// How long images stay after their last use unless the configuration says otherwise: over a weekend.
 pub const DEFAULT_KEEP_RECENT: Duration = Duration::from_secs(72 * 3600);
-
-/// Names of the engine's own runtime: Docker's two are those of the one that clients get by default, and so is this here.
-pub const RUNTIMES: [&str; 3] = ["coracle", "runc", "io.containerd.runc.v2"];
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -67,6 +65,8 @@ pub struct Config {
     pub cdi_directories: Vec<PathBuf>,
     /// What containers have that ask for nothing else.
     pub defaults: ContainerDefaults,
+    /// OCI runtimes besides the engine's own.
+    pub runtimes: Runtimes,
 }
 
 /// What containers have that ask for nothing else.

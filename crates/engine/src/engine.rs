@@ -15,6 +15,7 @@ use crate::images::{Images, Policy};
 use crate::index::Index;
 use crate::launcher::Launcher;
 use crate::network::{Network, Networks, Wanted};
+use crate::runtimes::{Other, Runtimes};
 use crate::volumes::Volumes;
 use coracle_runtime::cgroup::{Group, Layout};
 use coracle_spec::ContainerId;
@@ -23,7 +24,7 @@ use coracle_store::Store;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
+    runtimes: RwLock<Runtimes>,
     /// Whether all containers are known; none is restarted before.
     pub(crate) recovered: watch::Sender<bool>,
     /// Whether the machine ends; none is restarted from then on.
@@ -134,6 +136,7 @@ impl Engine {
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
             filters: Mutex::default(),
+            runtimes: RwLock::new(config.runtimes.clone()),
             recovered: watch::Sender::new(false),
             ending: AtomicBool::new(false),
             trash,
@@ -242,8 +245,15 @@ impl Engine {
     ///
     /// # Errors
     /// When that cannot be prepared; then nothing changes.
-    pub fn reload(&self, registries: RegistrySettings) -> Result<()> {
-        self.shared.images.speak_to_registries(registries)
+    pub fn reload(&self, registries: RegistrySettings, runtimes: Runtimes) -> Result<()> {
+        self.shared.images.speak_to_registries(registries)?;
+        *self.shared.runtimes.write().unwrap_or_else(PoisonError::into_inner) = runtimes;
+        Ok(())
+    }
+
+    /// The OCI runtimes besides the engine's own.
+    pub fn runtimes(&self) -> Runtimes {
+        self.shared.runtimes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells listeners that the configuration was read again, and what it is now.
@@ -303,6 +313,11 @@ impl Shared {
     /// The current file of a container's log.
     pub(crate) fn log_path(&self, id: &ContainerId) -> PathBuf {
         self.config.data_root.join("containers").join(id.as_str()).join(format!("{id}-json.log"))
+    }
+
+    /// The runtime that a container names; none for the engine's own.
+    pub(crate) fn runtime(&self, name: &str) -> Result<Option<Other>> {
+        self.runtimes.read().unwrap_or_else(PoisonError::into_inner).find(name).map(Option::<&Other>::cloned)
     }
 
     /// The filter of a profile (the default one if absent) for these capabilities, resolved once.

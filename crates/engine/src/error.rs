@@ -48,6 +48,8 @@ pub enum Error {
         code: i32,
         /// Why.
         text: String,
+        /// What another OCI runtime was asked for, whose own words the text is.
+        verb: Option<String>,
     },
     /// A path that a container does not have.
     #[error("Could not find the file {path} in container {container}")]

@@ -17,6 +17,7 @@ pub mod labels;
 mod launcher;
 mod limits;
 pub mod network;
+pub mod runtimes;
 mod shim;
 #[cfg(test)]
 mod testing;

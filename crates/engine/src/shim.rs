@@ -2,7 +2,7 @@
 
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::channel;
-use coracle_runtime::protocol::{self, Event, FailureKind, Message, Reply, Request, SOCKET};
+use coracle_runtime::protocol::{self, Event, Failure, FailureKind, Message, Reply, Request, SOCKET};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::collections::HashMap;
@@ -25,6 +25,9 @@ pub(crate) struct Shim {
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
 }
+
+/// A reply that is to come.
+pub(crate) struct Awaited(oneshot::Receiver<Answer>);
 
 impl Shim {
     /// Speaks over `socket`. The channel of events ends with the shim.
@@ -55,22 +58,19 @@ impl Shim {
     /// [`Error::Conflict`] when the container has ended, [`Error::Start`] and [`Error::Invalid`] for what the shim
     /// refused.
     pub(crate) async fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer> {
+        self.begin(request, descriptors).await?.answer().await
+    }
+
+    /// Sends a request whose reply is waited for elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the container has ended.
+    pub(crate) async fn begin(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Awaited> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
         self.send(id, request, descriptors).await?;
-        let ended = || Error::Conflict("the container has just ended".to_owned());
-        let (reply, descriptors) = receiver.await.map_err(|_| ended())?;
-        match reply {
-            Reply::Failed(failure) => Err(match failure.kind {
-                FailureKind::NotFound => Error::Start { code: 127, text: failure.text },
-                FailureKind::NotExecutable => Error::Start { code: 126, text: failure.text },
-                FailureKind::Invalid => Error::Invalid(failure.text),
-                FailureKind::Gone => Error::Conflict(failure.text),
-                FailureKind::Other => Error::Start { code: 128, text: failure.text },
-            }),
-            reply => Ok((reply, descriptors)),
-        }
+        Ok(Awaited(receiver))
     }
 
     /// Sends a request that is not answered.
@@ -93,6 +93,27 @@ impl Shim {
                 }
                 sent => return sent.attempt(|| "send a request to the shim".into()),
             }
+        }
+    }
+}
+
+impl Awaited {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Shim::ask`].
+    pub(crate) async fn answer(self) -> Result<Answer> {
+        let ended = || Error::Conflict("the container has just ended".to_owned());
+        let (reply, descriptors) = self.0.await.map_err(|_| ended())?;
+        match reply {
+            Reply::Failed(Failure { kind, text, verb }) => Err(match kind {
+                FailureKind::NotFound => Error::Start { code: 127, text, verb },
+                FailureKind::NotExecutable => Error::Start { code: 126, text, verb },
+                FailureKind::Invalid => Error::Invalid(text),
+                FailureKind::Gone => Error::Conflict(text),
+                FailureKind::Other => Error::Start { code: 128, text, verb },
+            }),
+            reply => Ok((reply, descriptors)),
         }
     }
 }

@@ -31,6 +31,22 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
+    /// Another OCI runtime cannot be called.
+    #[error("cannot run the runtime {}", path.display())]
+    NoRuntime {
+        /// Its program.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another OCI runtime could not do what it was asked for.
+    #[error("{text}")]
+    Foreign {
+        /// What it was asked for: `create`, `start`, `exec` or `delete`.
+        verb: String,
+        /// Why, in its own words.
+        text: String,
+    },
     /// A step inside the container failed before the program was started.
     #[error("{0}")]
     Child(String),

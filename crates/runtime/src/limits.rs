@@ -8,6 +8,12 @@ pub(crate) const FRAME_DESCRIPTORS: usize = 64;
 pub(crate) const PLAN: usize = 8 * 1024 * 1024;
 /// Longest reason of a failure that is told, in bytes: in JSON it may become six times as long.
 pub(crate) const FAILURE_TEXT: usize = 8 * 1024;
+/// How much of the end of another runtime's log is looked at for the reason of a failure, in bytes.
+pub(crate) const FOREIGN_LOG: u64 = 64 * 1024;
+/// Longest process id that another runtime writes, in bytes.
+pub(crate) const FOREIGN_PID: u64 = 32;
+/// How much another runtime may write where its bundle is, as tmpfs(5) takes it; a copy of this program has to fit as well.
+pub(crate) const FOREIGN_FILES: &str = "64m";
 /// Longest report of a failing child, in bytes.
 pub(crate) const CHILD_REPORT: usize = 8 * 1024;
 /// Largest `passwd` or `group` file of a container that is read, in bytes (CVE-2026-47262).

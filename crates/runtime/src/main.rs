@@ -1,6 +1,9 @@
-//! The program `coracle-runtime`: the parent of a container (`shim`).
+//! The program `coracle-runtime`: the parent of a container (`shim`), and the reaper in one that another runtime makes
+//! (`init -- PROGRAM ARGUMENTS`).
 #![forbid(unsafe_code)]
 #![no_main]
+
+use coracle_runtime::Error;
 
 coracle_sys::entry_point!(run);
 
@@ -11,6 +14,15 @@ fn run() -> i32 {
             Ok(()) => 0,
             Err(error) => fail(&error.chain()),
         },
+        Some("init") => {
+            let Err(error) = coracle_runtime::sandbox::reap_for(arguments.skip(1));
+            fail(&error.chain());
+            match error {
+                Error::NotFound { .. } => 127,
+                Error::NotExecutable { .. } => 126,
+                _ => 1,
+            }
+        }
         _ => fail("usage: coracle-runtime shim (started by the engine, with its socket as descriptor 3)"),
     }
 }

@@ -169,6 +169,9 @@ pub struct Failure {
     pub kind: FailureKind,
     /// For people.
     pub text: String,
+    /// What another runtime was asked for, whose words the text is; absent where the shim's own are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
 }
 
 /// Kinds of failures that a caller can do something about.
@@ -194,12 +197,33 @@ impl From<&Error> for Failure {
             Error::NotFound { .. } => FailureKind::NotFound,
             Error::NotExecutable { .. } => FailureKind::NotExecutable,
             Error::Invalid(_) | Error::Malformed(_) => FailureKind::Invalid,
+            Error::Foreign { text, .. } => FailureKind::told_by(text),
             _ => FailureKind::Other,
         };
         // What is quoted in it may be as long as its author liked, and a frame is not.
         let mut text = error.chain();
         text.truncate(text.floor_char_boundary(limits::FAILURE_TEXT));
-        Self { kind, text }
+        let verb = match error {
+            Error::Foreign { verb, .. } => Some(verb.clone()),
+            _ => None,
+        };
+        Self { kind, text, verb }
+    }
+}
+
+impl FailureKind {
+    /// What kind of failure the words of another runtime tell of: those that Docker looks for, which every runtime has
+    /// from the same places.
+    fn told_by(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        if ["executable file not found", "no such file or directory"].iter().any(|words| text.contains(words))
+        {
+            Self::NotFound
+        } else if ["permission denied", "is a directory"].iter().any(|words| text.contains(words)) {
+            Self::NotExecutable
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -276,6 +300,19 @@ pub struct Plan {
     /// What the descriptors after the plan are, in order.
     #[serde(default)]
     pub descriptors: Vec<Role>,
+    /// Who makes the container's processes instead of the shim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+}
+
+/// Another OCI runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// The program: a path, or a name that is looked for where programs of the system are.
+    pub path: PathBuf,
+    /// Arguments before its own.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// The layers of a root file system.

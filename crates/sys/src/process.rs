@@ -1,12 +1,14 @@
 //! Making processes: clone3(2), fork(2), execve(2), and what a process needs between the two.
 
 use crate::error::{Context, Error, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
 /// The flags of clone3(2) that make namespaces.
@@ -245,6 +247,34 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<i32> {
             Err(error) => return Err(error).context("waitid", "a child"),
         }
     }
+}
+
+/// Has the process that `command` starts be killed when the thread that starts it ends, as when its process is killed
+/// (`PR_SET_PDEATHSIG`, prctl(2)).
+pub fn kill_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // A parent that has ended meanwhile kills nobody.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: between fork and exec `ask` makes two system calls, and neither allocates nor locks.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// A child that has ended and was not waited for yet, if there is one. It is left to be waited for.
+pub fn ended_child() -> Option<Pid> {
+    // SAFETY: all bytes zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` outlives the call, which fills it or leaves it zero.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    if done < 0 {
+        // There are no children.
+        return None;
+    }
+    // SAFETY: waitid(2) has filled in the fields of SIGCHLD, or left all of them zero.
+    Pid::from_raw(unsafe { info.si_pid() })
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ const TABLE: &[Group] = &[
         until: ALWAYS,
         places: &[
             "RegistryServiceConfig.Mirrors",
+            "ContainerUpdateResponse.Warnings",
             "ContainerConfig.Env",
             "HostConfig.BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps \
              BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits",

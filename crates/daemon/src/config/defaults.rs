@@ -3,8 +3,9 @@
 
 use super::{Error, Values, refused, size, switch};
 use coracle_api::container::{HostConfig, Ulimit};
-use coracle_engine::config::{ContainerDefaults, DefaultFilter, RUNTIMES};
+use coracle_engine::config::{ContainerDefaults, DefaultFilter};
 use coracle_engine::containers::settings::DEFAULT_SHM_SIZE;
+use coracle_engine::runtimes::{OWN, Runtimes};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ impl Requested {
     ///
     /// # Errors
     /// [`Error::Value`] for what makes no sense.
-    pub(super) fn read(all: &Values) -> Result<Self, Error> {
+    pub(super) fn read(all: &Values, runtimes: &Runtimes) -> Result<Self, Error> {
         let last = |name: &str| all.get(name).and_then(|values| values.last()).cloned();
         let one_of = |name: &'static str, known: &[&str]| match last(name) {
             Some(word) if !known.contains(&word.as_str()) => {
@@ -37,6 +38,7 @@ impl Requested {
             }
             word => Ok(word),
         };
+        let known: Vec<&str> = OWN.into_iter().chain(runtimes.iter().map(|(name, _)| name)).collect();
         let shm_size = last("default-shm-size").map(|text| size("default-shm-size", &text)).transpose()?;
         let ulimits = all.get("default-ulimit").into_iter().flatten().map(|text| ulimit(text));
         Ok(Self {
@@ -46,7 +48,7 @@ impl Requested {
             ulimits: ulimits
                 .map(|limit| limit.map(|limit| (limit.name.clone(), limit)))
                 .collect::<Result<_, _>>()?,
-            runtime: one_of("default-runtime", &RUNTIMES)?,
+            runtime: one_of("default-runtime", &known)?,
         })
     }
 
@@ -83,7 +85,7 @@ impl Requested {
 
     /// The name of the runtime that containers have by default.
     pub(crate) fn runtime(&self) -> &str {
-        self.runtime.as_deref().unwrap_or(RUNTIMES[0])
+        self.runtime.as_deref().unwrap_or(OWN[0])
     }
 }
 
@@ -190,13 +192,16 @@ mod tests {
 
     #[test]
     fn what_a_request_leaves_open_is_filled_in_and_nothing_else() {
-        let defaults = Requested::read(&values(&[
-            ("default-ipc-mode", &["shareable"]),
-            ("default-cgroupns-mode", &["host"]),
-            ("default-shm-size", &["1m"]),
-            ("default-ulimit", &["nofile=5:6", r#"core={"Name": "core", "Hard": -1, "Soft": 0}"#]),
-            ("default-runtime", &["runc"]),
-        ]))
+        let defaults = Requested::read(
+            &values(&[
+                ("default-ipc-mode", &["shareable"]),
+                ("default-cgroupns-mode", &["host"]),
+                ("default-shm-size", &["1m"]),
+                ("default-ulimit", &["nofile=5:6", r#"core={"Name": "core", "Hard": -1, "Soft": 0}"#]),
+                ("default-runtime", &["runc"]),
+            ]),
+            &Runtimes::default(),
+        )
         .unwrap();
         let mut open = HostConfig::default();
         defaults.fill(&mut open);
@@ -235,7 +240,10 @@ mod tests {
             ("default-ulimit", "nofile={}}"),
             ("default-runtime", "kata"),
         ] {
-            assert!(Requested::read(&values(&[(name, &[value])])).is_err(), "{name}={value}");
+            assert!(
+                Requested::read(&values(&[(name, &[value])]), &Runtimes::default()).is_err(),
+                "{name}={value}"
+            );
         }
         for (name, given) in
             [("ip", &["here"][..]), ("host-gateway-ip", &["10.0.0.1", "::1"]), ("ip", &["10.0.0.0/8"])]

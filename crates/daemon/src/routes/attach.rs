@@ -180,7 +180,8 @@ pub(super) async fn start_exec(mut call: Call, id: &str) -> Answer {
 /// Why an exec was not started, in Docker's words.
 fn why_not(error: Error) -> Failure {
     match error {
-        Error::Start { text, .. } => Failure::no_exec(&text),
+        Error::Start { text, verb: None, .. } => Failure::no_exec(&text),
+        Error::Start { text, verb: Some(verb), .. } => Failure::invalid(Failure::told(&verb, &text)),
         other => other.into(),
     }
 }

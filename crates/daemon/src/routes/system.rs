@@ -7,9 +7,10 @@ use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::system as api;
 use coracle_engine::ListedDevice;
-use coracle_engine::config::{ContainerDefaults, DefaultFilter, RUNTIMES};
+use coracle_engine::config::{ContainerDefaults, DefaultFilter};
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
+use coracle_engine::runtimes::{OWN, Other};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use hyper::{Response, StatusCode};
 use std::collections::BTreeMap;
@@ -100,7 +101,6 @@ pub(super) async fn info(call: &Call) -> Answer {
         line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
     let discovered =
         |device: ListedDevice| api::DiscoveredDevice { source: "cdi".to_owned(), id: device.name };
-    let runtime = api::Runtime { path: config.runtime.display().to_string(), ..api::Runtime::default() };
     let registries = engine.images().registry_settings();
     let has_bridge_filters = call.version < ApiVersion::new(1, 50);
     let shows_devices = call.version >= ApiVersion::new(1, 50);
@@ -166,7 +166,7 @@ pub(super) async fn info(call: &Call) -> Answer {
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         labels: reloadable.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: RUNTIMES.map(|name| (name.to_owned(), runtime.clone())).into(),
+        runtimes: runtimes(engine),
         default_runtime: reloadable.requested.runtime().to_owned(),
         swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
         live_restore_enabled: true,
@@ -174,6 +174,19 @@ pub(super) async fn info(call: &Call) -> Answer {
         security_options: security_options(&config.defaults),
         ..api::Info::default()
     })
+}
+
+/// The runtimes by name: the engine's own under all of its names that no other is configured by.
+fn runtimes(engine: &coracle_engine::Engine) -> BTreeMap<String, api::Runtime> {
+    let own = api::Runtime { path: engine.config().runtime.display().to_string(), ..api::Runtime::default() };
+    let other = |other: &Other| api::Runtime {
+        path: other.path.display().to_string(),
+        runtime_args: other.arguments.clone(),
+        ..api::Runtime::default()
+    };
+    let mut runtimes = BTreeMap::from(OWN.map(|name| (name.to_owned(), own.clone())));
+    runtimes.extend(engine.runtimes().iter().map(|(name, found)| (name.to_owned(), other(found))));
+    runtimes
 }
 
 /// How containers are confined, as Docker says it.

@@ -146,6 +146,7 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     SecurityOptions::parse(&settings.host.security_opt)?;
     logs::limits(&settings.host.log, &shared.config)?;
     check_modes(settings)?;
+    shared.runtime(&settings.host.runtime)?;
     check_texts(settings)?;
     if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -190,13 +191,6 @@ fn check_modes(settings: &Settings) -> Result<()> {
                 "conflicting options: port publishing and the container type network mode".to_owned(),
             ));
         }
-    }
-    // Clients name Docker's own runtime where they mean that of the engine.
-    if !host.runtime.is_empty() && !crate::config::RUNTIMES.contains(&host.runtime.as_str()) {
-        return Err(Error::Invalid(format!(
-            "unknown or invalid runtime name: {}; this engine has its own, coracle, and no other yet",
-            host.runtime
-        )));
     }
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
         return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));

@@ -310,11 +310,11 @@ impl TakenExec {
             lifetime: self.lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)),
         };
         let request = Request::Exec(Box::new(execution));
-        let kind = admit::Command::Exec;
         // As Docker: before it is tried. So it comes before the end of what is short.
         let action = format!("exec_start: {}", exec.settings.line());
         shared.tell_of(&description, &action, &[("execID", exec.id.as_str())]);
-        let (reply, _) = container.ask(|reply| Command::Ask { kind, request, descriptors, reply }).await?;
+        let awaited = container.ask(|reply| Command::Exec { request, descriptors, reply }).await?;
+        let (reply, _) = awaited.answer().await?;
         Ok(if let Reply::Started { pid } = reply { pid } else { 0 })
     }
 }

@@ -2,12 +2,37 @@
 
 use super::state::Status;
 use super::task::Task;
+use super::{Description, oci_spec};
+use crate::engine::Shared;
+use crate::error::{Attempt, blocking};
+use coracle_runtime::cgroup::Group;
 use coracle_runtime::protocol::{Exit, Request};
+use std::path::Path;
+use std::time::Duration;
 use time::OffsetDateTime;
+
+/// How long what runs in a lost container is waited for once it was killed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The exit of a container whose shim is gone: it died with it.
 pub(crate) fn lost() -> Exit {
     Exit { code: 137, oom_killed: false, at: OffsetDateTime::now_utc().unix_timestamp_nanos() }
+}
+
+/// Removes the cgroup of a container whose shim is gone, with what runs in it: the shim's own processes end with it, those
+/// that another runtime has made do not.
+pub(crate) async fn clear(shared: &Shared, container: &Description) {
+    let Ok(path) = oci_spec::cgroup(&container.id, &container.settings, &shared.config.cgroup()) else {
+        return;
+    };
+    let group = Group::existing(&shared.cgroups, Path::new(&path));
+    let cleared = blocking(move || {
+        group.end(PATIENCE);
+        group.remove().attempt(|| "remove the cgroup of a lost container".to_owned())
+    });
+    if let Err(error) = cleared.await.and_then(|cleared| cleared) {
+        tracing::warn!(container = %container.id, error = error.chain(), "something of it is left");
+    }
 }
 
 /// Takes note of an exit: the network is given back first, so that nobody reaches an address that is free again.

@@ -39,13 +39,15 @@ pub(crate) struct Prepared {
     pub(super) network: Ahead,
 }
 
-/// Begins to prepare a container, unless it shares what belongs to another, or enough are prepared already.
+/// Begins to prepare a container, unless it shares what belongs to another, another runtime makes it, or enough are prepared
+/// already.
 pub(crate) fn begin(shared: &Arc<Shared>, now: &Description) -> Option<Preparation> {
     let host = &now.settings.host;
     let shares = matches!(host.network, NetworkMode::Container(_))
         || matches!(host.pid, PidMode::Container(_))
         || matches!(host.ipc, IpcMode::Container(_));
-    if shares {
+    // A runtime that is not known any more is for the start to tell.
+    if shares || !matches!(shared.runtime(&host.runtime), Ok(None)) {
         return None;
     }
     let permit = Arc::clone(&shared.preparations).try_acquire_owned().ok()?;

@@ -125,8 +125,10 @@ async fn fate(shared: &Arc<Shared>, description: &Description) -> Fate {
     match left::read_exit(&directory) {
         Some(exit) if was_up || newer(description, &exit) => Fate::Ended(exit),
         Some(_) => Fate::Still,
-        None if was_up => Fate::Ended(exit::lost()),
-        None => Fate::Still,
+        None => {
+            exit::clear(shared, description).await;
+            if was_up { Fate::Ended(exit::lost()) } else { Fate::Still }
+        }
     }
 }
 

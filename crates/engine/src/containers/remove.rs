@@ -37,8 +37,12 @@ pub(crate) async fn remove_unasked(shared: Arc<Shared>, id: ContainerId) {
     }
 }
 
-async fn take_down(task: &Task, volumes: bool) -> Vec<Error> {
+async fn take_down(task: &mut Task, volumes: bool) -> Vec<Error> {
     let mut failures = Vec::new();
+    if !matches!(task.shared.runtime(&task.now.settings.host.runtime), Ok(None)) {
+        // Another runtime is removing what it has of the container, in the directory that goes below.
+        task.layers_are_free().await;
+    }
     let id = task.now.id.clone();
     let (store, state) = (Arc::clone(&task.shared.store), task.shared.state_directory(&id));
     let removed = blocking(move || {

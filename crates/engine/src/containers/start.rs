@@ -79,6 +79,10 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
         }
         Err(error) => {
             task.last = Some(gone);
+            if matches!(error, Error::Conflict(_)) {
+                // The shim is gone, and has removed nothing.
+                super::exit::clear(&task.shared, &task.now).await;
+            }
             network::give_back(&task.shared, &task.now.id, networks).await;
             Err(error)
         }
@@ -142,7 +146,9 @@ async fn hand_over(
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     match shim.ask(&Request::Start, &descriptors).await? {
         (Reply::Started { pid }, _) => Ok(pid),
-        (other, _) => Err(Error::Start { code: 128, text: format!("the shim answered {other:?}") }),
+        (other, _) => {
+            Err(Error::Start { code: 128, text: format!("the shim answered {other:?}"), verb: None })
+        }
     }
 }
 
@@ -212,6 +218,9 @@ pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<P
         names: None,
         attachments: Vec::new(),
         descriptors: Vec::new(),
+        runtime: shared
+            .runtime(&settings.host.runtime)?
+            .map(|other| protocol::Runtime { path: other.path, arguments: other.arguments }),
     })
 }
 

@@ -19,7 +19,7 @@ use super::{Description, record, remove};
 use crate::engine::Shared;
 use crate::error::{Error, Result, blocking};
 use crate::index::Durability;
-use crate::shim::Shim;
+use crate::shim::{Awaited, Shim};
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
 use coracle_spec::Name;
 use coracle_spec::runtime::Pids;
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Start { reply: ReplyTo<bool> },
     /// Ask the shim something that does not change the container's state.
     Ask { kind: Kind, request: Request, descriptors: Vec<OwnedFd>, reply: ReplyTo<Answer> },
+    /// Start an exec. What comes of it is waited for elsewhere, as another runtime may take its time.
+    Exec { request: Request, descriptors: Vec<OwnedFd>, reply: ReplyTo<Awaited> },
     /// Remember that somebody stops the container, so that it is not restarted.
     StopByHand { reply: ReplyTo<()> },
     /// Whether a container that is removed when it ends is to stay this time, as it is started again at once.
@@ -230,7 +232,8 @@ impl Task {
                 }
                 Next::Event(Event::OutOfMemory) => self.tell("oom", &[]),
                 Next::Lost => {
-                    tracing::error!(container = %self.now.id, "the shim is gone; its container was killed with it");
+                    tracing::error!(container = %self.now.id, "the shim is gone; its container is killed with it");
+                    exit::clear(&self.shared, &self.now).await;
                     if self.ended(exit::lost()).await {
                         return;
                     }
@@ -279,6 +282,9 @@ impl Task {
             }
             Command::Ask { kind, request, descriptors, reply } => {
                 let _ = reply.send(self.ask(kind, &request, &descriptors).await);
+            }
+            Command::Exec { request, descriptors, reply } => {
+                let _ = reply.send(self.exec(&request, &descriptors).await);
             }
             Command::StopByHand { reply } => {
                 self.stop_by_hand().await;
@@ -339,7 +345,7 @@ impl Task {
     }
 
     /// Waits until the shim of the last run holds the layers no more.
-    async fn layers_are_free(&mut self) {
+    pub(crate) async fn layers_are_free(&mut self) {
         if let Some(last) = self.last.take() {
             // A shim that was lost holds nothing.
             let _ = last.await;
@@ -401,6 +407,12 @@ impl Task {
             self.tell("kill", &[("signal", &number.to_string())]);
         }
         Ok(answer)
+    }
+
+    async fn exec(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Result<Awaited> {
+        self.admit(Kind::Exec)?;
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        self.live()?.shim.begin(request, &descriptors).await
     }
 
     async fn stop_by_hand(&mut self) {
@@ -508,7 +520,10 @@ impl Task {
             match tokio::time::timeout_at(limit, live.events.recv()).await {
                 Ok(Some(Event::Exited(exit))) => break exit,
                 Ok(Some(_)) => {}
-                Ok(None) => break exit::lost(),
+                Ok(None) => {
+                    exit::clear(&self.shared, &self.now).await;
+                    break exit::lost();
+                }
                 Err(_) => {
                     let text = "the container did not die within ten seconds of SIGKILL; a process of it hangs in the kernel";
                     return Err(Error::Conflict(text.to_owned()));

@@ -25,7 +25,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The cgroup of one container, in every hierarchy of the machine.
 #[derive(Clone, Debug)]
@@ -199,6 +199,27 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Kills every task of the group, those that are started meanwhile too, and waits until they have ended, but not longer
+    /// than `patience`. A group that is not there has none.
+    pub fn end(&self, patience: Duration) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let until = Instant::now() + patience;
+        while let Ok(processes) = self.processes()
+            && !processes.is_empty()
+            && Instant::now() < until
+        {
+            let open = |id| pidfd_open(Pid::from_raw(id)?, PidfdFlags::empty()).ok();
+            let handles: Vec<OwnedFd> = processes.into_iter().filter_map(open).collect();
+            // What could not be killed is waited for in vain.
+            let _ = self.kill();
+            for handle in &handles {
+                let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+                let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left.unwrap_or_default()));
+            }
+        }
     }
 
     /// Removes the group from every hierarchy. What is gone already is no failure.

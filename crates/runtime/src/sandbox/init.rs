@@ -1,12 +1,37 @@
 //! The reaper that `--init` asks for: it passes signals to its only child, collects orphans, and ends as its child does.
 //!
 //! It is this very program, which stays where it would have called execve(2): nothing of the host is mounted into
-//! the container for it, and its executable is a sealed memory file.
+//! the container for it, and its executable is a sealed memory file. A container that another runtime makes gets a copy of
+//! it as its first program.
 
-use crate::error::Result;
+use super::program;
+use crate::error::{Error, Result};
 use coracle_sys::process::{close_from, exit_now, fork};
 use coracle_sys::signal;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, wait};
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+/// Runs the program of `words` as the child of a reaper, which the calling process becomes.
+///
+/// # Errors
+/// In the child: [`Error::NotFound`] and [`Error::NotExecutable`] for the program.
+pub fn reap_for(words: impl Iterator<Item = OsString>) -> Result<Infallible> {
+    let text = |word: OsString| {
+        CString::new(word.into_vec())
+            .map_err(|_| Error::Invalid("an argument contains a zero byte".to_owned()))
+    };
+    let arguments = words.map(text).collect::<Result<Vec<_>>>()?;
+    let variable = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        text(name)
+    };
+    let environment = std::env::vars_os().map(variable).collect::<Result<Vec<_>>>()?;
+    leave_to_reaper()?;
+    program::run(&arguments, &environment)
+}
 
 /// Splits the calling process: the child returns and becomes the program, the caller becomes the reaper.
 pub(super) fn leave_to_reaper() -> Result<()> {

@@ -31,6 +31,7 @@ pub mod users;
 
 pub use capability::NAMES as CAPABILITY_NAMES;
 pub use ground::Ground;
+pub use init::reap_for;
 pub use join::{Joining, join};
 pub(crate) use terminal::resize;
 
@@ -161,6 +162,14 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
             }
         }
     }
+}
+
+/// The tree of the host that a mount shows, if it shows one, as it is seen in the caller's mount namespace.
+///
+/// # Errors
+/// [`Error::Invalid`] for a mount that no container may have, `ENOENT` and the like for its source.
+pub(crate) fn open_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
+    Ok(PlannedMount::open(mount)?.into_tree())
 }
 
 /// Has children of this process begin in another pid namespace. Returns the one where they began before.

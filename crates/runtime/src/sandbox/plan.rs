@@ -213,6 +213,14 @@ impl PlannedMount {
         }
     }
 
+    /// The same, to be kept.
+    pub(super) fn into_tree(self) -> Option<OwnedFd> {
+        match self.kind {
+            MountKind::Tree { copy } => Some(copy),
+            _ => None,
+        }
+    }
+
     fn new(mount: &Mount, options: Options, copy: Option<OwnedFd>) -> Result<Self> {
         let destination = PathBuf::from(&mount.destination);
         if !destination.is_absolute() {

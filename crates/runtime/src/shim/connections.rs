@@ -1,5 +1,6 @@
 //! The engines that are connected: the one that started the shim, and those that find its socket later.
 
+use super::foreign::Asker;
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Message, Reply, Request, SOCKET};
 use rustix::fs::{Mode, OFlags};
@@ -98,6 +99,11 @@ impl Connections {
         if protocol::send(self.sockets[index].as_fd(), id, &Message::Reply(reply), &descriptors).is_err() {
             self.sockets.remove(index);
         }
+    }
+
+    /// Who is to be answered later.
+    pub(super) fn asker(&self, index: usize, id: u64) -> Result<Asker> {
+        Ok(Asker { connection: self.sockets[index].try_clone().map_err(super::duplicate)?, id })
     }
 
     /// Tells everybody; who cannot be told is gone.

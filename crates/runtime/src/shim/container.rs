@@ -3,8 +3,9 @@
 use super::channel::Channel;
 use super::descendants;
 use super::descriptors::Inherited;
+use super::foreign::{self, Asker, Foreign, Starting};
 use super::prepared::Place;
-use super::streams::{self, channel_of};
+use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Group};
 use crate::error::{Error, Result};
 use crate::protocol::{Execution, Plan, Role};
@@ -14,10 +15,18 @@ use coracle_spec::runtime::Process;
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::rooted::Root;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// Who makes the container's processes.
+enum Maker {
+    /// The shim. The way into the group stays open for execs.
+    Shim(Entry),
+    /// Another runtime.
+    Foreign(Box<Foreign>),
+}
 
 /// An exec that runs.
 pub(super) struct Exec {
@@ -33,11 +42,12 @@ pub(super) struct Container {
     /// Absent once the container has ended and the engine knows.
     root: Option<Root>,
     group: Group,
-    /// The way into the group, which stays open for execs.
-    entry: Entry,
+    maker: Maker,
     child: Child,
     terminal: Option<OwnedFd>,
     execs: Vec<Exec>,
+    /// Execs that another runtime is starting.
+    starting: Vec<Starting>,
     has_output: bool,
     limit: Inherited,
     /// Reserved ports and the like: open as long as the container runs.
@@ -50,7 +60,7 @@ pub(super) struct Belongings {
     pub(super) joins: Joins,
     pub(super) datagrams: Option<OwnedFd>,
     pub(super) listener: Option<OwnedFd>,
-    shared_memory: Option<OwnedFd>,
+    pub(super) shared_memory: Option<OwnedFd>,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
 }
@@ -85,16 +95,43 @@ impl Container {
     /// Nothing of it stays on failure.
     pub(super) fn start(
         mut plan: Plan,
-        belongings: Belongings,
+        mut belongings: Belongings,
         place: Place,
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
         let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
-        let started = start_in(&mut plan, overlay, sandbox, (streams, limit, belongings.shared_memory));
+        let started =
+            start_in(&mut plan, overlay, sandbox, (streams, limit, belongings.shared_memory.take()));
         let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
         })?;
+        Self::new((plan, belongings), started, (root, group, Maker::Shim(entry)), (pipes, log, limit))
+    }
+
+    /// The same by the runtime that the plan names.
+    pub(super) fn start_foreign(
+        mut plan: Plan,
+        mut belongings: Belongings,
+        joins: &Joins,
+        limit: Inherited,
+    ) -> Result<(Self, Channel)> {
+        let made = foreign::start(&mut plan, &mut belongings, joins, limit)?;
+        let maker = Maker::Foreign(Box::new(made.foreign));
+        Self::new(
+            (plan, belongings),
+            made.started,
+            (made.root, made.group, maker),
+            (made.pipes, made.log, limit),
+        )
+    }
+
+    fn new(
+        (plan, belongings): (Plan, Belongings),
+        started: Started,
+        (root, group, maker): (Root, Group, Maker),
+        (pipes, log, limit): (Pipes, Option<Writer>, Inherited),
+    ) -> Result<(Self, Channel)> {
         let mut channel = channel_of(None, &started, pipes)?.with_log(log, plan.stdin);
         for (socket, attachment) in belongings.attached.into_iter().zip(&plan.attachments) {
             channel.attach(socket, *attachment);
@@ -103,10 +140,11 @@ impl Container {
             plan,
             root: Some(root),
             group,
-            entry,
+            maker,
             child: started.child,
             terminal: started.terminal,
             execs: Vec::new(),
+            starting: Vec::new(),
             has_output: true,
             limit,
             _held: belongings.held,
@@ -134,9 +172,13 @@ impl Container {
         self.root.as_ref()
     }
 
-    /// Lets go of the layers.
+    /// Lets go of the layers, and of what else another runtime has made.
     pub(super) fn release_root(&mut self) {
-        self.root = None;
+        let held = self.root.take();
+        if let (Some(root), Maker::Foreign(foreign)) = (held, &self.maker) {
+            drop(root);
+            foreign.remove(&self.group);
+        }
     }
 
     pub(super) fn execs(&self) -> &[Exec] {
@@ -185,29 +227,82 @@ impl Container {
         self.group.oom_kills() > 0
     }
 
-    /// Starts an exec. Returns its streams and its process id.
-    pub(super) fn exec(&mut self, execution: Execution) -> Result<(Channel, i32)> {
-        let mut process = execution.process;
+    /// Starts an exec. Returns its streams and its process id; nothing where another runtime starts it, and whoever asks
+    /// hears of it later.
+    pub(super) fn exec(
+        &mut self,
+        mut execution: Execution,
+        socket: &mut Option<OwnedFd>,
+        asker: impl FnOnce() -> Result<Asker>,
+    ) -> Result<Option<(Channel, i32)>> {
+        let mut process = std::mem::take(&mut execution.process);
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
         apply_user(&mut process, root, &execution.user, &self.plan.groups)?;
         self.limit.give_to(&mut process);
+        let entry = match &self.maker {
+            Maker::Shim(entry) => entry,
+            Maker::Foreign(foreign) => {
+                self.starting.push(foreign.exec(&execution, &process, (asker()?, socket.take()))?);
+                return Ok(None);
+            }
+        };
         let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
         let filter = seccomp.filter(|_| !execution.privileged);
         let (streams, pipes) = streams::of(&process, execution.attachment.stdin)?;
-        let joining = Joining { target: self.pidfd(), entry: &self.entry, process: &process, filter };
+        let joining = Joining { target: self.pidfd(), entry, process: &process, filter };
         let started = sandbox::join(&joining, streams)?;
-        let channel = channel_of(Some(execution.id.clone()), &started, pipes)?;
+        let lifetime = execution.lifetime.map(Duration::from_millis);
+        self.add_exec(execution.id, lifetime, started, pipes).map(Some)
+    }
+
+    fn add_exec(
+        &mut self,
+        id: String,
+        lifetime: Option<Duration>,
+        started: Started,
+        pipes: Pipes,
+    ) -> Result<(Channel, i32)> {
+        let channel = channel_of(Some(id.clone()), &started, pipes)?;
         let pid = started.child.pid.as_raw_nonzero().get();
         self.execs.push(Exec {
-            id: execution.id,
+            id,
             child: started.child,
             terminal: started.terminal,
-            until: execution
-                .lifetime
-                .and_then(|lifetime| Instant::now().checked_add(Duration::from_millis(lifetime))),
+            until: lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime)),
         });
         Ok((channel, pid))
+    }
+
+    /// Execs that another runtime is starting.
+    pub(super) fn starting(&self) -> &[Starting] {
+        &self.starting
+    }
+
+    /// Children that somebody waits for.
+    fn awaited(&self) -> Vec<Pid> {
+        let execs = self.execs.iter().map(|exec| exec.child.pid);
+        execs.chain(self.starting.iter().map(Starting::pid)).chain([self.child.pid]).collect()
+    }
+
+    /// Takes over an exec that another runtime has started, or has not, and answers who has asked for it. Returns its
+    /// streams.
+    pub(super) fn exec_started(&mut self, index: usize) -> Option<Channel> {
+        let (begun, started) = self.starting.remove(index).take(&self.awaited());
+        let added =
+            started.and_then(|(started, pipes)| self.add_exec(begun.id, begun.lifetime, started, pipes));
+        foreign::collect(&self.awaited());
+        let (channel, pid) = match added {
+            Ok((channel, pid)) => (Some(channel), Ok(pid)),
+            Err(error) => (None, Err(error)),
+        };
+        // An engine that is gone does not wait for it.
+        begun.asker.answer(pid);
+        let mut channel = channel?;
+        if let Some((socket, attachment)) = begun.attached {
+            channel.attach(socket, attachment);
+        }
+        Some(channel)
     }
 
     /// Kills what an exec has started. It is stopped, for its end to follow: otherwise it could see what it waits for end, and
@@ -220,7 +315,8 @@ impl Container {
 
     /// When the next exec has lived as long as it may.
     pub(super) fn next_end(&self) -> Option<Instant> {
-        self.execs.iter().filter_map(|exec| exec.until).min()
+        let starting = self.starting.iter().map(Starting::until);
+        self.execs.iter().filter_map(|exec| exec.until).chain(starting).min()
     }
 
     /// Kills execs that have lived as long as they may, with what they have started.
@@ -237,8 +333,17 @@ impl Container {
         Ok(())
     }
 
+    /// Ends the container: nobody knows that it has been started.
+    pub(super) fn abandon(&mut self) {
+        // It may have ended by itself.
+        let _ = send_signal(self.pidfd(), Signal::KILL.as_raw());
+        self.reap();
+        self.clean_up();
+    }
+
     /// Removes what the kernel does not remove by itself.
-    pub(super) fn clean_up(&self) {
+    pub(super) fn clean_up(&mut self) {
+        self.release_root();
         if let Err(error) = self.group.remove() {
             super::eprintln_log(&error.chain());
         }
@@ -288,7 +393,7 @@ fn start_in(
 }
 
 /// Mounts the layers, finds in them what the plan leaves open, and opens the log: all that can fail before anything runs.
-fn become_ready(
+pub(super) fn become_ready(
     plan: &mut Plan,
     overlay: mount::Overlay,
     limit: Inherited,

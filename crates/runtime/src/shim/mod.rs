@@ -19,6 +19,7 @@ mod connections;
 mod container;
 mod descendants;
 mod descriptors;
+mod foreign;
 mod names;
 mod prepared;
 mod pump;
@@ -99,8 +100,8 @@ fn start(
 ) -> Result<()> {
     match begin(descriptors, prepared, limit) {
         Ok(mut shim) => {
-            let pid = shim.container.pid();
-            protocol::send(engine.as_fd(), id, &Message::Reply(Reply::Started { pid }), &[])?;
+            let started = Message::Reply(Reply::Started { pid: shim.container.pid() });
+            protocol::send(engine.as_fd(), id, &started, &[]).inspect_err(|_| shim.container.abandon())?;
             shim.connections.add(engine);
             shim.serve();
             Ok(())
@@ -124,8 +125,15 @@ fn begin(
 ) -> Result<Shim> {
     let (plan, mut belongings) = open_plan(descriptors)?;
     let prepared = prepared.map_or_else(|| Prepared::new(&plan, &mut belongings), Ok)?;
-    let (place, connections, resolver) = prepared.settle(&plan)?;
-    let (container, channel) = Container::start(plan, belongings, place, limit)?;
+    let (connections, resolver, container, channel) = if plan.runtime.is_none() {
+        let (place, connections, resolver) = prepared.settle(&plan)?;
+        let (container, channel) = Container::start(plan, belongings, place, limit)?;
+        (connections, resolver, container, channel)
+    } else {
+        let (joins, connections, resolver) = prepared.settle_elsewhere(&plan)?;
+        let (container, channel) = Container::start_foreign(plan, belongings, &joins, limit)?;
+        (connections, resolver, container, channel)
+    };
     let pump = Pump::start(channel)
         .map_err(|source| Error::Protocol { action: "start the streams thread", source })?;
     let run = record::Run {
@@ -171,6 +179,9 @@ impl Shim {
             for index in ready.execs.into_iter().rev() {
                 self.exec_ended(index);
             }
+            for index in ready.starting.into_iter().rev() {
+                self.exec_started(index);
+            }
             // Also when nothing is ready: servers that take too long are given up.
             self.resolve();
             if let Err(error) = self.container.kill_late() {
@@ -208,6 +219,9 @@ impl Shim {
         }
         let execs = polled.len();
         polled.extend(self.container.execs().iter().map(|e| PollFd::new(&e.child.pidfd, PollFlags::IN)));
+        let starting = polled.len();
+        let calls = self.container.starting().iter();
+        polled.extend(calls.map(|starting| PollFd::from_borrowed_fd(starting.as_fd(), PollFlags::IN)));
         let connections = polled.len();
         polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
         polled.extend(self.resolver.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
@@ -217,11 +231,18 @@ impl Shim {
             return Ready::default();
         }
         let happened = |index: usize| !polled[index].revents().is_empty();
+        let now = Instant::now();
+        let is_late = |index: usize| self.container.starting()[index].until() <= now;
         Ready {
             streams: happened(0),
             listener: happened(1),
             first_process: running && happened(2),
-            execs: (execs..connections).filter(|i| happened(*i)).map(|i| i - execs).collect(),
+            execs: (execs..starting).filter(|i| happened(*i)).map(|i| i - execs).collect(),
+            starting: (starting..connections)
+                .map(|i| (i - starting, happened(i)))
+                .filter(|(index, happened)| *happened || is_late(*index))
+                .map(|(index, _)| index)
+                .collect(),
             connections: (connections..names).filter(|i| happened(*i)).map(|i| i - connections).collect(),
         }
     }
@@ -284,6 +305,12 @@ impl Shim {
         self.connections.tell(&Event::ExecExited { exec, code });
     }
 
+    fn exec_started(&mut self, index: usize) {
+        if let Some(channel) = self.container.exec_started(index) {
+            self.pump.add(channel);
+        }
+    }
+
     fn first_process_ended(&mut self) {
         let code = self.container.reap();
         self.withdraw_names();
@@ -295,6 +322,10 @@ impl Shim {
         let Phase::Draining { code, until } = self.phase else { return };
         if Instant::now() < until {
             return;
+        }
+        while !self.container.starting().is_empty() {
+            // Nothing is there that they could start in.
+            self.exec_started(0);
         }
         while !self.container.execs().is_empty() {
             // They were in the container's pid namespace, so the kernel has killed them, or the cgroup was.
@@ -312,9 +343,10 @@ impl Shim {
 
     fn answer(&mut self, index: usize) {
         let Some((id, request, descriptors)) = self.connections.receive(index) else { return };
-        let answer = requests::handle(self, request, descriptors);
+        let answer = requests::handle(self, (index, id), request, descriptors);
         let (reply, root) = match answer {
-            Ok((reply, root)) => (reply, root),
+            Ok(Some((reply, root))) => (reply, root),
+            Ok(None) => return,
             Err(error) => (Reply::Failed(Failure::from(&error)), None),
         };
         self.connections.reply(index, id, reply, root.as_ref());
@@ -328,6 +360,8 @@ struct Ready {
     listener: bool,
     first_process: bool,
     execs: Vec<usize>,
+    /// Execs whose runtime has ended, or is to.
+    starting: Vec<usize>,
     connections: Vec<usize>,
 }
 

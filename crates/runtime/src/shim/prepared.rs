@@ -84,12 +84,26 @@ impl Prepared {
     /// As [`Prepared::make_place`].
     pub(super) fn settle(mut self, plan: &Plan) -> Result<(Place, Connections, Option<Resolver>)> {
         self.make_place(plan)?;
-        if let (Some(resolver), Some(names)) = (&mut self.resolver, &plan.names) {
-            resolver.become_for(names)?;
-        }
+        self.resolve_for(plan)?;
         let missing = || Error::Invalid("there is no place for the container".to_owned());
         let place = self.place.0.take().ok_or_else(missing)?;
         Ok((place, self.connections, self.resolver))
+    }
+
+    /// The same for a container whose place another runtime makes.
+    ///
+    /// # Errors
+    /// When the container could not find others.
+    pub(super) fn settle_elsewhere(mut self, plan: &Plan) -> Result<(Joins, Connections, Option<Resolver>)> {
+        self.resolve_for(plan)?;
+        Ok((self.joins, self.connections, self.resolver))
+    }
+
+    fn resolve_for(&mut self, plan: &Plan) -> Result<()> {
+        match (&mut self.resolver, &plan.names) {
+            (Some(resolver), Some(names)) => resolver.become_for(names),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -130,7 +144,7 @@ impl Place {
     }
 }
 
-fn overlay(layers: &Overlay) -> Result<mount::Overlay> {
+pub(super) fn overlay(layers: &Overlay) -> Result<mount::Overlay> {
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| Error::Invalid(format!("layer {}: {error}", path.display())))
@@ -157,12 +171,15 @@ fn forget_earlier_mount(work: BorrowedFd<'_>) {
     }
 }
 
+/// The cgroup that a configuration names.
+pub(super) fn cgroup_of(spec: &Spec) -> Result<&str> {
+    let path = spec.linux.as_ref().map(|linux| linux.cgroups_path.as_str()).filter(|path| !path.is_empty());
+    path.ok_or_else(|| Error::Invalid("the configuration names no cgroup".to_owned()))
+}
+
 fn make_group(spec: &Spec, plan: &Plan) -> Result<Group> {
-    let linux = spec.linux.as_ref();
-    let path = linux.map(|linux| linux.cgroups_path.as_str()).filter(|path| !path.is_empty());
-    let path = path.ok_or_else(|| Error::Invalid("the configuration names no cgroup".to_owned()))?;
-    let group = Group::create(&plan.cgroups, Path::new(path))?;
-    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
+    let group = Group::create(&plan.cgroups, Path::new(cgroup_of(spec)?))?;
+    if let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
         group.apply(resources).inspect_err(|_| {
             // As above: the refused limit is what the caller must hear of.
             let _ = group.remove();

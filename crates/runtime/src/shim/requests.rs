@@ -15,15 +15,27 @@ const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 /// A reply, and the descriptor that goes with it.
 type Answer = (Reply, Option<OwnedFd>);
 
-pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) -> Result<Answer> {
+/// Does what is asked for over connection `from`, with the id there. Nothing is answered now where the answer comes later.
+pub(super) fn handle(
+    shim: &mut Shim,
+    from: (usize, u64),
+    request: Request,
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<Option<Answer>> {
+    match request {
+        Request::Exec(execution) => exec(shim, from, *execution, descriptors.pop()),
+        other => handle_now(shim, other, descriptors).map(Some),
+    }
+}
+
+fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) -> Result<Answer> {
     let done = |()| (Reply::Done, None);
     match request {
-        Request::Prepare | Request::Start => {
+        Request::Prepare | Request::Start | Request::Exec(_) => {
             Err(Error::Malformed("the container was started already".to_owned()))
         }
         Request::State => Ok((Reply::State(state(shim)), None)),
         Request::Attach(attachment) => attach(shim, attachment, descriptors.pop()).map(done),
-        Request::Exec(execution) => exec(shim, *execution, descriptors.pop()),
         Request::Signal { exec, number } => signal(shim, exec.as_deref(), number),
         Request::Resize { exec, size } => match shim.container.terminal(exec.as_deref()) {
             Some(terminal) => sandbox::resize(terminal.as_fd(), size).map(done),
@@ -58,7 +70,7 @@ pub(super) fn handle(shim: &mut Shim, request: Request, mut descriptors: Vec<Own
 }
 
 fn gone(text: &str) -> Reply {
-    Reply::Failed(Failure { kind: FailureKind::Gone, text: text.to_owned() })
+    Reply::Failed(Failure { kind: FailureKind::Gone, text: text.to_owned(), verb: None })
 }
 
 fn state(shim: &Shim) -> State {
@@ -80,17 +92,24 @@ fn attach(shim: &Shim, attachment: Attachment, socket: Option<OwnedFd>) -> Resul
     Ok(())
 }
 
-fn exec(shim: &mut Shim, execution: Execution, socket: Option<OwnedFd>) -> Result<Answer> {
+fn exec(
+    shim: &mut Shim,
+    (connection, id): (usize, u64),
+    execution: Execution,
+    mut socket: Option<OwnedFd>,
+) -> Result<Option<Answer>> {
     if !matches!(shim.phase, Phase::Running) {
-        return Ok((gone("the container has ended"), None));
+        return Ok(Some((gone("the container has ended"), None)));
     }
     let attachment = execution.attachment;
-    let (mut channel, pid) = shim.container.exec(execution)?;
+    let Shim { container, connections, .. } = shim;
+    let started = container.exec(execution, &mut socket, || connections.asker(connection, id))?;
+    let Some((mut channel, pid)) = started else { return Ok(None) };
     if let Some(socket) = socket {
         channel.attach(socket, attachment);
     }
     shim.pump.add(channel);
-    Ok((Reply::Started { pid }, None))
+    Ok(Some((Reply::Started { pid }, None)))
 }
 
 fn signal(shim: &Shim, exec: Option<&str>, number: i32) -> Result<Answer> {

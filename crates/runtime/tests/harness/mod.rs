@@ -472,5 +472,6 @@ pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
         names: None,
         attachments: Vec::new(),
         descriptors: Vec::new(),
+        runtime: None,
     }
 }
