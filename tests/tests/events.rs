@@ -154,6 +154,40 @@ fn the_reason_of_an_end_is_told() {
 }
 
 #[test]
+fn a_process_that_takes_too_much_memory_is_told_of_while_its_container_goes_on() {
+    let engine = Engine::start();
+    let since = now();
+    let name = engine.name("survivor");
+    let limits = ["run", "-d", "--name", &name, "--init", "--memory", "10m", "--memory-swap", "10m"];
+    let command = [
+        SMALL,
+        "sh",
+        "-c",
+        "while :; do [ -e /go ] && head -c 100m /dev/zero | tail; rm -f /go; sleep 0.1; done",
+    ];
+    engine.docker(&[&limits[..], &command].concat()).ok();
+    let ooms = || {
+        let events = told(&engine, &since, &[&format!("container={name}")]);
+        events.iter().filter(|event| event["Action"] == "oom").count()
+    };
+    let state = || engine.docker(&["inspect", "-f", "{{.State.Running}} {{.State.OOMKilled}}", &name]).ok();
+    assert_eq!((ooms(), state().as_str()), (0, "true false"));
+    for before in [0, 1] {
+        engine.docker(&["exec", &name, "touch", "/go"]).ok();
+        wait_until("it is told of", || ooms() > before);
+        assert_eq!(state(), "true true");
+    }
+    // The end is not told as another one.
+    let told = ooms();
+    engine.docker(&["kill", &name]).ok();
+    engine.docker(&["wait", &name]).ok();
+    assert_eq!((ooms(), state().as_str()), (told, "false true"));
+    engine.docker(&["start", &name]).ok();
+    assert_eq!(state(), "true false");
+    engine.docker(&["rm", "-f", &name]).ok();
+}
+
+#[test]
 fn networks_of_the_machine_and_pruning_are_told() {
     let engine = Engine::start();
     for (network, driver) in [("host", "host"), ("none", "null")] {

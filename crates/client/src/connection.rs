@@ -33,10 +33,13 @@ pub async fn dial(endpoint: &Endpoint) -> Result<Connection> {
     let failed = |source| Error::Connect { endpoint: endpoint.clone(), source };
     match endpoint {
         Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(failed)?)),
-        Endpoint::Tcp { host, port } => {
+        Endpoint::Tcp { host, port, tls } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
-            Ok(Box::new(stream))
+            match tls {
+                None => Ok(Box::new(stream)),
+                Some(tls) => Ok(Box::new(tls.connect(host, stream).await.map_err(failed)?)),
+            }
         }
         Endpoint::Ssh { host, socket } => Ok(Box::new(Ssh::begin(host, socket.as_deref()).map_err(failed)?)),
     }

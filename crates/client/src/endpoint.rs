@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::ssh::SshHost;
+use crate::tls::Tls;
 
 /// The socket of the engine of this machine.
 pub const DEFAULT_SOCKET: &str = "/run/coracle/coracle.sock";
@@ -14,12 +15,14 @@ pub const DEFAULT_SOCKET: &str = "/run/coracle/coracle.sock";
 pub enum Endpoint {
     /// A unix socket.
     Unix(PathBuf),
-    /// Plain TCP.
+    /// TCP.
     Tcp {
         /// Name or address.
         host: String,
         /// Port.
         port: u16,
+        /// How to speak TLS over it; without, everything is in the clear.
+        tls: Option<Tls>,
     },
     /// The engine of another machine, through ssh.
     Ssh {
@@ -36,37 +39,35 @@ impl Endpoint {
     /// # Errors
     /// Other schemes, with the reason.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        Self::parse_any(text, None)
+    }
+
+    /// The same for an address that is spoken to with TLS; without a port, the one that Docker has for that.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_secured(text: &str, tls: Tls) -> Result<Self, Error> {
+        Self::parse_any(text, Some(tls))
+    }
+
+    fn parse_any(text: &str, tls: Option<Tls>) -> Result<Self, Error> {
         let refused = |reason| Error::Endpoint { text: text.to_owned(), reason };
         match text.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(("unix", _)) => Err(refused("the path of a unix socket must be absolute")),
-            Some(("tcp" | "http", address)) => {
-                parse_address(address.trim_end_matches('/')).ok_or_else(|| refused("it is not host:port"))
-            }
-            Some(("https", _)) => Err(refused("TLS is not supported yet; use a unix socket")),
+            Some(("tcp" | "http", address)) => parse_address(address.trim_end_matches('/'), tls)
+                .ok_or_else(|| refused("it is not host:port")),
+            Some(("https", _)) => Err(refused("say tcp://, and --tlsverify for TLS")),
             Some(("ssh", address)) => parse_ssh(address).map_err(refused),
             Some(("fd" | "npipe", _)) => Err(refused("this scheme is for daemons, or for Windows")),
             _ => Err(refused("it must begin with unix://, tcp:// or ssh://")),
         }
     }
 
-    /// The endpoint that the environment names: `CORACLE_HOST`, else `DOCKER_HOST`, else [`DEFAULT_SOCKET`].
-    ///
-    /// # Errors
-    /// As [`Self::parse`]; also when the environment asks for TLS.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let given = |name| variable(name).filter(|value| !value.is_empty());
-        let Some(text) = given("CORACLE_HOST").or_else(|| given("DOCKER_HOST")) else {
-            return Ok(Self::default());
-        };
-        let endpoint = Self::parse(&text)?;
-        if matches!(endpoint, Self::Tcp { .. }) && given("DOCKER_TLS_VERIFY").is_some() {
-            return Err(Error::Endpoint {
-                text,
-                reason: "DOCKER_TLS_VERIFY asks for TLS, which is not supported yet",
-            });
-        }
-        Ok(endpoint)
+    /// Whether `text` is the address of something that TLS can be spoken with.
+    #[must_use]
+    pub fn is_tcp(text: &str) -> bool {
+        matches!(Self::parse(text), Ok(Self::Tcp { .. }))
     }
 }
 
@@ -80,8 +81,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(out, "tcp://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(out, "tcp://{host}:{port}"),
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(out, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(out, "tcp://{host}:{port}"),
             Self::Ssh { host, socket } => {
                 write!(out, "ssh://{host}{}", socket.as_deref().unwrap_or_default())
             }
@@ -89,8 +90,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// `host`, `host:port` or `[address]:port`; 2375 is Docker's port without TLS.
-fn parse_address(address: &str) -> Option<Endpoint> {
+/// `host`, `host:port` or `[address]:port`; without a port, Docker's.
+fn parse_address(address: &str, tls: Option<Tls>) -> Option<Endpoint> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -98,10 +99,11 @@ fn parse_address(address: &str) -> Option<Endpoint> {
         }
         None => address.split_once(':').unwrap_or((address, "")),
     };
-    let port = if port.is_empty() { 2375 } else { port.parse().ok()? };
+    let usual = if tls.is_some() { 2376 } else { 2375 };
+    let port = if port.is_empty() { usual } else { port.parse().ok()? };
     let valid = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte));
     let host = if host.is_empty() { "127.0.0.1" } else { host };
-    valid.then(|| Endpoint::Tcp { host: host.to_owned(), port })
+    valid.then(|| Endpoint::Tcp { host: host.to_owned(), port, tls })
 }
 
 fn parse_ssh(address: &str) -> Result<Endpoint, &'static str> {
@@ -117,6 +119,7 @@ fn parse_ssh(address: &str) -> Result<Endpoint, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::Trust;
 
     fn ssh(user: Option<&str>, host: &str, port: Option<u16>, socket: Option<&str>) -> Option<Endpoint> {
         let host = SshHost { user: user.map(Into::into), host: host.into(), port };
@@ -124,7 +127,7 @@ mod tests {
     }
 
     fn tcp(host: &str, port: u16) -> Option<Endpoint> {
-        Some(Endpoint::Tcp { host: host.into(), port })
+        Some(Endpoint::Tcp { host: host.into(), port, tls: None })
     }
 
     #[test]
@@ -157,18 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_endpoint_ours_first() {
-        let with = |pairs: &[(&str, &str)]| {
-            let find =
-                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            Endpoint::from_environment(find).map(|endpoint| endpoint.to_string()).ok()
-        };
-        assert_eq!(with(&[]).as_deref(), Some("unix:///run/coracle/coracle.sock"));
-        assert_eq!(with(&[("DOCKER_HOST", "")]).as_deref(), Some("unix:///run/coracle/coracle.sock"));
-        assert_eq!(with(&[("DOCKER_HOST", "unix:///d")]).as_deref(), Some("unix:///d"));
-        let both = [("DOCKER_HOST", "unix:///d"), ("CORACLE_HOST", "tcp://[::1]:1")];
-        assert_eq!(with(&both).as_deref(), Some("tcp://[::1]:1"));
-        assert_eq!(with(&[("DOCKER_HOST", "tcp://h"), ("DOCKER_TLS_VERIFY", "1")]), None);
-        assert_eq!(with(&[("DOCKER_HOST", "ssh://m@h:1/s")]).as_deref(), Some("ssh://m@h:1/s"));
+    fn with_tls_the_port_is_another() {
+        let tls = Tls::new(Trust::Anyone, None).expect("nothing can be wrong");
+        let parse = |text| Endpoint::parse_secured(text, tls.clone()).expect(text);
+        assert_eq!(parse("tcp://h"), Endpoint::Tcp { host: "h".into(), port: 2376, tls: Some(tls.clone()) });
+        assert_eq!(parse("tcp://h:1").to_string(), "tcp://h:1");
+        assert_eq!(parse("unix:///x"), Endpoint::Unix("/x".into()));
+        assert!(Endpoint::is_tcp("tcp://h") && !Endpoint::is_tcp("ssh://h"));
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::endpoint::Endpoint;
+use crate::tls;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,14 @@ pub enum Error {
         endpoint: Endpoint,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A certificate, a key or a list of authorities is of no use.
+    #[error("cannot use {name} for TLS: {reason}")]
+    Certificate {
+        /// Which file it is.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The daemon refused or failed; the text is its own.
     #[error("Error response from daemon: {message}")]
@@ -122,6 +131,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Connect { source, .. } if tls::hint(source).is_some() => tls::hint(source).map(Into::into),
+            Self::Http { source, .. } if tls::hint(source).is_some() => tls::hint(source).map(Into::into),
+            Self::Http { source, .. } if source.is_parse() => {
+                Some("if the engine there speaks TLS, give --tlsverify".into())
+            }
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run the command as root, or as a member of the group that owns the socket".into())
             }

@@ -1,11 +1,12 @@
 //! A typed, asynchronous client of the Engine API: one request, one method; streams for what flows. It talks to any
-//! daemon that speaks API 1.30 or newer, ours or Docker's, over a unix socket, TCP
+//! daemon that speaks API 1.30 or newer, ours or Docker's, over a unix socket, TCP, TLS
 //! or ssh.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `endpoint` | addresses, and the environment variables that name them |
+//! | `endpoint` | addresses |
 //! | `ssh` | addresses of other machines |
+//! | `tls` | whom to trust behind an address, and who the client is |
 //! | `connection` | connections |
 //! | `transport` | requests, responses, upgrades |
 //! | `stream` | framed output, hijacked connections, JSON lines |
@@ -28,6 +29,7 @@ mod networks;
 mod ssh;
 mod stream;
 mod system;
+mod tls;
 mod transport;
 mod volumes;
 
@@ -38,6 +40,7 @@ pub use error::Error;
 pub use ssh::SshHost;
 pub use stream::{Demultiplexer, Hijacked, JsonLines, Output};
 pub use system::BuildPrune;
+pub use tls::{Pem, Tls, Trust};
 pub use transport::{Body, Client, Watcher};
 
 /// What every method answers.

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::connection::{self, dial};
 use crate::endpoint::Endpoint;
@@ -192,9 +192,13 @@ impl Client {
         let request = call.into_request(&prefix)?;
         let failed = |source| Error::Http { attempt: attempt.clone(), source };
         let stream = dial(&self.endpoint).await?;
-        let (mut sender, connection) = handshake(stream).await.map_err(&failed)?;
+        let (mut sender, driver) = handshake(stream).await.map_err(&failed)?;
+        let connection = Connection(driver.abort_handle());
         let begun = Instant::now();
-        let response = sender.send_request(request).await.map_err(failed)?;
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(failed(reason(error, driver).await)),
+        };
         if let Some(watcher) = self.watcher {
             watcher(&format!("{attempt}: {} after {:?}", response.status(), begun.elapsed()));
         }
@@ -208,13 +212,26 @@ enum Version {
     None,
 }
 
+/// What drives a connection until it ends.
+type Driver = JoinHandle<hyper::Result<()>>;
+
 async fn handshake(
     stream: connection::Connection,
-) -> hyper::Result<(http1::SendRequest<RequestBody>, Connection)> {
+) -> hyper::Result<(http1::SendRequest<RequestBody>, Driver)> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its failures reach the requester through `sender` and the body.
-    let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok((sender, Connection(task.abort_handle())))
+    Ok((sender, tokio::spawn(connection.with_upgrades())))
+}
+
+/// Why a request was not answered. One that was never sent only knows that its connection had ended: an engine that does
+/// not want our certificate says so before it reads anything.
+async fn reason(error: hyper::Error, driver: Driver) -> hyper::Error {
+    if !error.is_canceled() {
+        return error;
+    }
+    match driver.await {
+        Ok(Err(reason)) => reason,
+        _ => error,
+    }
 }
 
 /// The daemon's sentence, or whatever else came instead.

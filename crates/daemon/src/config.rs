@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) security: Security,
     /// Docker's own socket, to be served as well where nobody else does.
     pub(crate) docker_socket: Option<PathBuf>,
+    /// Where Prometheus gets the engine's numbers, `HOST:PORT`.
+    pub(crate) metrics: Option<String>,
     pub(crate) validate: bool,
     pub(crate) debug: bool,
     /// What is filled into requests to make containers.
@@ -173,6 +175,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         log_format,
         security: security(all)?,
         docker_socket: docker_socket(last("docker-socket").as_deref(), last("data-root").as_deref()),
+        metrics: last("metrics-addr").filter(|address| !address.is_empty()),
         validate: switch(all, "validate")?,
         debug,
         requested: defaults::Requested::read(all, &runtimes::read(all)?)?,

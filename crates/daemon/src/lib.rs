@@ -10,6 +10,7 @@ mod error;
 mod hijack;
 mod input;
 mod listen;
+mod metrics;
 mod notify;
 mod options;
 mod peer;
@@ -25,6 +26,7 @@ use config::{LogFormat, Settings};
 use coracle_engine::Engine;
 use coracle_spec::full_text;
 use listen::{Bound, Listener, Passed};
+use metrics::Metrics;
 use notify::Manager;
 use peer::Peer;
 use pidfile::PidFile;
@@ -93,6 +95,10 @@ enum Failure {
     Engine(#[from] coracle_engine::Error),
     #[error(transparent)]
     Listen(#[from] listen::Error),
+    #[error("cannot serve metrics at {address}; --metrics-addr names another address, HOST:PORT")]
+    Metrics { address: String, source: std::io::Error },
+    #[error("cannot count")]
+    Counting(#[from] prometheus::Error),
 }
 
 async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Failure> {
@@ -107,13 +113,25 @@ async fn run(settings: Settings, passed: Passed, again: Again) -> Result<(), Fai
     let mut bound = listen::bind(&settings.hosts, &settings.group, &settings.security, passed).await?;
     let dockers = settings.docker_socket.as_deref();
     bound.extend(dockers.and_then(|path| listen::bind_if_free(path, &settings.group, &bound)));
+    let measured = match &settings.metrics {
+        None => None,
+        Some(address) => Some(
+            metrics::bind(address)
+                .await
+                .map_err(|source| Failure::Metrics { address: address.clone(), source })?,
+        ),
+    };
     let engine = Engine::open(settings.engine.clone()).await?;
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     let reloadable = RwLock::new(Reloadable::of(&settings));
-    let context = Arc::new(Context { engine, settings, reloadable, door: Door::default() });
+    let metrics = measured.is_some().then(|| Metrics::new(&engine.config().engine_id())).transpose()?;
+    let context = Arc::new(Context { engine, settings, reloadable, door: Door::default(), metrics });
     tracing::info!(hosts = ?context.settings.hosts, "the API is served");
-    let serving: Vec<_> =
+    let mut serving: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&context)))).collect();
+    if let Some(listener) = measured {
+        serving.push(tokio::spawn(metrics::serve(listener, Arc::clone(&context))));
+    }
     let manager = Manager::of_environment();
     manager.ready();
     signals.serve(&context, &again, &manager).await;

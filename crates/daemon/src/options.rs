@@ -169,7 +169,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("max-concurrent-downloads", None, Value, Honoured),
     option("max-concurrent-uploads", None, Value, Honoured),
     option("max-download-attempts", None, Value, Honoured),
-    option("metrics-addr", None, Value, Refused("metrics come later")),
+    option("metrics-addr", None, Value, Honoured),
     option("mtu", None, Value, Honoured),
     option(
         "network-control-plane-mtu",

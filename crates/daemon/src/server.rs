@@ -7,6 +7,7 @@ use crate::config::defaults::Requested;
 use crate::error::Failure;
 use crate::hijack::Client;
 use crate::listen::Handshake;
+use crate::metrics::Metrics;
 use crate::peer::{Peer, Watch};
 use crate::reload::Reloadable;
 use crate::{hijack, input, routes};
@@ -20,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 /// What every route can reach.
 pub(crate) struct Context {
@@ -28,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) reloadable: RwLock<Reloadable>,
     /// What builds of BuildKit's clients have open.
     pub(crate) door: Door,
+    /// The numbers, if anybody may ask for them.
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Context {
@@ -134,7 +138,12 @@ async fn dispatch(context: Arc<Context>, client: Watch, request: Request<Incomin
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    routes::route(Call { context, client, version, query, request }, &segments).await
+    let (method, begun, measuring) = (request.method().clone(), Instant::now(), Arc::clone(&context));
+    let answer = routes::route(Call { context, client, version, query, request }, &segments).await;
+    if let (Ok(_), Some(metrics)) = (&answer, &measuring.metrics) {
+        metrics.note(&method, &segments, begun);
+    }
+    answer
 }
 
 /// Why a version is not served.

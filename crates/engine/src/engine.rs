@@ -23,7 +23,7 @@ use coracle_spec::runtime::Seccomp;
 use coracle_store::Store;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) available: Available,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
+    /// How often containers were asked for their health.
+    pub(crate) health: Tally,
     filters: Mutex<HashMap<FilterKey, Seccomp>>,
     runtimes: RwLock<Runtimes>,
     /// Whether all containers are known; none is restarted before.
@@ -76,6 +78,31 @@ pub(crate) struct Shared {
     pub(crate) ending: AtomicBool,
     /// Woken when something may be to be deleted.
     pub(crate) trash: Arc<Notify>,
+}
+
+/// What an engine counts from when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that were told.
+    pub events: u64,
+    /// Answers of containers that were asked for their health.
+    pub health_checks: u64,
+    /// Those of them that were bad.
+    pub failed_health_checks: u64,
+}
+
+/// How often containers were asked for their health.
+#[derive(Default)]
+pub(crate) struct Tally {
+    checks: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn count(&self, is_healthy: bool) {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(!is_healthy), Ordering::Relaxed);
+    }
 }
 
 /// The engine.
@@ -135,6 +162,7 @@ impl Engine {
             available: Available::read(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             boot_id: read_line("/proc/sys/kernel/random/boot_id")?,
             hostname: read_line("/proc/sys/kernel/hostname")?,
+            health: Tally::default(),
             filters: Mutex::default(),
             runtimes: RwLock::new(config.runtimes.clone()),
             recovered: watch::Sender::new(false),
@@ -239,6 +267,16 @@ impl Engine {
     /// How many listen to what happens.
     pub fn event_listeners(&self) -> usize {
         self.shared.events.listeners()
+    }
+
+    /// What was counted since the engine began.
+    pub fn counts(&self) -> Counts {
+        let Shared { events, health, .. } = &*self.shared;
+        Counts {
+            events: events.told(),
+            health_checks: health.checks.load(Ordering::Relaxed),
+            failed_health_checks: health.failed.load(Ordering::Relaxed),
+        }
     }
 
     /// Takes over how registries are spoken to from a configuration that was read again.

@@ -26,7 +26,7 @@ mod watch;
 
 pub use cdi::ListedDevice;
 pub use config::Config;
-pub use engine::Engine;
+pub use engine::{Counts, Engine};
 pub use error::{Error, Result};
 pub use launcher::find_runtime;
 

@@ -21,6 +21,21 @@ pub(crate) struct Globals {
     /// How much is said on stderr: with debug as --debug does, with error and fatal no hints
     #[arg(short, long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
+    /// Speak TLS, with whoever answers; implied by --tlsverify
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", value_parser = super::boolean)]
+    pub(crate) tls: Option<bool>,
+    /// Authorities that sign certificates of engines, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// Certificate of the client, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// Key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Speak TLS, and verify who answers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", value_parser = super::boolean)]
+    pub(crate) tlsverify: Option<bool>,
     /// Print the version
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     pub(crate) version: Option<bool>,

@@ -26,20 +26,14 @@ const SWARM: &str =
 const TRUST: &str =
     "signatures of Notary are not supported; name images by digest to get the same one always";
 const CLUSTER: &str = "volumes of clusters belong to swarms, of which this engine is never part";
-const TLS: &str = "TLS comes later; use ssh:// or a unix socket";
 const WINDOWS: &str = "it limits containers of Windows";
 const CHECKPOINTS: &str = "this engine makes no checkpoints";
 const BUILDER: &str = "there is one builder: the engine itself";
 const ATTESTATIONS: &str =
     "statements about how an image was built are made for `docker buildx build`, not for this command yet";
 
-/// Flags, by the last words of their commands; no words are what stands before commands.
+/// Flags, by the last words of their commands.
 const FLAGS: &[(&[&str], &str, &str)] = &[
-    (&[""], "tls", TLS),
-    (&[""], "tlscacert", TLS),
-    (&[""], "tlscert", TLS),
-    (&[""], "tlskey", TLS),
-    (&[""], "tlsverify", TLS),
     (&["network inspect"], "verbose", SWARM),
     (&["run", "create"], "cpu-count", WINDOWS),
     (&["run", "create"], "cpu-percent", WINDOWS),
@@ -168,7 +162,6 @@ mod tests {
                 && command("volume update").is_some()
         );
         assert!(command("swarmy").is_none() && command("volume").is_none());
-        assert!(flag("", "tls").is_some() && flag("run", "tls").is_none());
         assert!(flag("volume create", "type").is_some() && flag("create", "type").is_none());
         assert!(flag("container run", "cpu-count").is_some() && flag("ps", "cpu-count").is_none());
     }

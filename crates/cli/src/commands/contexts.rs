@@ -67,17 +67,20 @@ impl Shelf {
         Ok(contexts::current(&self.globals, variable, &self.configuration)?)
     }
 
-    /// The context that is in no file.
-    fn default_context(&self) -> Result<Context> {
-        let choice = Choice { name: DEFAULT.to_owned(), overridden_by: None };
-        let endpoint = contexts::endpoint_of(&choice, &self.globals, variable, &self.store)?;
-        let mut context = Context { name: DEFAULT.to_owned(), ..Context::default() };
-        context.set_host(&endpoint.to_string(), false);
-        Ok(context)
+    fn get(&self, name: &str) -> Result<Context> {
+        if name == DEFAULT { Ok(self.surroundings()?.0) } else { self.store.get(name) }
     }
 
-    fn get(&self, name: &str) -> Result<Context> {
-        if name == DEFAULT { self.default_context() } else { self.store.get(name) }
+    /// The certificates and keys of a context.
+    fn tls(&self, name: &str) -> Result<Vec<TlsFile>> {
+        if name == DEFAULT { Ok(self.surroundings()?.1) } else { self.store.tls(name) }
+    }
+
+    /// The context that is in no file.
+    fn surroundings(&self) -> Result<(Context, Vec<TlsFile>)> {
+        let (context, files) = contexts::surroundings(&self.globals, variable)?;
+        Endpoint::parse(context.host())?;
+        Ok((context, files))
     }
 
     fn create(&self, args: &ContextCreateArgs) -> Result<()> {
@@ -92,7 +95,7 @@ impl Shelf {
             let origin = self.get(&from)?;
             context.metadata = if from == DEFAULT { Map::new() } else { origin.metadata };
             context.endpoints = origin.endpoints;
-            files = self.store.tls(&from)?;
+            files = self.tls(&from)?;
         } else if args.from.is_some() {
             return Err(Invalid("use --from, or --docker with from=CONTEXT, and not both".to_owned()).into());
         } else {
@@ -133,23 +136,23 @@ impl Shelf {
             let origin = self.get(from)?;
             let endpoint = origin.endpoints.get(DOCKER).cloned().unwrap_or_default();
             context.endpoints.insert(DOCKER.to_owned(), endpoint);
-            files.extend(self.store.tls(from)?.into_iter().filter(|file| file.endpoint == DOCKER));
+            files.extend(self.tls(from)?.into_iter().filter(|file| file.endpoint == DOCKER));
             return Ok(());
         }
-        // A name for an engine that no command could reach helps nobody.
-        Endpoint::parse(&settings.host)?;
         context.set_host(&settings.host, settings.skip_tls_verify);
         for (name, path) in &settings.files {
             let content = read_bounded(Path::new(path))?;
             files.push(TlsFile { endpoint: DOCKER.to_owned(), name: format!("{name}.pem"), content });
         }
+        // A name for an engine that no command could reach helps nobody.
+        contexts::endpoint(context, files)?;
         Ok(())
     }
 
     fn list(&self, args: &ContextListArgs) -> Result<()> {
         let current = self.current()?;
         let mut contexts = self.store.all()?;
-        let mut row_of_default = self.default_context().map_or_else(
+        let mut row_of_default = self.get(DEFAULT).map_or_else(
             |error| (Context { name: DEFAULT.to_owned(), ..Context::default() }, full_text(&error)),
             |context| (context, String::new()),
         );
@@ -210,7 +213,7 @@ impl Shelf {
         let context = self.get(name)?;
         let mut tls: Map<String, Value> = Map::new();
         let kept = name != DEFAULT;
-        for file in if kept { self.store.tls(name)? } else { Vec::new() } {
+        for file in self.tls(name)? {
             let names = tls.entry(file.endpoint).or_insert_with(|| json!([]));
             names.as_array_mut().expect("made as one").push(file.name.into());
         }
@@ -293,7 +296,7 @@ impl Shelf {
 
     fn export(&self, args: &ContextExportArgs) -> Result<()> {
         let context = self.get(&args.name)?;
-        let files = if args.name == DEFAULT { Vec::new() } else { self.store.tls(&args.name)? };
+        let files = self.tls(&args.name)?;
         let archive = contexts::pack(&context, &files)?;
         let path = args.file.clone().unwrap_or_else(|| format!("{}.dockercontext", args.name).into());
         if path.as_os_str() == "-" {

@@ -1,12 +1,15 @@
 //! Which context a command is for, and which engine that means.
 
-use coracle_client::{Endpoint, Error as ClientError};
+use coracle_client::Endpoint;
 
-use super::{DEFAULT, Store};
+use super::{Context, DEFAULT, Store, TlsFile, tls};
 use crate::args::Globals;
 use crate::configuration::Configuration;
 use crate::error::Result;
 use crate::resolve::Invalid;
+
+/// The engine that is meant when TLS is asked for and no address is given, as Docker has it.
+const DEFAULT_TLS: &str = "tcp://localhost:2376";
 
 /// Which context, and who said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,21 +53,58 @@ pub(crate) fn endpoint_of(
     store: &Store,
 ) -> Result<Endpoint> {
     if choice.name == DEFAULT {
-        return Ok(match globals.host.first() {
-            Some(host) => Endpoint::parse(host)?,
-            None => Endpoint::from_environment(variable)?,
-        });
+        let (context, files) = surroundings(globals, variable)?;
+        return endpoint(&context, &files);
+    }
+    if let Some(flag) = tls::flag(globals) {
+        return Err(Invalid(format!(
+            "{flag} is for engines that --host names; the context {:?} has files of its own, which `context update` changes",
+            choice.name
+        ))
+        .into());
     }
     let context = store.get(&choice.name)?;
-    let endpoint = match context.host() {
-        "" => return Err(Invalid(format!("context {:?} names no engine", choice.name)).into()),
-        host => Endpoint::parse(host)?,
-    };
-    if matches!(endpoint, Endpoint::Tcp { .. }) && !store.tls(&choice.name)?.is_empty() {
-        let reason = "its context has keys for TLS, which is not supported yet; use ssh:// or a unix socket";
-        return Err(ClientError::Endpoint { text: context.host().to_owned(), reason }.into());
+    if context.host().is_empty() {
+        return Err(Invalid(format!("context {:?} names no engine", choice.name)).into());
     }
-    Ok(endpoint)
+    endpoint(&context, &store.tls(&choice.name)?)
+}
+
+/// The context that is in no file: what flags and variables say, with the certificates and keys that they name.
+pub(crate) fn surroundings(
+    globals: &Globals,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(Context, Vec<TlsFile>)> {
+    let given = |name| variable(name).filter(|value| !value.is_empty());
+    let host = globals.host.first().cloned();
+    let host = host.or_else(|| given("CORACLE_HOST")).or_else(|| given("DOCKER_HOST"));
+    let wish = tls::Wish::read(globals, &variable)?;
+    let host = host.unwrap_or_else(|| match &wish {
+        Some(_) => DEFAULT_TLS.to_owned(),
+        None => Endpoint::default().to_string(),
+    });
+    let mut context = Context { name: DEFAULT.to_owned(), ..Context::default() };
+    context.set_host(&host, false);
+    match (wish, tls::flag(globals)) {
+        (Some(wish), _) if Endpoint::is_tcp(&host) => {
+            let files = wish.apply(&mut context)?;
+            Ok((context, files))
+        }
+        (Some(_), Some(flag)) => Err(Invalid(format!(
+            "{flag} is for TLS, which is spoken with tcp:// addresses, and {host} is none"
+        ))
+        .into()),
+        _ => Ok((context, Vec::new())),
+    }
+}
+
+/// The engine that a context stands for.
+pub(crate) fn endpoint(context: &Context, files: &[TlsFile]) -> Result<Endpoint> {
+    let host = context.host();
+    Ok(match if Endpoint::is_tcp(host) { tls::of_context(context, files)? } else { None } {
+        Some(tls) => Endpoint::parse_secured(host, tls)?,
+        None => Endpoint::parse(host)?,
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +152,37 @@ mod tests {
                 expected,
                 "{context:?} {hosts:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_environment_names_the_engine_ours_first() {
+        let with = |environment: &[(&str, &str)], hosts: &[&str], tls: Option<bool>| {
+            let variable = |name: &str| {
+                environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
+            let host = hosts.iter().map(ToString::to_string).collect();
+            let (context, files) =
+                surroundings(&Globals { host, tls, ..Globals::default() }, variable).ok()?;
+            endpoint(&context, &files).map(|endpoint| endpoint.to_string()).ok()
+        };
+        let ours = "unix:///run/coracle/coracle.sock";
+        let both = [("DOCKER_HOST", "unix:///d"), ("CORACLE_HOST", "tcp://[::1]:1")];
+        let nowhere = ("DOCKER_CERT_PATH", "/nonexistent");
+        for (environment, hosts, tls, expected) in [
+            (&[][..], &[][..], None, Some(ours)),
+            (&[("DOCKER_HOST", "")], &[], None, Some(ours)),
+            (&both[..1], &[], None, Some("unix:///d")),
+            (&both, &[], None, Some("tcp://[::1]:1")),
+            (&both, &["tcp://h"], None, Some("tcp://h:2375")),
+            (&[("DOCKER_HOST", "ssh://m@h:1/s")], &[], None, Some("ssh://m@h:1/s")),
+            (&[nowhere], &["tcp://h"], Some(true), Some("tcp://h:2376")),
+            (&[nowhere], &[], Some(true), Some("tcp://localhost:2376")),
+            (&[nowhere, ("DOCKER_TLS_VERIFY", "1")], &["tcp://h"], None, None),
+            (&[nowhere, ("DOCKER_TLS_VERIFY", "1")], &["unix:///d"], None, Some("unix:///d")),
+            (&[nowhere], &["unix:///d"], Some(true), None),
+        ] {
+            assert_eq!(with(environment, hosts, tls).as_deref(), expected, "{environment:?} {hosts:?}");
         }
     }
 }

@@ -11,9 +11,10 @@
 mod archive;
 mod choice;
 mod store;
+mod tls;
 
 pub(crate) use archive::{pack, unpack};
-pub(crate) use choice::{Choice, current, endpoint_of};
+pub(crate) use choice::{Choice, current, endpoint, endpoint_of, surroundings};
 pub(crate) use store::{Context, Store, TlsFile, check_name};
 
 /// The context of the environment.

@@ -41,6 +41,15 @@ impl Context {
         endpoint.and_then(|endpoint| endpoint.get("Host")).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Whether whoever answers there is taken for the engine.
+    pub(crate) fn skip_tls_verify(&self) -> bool {
+        let endpoint = self.endpoints.get(DOCKER);
+        endpoint
+            .and_then(|endpoint| endpoint.get("SkipTLSVerify"))
+            .and_then(Value::as_bool)
+            .unwrap_or_default()
+    }
+
     /// Replaces the engine's endpoint.
     pub(crate) fn set_host(&mut self, host: &str, skip_tls_verify: bool) {
         let Value::Object(endpoint) = json!({"Host": host, "SkipTLSVerify": skip_tls_verify}) else {
@@ -171,7 +180,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let failed = || Error::io(format!("read {}", path.display()));
     let mut content = Vec::new();
     fs::File::open(path).map_err(failed())?.take(FILE).read_to_end(&mut content).map_err(failed())?;

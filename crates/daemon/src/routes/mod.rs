@@ -17,7 +17,7 @@ mod registries;
 mod stats;
 mod streams;
 mod swarm;
-mod system;
+pub(crate) mod system;
 mod usage;
 mod volumes;
 

@@ -80,6 +80,34 @@ fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
+/// The machine that the engine runs on.
+pub(crate) struct Machine {
+    pub(crate) kernel: String,
+    /// What its distribution calls itself.
+    pub(crate) system: String,
+    /// The version of that; empty where there is none.
+    pub(crate) version: String,
+    /// Processors.
+    pub(crate) cpus: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Self {
+        let memory = line_of("/proc/meminfo", "MemTotal:");
+        let memory = memory.and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
+        let cpus = std::thread::available_parallelism();
+        Self {
+            kernel: kernel(),
+            system: line_of("/etc/os-release", "PRETTY_NAME=").unwrap_or_else(|| "Linux".to_owned()),
+            version: line_of("/etc/os-release", "VERSION_ID=").unwrap_or_default(),
+            cpus: cpus.map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
+            memory: memory.unwrap_or(0).saturating_mul(1024),
+        }
+    }
+}
+
 fn line_of(path: &str, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     text.lines()
@@ -97,8 +125,7 @@ pub(super) async fn info(call: &Call) -> Answer {
         i64::try_from(containers.iter().filter(|container| test(container.state.status)).count()).unwrap_or(0)
     };
     let images = engine.images().list(&ImageFilter::default())?;
-    let memory =
-        line_of("/proc/meminfo", "MemTotal:").and_then(|text| text.split(' ').next()?.parse::<i64>().ok());
+    let machine = Machine::read();
     let discovered =
         |device: ListedDevice| api::DiscoveredDevice { source: "cdi".to_owned(), id: device.name };
     let registries = engine.images().registry_settings();
@@ -145,9 +172,9 @@ pub(super) async fn info(call: &Call) -> Answer {
         logging_driver: "json-file".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: engine.cgroup_version().to_owned(),
-        kernel_version: kernel(),
-        operating_system: line_of("/etc/os-release", "PRETTY_NAME=").unwrap_or_else(|| "Linux".to_owned()),
-        os_version: line_of("/etc/os-release", "VERSION_ID=").unwrap_or_default(),
+        kernel_version: machine.kernel,
+        operating_system: machine.system,
+        os_version: machine.version,
         os_type: "linux".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
@@ -160,8 +187,8 @@ pub(super) async fn info(call: &Call) -> Answer {
         http_proxy: without_secrets(registries.proxies.http.as_deref()),
         https_proxy: without_secrets(registries.proxies.https.as_deref()),
         no_proxy: registries.proxies.no_proxy.clone().unwrap_or_default(),
-        cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
-        mem_total: memory.unwrap_or(0).saturating_mul(1024),
+        cpus: machine.cpus,
+        mem_total: machine.memory,
         docker_root_dir: config.data_root.display().to_string(),
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         labels: reloadable.labels.clone(),

@@ -47,6 +47,8 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
     super::health::leave(state);
     state.pid = 0;
     state.exit_code = exit.code;
+    // Unless the shim has told of it when it happened.
+    let is_news = exit.oom_killed && !state.oom_killed;
     state.oom_killed = exit.oom_killed;
     state.finished_at = Some(finished);
     let ran = state.started_at.map_or(0, |started| (finished - started).whole_seconds());
@@ -61,7 +63,7 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
     for mount in task.now.volumes() {
         task.shared.volumes.tell_unmounted(&mount.name, &task.now.id);
     }
-    if task.now.state.oom_killed {
+    if is_news {
         task.tell("oom", &[]);
     }
     let (code, ran) = (exit.code.to_string(), ran.to_string());

@@ -230,7 +230,7 @@ impl Task {
                 Next::Event(Event::ExecExited { exec, code }) => {
                     self.shared.execs.ended(&self.shared, &exec, code);
                 }
-                Next::Event(Event::OutOfMemory) => self.tell("oom", &[]),
+                Next::Event(Event::OutOfMemory) => self.out_of_memory().await,
                 Next::Lost => {
                     tracing::error!(container = %self.now.id, "the shim is gone; its container is killed with it");
                     exit::clear(&self.shared, &self.now).await;
@@ -532,6 +532,13 @@ impl Task {
         };
         exit::settle(self, exit).await;
         Ok(())
+    }
+
+    /// Takes note that the kernel has killed a process of the container; the others may go on.
+    async fn out_of_memory(&mut self) {
+        self.now.state.oom_killed = true;
+        self.tell("oom", &[]);
+        self.changed().await;
     }
 
     /// Takes note of an exit. Answers whether the container is gone with it.

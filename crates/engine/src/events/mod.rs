@@ -6,6 +6,7 @@ use crate::error::{Result, blocking};
 use journal::Journal;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
@@ -35,6 +36,8 @@ pub struct Event {
 pub(crate) struct Bus {
     sender: broadcast::Sender<Event>,
     past: Mutex<Past>,
+    /// How many were told since the engine began.
+    told: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Bus {
     /// Remembers nothing of what was, and nothing for later.
     #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::default() }
+        Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::default(), told: AtomicU64::new(0) }
     }
 
     /// Remembers what happened before, and keeps what happens below `data_root`.
@@ -59,7 +62,7 @@ impl Bus {
         let data_root = data_root.to_owned();
         let (journal, events) = blocking(move || Journal::open(&data_root)).await??;
         let past = Past { events, journal: Some(journal) };
-        Ok(Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::new(past) })
+        Ok(Self { sender: broadcast::channel(BACKLOG).0, past: Mutex::new(past), told: AtomicU64::new(0) })
     }
 
     /// Keeps what has happened until now, and nothing from now on.
@@ -76,6 +79,7 @@ impl Bus {
         attributes: BTreeMap<String, String>,
     ) {
         let at = OffsetDateTime::now_utc();
+        self.told.fetch_add(1, Ordering::Relaxed);
         let event = Event { kind, action: action.into(), id: id.to_owned(), attributes, at };
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         if past.events.len() == REMEMBERED {
@@ -87,6 +91,11 @@ impl Bus {
         past.events.push_back(event.clone());
         // Nobody listening is no failure. Sent under the lock, so that `listen` neither misses nor doubles one.
         let _ = self.sender.send(event);
+    }
+
+    /// How many were told since the engine began.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// How many listen now.

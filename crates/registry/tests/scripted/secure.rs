@@ -2,7 +2,8 @@
 
 use crate::fixture::{BASIC, Setup, blob, content, fetch, name, serve_manifest, tag, text, user};
 use crate::server::{Reply, Request, Server};
-use crate::tls::{Authority, Pair, Proxy, put, self_signed};
+use crate::tls::{Proxy, acceptor, put};
+use coracle_certificates::{Authority, Pair, expired_self_signed, self_signed};
 use coracle_registry::{Access, Credentials, Error, Repository};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ impl World {
         names: &[&str],
         script: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let server = Server::start_tls(pair.acceptor(None), script).await;
+        let server = Server::start_tls(acceptor(pair, None), script).await;
         Self::around(server, names).await
     }
 
@@ -83,8 +84,8 @@ async fn who_cannot_prove_its_name_gets_nothing_and_is_not_tried_again() {
     for (name, pair, trusted) in [
         ("unknown authority", other.server(HOST), authority.pem()),
         ("other name", authority.server("other.test"), authority.pem()),
-        ("expired", authority.expired(HOST), authority.pem()),
-        ("self-signed", self_signed(HOST, false), authority.pem()),
+        ("expired", authority.expired_server(HOST), authority.pem()),
+        ("self-signed", self_signed(HOST), authority.pem()),
     ] {
         let world = World::new(&pair, &[HOST], serve_manifest).await.trust(HOST, &trusted);
         let error = world.refusal().await;
@@ -103,9 +104,9 @@ async fn who_cannot_prove_its_name_gets_nothing_and_is_not_tried_again() {
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_if_it_is_the_configured_one() {
     for (pair, name, fine) in [
-        (self_signed(HOST, false), "configured", true),
-        (self_signed(HOST, true), "expired", false),
-        (self_signed("other.test", false), "other name", false),
+        (self_signed(HOST), "configured", true),
+        (expired_self_signed(HOST), "expired", false),
+        (self_signed("other.test"), "other name", false),
     ] {
         let world = World::new(&pair, &[HOST], serve_manifest).await.trust(HOST, &pair.certificate);
         let result = world.repository(Credentials::Anonymous).manifest(&tag("x")).await;
@@ -115,7 +116,7 @@ async fn a_self_signed_certificate_is_trusted_if_it_is_the_configured_one() {
 
 #[tokio::test]
 async fn a_listed_registry_need_not_prove_anything() {
-    let mut world = World::new(&self_signed("other.test", true), &[HOST], serve_manifest).await;
+    let mut world = World::new(&expired_self_signed("other.test"), &[HOST], serve_manifest).await;
     world.setup.insecure.push(HOST.to_owned());
     world.repository(Credentials::Anonymous).manifest(&tag("x")).await.unwrap();
 }
@@ -124,7 +125,7 @@ async fn a_listed_registry_need_not_prove_anything() {
 async fn a_client_certificate_is_shown_to_its_host() {
     let (authority, clients) = (Authority::new(), Authority::new());
     for (client, fine) in [(Some(clients.client()), true), (Some(authority.client()), false), (None, false)] {
-        let acceptor = authority.server(HOST).acceptor(Some(&clients));
+        let acceptor = acceptor(&authority.server(HOST), Some(&clients));
         let server = Server::start_tls(acceptor, serve_manifest).await;
         let world = World::around(server, &[HOST]).await.trust(HOST, &authority.pem());
         if let Some(client) = client {
@@ -145,7 +146,7 @@ async fn certificates_that_cannot_be_read_are_named() {
         ("client.cert", pair.certificate.as_str()),
         ("client.cert", ""),
     ] {
-        let world = World::new(&self_signed(HOST, false), &[HOST], serve_manifest).await;
+        let world = World::new(&self_signed(HOST), &[HOST], serve_manifest).await;
         put(world.directory.path(), HOST, file, content);
         let error = world.refusal().await;
         let expected = matches!(error, Error::Certificate { .. } | Error::Certificates { .. });
@@ -185,11 +186,11 @@ async fn redirects_give_up_neither_tls_nor_the_network_boundary() {
 async fn a_redirect_to_storage_is_verified_too_and_gets_no_credentials() {
     for (trusted, fine) in [("cdn.test", true), ("elsewhere.test", false)] {
         let authority = Authority::new();
-        let storage = Server::start_tls(authority.server("cdn.test").acceptor(None), |_| {
+        let storage = Server::start_tls(acceptor(&authority.server("cdn.test"), None), |_| {
             Reply::new(200, &[], content(100))
         })
         .await;
-        let acceptor = authority.server(HOST).acceptor(None);
+        let acceptor = acceptor(&authority.server(HOST), None);
         let server = Server::start_tls(acceptor, |request| match request.header("authorization") {
             None => Reply::new(401, &[("WWW-Authenticate", "Basic")], ""),
             Some(_) => Reply::new(307, &[("Location", "https://cdn.test/stored")], ""),
@@ -247,21 +248,22 @@ async fn an_upload_does_not_give_up_tls() {
 #[tokio::test]
 async fn docker_hub_is_asked_by_its_own_names() {
     let authority = Authority::new();
-    let server = Server::start_tls(authority.server("registry-1.docker.io").acceptor(None), |request| {
-        match request.header("authorization") {
+    let server =
+        Server::start_tls(acceptor(&authority.server("registry-1.docker.io"), None), |request| match request
+            .header("authorization")
+        {
             Some("Bearer good") => serve_manifest(request),
             _ => {
                 let field = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#;
                 Reply::new(401, &[("WWW-Authenticate", field)], "")
             }
-        }
-    })
-    .await;
-    let issuer = Server::start_tls(authority.server("auth.docker.io").acceptor(None), |_| {
+        })
+        .await;
+    let issuer = Server::start_tls(acceptor(&authority.server("auth.docker.io"), None), |_| {
         Reply::new(200, &[], r#"{"token":"good"}"#)
     })
     .await;
-    let index = Server::start_tls(authority.server("index.docker.io").acceptor(None), |_| {
+    let index = Server::start_tls(acceptor(&authority.server("index.docker.io"), None), |_| {
         Reply::new(200, &[], r#"{"results":[{"name":"debian"}]}"#)
     })
     .await;

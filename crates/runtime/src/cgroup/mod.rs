@@ -10,10 +10,12 @@
 
 mod devices;
 mod layout;
+mod oom;
 mod v1;
 mod v2;
 
 pub use layout::{Hierarchy, Layout};
+pub use oom::OomWatch;
 
 use crate::error::{Error, Result};
 use crate::limits;
@@ -150,18 +152,11 @@ impl Group {
 
     /// How many tasks of the group the kernel has killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        let (path, key) = match &self.layout {
-            Layout::V1 { .. } => {
-                (self.controller("memory").map(|d| d.join("memory.oom_control")), "oom_kill")
-            }
-            Layout::V2 { .. } => (self.unified().map(|d| d.join("memory.events")), "oom_kill"),
+        let path = match &self.layout {
+            Layout::V1 { .. } => self.controller("memory").map(|d| d.join("memory.oom_control")),
+            Layout::V2 { .. } => self.unified().map(|d| d.join("memory.events")),
         };
-        let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| line.split_once(' '))
-            .find(|(name, _)| *name == key)
-            .and_then(|(_, count)| count.trim().parse().ok())
-            .unwrap_or(0)
+        kills_in(&path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default())
     }
 
     /// The ids of the group's processes, in the caller's pid namespace.
@@ -295,6 +290,13 @@ fn make_directory(path: &Path) -> Result<()> {
         }
     }
     Err(refused(Errno::NOENT.into()))
+}
+
+/// The count of kills that a file of either world has, in lines of a name and a number.
+fn kills_in(text: &str) -> u64 {
+    let mut counts = text.lines().filter_map(|line| line.split_once(' '));
+    let count = counts.find(|(name, _)| *name == "oom_kill");
+    count.and_then(|(_, count)| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Writes `value` into an existing file with one call, as cgroup files want it.

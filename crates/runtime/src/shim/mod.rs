@@ -27,6 +27,7 @@ pub mod record;
 mod requests;
 mod streams;
 
+use crate::cgroup::OomWatch;
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
 use connections::Connections;
@@ -142,7 +143,7 @@ fn begin(
         boot_id: container.plan().boot_id.clone(),
     };
     record::write_run(connections.directory(), &run)?;
-    Ok(Shim { container, resolver, pump, connections, phase: Phase::Running })
+    Ok(Shim { container, resolver, pump, connections, memory: None, phase: Phase::Running })
 }
 
 /// How far the container's life has come.
@@ -162,11 +163,18 @@ struct Shim {
     resolver: Option<Resolver>,
     pump: Pump,
     connections: Connections,
+    /// Tells when the container has no more memory, while its first process runs.
+    memory: Option<OomWatch>,
     phase: Phase,
 }
 
 impl Shim {
     fn serve(&mut self) {
+        // Not before the engine has its answer: the start does not wait for it.
+        self.memory = self.container.group().watch_oom().unwrap_or_else(|error| {
+            eprintln_log(&error.chain());
+            None
+        });
         while !self.is_over() {
             let ready = self.wait();
             // First, while the places are those that were polled: telling events drops broken connections.
@@ -181,6 +189,10 @@ impl Shim {
             }
             for index in ready.starting.into_iter().rev() {
                 self.exec_started(index);
+            }
+            // Before the exit that it may be the reason of.
+            if ready.memory && self.memory.as_mut().is_some_and(OomWatch::take) {
+                self.connections.tell(&Event::OutOfMemory);
             }
             // Also when nothing is ready: servers that take too long are given up.
             self.resolve();
@@ -226,6 +238,8 @@ impl Shim {
         polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
         polled.extend(self.resolver.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
         let names = connections + self.connections.iter().count();
+        let memory = polled.len();
+        polled.extend(self.memory.iter().map(|memory| PollFd::new(memory, memory.flags())));
         let timeout = self.timeout();
         if poll(&mut polled, timeout.as_ref()).is_err() {
             return Ready::default();
@@ -237,6 +251,7 @@ impl Shim {
             streams: happened(0),
             listener: happened(1),
             first_process: running && happened(2),
+            memory: self.memory.is_some() && happened(memory),
             execs: (execs..starting).filter(|i| happened(*i)).map(|i| i - execs).collect(),
             starting: (starting..connections)
                 .map(|i| (i - starting, happened(i)))
@@ -313,6 +328,8 @@ impl Shim {
 
     fn first_process_ended(&mut self) {
         let code = self.container.reap();
+        // What is killed from here on is killed by its end.
+        self.memory = None;
         self.withdraw_names();
         let patience = if self.container.has_output() { LAST_OUTPUT } else { Duration::ZERO };
         self.phase = Phase::Draining { code, until: Instant::now() + patience };
@@ -359,6 +376,7 @@ struct Ready {
     streams: bool,
     listener: bool,
     first_process: bool,
+    memory: bool,
     execs: Vec<usize>,
     /// Execs whose runtime has ended, or is to.
     starting: Vec<usize>,

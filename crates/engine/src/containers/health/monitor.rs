@@ -89,6 +89,7 @@ impl Monitor {
 /// Takes note of an answer, tells of what it has changed, and has done what is to be done about it.
 pub(crate) async fn judge(task: &mut Task, probe: Probe) {
     let (Some(watch), Some(health)) = (&mut task.health.watch, &mut task.now.state.health) else { return };
+    task.shared.health.count(probe.exit_code == 0);
     let health = Arc::make_mut(health);
     let verdict = health.note(probe, &watch.check, watch.started);
     watch.phase = Phase::Waiting(Instant::now() + health.pause(&watch.check, age(watch.started)));
