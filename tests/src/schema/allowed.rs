@@ -225,6 +225,13 @@ const TABLE: &[Group] = &[
         places: &["POST /exec/{id}/start 101"],
     },
     Group {
+        because: "Docker 26 does not say what a stream of stats is",
+        whose: Whose::Original,
+        fault: Fault::ContentType,
+        until: ALWAYS,
+        places: &["content type of GET /containers/{id}/stats"],
+    },
+    Group {
         because: "when an image was used last, which only this engine knows",
         whose: Whose::Ours,
         fault: Fault::Unknown,
