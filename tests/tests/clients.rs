@@ -149,3 +149,17 @@ fn testcontainers_for_python() {
     passes(command);
     remove_reaper(&engine, &reaper);
 }
+
+/// A crate of its own, since what it depends on is nothing that the engine is made of.
+#[test]
+#[ignore = "cargo fetches it from its registry"]
+fn bollard() {
+    let (engine, registry) = (Engine::start(), Registry::start());
+    let mut command = client(&engine, "cargo");
+    command
+        .args(["test", "--quiet", "--locked", "--manifest-path"])
+        .arg(sources("bollard").join("Cargo.toml"));
+    command.arg("--target-dir").arg(coracle_tests::engine::programs().join("test-clients/bollard"));
+    command.env("REGISTRY", registry.host());
+    passes(command);
+}

@@ -64,6 +64,8 @@ const TABLE: &[Group] = &[
             "ContainerConfig.Env",
             "HostConfig.BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps \
              BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits",
+            "ContainerUpdateResponse.Warnings",
+            "GET /containers/{id}/changes",
             "IPAM.Config",
             "ImageConfig.Env",
             "ImageSummary.RepoDigests",
