@@ -93,6 +93,32 @@ fn an_exec_that_cannot_be_started_has_126() {
     }
 }
 
+/// Clients set the size of a terminal while they start what has it.
+#[test]
+fn the_size_of_an_execs_terminal_may_come_before_its_start() {
+    let engine = Engine::start();
+    let made = Made::started(&engine, json!({"Cmd": ["sleep", "1000"]}));
+    let exec = json!({"Cmd": ["sh", "-c", "until stty size | grep '33 77'; do sleep 0.1; done"],
+        "Tty": true, "AttachStdout": true});
+    let (_, answer) = ask(&engine, "POST", &format!("/containers/{}/exec", made.id), &exec);
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let id = answer["Id"].as_str().expect("an id").to_owned();
+    std::thread::scope(|scope| {
+        let path = format!("/v1.44/exec/{id}/resize?h=33&w=77");
+        let mut early = UnixStream::connect(engine.socket()).expect("an engine");
+        write!(early, "POST {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .expect("sent");
+        let resized = scope.spawn(move || {
+            let mut answer = String::new();
+            early.read_to_string(&mut answer).expect("an answer");
+            answer
+        });
+        let said = stream(&engine, &format!("/v1.44/exec/{id}/start"), &json!({"Tty": true}).to_string());
+        assert_eq!(String::from_utf8_lossy(&said).trim(), "33 77");
+        assert!(resized.join().expect("no panic").starts_with("HTTP/1.1 200"));
+    });
+}
+
 #[test]
 fn variables_are_kept_as_they_were_given_before_those_of_the_image() {
     let engine = Engine::start();

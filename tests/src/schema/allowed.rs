@@ -65,6 +65,8 @@ const TABLE: &[Group] = &[
             "ContainerConfig.Env",
             "HostConfig.BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps \
              BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits",
+            "ContainerUpdateResponse.Warnings",
+            "GET /containers/{id}/changes",
             "IPAM.Config",
             "ImageConfig.Env",
             "ImageSummary.RepoDigests",
@@ -224,6 +226,13 @@ const TABLE: &[Group] = &[
         fault: Fault::Status,
         until: ALWAYS,
         places: &["POST /exec/{id}/start 101"],
+    },
+    Group {
+        because: "Docker 26 does not say what a stream of stats is",
+        whose: Whose::Original,
+        fault: Fault::ContentType,
+        until: ALWAYS,
+        places: &["content type of GET /containers/{id}/stats"],
     },
     Group {
         because: "when an image was used last, which only this engine knows",

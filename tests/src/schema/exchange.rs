@@ -95,7 +95,8 @@ impl Exchange {
     fn expect_type(&mut self, answer: &Answer, wanted: &[&str]) {
         let found = answer.content_type.split(';').next().unwrap_or_default().trim();
         if !wanted.contains(&found) {
-            self.fault("content type", Fault::ContentType, format!("{found:?} of a {}", answer.status));
+            let place = format!("content type of {}", self.operation);
+            self.fault(&place, Fault::ContentType, format!("{found:?} of a {}", answer.status));
         }
     }
 
@@ -199,7 +200,7 @@ mod tests {
                 404,
                 "text/plain",
                 r#"{"message":"no"}"#,
-                &["content type ContentType"],
+                &["content type of GET /volumes/{name} ContentType"],
             ),
             ("GET", "/nowhere", 404, json, r#"{"message":"page not found"}"#, &[]),
             ("GET", "/nowhere", 200, json, "{}", &["path Status"]),

@@ -1,7 +1,8 @@
 //! A connection as it goes by: which answer belongs to which request, and where HTTP ends.
 
 use super::message::{Event, Framing, Messages, field};
-use crate::schema::{Answer, Exchange, Violation};
+use crate::schema::{Answer, Exchange, Violation, split_version};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,6 +120,14 @@ impl Answering {
     }
 }
 
+/// A target as if it had asked for the version that answers it: without one, that is the engine's newest.
+fn versioned<'a>(target: &'a str, answered: Option<&str>) -> Cow<'a, str> {
+    match answered {
+        Some(version) if split_version(target).1 == target => format!("/v{version}{target}").into(),
+        _ => target.into(),
+    }
+}
+
 fn begin(head: &str, shared: &Mutex<Shared>, original: bool, exchange: &mut Option<Exchange>) -> Framing {
     let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     if (100..200).contains(&status) && status != 101 {
@@ -131,7 +140,8 @@ fn begin(head: &str, shared: &Mutex<Shared>, original: bool, exchange: &mut Opti
     };
     let content_type = field(head, "content-type").unwrap_or_default().to_owned();
     let answer = Answer { status, content_type };
-    let begun = Exchange::begin(&request.method, &request.target, &answer, original);
+    let target = versioned(&request.target, field(head, "api-version"));
+    let begun = Exchange::begin(&request.method, &target, &answer, original);
     let framing = match Framing::told_by(head) {
         _ if status == 101 => Framing::Opaque,
         _ if request.method == "HEAD" || status == 204 || status == 304 => Framing::Length(0),
@@ -172,5 +182,25 @@ mod tests {
         asking.feed(b"GET /volumes HTTP/1.1\r\n\r\n");
         assert_eq!(found(answering.feed(bad)), [""; 0]);
         assert_eq!(found(answering.end()), [""; 0]);
+    }
+
+    #[test]
+    fn who_asks_for_no_version_gets_the_one_that_the_answer_names() {
+        let body =
+            b"\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n{\"BridgeNfIptables\": true}";
+        for (asked, answered, wanted) in [
+            ("/info", "Api-Version: 1.45", &[][..]),
+            ("/info", "Server: none", &["SystemInfo.BridgeNfIptables"]),
+            ("/v1.53/info", "Api-Version: 1.45", &["SystemInfo.BridgeNfIptables"]),
+        ] {
+            let (mut asking, mut answering) = sides(false);
+            asking.feed(format!("GET {asked} HTTP/1.1\r\n\r\n").as_bytes());
+            let head = format!("HTTP/1.1 200 OK\r\n{answered}");
+            assert_eq!(
+                found(answering.feed(&[head.as_bytes(), body].concat())),
+                wanted,
+                "{asked} {answered}"
+            );
+        }
     }
 }

@@ -14,6 +14,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How long a change of a terminal's size waits for the start of its exec. Docker has the same.
+const START_OF_RESIZED: Duration = Duration::from_secs(10);
+
 /// What a client wants to run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecSettings {
@@ -67,8 +70,8 @@ pub struct Exec {
 #[derive(Default)]
 pub(crate) struct Execs {
     all: Mutex<HashMap<String, Exec>>,
-    /// Told whenever one has ended.
-    ends: tokio::sync::Notify,
+    /// Told whenever one has started or ended.
+    changes: tokio::sync::Notify,
 }
 
 impl Execs {
@@ -88,7 +91,7 @@ impl Execs {
             exec.exit_code = Some(code);
             Some(exec.clone())
         });
-        self.ends.notify_waiters();
+        self.changes.notify_waiters();
         let container = exec.and_then(|exec| shared.containers.find(exec.container.as_str()).ok());
         if let Some(container) = container {
             let code = code.to_string();
@@ -104,7 +107,7 @@ impl Execs {
                 exec.exit_code = Some(137);
             }
         });
-        self.ends.notify_waiters();
+        self.changes.notify_waiters();
     }
 
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
@@ -181,11 +184,23 @@ impl Engine {
     /// Waits until an exec does not run.
     pub async fn wait_exec(&self, id: &str) {
         loop {
-            let ended = self.shared.execs.ends.notified();
+            let changed = self.shared.execs.changes.notified();
             if !self.shared.execs.get(id).is_ok_and(|exec| exec.running) {
                 return;
             }
-            ended.await;
+            changed.await;
+        }
+    }
+
+    /// Waits until an exec has been started, whether it has ended since or not.
+    async fn wait_until_started(&self, id: &str) -> Result<()> {
+        loop {
+            let changed = self.shared.execs.changes.notified();
+            let exec = self.shared.execs.get(id)?;
+            if exec.pid != 0 || exec.exit_code.is_some() {
+                return Ok(());
+            }
+            changed.await;
         }
     }
 
@@ -197,12 +212,15 @@ impl Engine {
         self.shared.execs.get(id)
     }
 
-    /// Sets the size of an exec's terminal.
+    /// Sets the size of an exec's terminal. Clients ask for it beside the start, so it waits for that as Docker does.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] when it does not run or has no terminal.
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it is not started in time, has ended or has no terminal.
     pub async fn resize_exec(&self, id: &str, size: ConsoleSize) -> Result<()> {
         let exec = self.shared.execs.get(id)?;
+        tokio::time::timeout(START_OF_RESIZED, self.wait_until_started(id)).await.map_err(|_| {
+            Error::Conflict(format!("exec {id} has not been started: it has no terminal to resize"))
+        })??;
         let container = self.shared.containers.find(exec.container.as_str())?;
         let request = Request::Resize { exec: Some(id.to_owned()), size };
         let kind = admit::Command::Signal;
@@ -286,6 +304,7 @@ impl TakenExec {
                 }
             }
         });
+        self.shared.execs.changes.notify_waiters();
         started.map(drop)
     }
 

@@ -1,0 +1,165 @@
+//! Clients of other people, unmodified, each in a program of real use that says itself what it expects: `tests/clients`.
+//!
+//! What Debian has runs always. What a package registry gives is ignored, since a registry may be out of reach:
+//! `cargo test -p coracle-tests --test clients -- --ignored` installs it once, at the versions of its lock file, below the target
+//! directory, from the registries that npm, pip and cargo are configured for.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use coracle_tests::engine::wait_until;
+use coracle_tests::image::SMALL;
+use coracle_tests::registry::Registry;
+use coracle_tests::{Engine, Output};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs a file of tests; a stream that a failed one left open does not hold it up.
+const NODE_TESTS: [&str; 2] = ["--test", "--test-force-exit"];
+
+/// Where a client's programs and its lock file are.
+fn sources(client: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(client)
+}
+
+/// Where a client is installed, which happens once for each content of its lock file: by commands that run in a directory with
+/// the file in it.
+fn installed(client: &str, locks: &[&str], commands: &[&[&str]]) -> PathBuf {
+    let place = coracle_tests::engine::programs().join("test-clients").join(client);
+    fs::create_dir_all(&place).unwrap();
+    let lock = File::create(place.join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let wanted: Vec<String> =
+        locks.iter().map(|name| fs::read_to_string(sources(client).join(name)).unwrap()).collect();
+    let done = place.join("installed");
+    if fs::read_to_string(&done).is_ok_and(|found| found == wanted.concat()) {
+        return place;
+    }
+    for (name, content) in locks.iter().zip(&wanted) {
+        fs::write(place.join(name), content).unwrap();
+    }
+    for command in commands {
+        let output = Command::new(command[0]).args(&command[1..]).current_dir(&place).output();
+        let output = output.unwrap_or_else(|error| panic!("{}: {error}", command[0]));
+        Output::new(command.join(" "), &output).ok();
+    }
+    fs::write(done, wanted.concat()).unwrap();
+    place
+}
+
+/// The clients that npm installs.
+fn node() -> PathBuf {
+    let install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    installed("node", &["package.json", "package-lock.json"], &[&install])
+}
+
+/// The clients that pip installs: their interpreter.
+fn python() -> PathBuf {
+    let install = [
+        "venv/bin/pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "-r",
+        "requirements.txt",
+    ];
+    let place = installed(
+        "python",
+        &["requirements.txt"],
+        &[&["python3", "-m", "venv", "--clear", "venv"], &install],
+    );
+    place.join("venv/bin/python")
+}
+
+/// A command whose environment says what a client's program needs to know.
+fn client(engine: &Engine, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    // Where plugins are found.
+    command.envs(engine.plugin_command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("IMAGE", SMALL).env("PREFIX", engine.name("client")).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program of a client, which ends with success if everything was as it should be.
+#[track_caller]
+fn passes(mut command: Command) {
+    let told = format!("{:?}", command.get_args().collect::<Vec<_>>());
+    Output::new(told, &command.output().unwrap()).ok();
+}
+
+/// What clients of testcontainers need besides: an image that reaps what they leave. The one they would pull is not everywhere
+/// to be had.
+fn with_reaper(engine: &Engine, command: &mut Command) -> String {
+    let (image, context) = (engine.name("reaper"), engine.directory().join("reaper"));
+    fs::create_dir(&context).unwrap();
+    for name in ["Dockerfile", "reap", "serve"] {
+        fs::copy(sources("reaper").join(name), context.join(name)).unwrap();
+    }
+    let path = std::env::var_os("PATH").unwrap();
+    let mut docker = std::env::split_paths(&path).map(|place| place.join("docker"));
+    fs::copy(docker.find(|path| path.is_file()).unwrap(), context.join("docker")).unwrap();
+    engine.buildx(&context, &["-t", &image, "--build-arg", &format!("BASE={SMALL}")]).ok();
+    command.env("RYUK_CONTAINER_IMAGE", &image);
+    if engine.is_original() {
+        // Where the original sees its own socket, which may be in a root of its own.
+        command.env("TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE", "/run/docker.sock");
+    }
+    image
+}
+
+/// The reaper ends by itself when the last program that knew it is gone, and all that they made is gone with it.
+fn remove_reaper(engine: &Engine, image: &str) {
+    let left = "label=org.testcontainers=true";
+    wait_until("nothing is left", || engine.docker(&["ps", "-aq", "--filter", left]).ok().is_empty());
+    engine.docker(&["rmi", image]).ok();
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn dockerode() {
+    let (place, engine, registry) = (node(), Engine::start(), Registry::start());
+    let mut command = client(&engine, "node");
+    command.args(NODE_TESTS).arg(sources("node").join("dockerode.js"));
+    command.env("NODE_PATH", place.join("node_modules")).env("REGISTRY", registry.host());
+    passes(command);
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn testcontainers_for_node() {
+    let (place, engine) = (node(), Engine::start());
+    let mut command = client(&engine, "node");
+    let reaper = with_reaper(&engine, &mut command);
+    command.args(NODE_TESTS).arg(sources("node").join("testcontainers.js"));
+    command.env("NODE_PATH", place.join("node_modules"));
+    passes(command);
+    remove_reaper(&engine, &reaper);
+}
+
+#[test]
+#[ignore = "pip installs it from its registry"]
+fn testcontainers_for_python() {
+    let (python, engine) = (python(), Engine::start());
+    let mut command = client(&engine, python);
+    let reaper = with_reaper(&engine, &mut command);
+    let (here, seen) = engine.shared_directory();
+    command.arg(sources("python").join("testcontainers_program.py"));
+    command.env("SHARED", here).env("SHARED_SEEN", seen);
+    passes(command);
+    remove_reaper(&engine, &reaper);
+}
+
+/// A crate of its own, since what it depends on is nothing that the engine is made of.
+#[test]
+#[ignore = "cargo fetches it from its registry"]
+fn bollard() {
+    let (engine, registry) = (Engine::start(), Registry::start());
+    let mut command = client(&engine, "cargo");
+    command
+        .args(["test", "--quiet", "--locked", "--manifest-path"])
+        .arg(sources("bollard").join("Cargo.toml"));
+    command.arg("--target-dir").arg(coracle_tests::engine::programs().join("test-clients/bollard"));
+    command.env("REGISTRY", registry.host());
+    passes(command);
+}
