@@ -1,6 +1,6 @@
 //! The ways to run a container that are compared.
 
-use crate::raw;
+use bench::raw;
 use coracle_tests::Engine;
 use coracle_tests::image::SMALL;
 use std::process::{Command, Stdio};

@@ -14,7 +14,6 @@
 mod contestants;
 mod floor;
 mod memory;
-mod raw;
 
 use contestants::Contestant;
 use coracle_tests::Engine;

@@ -5,7 +5,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 /// Runs `true` in a container and removes it.
-pub(crate) fn run_once(socket: &str, network: &str) {
+///
+/// # Panics
+/// When a request fails.
+pub fn run_once(socket: &str, network: &str) {
     let body = format!(r#"{{"Image":"{SMALL}","Cmd":["true"],"HostConfig":{{"NetworkMode":"{network}"}}}}"#);
     let created = request(socket, "POST", "/v1.44/containers/create", &body);
     let created: serde_json::Value = serde_json::from_str(&created).unwrap_or_default();
@@ -15,7 +18,11 @@ pub(crate) fn run_once(socket: &str, network: &str) {
     request(socket, "DELETE", &format!("/v1.44/containers/{id}"), "");
 }
 
-fn request(socket: &str, method: &str, path: &str, body: &str) -> String {
+/// Sends a request over a connection of its own, and returns the body of the answer, without taking chunks apart.
+///
+/// # Panics
+/// When it is not answered with success.
+pub fn request(socket: &str, method: &str, path: &str, body: &str) -> String {
     let failed = |error: std::io::Error| -> String { panic!("{method} {path}: {error}") };
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,

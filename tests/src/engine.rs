@@ -17,6 +17,8 @@ static ENGINES: AtomicU32 = AtomicU32::new(0);
 
 /// An engine with roots of its own, or the original.
 pub struct Engine {
+    /// What its data is on, if it is not the disk of all: let go of before the place.
+    disk: Option<Disk>,
     place: TempDir,
     /// Where the engine itself listens.
     own_host: String,
@@ -33,6 +35,40 @@ struct Process {
     more: Vec<String>,
     /// The firewall's table before the first container.
     table: String,
+}
+
+/// A small disk, which is in memory.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// What it is called in the host's table of mounts.
+    const NAME: &str = "coracle-test-disk";
+
+    fn mount(path: &Path, mebibytes: u32) -> Self {
+        use rustix::mount::{MountFlags, mount};
+        fs::create_dir_all(path).unwrap();
+        let options = std::ffi::CString::new(format!("size={mebibytes}m,mode=0711")).unwrap();
+        mount(Self::NAME, path, "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+        Self(path.to_owned())
+    }
+
+    /// Whether what was found is this.
+    fn is_told_of(&self, found: &str) -> bool {
+        found.starts_with("mount: ")
+            && found.contains(&format!(" {} ", self.0.display()))
+            && found.contains(Self::NAME)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A directory for an engine.
+fn place() -> TempDir {
+    tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap()
 }
 
 /// An address range that no other engine on the machine uses, for as long as this is held.
@@ -80,7 +116,17 @@ impl Engine {
 
     /// The same with more arguments for our daemon.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
+        Self::start_in(place(), None, arguments)
+    }
+
+    /// Starts our engine with its data on a disk of so many mebibytes.
+    pub fn start_on_disk(mebibytes: u32) -> Self {
+        let place = place();
+        let disk = Disk::mount(&place.path().join("data"), mebibytes);
+        Self::start_in(place, Some(disk), &[])
+    }
+
+    fn start_in(place: TempDir, disk: Option<Disk>, arguments: &[&str]) -> Self {
         let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
         let mut engine = match std::env::var("TARGET") {
             Ok(host) => Self::new(place, host, None, prefix),
@@ -92,6 +138,7 @@ impl Engine {
                 Self::new(place, host, Some(Process { child, subnet, more, table: String::new() }), prefix)
             }
         };
+        engine.disk = disk;
         engine.wait_until_it_answers();
         engine.watch();
         if let Some(process) = &mut engine.process {
@@ -103,13 +150,12 @@ impl Engine {
 
     /// The original at an address, beside ours.
     pub fn at(host: &str) -> Self {
-        let place = tempfile::Builder::new().prefix("coracle-test-").tempdir().unwrap();
         let prefix = format!("t{}x{}", std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
-        Self::new(place, host.to_owned(), None, prefix)
+        Self::new(place(), host.to_owned(), None, prefix)
     }
 
     fn new(place: TempDir, host: String, process: Option<Process>, prefix: String) -> Self {
-        Self { place, own_host: host.clone(), host, wiretap: None, process, prefix }
+        Self { disk: None, place, own_host: host.clone(), host, wiretap: None, process, prefix }
     }
 
     /// Has clients connect where their answers are held against the schema.
@@ -332,11 +378,15 @@ impl Engine {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = process.child.wait().unwrap();
         // The kernel removes interfaces and groups of the last container when it has time.
-        let mut found = leftovers::find(self.place.path());
+        let find = || {
+            let found = leftovers::find(self.place.path()).into_iter();
+            found.filter(|found| !self.disk.as_ref().is_some_and(|disk| disk.is_told_of(found))).collect()
+        };
+        let mut found: Vec<String> = find();
         let limit = Instant::now() + Duration::from_secs(5);
         while !found.is_empty() && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(20));
-            found = leftovers::find(self.place.path());
+            found = find();
         }
         let table = leftovers::table(self.place.path());
         leftovers::remove_bridge(bridge.as_deref());

@@ -1,6 +1,7 @@
 //! Clients and containers that mean harm: whatever they do, the engine answers, stays small, and nothing is left.
 //!
 //! `CORACLE_LONG=1` makes everything as large as it is told in the names; otherwise it is a tenth or less of that.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where it is")]
 
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
@@ -338,4 +339,60 @@ fn a_line_of_a_gigabyte_comes_back_whole() {
     assert!((size..size + 64).contains(&count), "{count} bytes of {size}");
     pulse.was_steady(GROWTH);
     engine.docker(&["rm", &name]).ok();
+}
+
+#[test]
+fn a_full_disk_stops_nobody_and_what_frees_it_works() {
+    // The original has the disk of all.
+    if std::env::var_os("TARGET").is_some() {
+        return;
+    }
+    let mut engine = Engine::start_on_disk(24);
+    let quiet = start(&engine, "quiet", &["--restart", "always"], "exec sleep 1000");
+    let loud = start(
+        &engine,
+        "loud",
+        &["--tmpfs", "/count"],
+        "while :; do echo more >> /count/file; echo line; done",
+    );
+    let counted = || {
+        let size = engine.docker(&["exec", &loud, "stat", "-c", "%s", "/count/file"]).ok();
+        size.trim().parse::<u64>().unwrap_or_default()
+    };
+    let pulse = Pulse::of(&engine);
+    let filler = engine.name("filler");
+    let filled =
+        engine.docker(&["run", "--name", &filler, SMALL, "dd", "if=/dev/zero", "of=/fill", "bs=64k"]);
+    assert_ne!(filled.code, 0);
+    assert!(filled.stderr.contains("No space left on device"), "{}", filled.stderr);
+
+    // Nobody who runs is stopped by it, not even by lines that cannot be kept.
+    let before = counted();
+    wait_until("the loud one goes on", || counted() > before + 10_000);
+    engine.docker(&["logs", "--tail", "1", &loud]).ok();
+    assert!(engine.docker(&["ps", "-q"]).ok().lines().count() == 2);
+
+    // What needs room fails with the reason, and leaves nothing.
+    let refused = engine.docker(&["create", "--name", &engine.name("refused"), SMALL, "true"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.to_lowercase().contains("no space left"), "{}", refused.stderr);
+    assert!(!engine.docker(&["ps", "-a"]).ok().contains(&engine.name("refused")));
+    pulse.was_steady(GROWTH);
+
+    // An engine that is killed comes back, and knows everybody.
+    let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", &quiet]).ok();
+    engine.kill();
+    engine.start_again();
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.State.Pid}}", &quiet]).ok(), pid);
+
+    // And what makes room can be done.
+    engine.docker(&["stop", &quiet]).ok();
+    engine.docker(&["rm", "-f", &loud]).ok();
+    engine.docker(&["rm", &filler]).ok();
+    wait_until("there is room again", || {
+        engine.docker(&["run", "--rm", SMALL, "dd", "if=/dev/zero", "of=/fill", "bs=64k", "count=64"]).code
+            == 0
+    });
+    engine.docker(&["start", &quiet]).ok();
+    engine.docker(&["exec", &quiet, "true"]).ok();
 }
