@@ -7,32 +7,42 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use time::OffsetDateTime;
 
-/// Where the last `count` lines of `file` begin, and how many lines that are.
+/// Where the last `count` lines of `file` begin, and how many lines that are. What comes after the last end of a line is no
+/// line yet: it is being written, or is taken back because there was no room for it.
 pub(crate) fn last_lines(file: &File, count: u64) -> io::Result<(u64, u64)> {
-    let end = file.metadata()?.len();
+    let mut at = file.metadata()?.len();
     if count == 0 {
-        return Ok((end, 0));
+        return Ok((at, 0));
     }
-    let (mut found, mut at) = (0, end);
-    let mut block = vec![0; limits::BLOCK];
+    let (mut ends, mut block) = (0, vec![0; limits::BLOCK]);
     while at > 0 {
         let start = at.saturating_sub(limits::BLOCK as u64);
         let length = usize::try_from(at - start).expect("at most a block");
-        let part = &mut block[..length];
-        file.read_exact_at(part, start)?;
-        for (index, _) in part.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let after = start + index as u64 + 1;
-            // The newline at the very end closes the last line; each one before it opens a line.
-            if after < end {
-                found += 1;
-                if found == count {
-                    return Ok((after, found));
-                }
+        let length = read_at(file, &mut block[..length], start)?;
+        for (index, _) in block[..length].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            // One closes the last line, and each one before it opens a line.
+            if ends == count {
+                return Ok((start + index as u64 + 1, count));
             }
+            ends += 1;
         }
         at = start;
     }
-    Ok((0, if end > 0 { found + 1 } else { 0 }))
+    Ok((0, ends))
+}
+
+/// Reads until the buffer is full, or where the file has become shorter meanwhile.
+fn read_at(file: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], start + length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 /// Where the first line begins whose time is not before `since`.
@@ -137,5 +147,16 @@ mod tests {
             file.read_exact_at(&mut rest, start).unwrap();
             assert_eq!(rest.iter().filter(|byte| **byte == b'\n').count() as u64, found);
         }
+    }
+
+    #[test]
+    fn half_a_line_is_none_yet() {
+        let mut file = log(3);
+        let end = file.metadata().unwrap().len();
+        let whole: Vec<_> = (0..5).map(|count| last_lines(&file, count).unwrap()).collect();
+        file.write_all(b"{\"log\":\"half").unwrap();
+        assert_eq!((1..5).map(|count| last_lines(&file, count).unwrap()).collect::<Vec<_>>(), whole[1..]);
+        file.set_len(end).unwrap();
+        assert_eq!(read_at(&file, &mut [0; 64], end - 10).unwrap(), 10, "what is gone is not read");
     }
 }

@@ -7,14 +7,17 @@ use crate::engine::Engine;
 use crate::error::{Result, blocking};
 use crate::limits;
 use coracle_runtime::cgroup::{Group, Layout};
+use rustix::fs::{Mode, OFlags, openat};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use time::OffsetDateTime;
 
 /// Nanoseconds in a clock tick, as the kernel shows ticks to everybody.
 const TICK: u64 = 1_000_000_000 / 100;
+
+/// What is read at once, in bytes: most files have less.
+const PART: usize = 4096;
 
 /// What a container has used until a moment. Times are in nanoseconds, sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +121,9 @@ impl Engine {
 }
 
 fn read_sample(container: &Description, group: &Group) -> Option<Sample> {
-    let machine = machine(&text(Path::new("/proc/stat")));
-    let memory = amount_of_memory(&text(Path::new("/proc/meminfo")));
+    let of_kernel = Files::of("/proc");
+    let machine = machine(&of_kernel.text("stat"));
+    let memory = amount_of_memory(&of_kernel.text("meminfo"));
     let mut sample = match group.layout() {
         Layout::V1 { .. } => first_version(group)?,
         Layout::V2 { .. } => second_version(&group.unified()?)?,
@@ -127,7 +131,7 @@ fn read_sample(container: &Description, group: &Group) -> Option<Sample> {
     (sample.processor.machine, sample.processor.online) = machine;
     sample.memory.limit = sample.memory.limit.min(memory);
     if container.settings.host.network != NetworkMode::Host {
-        let table = text(&PathBuf::from(format!("/proc/{}/net/dev", container.state.pid)));
+        let table = of_kernel.text(&format!("{}/net/dev", container.state.pid));
         sample.networks = Some(interfaces(&table));
     }
     Some(sample)
@@ -135,18 +139,17 @@ fn read_sample(container: &Description, group: &Group) -> Option<Sample> {
 
 /// Nothing when the group is gone.
 fn first_version(group: &Group) -> Option<Sample> {
-    let of = |controller: &str, file: &str| {
-        group.controller(controller).map(|directory| text(&directory.join(file))).unwrap_or_default()
-    };
-    let total = of("cpuacct", "cpuacct.usage").trim().parse().ok()?;
-    let quota = pairs(&of("cpu", "cpu.stat"));
-    let each = of("cpuacct", "cpuacct.usage_percpu");
+    let of = |controller: &str| group.controller(controller).map_or_else(Files::none, Files::of);
+    let (accounting, memory, pids, blocks) = (of("cpuacct"), of("memory"), of("pids"), of("blkio"));
+    let total = accounting.text("cpuacct.usage").trim().parse().ok()?;
+    let quota = pairs(&of("cpu").text("cpu.stat"));
+    let each = accounting.text("cpuacct.usage_percpu");
     Some(Sample {
         at: OffsetDateTime::now_utc(),
         processor: Processor {
             total,
-            user: number(&of("cpuacct", "cpuacct.usage_user")),
-            kernel: number(&of("cpuacct", "cpuacct.usage_sys")),
+            user: number(&accounting.text("cpuacct.usage_user")),
+            kernel: number(&accounting.text("cpuacct.usage_sys")),
             each: Some(each.split_whitespace().map(number).collect()),
             periods: value(&quota, "nr_periods"),
             throttled_periods: value(&quota, "nr_throttled"),
@@ -154,24 +157,25 @@ fn first_version(group: &Group) -> Option<Sample> {
             ..Processor::default()
         },
         memory: Memory {
-            usage: number(&of("memory", "memory.usage_in_bytes")),
-            most: number(&of("memory", "memory.max_usage_in_bytes")),
-            failures: number(&of("memory", "memory.failcnt")),
-            limit: limit(&of("memory", "memory.limit_in_bytes")).unwrap_or(u64::MAX),
-            details: pairs(&of("memory", "memory.stat")),
+            usage: number(&memory.text("memory.usage_in_bytes")),
+            most: number(&memory.text("memory.max_usage_in_bytes")),
+            failures: number(&memory.text("memory.failcnt")),
+            limit: limit(&memory.text("memory.limit_in_bytes")).unwrap_or(u64::MAX),
+            details: pairs(&memory.text("memory.stat")),
             first_version: true,
         },
-        tasks: number(&of("pids", "pids.current")),
-        task_limit: limit(&of("pids", "pids.max")).unwrap_or(0),
-        block_bytes: throttled_blocks(&of("blkio", "blkio.throttle.io_service_bytes_recursive")),
-        block_operations: throttled_blocks(&of("blkio", "blkio.throttle.io_serviced_recursive")),
+        tasks: number(&pids.text("pids.current")),
+        task_limit: limit(&pids.text("pids.max")).unwrap_or(0),
+        block_bytes: throttled_blocks(&blocks.text("blkio.throttle.io_service_bytes_recursive")),
+        block_operations: throttled_blocks(&blocks.text("blkio.throttle.io_serviced_recursive")),
         networks: None,
     })
 }
 
 /// Nothing when the group is gone.
 fn second_version(directory: &Path) -> Option<Sample> {
-    let of = |file: &str| text(&directory.join(file));
+    let files = Files::of(directory);
+    let of = |file: &str| files.text(file);
     let processor = pairs(&of("cpu.stat"));
     let time = |key: &str| value(&processor, key).saturating_mul(1000);
     processor.get("usage_usec")?;
@@ -201,11 +205,32 @@ fn second_version(directory: &Path) -> Option<Sample> {
     })
 }
 
-/// A file of the kernel, which is empty when it cannot be read: a controller may be off, a group may go at any time.
-fn text(path: &Path) -> String {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(limits::KERNEL_FILE).read_to_string(&mut text));
-    read.map_or_else(|_| String::new(), |_| text)
+/// A directory of the kernel's. What cannot be read is empty: a controller may be off, a group may go at any time.
+struct Files(Option<OwnedFd>);
+
+impl Files {
+    fn of(directory: impl AsRef<Path>) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self(rustix::fs::open(directory.as_ref(), flags, Mode::empty()).ok())
+    }
+
+    fn none() -> Self {
+        Self(None)
+    }
+
+    fn text(&self, name: &str) -> String {
+        let open = |directory| openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+        let Some(file) = self.0.as_ref().and_then(open) else { return String::new() };
+        let (mut text, mut part) = (Vec::new(), [0; PART]);
+        while text.len() < limits::KERNEL_FILE as usize {
+            match rustix::io::read(&file, &mut part) {
+                Ok(0) => break,
+                Ok(length) => text.extend_from_slice(&part[..length]),
+                Err(_) => return String::new(),
+            }
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
 }
 
 fn number(text: &str) -> u64 {
