@@ -66,16 +66,23 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the file below `data_root`, and reads the last events. Blocks.
     ///
+    /// A disk without room is no reason not to start: the file then stays as it is, and new events follow the old ones.
+    ///
     /// # Errors
-    /// When it cannot be read or written anew.
+    /// When it cannot be read or opened.
     pub(super) fn open(data_root: &Path) -> Result<(Self, VecDeque<Event>)> {
         let path = data_root.join(FILE);
         let past = read(&path)?;
         let lines: VecDeque<Vec<u8>> = past.iter().filter_map(line).collect();
-        let file = write_anew(&path, &lines).attempt(|| format!("write {}", path.display()))?;
+        let opened = write_anew(&path, &lines).map(|file| (file, false)).or_else(|error| {
+            tracing::error!(path = %path.display(), error = error.chain(), "the past events could not be written anew");
+            let file = File::options().append(true).create(true).open(&path);
+            file.attempt(|| format!("open {}", path.display())).map(|file| (file, true))
+        });
+        let (file, torn) = opened?;
         let (sender, receiver) = sync_channel(EVENTS_TO_WRITE);
         let bytes = lines.iter().map(Vec::len).sum();
-        let written = Written { path, file, bytes, limit: GROWN.max(2 * bytes), lines };
+        let written = Written { path, file, torn, bytes, limit: GROWN.max(2 * bytes), lines };
         let writer = std::thread::Builder::new().name("events".to_owned()).spawn(|| written.take(receiver));
         let writer = writer.attempt(|| "start the thread that writes events".to_owned())?;
         Ok((Self { sender: Some(sender), writer: Some(writer) }, past))
@@ -108,6 +115,8 @@ impl Drop for Journal {
 struct Written {
     path: PathBuf,
     file: File,
+    /// Whether its end may be half a line.
+    torn: bool,
     /// Length of the file, in bytes.
     bytes: usize,
     /// Length at which it is written anew, in bytes.
@@ -126,7 +135,9 @@ impl Written {
     }
 
     fn add(&mut self, line: Vec<u8>) -> std::io::Result<()> {
-        let mut written = self.file.write_all(&line);
+        let end: &[u8] = if self.torn { b"\n" } else { b"" };
+        let mut written = self.file.write_all(end).and_then(|()| self.file.write_all(&line));
+        self.torn = written.is_err();
         self.bytes += line.len();
         self.lines.push_back(line);
         if self.lines.len() > REMEMBERED {

@@ -26,6 +26,7 @@ mod image_uses;
 mod pins;
 mod rebuild;
 mod record_files;
+mod reserve;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -137,7 +138,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM containers WHERE id = ?1", params![id]).map(drop)
         };
-        self.change(Durability::Durable, change, vec![file]).arrive().await
+        self.remove(change, vec![file]).arrive().await
     }
 
     /// The records of all containers, in the order in which they were added.
@@ -174,7 +175,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM networks WHERE id = ?1", params![id]).map(drop)
         };
-        self.change(Durability::Durable, change, vec![file]).arrive().await
+        self.remove(change, vec![file]).arrive().await
     }
 
     /// The records of all networks that users made.
@@ -211,7 +212,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM volumes WHERE name = ?1", params![name]).map(drop)
         };
-        self.change(Durability::Durable, change, Vec::new()).wait()
+        self.remove(change, Vec::new()).wait()
     }
 
     /// The records of all volumes, in the order of their names. Blocks.
@@ -258,6 +259,18 @@ impl Index {
         files: Vec<RecordFile>,
     ) -> Answer<T> {
         self.have(move |worker| worker.commit(durability, work, files))
+    }
+
+    /// The same for something that is removed, which a full disk does not prevent. It survives the loss of power.
+    fn remove<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        files: Vec<RecordFile>,
+    ) -> Answer<T> {
+        self.have(move |worker| {
+            worker.prepare_removal();
+            worker.commit(Durability::Durable, work, files)
+        })
     }
 
     fn ask<T: Send + 'static>(

@@ -5,6 +5,7 @@ use super::image_files::{self, Difference};
 use super::image_uses::{self, PendingUses};
 use super::pins;
 use super::record_files::RecordFile;
+use super::reserve::Reserve;
 use crate::error::{Attempt, Result};
 use crate::limits;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -28,13 +29,16 @@ pub(super) struct Worker {
     files: BTreeMap<PathBuf, RecordFile>,
     /// Uses of images that are in memory only.
     uses: Arc<PendingUses>,
+    reserve: Reserve,
 }
 
 impl Worker {
     /// Takes a connection that commits durably.
     pub(super) fn new(connection: Connection, root: &Path, uses: Arc<PendingUses>) -> Self {
-        let root = root.to_owned();
-        Self { connection, root, durability: Durability::Durable, unsettled: 0, files: BTreeMap::new(), uses }
+        let reserve = Reserve::of(root);
+        reserve.take();
+        let (root, durability) = (root.to_owned(), Durability::Durable);
+        Self { connection, root, durability, unsettled: 0, files: BTreeMap::new(), uses, reserve }
     }
 
     /// Works until nobody can ask any more.
@@ -125,6 +129,12 @@ impl Worker {
         if let Err(error) = done {
             tracing::warn!(error = error.chain(), "the index's log grows");
         }
+        self.reserve.take();
+    }
+
+    /// Sees to it that there is room for what makes room.
+    pub(super) fn prepare_removal(&self) {
+        self.reserve.give_if_needed();
     }
 
     /// Runs `work` in a transaction and commits it, then brings `files` in line.

@@ -1,0 +1,4 @@
+//! What several benches need.
+#![forbid(unsafe_code)]
+
+pub mod raw;
