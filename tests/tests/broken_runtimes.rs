@@ -184,6 +184,10 @@ fn a_runtime_that_fails_says_why_and_leaves_nothing() {
     fake.break_verb("start", SAYS_WHY);
     fake.run(&[]).refused(125, "OCI runtime start failed: it is broken");
     fake.leaves_nothing("a failed start");
+    // The shim itself may fail once the container runs.
+    fake.break_verb("start", "/usr/sbin/runc \"$@\"; mkdir \"${log%/*}/../run.json\"; exit 0");
+    fake.run(&[]).refused(125, "write a record");
+    fake.leaves_nothing("a shim that cannot write its record");
 }
 
 #[test]

@@ -7,6 +7,10 @@ use coracle_tests::net::get;
 use std::fs;
 use std::path::Path;
 
+/// Tells which signals are blocked, and which of those that are not the C library's own are ignored.
+const SIGNALS: &str = "grep SigBlk /proc/self/status | cut -f2; grep SigIgn /proc/self/status | tail -c 8";
+const DEFAULTS: &str = "0000000000000000\n0000000";
+
 /// An engine that has runc, or what `RUNTIME` names, and the name by which it has it.
 fn with_runc() -> (Engine, &'static str) {
     let program = std::env::var("RUNTIME").unwrap_or("/usr/sbin/runc".to_owned());
@@ -74,6 +78,7 @@ fn a_container_of_runc_is_what_any_other_is() {
         ),
         (&["--device", "/dev/zero:/dev/mine"], "head -c 3 /dev/mine | wc -c", "3"),
         (&["--shm-size", "2m", "--pids-limit", "50"], "df -k /dev/shm | tail -1 | awk '{print $2}'", "2048"),
+        (&[], SIGNALS, DEFAULTS),
         (&["--privileged"], "grep CapEff /proc/self/status | cut -f2 | tail -c 6", "fffff"),
         (&["--network", "none"], "ls /sys/class/net", "lo"),
         (
@@ -143,6 +148,7 @@ fn execs_have_streams_users_and_codes_of_their_own() {
         exec(&["--privileged"], &["sh", "-c", "grep CapEff /proc/self/status | cut -f2 | tail -c 6"]).ok(),
         "fffff"
     );
+    assert_eq!(exec(&[], &["sh", "-c", SIGNALS]).ok(), DEFAULTS);
     let output = exec(&[], &["no-such-program"]);
     assert!((126..=127).contains(&output.code), "{output:?}");
     let all = format!("{}{}", output.stdout, output.stderr);

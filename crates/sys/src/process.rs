@@ -1,6 +1,7 @@
 //! Making processes: clone3(2), fork(2), execve(2), and what a process needs between the two.
 
 use crate::error::{Context, Error, Result};
+use crate::signal;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
@@ -249,17 +250,18 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<i32> {
     }
 }
 
-/// Has the process that `command` starts be killed when the thread that starts it ends, as when its process is killed
-/// (`PR_SET_PDEATHSIG`, prctl(2)).
-pub fn kill_with_parent(command: &mut Command) {
+/// Has the process that `command` starts find its signals at their defaults, which it passes on, and be killed when the thread
+/// that starts it ends, as when its process is killed (`PR_SET_PDEATHSIG`, prctl(2)).
+pub fn bind_to_parent(command: &mut Command) {
     let parent = getpid();
-    let ask = move || {
+    let prepare = move || {
+        signal::reset_all();
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // A parent that has ended meanwhile kills nobody.
         if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
-    // SAFETY: between fork and exec `ask` makes two system calls, and neither allocates nor locks.
-    unsafe { command.pre_exec(ask) };
+    // SAFETY: between fork and exec `prepare` makes system calls alone: it neither allocates nor locks.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// A child that has ended and was not waited for yet, if there is one. It is left to be waited for.

@@ -3,7 +3,7 @@
 use super::channel::Channel;
 use super::descendants;
 use super::descriptors::Inherited;
-use super::foreign::{self, Asker, Foreign, Starting};
+use super::foreign::{self, Asker, Foreign, Starting, Wanted};
 use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Group};
@@ -21,11 +21,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Who makes the container's processes.
-enum Maker {
+pub(super) enum Maker {
     /// The shim. The way into the group stays open for execs.
     Shim(Entry),
     /// Another runtime.
     Foreign(Box<Foreign>),
+    /// The container has ended.
+    Nobody,
+}
+
+/// A container that was just started.
+pub(super) struct Made {
+    pub(super) maker: Maker,
+    pub(super) started: Started,
+    pub(super) root: Root,
+    pub(super) group: Group,
+    pub(super) log: Option<Writer>,
+    pub(super) pipes: Pipes,
 }
 
 /// An exec that runs.
@@ -106,7 +118,8 @@ impl Container {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
         })?;
-        Self::new((plan, belongings), started, (root, group, Maker::Shim(entry)), (pipes, log, limit))
+        let made = Made { maker: Maker::Shim(entry), started, root, group, log, pipes };
+        Self::new(plan, belongings, made, limit)
     }
 
     /// The same by the runtime that the plan names.
@@ -116,22 +129,12 @@ impl Container {
         joins: &Joins,
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
-        let made = foreign::start(&mut plan, &mut belongings, joins, limit)?;
-        let maker = Maker::Foreign(Box::new(made.foreign));
-        Self::new(
-            (plan, belongings),
-            made.started,
-            (made.root, made.group, maker),
-            (made.pipes, made.log, limit),
-        )
+        let made = foreign::start(&mut plan, belongings.shared_memory.take(), joins, limit)?;
+        Self::new(plan, belongings, made, limit)
     }
 
-    fn new(
-        (plan, belongings): (Plan, Belongings),
-        started: Started,
-        (root, group, maker): (Root, Group, Maker),
-        (pipes, log, limit): (Pipes, Option<Writer>, Inherited),
-    ) -> Result<(Self, Channel)> {
+    fn new(plan: Plan, belongings: Belongings, made: Made, limit: Inherited) -> Result<(Self, Channel)> {
+        let Made { maker, started, root, group, log, pipes } = made;
         let mut channel = channel_of(None, &started, pipes)?.with_log(log, plan.stdin);
         for (socket, attachment) in belongings.attached.into_iter().zip(&plan.attachments) {
             channel.attach(socket, *attachment);
@@ -174,11 +177,8 @@ impl Container {
 
     /// Lets go of the layers, and of what else another runtime has made.
     pub(super) fn release_root(&mut self) {
-        let held = self.root.take();
-        if let (Some(root), Maker::Foreign(foreign)) = (held, &self.maker) {
-            drop(root);
-            foreign.remove(&self.group);
-        }
+        self.root = None;
+        self.maker = Maker::Nobody;
     }
 
     pub(super) fn execs(&self) -> &[Exec] {
@@ -227,43 +227,44 @@ impl Container {
         self.group.oom_kills() > 0
     }
 
-    /// Starts an exec. Returns its streams and its process id; nothing where another runtime starts it, and whoever asks
-    /// hears of it later.
+    /// Starts an exec, connected to `socket`. Returns its streams and its process id; nothing where another runtime starts it,
+    /// and whoever asks hears of it later.
     pub(super) fn exec(
         &mut self,
-        mut execution: Execution,
-        socket: &mut Option<OwnedFd>,
+        execution: Execution,
+        socket: Option<OwnedFd>,
         asker: impl FnOnce() -> Result<Asker>,
     ) -> Result<Option<(Channel, i32)>> {
-        let mut process = std::mem::take(&mut execution.process);
+        let Execution { id, mut process, user, attachment, lifetime, privileged } = execution;
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
-        apply_user(&mut process, root, &execution.user, &self.plan.groups)?;
+        apply_user(&mut process, root, &user, &self.plan.groups)?;
         self.limit.give_to(&mut process);
-        let entry = match &self.maker {
-            Maker::Shim(entry) => entry,
-            Maker::Foreign(foreign) => {
-                self.starting.push(foreign.exec(&execution, &process, (asker()?, socket.take()))?);
-                return Ok(None);
+        let (streams, pipes) = streams::of(&process, attachment.stdin)?;
+        let attached = socket.map(|socket| (socket, attachment));
+        let wanted = Wanted { id, pipes, attached, lifetime: lifetime.map(Duration::from_millis) };
+        match &self.maker {
+            Maker::Shim(entry) => {
+                let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+                let filter = seccomp.filter(|_| !privileged);
+                let joining = Joining { target: self.pidfd(), entry, process: &process, filter };
+                let started = sandbox::join(&joining, streams)?;
+                self.add_exec(wanted, started).map(Some)
             }
-        };
-        let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let filter = seccomp.filter(|_| !execution.privileged);
-        let (streams, pipes) = streams::of(&process, execution.attachment.stdin)?;
-        let joining = Joining { target: self.pidfd(), entry, process: &process, filter };
-        let started = sandbox::join(&joining, streams)?;
-        let lifetime = execution.lifetime.map(Duration::from_millis);
-        self.add_exec(execution.id, lifetime, started, pipes).map(Some)
+            Maker::Foreign(foreign) => {
+                self.starting.push(foreign.exec(&process, streams, wanted, asker()?)?);
+                Ok(None)
+            }
+            Maker::Nobody => Err(ended()),
+        }
     }
 
-    fn add_exec(
-        &mut self,
-        id: String,
-        lifetime: Option<Duration>,
-        started: Started,
-        pipes: Pipes,
-    ) -> Result<(Channel, i32)> {
-        let channel = channel_of(Some(id.clone()), &started, pipes)?;
+    fn add_exec(&mut self, wanted: Wanted, started: Started) -> Result<(Channel, i32)> {
+        let Wanted { id, pipes, attached, lifetime } = wanted;
+        let mut channel = channel_of(Some(id.clone()), &started, pipes)?;
+        if let Some((socket, attachment)) = attached {
+            channel.attach(socket, attachment);
+        }
         let pid = started.child.pid.as_raw_nonzero().get();
         self.execs.push(Exec {
             id,
@@ -288,21 +289,15 @@ impl Container {
     /// Takes over an exec that another runtime has started, or has not, and answers who has asked for it. Returns its
     /// streams.
     pub(super) fn exec_started(&mut self, index: usize) -> Option<Channel> {
-        let (begun, started) = self.starting.remove(index).take(&self.awaited());
-        let added =
-            started.and_then(|(started, pipes)| self.add_exec(begun.id, begun.lifetime, started, pipes));
+        let (asker, wanted, started) = self.starting.remove(index).take(&self.awaited());
+        let added = started.and_then(|started| self.add_exec(wanted, started));
         foreign::collect(&self.awaited());
         let (channel, pid) = match added {
             Ok((channel, pid)) => (Some(channel), Ok(pid)),
             Err(error) => (None, Err(error)),
         };
-        // An engine that is gone does not wait for it.
-        begun.asker.answer(pid);
-        let mut channel = channel?;
-        if let Some((socket, attachment)) = begun.attached {
-            channel.attach(socket, attachment);
-        }
-        Some(channel)
+        asker.answer(pid);
+        channel
     }
 
     /// Kills what an exec has started. It is stopped, for its end to follow: otherwise it could see what it waits for end, and
@@ -331,14 +326,6 @@ impl Container {
             send_signal(exec.child.pidfd.as_fd(), Signal::KILL.as_raw())?;
         }
         Ok(())
-    }
-
-    /// Ends the container: nobody knows that it has been started.
-    pub(super) fn abandon(&mut self) {
-        // It may have ended by itself.
-        let _ = send_signal(self.pidfd(), Signal::KILL.as_raw());
-        self.reap();
-        self.clean_up();
     }
 
     /// Removes what the kernel does not remove by itself.

@@ -101,8 +101,8 @@ fn start(
 ) -> Result<()> {
     match begin(descriptors, prepared, limit) {
         Ok(mut shim) => {
-            let started = Message::Reply(Reply::Started { pid: shim.container.pid() });
-            protocol::send(engine.as_fd(), id, &started, &[]).inspect_err(|_| shim.container.abandon())?;
+            let pid = shim.container.pid();
+            protocol::send(engine.as_fd(), id, &Message::Reply(Reply::Started { pid }), &[])?;
             shim.connections.add(engine);
             shim.serve();
             Ok(())

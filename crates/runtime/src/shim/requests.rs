@@ -96,20 +96,17 @@ fn exec(
     shim: &mut Shim,
     (connection, id): (usize, u64),
     execution: Execution,
-    mut socket: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
 ) -> Result<Option<Answer>> {
     if !matches!(shim.phase, Phase::Running) {
         return Ok(Some((gone("the container has ended"), None)));
     }
-    let attachment = execution.attachment;
-    let Shim { container, connections, .. } = shim;
-    let started = container.exec(execution, &mut socket, || connections.asker(connection, id))?;
-    let Some((mut channel, pid)) = started else { return Ok(None) };
-    if let Some(socket) = socket {
-        channel.attach(socket, attachment);
-    }
-    shim.pump.add(channel);
-    Ok(Some((Reply::Started { pid }, None)))
+    let Shim { container, connections, pump, .. } = shim;
+    let started = container.exec(execution, socket, || connections.asker(connection, id))?;
+    Ok(started.map(|(channel, pid)| {
+        pump.add(channel);
+        (Reply::Started { pid }, None)
+    }))
 }
 
 fn signal(shim: &Shim, exec: Option<&str>, number: i32) -> Result<Answer> {

@@ -5,7 +5,7 @@ use super::orphans::Adopting;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::protocol::Runtime;
-use coracle_sys::process::{Child, kill_with_parent, reap};
+use coracle_sys::process::{Child, bind_to_parent, reap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
@@ -85,7 +85,7 @@ impl Caller {
         };
         let adopting = Adopting::begin();
         let mut command = Command::new(program);
-        kill_with_parent(&mut command);
+        bind_to_parent(&mut command);
         let started = command
             .args(&self.runtime.arguments)
             .args(["--root".as_ref(), self.state.as_os_str(), "--log".as_ref(), log.as_os_str()])

@@ -7,7 +7,7 @@
 //!            RUNTIME create ── its first process becomes a child of the shim, a terminal comes over a socket
 //!            RUNTIME start
 //! exec():    RUNTIME exec --detach; the shim's loop waits for it
-//! remove():  RUNTIME delete --force, then the mounts
+//! drop():    RUNTIME delete --force, then the mounts
 //!
 //! <state directory>/runtime   where the runtime keeps its own state (--root)
 //! ```
@@ -22,10 +22,10 @@ mod console;
 mod exec;
 mod orphans;
 
-pub(super) use exec::{Asker, Starting};
+pub(super) use exec::{Asker, Starting, Wanted};
 pub(super) use orphans::collect;
 
-use super::container::{Belongings, become_ready};
+use super::container::{Made, Maker, become_ready};
 use super::descriptors::Inherited;
 use super::prepared::{cgroup_of, overlay};
 use super::streams::{self, Pipes};
@@ -39,7 +39,7 @@ use call::{Caller, Stdio};
 use config::Places;
 use console::Console;
 use coracle_logfile::Writer;
-use coracle_spec::runtime::{ConsoleSize, Process};
+use coracle_spec::runtime::ConsoleSize;
 use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::rooted::{Root, prove_procfs};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -52,23 +52,14 @@ use std::time::Duration;
 /// How long the container's last processes are waited for once they were killed.
 const LAST_PROCESSES: Duration = Duration::from_secs(5);
 
-/// What another runtime and its container need for as long as the container is there.
+/// What another runtime and its container need for as long as the container is there. When this goes, all that was made goes:
+/// what still runs in the container is killed.
 pub(super) struct Foreign {
     caller: Caller,
     bundle: Bundle,
+    group: Group,
     /// As long as this is there, no other shim makes the same container.
     _turn: OwnedFd,
-}
-
-/// A container that another runtime has started.
-pub(super) struct Made {
-    pub(super) foreign: Foreign,
-    pub(super) started: Started,
-    /// The root as the container sees it.
-    pub(super) root: Root,
-    pub(super) group: Group,
-    pub(super) log: Option<Writer>,
-    pub(super) pipes: Pipes,
 }
 
 /// Makes the container of `plan` and starts it; `limit` is the one that its processes get. Nothing of it stays on
@@ -78,22 +69,17 @@ pub(super) struct Made {
 /// [`Error::Foreign`] has the runtime's own words, the others are the shim's.
 pub(super) fn start(
     plan: &mut Plan,
-    belongings: &mut Belongings,
+    shared_memory: Option<OwnedFd>,
     joins: &Joins,
     limit: Inherited,
 ) -> Result<Made> {
     prove_procfs()?;
-    let group = Group::existing(&plan.cgroups, Path::new(cgroup_of(&plan.spec)?));
     let process = plan.spec.process.clone().unwrap_or_default();
     let (streams, pipes) = streams::of(&process, plan.stdin != Stdin::Closed)?;
-    let (foreign, mounted, log) = prepare(plan, belongings.shared_memory.take(), joins, limit)?;
-    match foreign.begin(streams, &pipes, mounted) {
-        Ok((started, root)) => Ok(Made { foreign, started, root, group, log, pipes }),
-        Err(error) => {
-            foreign.remove(&group);
-            Err(error)
-        }
-    }
+    let (foreign, mounted, log) = prepare(plan, shared_memory, joins, limit)?;
+    let (started, root) = foreign.begin(streams, &pipes, mounted)?;
+    let group = foreign.group.clone();
+    Ok(Made { maker: Maker::Foreign(Box::new(foreign)), started, root, group, log, pipes })
 }
 
 /// Makes all that the runtime reads. What is mounted for it ends with the shim.
@@ -105,6 +91,7 @@ fn prepare(
 ) -> Result<(Foreign, Root, Option<Writer>)> {
     let missing = || Error::Invalid("the plan names no runtime".to_owned());
     let runtime = plan.runtime.clone().ok_or_else(missing)?;
+    let group = Group::existing(&plan.cgroups, Path::new(cgroup_of(&plan.spec)?));
     let turn = wait_for_turn(&plan.root.upper)?;
     let trees = bundle::open(&plan.spec.mounts, shared_memory)?;
     // Layers that were opened in another mount namespace cannot be mounted.
@@ -119,7 +106,7 @@ fn prepare(
     };
     bundle.write("config.json", &config::adapt(&plan.spec, &places))?;
     let caller = Caller::new(&runtime, &plan.id, &plan.state_directory, bundle.path());
-    Ok((Foreign { caller, bundle, _turn: turn }, root, log))
+    Ok((Foreign { caller, bundle, group, _turn: turn }, root, log))
 }
 
 /// Waits until no other shim makes a container of this layer. One may, whose engine was killed while a runtime took its time,
@@ -143,13 +130,8 @@ impl Foreign {
             self.caller.begin("start", Vec::new(), Stdio::None)?.wait(None)?;
             Ok(root)
         });
-        match seen {
-            Ok(root) => Ok((started, root)),
-            Err(error) => {
-                end(&started.child);
-                Err(error)
-            }
-        }
+        let root = seen.inspect_err(|_| end(&started.child))?;
+        Ok((started, root))
     }
 
     /// Begins to have the runtime make a process with these streams.
@@ -169,23 +151,16 @@ impl Foreign {
         let call = self.caller.begin(verb, options, stdio)?;
         Ok(Request { call, process: Requested { verb, file, console, size } })
     }
+}
 
-    /// Begins to have the runtime start `process` in the container.
-    fn request_exec(&self, process: &Process, streams: Streams) -> Result<Request> {
-        let file = self.bundle.name("process");
-        self.bundle.write(&file, process)?;
-        self.request("exec", &["--detach".into(), "--process".into(), file.into()], streams)
-    }
-
-    /// Removes what the runtime has made, and what was made for it, killing what still runs. What the runtime cannot
-    /// remove is removed without it.
-    pub(super) fn remove(&self, group: &Group) {
-        group.end(LAST_PROCESSES);
+impl Drop for Foreign {
+    /// What the runtime cannot remove is removed without it.
+    fn drop(&mut self) {
+        self.group.end(LAST_PROCESSES);
         let deleted =
             self.caller.begin("delete", vec!["--force".into()], Stdio::None).and_then(|call| call.wait(None));
-        let failures =
-            [deleted.err(), self.bundle.unmount().err(), self.caller.forget().err(), group.remove().err()];
-        for failure in failures.into_iter().flatten() {
+        let others = [self.bundle.unmount(), self.caller.forget(), self.group.remove()];
+        for failure in [deleted].into_iter().chain(others).filter_map(Result::err) {
             super::eprintln_log(&failure.chain());
         }
         collect(&[]);
