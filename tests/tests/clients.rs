@@ -53,8 +53,8 @@ fn node() -> PathBuf {
     installed("node", &["package.json", "package-lock.json"], &[&install])
 }
 
-/// The clients that pip installs: their interpreter.
-fn python() -> PathBuf {
+/// What pip installs of a client: the directory of its programs.
+fn python(client: &str) -> PathBuf {
     let install = [
         "venv/bin/pip",
         "install",
@@ -64,12 +64,9 @@ fn python() -> PathBuf {
         "-r",
         "requirements.txt",
     ];
-    let place = installed(
-        "python",
-        &["requirements.txt"],
-        &[&["python3", "-m", "venv", "--clear", "venv"], &install],
-    );
-    place.join("venv/bin/python")
+    let place =
+        installed(client, &["requirements.txt"], &[&["python3", "-m", "venv", "--clear", "venv"], &install]);
+    place.join("venv/bin")
 }
 
 /// A command whose environment says what a client's program needs to know.
@@ -140,8 +137,8 @@ fn testcontainers_for_node() {
 #[test]
 #[ignore = "pip installs it from its registry"]
 fn testcontainers_for_python() {
-    let (python, engine) = (python(), Engine::start());
-    let mut command = client(&engine, python);
+    let (place, engine) = (python("python"), Engine::start());
+    let mut command = client(&engine, place.join("python"));
     let reaper = with_reaper(&engine, &mut command);
     let (here, seen) = engine.shared_directory();
     command.arg(sources("python").join("testcontainers_program.py"));
@@ -161,5 +158,33 @@ fn bollard() {
         .arg(sources("bollard").join("Cargo.toml"));
     command.arg("--target-dir").arg(coracle_tests::engine::programs().join("test-clients/bollard"));
     command.env("REGISTRY", registry.host());
+    passes(command);
+}
+
+#[test]
+#[ignore = "pip installs it from its registry"]
+fn ansible() {
+    let (place, engine, registry) = (python("ansible"), Engine::start(), Registry::start());
+    let context = engine.directory().join("context");
+    fs::create_dir(&context).unwrap();
+    let dockerfile = format!("FROM {SMALL}\nARG WHO\nRUN echo \"for $WHO\" >/said\n");
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let mut command = client(&engine, place.join("ansible-playbook"));
+    command.args([
+        "--diff",
+        "-vv",
+        "-i",
+        "localhost,",
+        "-e",
+        "ansible_python_interpreter={{ansible_playbook_python}}",
+    ]);
+    command.arg(sources("ansible").join("play.yml"));
+    command.env("REGISTRY", registry.host()).env("PLACE", engine.directory());
+    for place in ["ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"] {
+        command.env(place, engine.directory().join("ansible"));
+    }
+    // An alias that is extended overrides what it has.
+    command.env("ANSIBLE_DUPLICATE_YAML_DICT_KEY", "ignore");
+    command.env("SHARED_SEEN", engine.shared_directory().1);
     passes(command);
 }
