@@ -188,3 +188,96 @@ fn ansible() {
     command.env("SHARED_SEEN", engine.shared_directory().1);
     passes(command);
 }
+
+/// The dev container command, for one of the workspaces in `tests/clients/devcontainer`.
+struct Workspaces<'a> {
+    engine: &'a Engine,
+    program: PathBuf,
+    /// Where they are, and where the engine sees them.
+    place: (PathBuf, PathBuf),
+}
+
+impl<'a> Workspaces<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let place = engine.shared_directory();
+        let from = sources("devcontainer").join(".");
+        Output::new("cp".to_owned(), &Command::new("cp").arg("-r").arg(from).arg(&place.0).output().unwrap())
+            .ok();
+        Self { engine, program: node().join("node_modules/.bin/devcontainer"), place }
+    }
+
+    fn run(&self, verb: &str, workspace: &str, arguments: &[&str]) -> Output {
+        let mut command = client(self.engine, &self.program);
+        command.args([verb, "--workspace-folder"]).arg(self.place.0.join(workspace)).args(arguments);
+        command.env("SHARED_SEEN", &self.place.1).env("HOME", self.engine.directory());
+        Output::new(
+            format!("devcontainer {verb} {workspace} {}", arguments.join(" ")),
+            &command.output().unwrap(),
+        )
+    }
+
+    /// Has one up, and returns its container.
+    fn up(&self, workspace: &str) -> String {
+        let told = self.run("up", workspace, &[]).json();
+        assert_eq!(told["outcome"], "success", "{told}");
+        told["containerId"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn devcontainer_of_an_image() {
+    let engine = Engine::start();
+    let workspaces = Workspaces::new(&engine);
+    let container = workspaces.up("image");
+    let script = "echo $A, $B; pwd; cat /after /life; ls /hold .devcontainer.json";
+    let said = workspaces.run("exec", "image", &["sh", "-c", script]).ok();
+    let life = "created\nstarted\nboat";
+    assert_eq!(
+        said,
+        format!(
+            "of the container, of of the container\n/work\nafter\n{life}\n.devcontainer.json\n\n/hold:\nkept"
+        )
+    );
+    assert_eq!(workspaces.run("exec", "image", &["sh", "-c", "exit 7"]).code, 7);
+    engine.docker(&["stop", "-t", "0", &container]).ok();
+    assert_eq!(workspaces.up("image"), container);
+    assert_eq!(
+        workspaces.run("exec", "image", &["cat", "/life"]).ok(),
+        format!("{life}\nstarted\nboat"),
+        "it was created once"
+    );
+    engine.docker(&["rm", "-f", &container]).ok();
+    engine.docker(&["volume", "rm", &engine.name("client-hold")]).ok();
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn devcontainer_of_a_dockerfile_with_a_feature() {
+    let engine = Engine::start();
+    let workspaces = Workspaces::new(&engine);
+    let image = engine.name("dev");
+    let told = workspaces.run("build", "dockerfile", &["--image-name", &image]).json();
+    assert_eq!(told["outcome"], "success", "{told}");
+    assert_eq!(
+        engine.docker(&["run", "--rm", &image, "sh", "-c", "tool; greet"]).ok(),
+        "a tool\nhello boats"
+    );
+    let label =
+        engine.docker(&["inspect", "-f", "{{index .Config.Labels \"devcontainer.metadata\"}}", &image]).ok();
+    assert!(label.contains("SYS_PTRACE") && label.contains("./greeter"), "{label}");
+    let container = workspaces.up("dockerfile");
+    let said =
+        workspaces.run("exec", "dockerfile", &["sh", "-c", "greet; echo $GREETS; cat tool | head -n 1"]).ok();
+    assert_eq!(said, "hello boats\nyes\n#!/bin/sh");
+    let settings =
+        "{{.HostConfig.Init}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}} {{.Config.Image}}";
+    let settings = engine.docker(&["inspect", "-f", settings, &container]).ok();
+    let (settings, used) = settings.rsplit_once(' ').unwrap();
+    assert!(
+        settings.starts_with("true [") && settings.ends_with("SYS_PTRACE] [seccomp=unconfined]"),
+        "{settings}"
+    );
+    engine.docker(&["rm", "-f", &container]).ok();
+    engine.docker(&["rmi", used, &image]).ok();
+}
