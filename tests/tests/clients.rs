@@ -53,8 +53,8 @@ fn node() -> PathBuf {
     installed("node", &["package.json", "package-lock.json"], &[&install])
 }
 
-/// The clients that pip installs: their interpreter.
-fn python() -> PathBuf {
+/// What pip installs of a client: the directory of its programs.
+fn python(client: &str) -> PathBuf {
     let install = [
         "venv/bin/pip",
         "install",
@@ -64,12 +64,9 @@ fn python() -> PathBuf {
         "-r",
         "requirements.txt",
     ];
-    let place = installed(
-        "python",
-        &["requirements.txt"],
-        &[&["python3", "-m", "venv", "--clear", "venv"], &install],
-    );
-    place.join("venv/bin/python")
+    let place =
+        installed(client, &["requirements.txt"], &[&["python3", "-m", "venv", "--clear", "venv"], &install]);
+    place.join("venv/bin")
 }
 
 /// A command whose environment says what a client's program needs to know.
@@ -140,8 +137,8 @@ fn testcontainers_for_node() {
 #[test]
 #[ignore = "pip installs it from its registry"]
 fn testcontainers_for_python() {
-    let (python, engine) = (python(), Engine::start());
-    let mut command = client(&engine, python);
+    let (place, engine) = (python("python"), Engine::start());
+    let mut command = client(&engine, place.join("python"));
     let reaper = with_reaper(&engine, &mut command);
     let (here, seen) = engine.shared_directory();
     command.arg(sources("python").join("testcontainers_program.py"));
@@ -162,4 +159,125 @@ fn bollard() {
     command.arg("--target-dir").arg(coracle_tests::engine::programs().join("test-clients/bollard"));
     command.env("REGISTRY", registry.host());
     passes(command);
+}
+
+#[test]
+#[ignore = "pip installs it from its registry"]
+fn ansible() {
+    let (place, engine, registry) = (python("ansible"), Engine::start(), Registry::start());
+    let context = engine.directory().join("context");
+    fs::create_dir(&context).unwrap();
+    let dockerfile = format!("FROM {SMALL}\nARG WHO\nRUN echo \"for $WHO\" >/said\n");
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let mut command = client(&engine, place.join("ansible-playbook"));
+    command.args([
+        "--diff",
+        "-vv",
+        "-i",
+        "localhost,",
+        "-e",
+        "ansible_python_interpreter={{ansible_playbook_python}}",
+    ]);
+    command.arg(sources("ansible").join("play.yml"));
+    command.env("REGISTRY", registry.host()).env("PLACE", engine.directory());
+    for place in ["ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"] {
+        command.env(place, engine.directory().join("ansible"));
+    }
+    // An alias that is extended overrides what it has.
+    command.env("ANSIBLE_DUPLICATE_YAML_DICT_KEY", "ignore");
+    command.env("SHARED_SEEN", engine.shared_directory().1);
+    passes(command);
+}
+
+/// The dev container command, for one of the workspaces in `tests/clients/devcontainer`.
+struct Workspaces<'a> {
+    engine: &'a Engine,
+    program: PathBuf,
+    /// Where they are, and where the engine sees them.
+    place: (PathBuf, PathBuf),
+}
+
+impl<'a> Workspaces<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let place = engine.shared_directory();
+        let from = sources("devcontainer").join(".");
+        Output::new("cp".to_owned(), &Command::new("cp").arg("-r").arg(from).arg(&place.0).output().unwrap())
+            .ok();
+        Self { engine, program: node().join("node_modules/.bin/devcontainer"), place }
+    }
+
+    fn run(&self, verb: &str, workspace: &str, arguments: &[&str]) -> Output {
+        let mut command = client(self.engine, &self.program);
+        command.args([verb, "--workspace-folder"]).arg(self.place.0.join(workspace)).args(arguments);
+        command.env("SHARED_SEEN", &self.place.1).env("HOME", self.engine.directory());
+        Output::new(
+            format!("devcontainer {verb} {workspace} {}", arguments.join(" ")),
+            &command.output().unwrap(),
+        )
+    }
+
+    /// Has one up, and returns its container.
+    fn up(&self, workspace: &str) -> String {
+        let told = self.run("up", workspace, &[]).json();
+        assert_eq!(told["outcome"], "success", "{told}");
+        told["containerId"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn devcontainer_of_an_image() {
+    let engine = Engine::start();
+    let workspaces = Workspaces::new(&engine);
+    let container = workspaces.up("image");
+    let script = "echo $A, $B; pwd; cat /after /life; ls /hold .devcontainer.json";
+    let said = workspaces.run("exec", "image", &["sh", "-c", script]).ok();
+    let life = "created\nstarted\nboat";
+    assert_eq!(
+        said,
+        format!(
+            "of the container, of of the container\n/work\nafter\n{life}\n.devcontainer.json\n\n/hold:\nkept"
+        )
+    );
+    assert_eq!(workspaces.run("exec", "image", &["sh", "-c", "exit 7"]).code, 7);
+    engine.docker(&["stop", "-t", "0", &container]).ok();
+    assert_eq!(workspaces.up("image"), container);
+    assert_eq!(
+        workspaces.run("exec", "image", &["cat", "/life"]).ok(),
+        format!("{life}\nstarted\nboat"),
+        "it was created once"
+    );
+    engine.docker(&["rm", "-f", &container]).ok();
+    engine.docker(&["volume", "rm", &engine.name("client-hold")]).ok();
+}
+
+#[test]
+#[ignore = "npm installs it from its registry"]
+fn devcontainer_of_a_dockerfile_with_a_feature() {
+    let engine = Engine::start();
+    let workspaces = Workspaces::new(&engine);
+    let image = engine.name("dev");
+    let told = workspaces.run("build", "dockerfile", &["--image-name", &image]).json();
+    assert_eq!(told["outcome"], "success", "{told}");
+    assert_eq!(
+        engine.docker(&["run", "--rm", &image, "sh", "-c", "tool; greet"]).ok(),
+        "a tool\nhello boats"
+    );
+    let label =
+        engine.docker(&["inspect", "-f", "{{index .Config.Labels \"devcontainer.metadata\"}}", &image]).ok();
+    assert!(label.contains("SYS_PTRACE") && label.contains("./greeter"), "{label}");
+    let container = workspaces.up("dockerfile");
+    let said =
+        workspaces.run("exec", "dockerfile", &["sh", "-c", "greet; echo $GREETS; cat tool | head -n 1"]).ok();
+    assert_eq!(said, "hello boats\nyes\n#!/bin/sh");
+    let settings =
+        "{{.HostConfig.Init}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}} {{.Config.Image}}";
+    let settings = engine.docker(&["inspect", "-f", settings, &container]).ok();
+    let (settings, used) = settings.rsplit_once(' ').unwrap();
+    assert!(
+        settings.starts_with("true [") && settings.ends_with("SYS_PTRACE] [seccomp=unconfined]"),
+        "{settings}"
+    );
+    engine.docker(&["rm", "-f", &container]).ok();
+    engine.docker(&["rmi", used, &image]).ok();
 }

@@ -167,7 +167,7 @@ fn uses_and_pins_outlive_an_engine_that_is_killed() {
     assert_eq!(told.code, 0, "clients that do not know our field ignore it");
     let (_, document) = engine.request("GET", &format!("/v1.44/images/{SMALL}/json"), None);
     let document: Value = serde_json::from_str(&document).unwrap();
-    assert_eq!(document["Coracle"]["LastUsed"].as_str().unwrap(), last_used(&engine, SMALL));
+    assert_eq!(document["Metadata"]["LastUsed"].as_str().unwrap(), last_used(&engine, SMALL));
     engine.docker(&["rm", &id]).ok();
 }
 

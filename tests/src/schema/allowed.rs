@@ -239,7 +239,7 @@ const TABLE: &[Group] = &[
         whose: Whose::Ours,
         fault: Fault::Unknown,
         until: ALWAYS,
-        places: &["ImageInspect.Coracle"],
+        places: &["ImageInspect.Metadata.LastUsed"],
     },
 ];
 

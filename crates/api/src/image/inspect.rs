@@ -64,23 +64,12 @@ pub struct ImageInspect<C = Config> {
     pub root_fs: RootFs,
     /// What this engine knows about it.
     pub metadata: ImageMetadata,
-    /// The same, of which Docker knows nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub coracle: Option<OwnMetadata>,
     /// Since API 1.48: what its name stands for, as OCI describes content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Value>,
     /// With `manifests=1`, since API 1.48: every manifest that its name stands for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<ManifestSummary>,
-}
-
-/// What this engine knows about an image and Docker does not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct OwnMetadata {
-    /// When it was last used, RFC 3339.
-    pub last_used: String,
 }
 
 /// Layers of an image.
@@ -95,13 +84,16 @@ pub struct RootFs {
     pub layers: Vec<String>,
 }
 
-/// What this engine knows about an image.
+/// What this engine knows about an image. Clients that compare descriptions leave it out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageMetadata {
     /// When it last got a name, RFC 3339; absent when never here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_tag_time: Option<String>,
+    /// When it was last used, RFC 3339. Docker does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<String>,
 }
 
 /// One step of an image's history, newest first.

@@ -5,7 +5,7 @@ mod list;
 mod manifest;
 mod registry;
 
-pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, OwnMetadata, RootFs};
+pub use inspect::{HistoryItem, ImageInspect, ImageMetadata, RootFs};
 pub use list::{DeletedImage, ImageSummary, PruneResponse};
 pub use manifest::{AttestationData, ContentSize, ImageData, ManifestKind, ManifestSummary, UnpackedSize};
 pub use registry::{

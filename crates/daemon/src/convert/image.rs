@@ -113,14 +113,9 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> api::ImageInspect<V
             kind: "layers".to_owned(),
             layers: image.layers.iter().map(ToString::to_string).collect(),
         },
-        metadata: api::ImageMetadata { last_tag_time: Some(time::write(image.last_tagged)) },
+        metadata: api::ImageMetadata { last_tag_time: Some(time::write(image.last_tagged)), last_used: None },
         ..api::ImageInspect::default()
     }
-}
-
-/// What Docker does not tell.
-pub(crate) fn own(last_used: ::time::OffsetDateTime) -> api::OwnMetadata {
-    api::OwnMetadata { last_used: time::write(Some(last_used)) }
 }
 
 /// Fields of containers that images had as well before API 1.50, always empty.

@@ -4,7 +4,7 @@ use super::containers::{filters, label_choice, truth, until};
 use super::streams;
 use super::{json_line, registries};
 use crate::answer::{self, Answer};
-use crate::convert::{image, platform, settings};
+use crate::convert::{image, platform, settings, time};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -54,7 +54,7 @@ async fn inspect(call: &Call, name: &str) -> Answer {
     let images = call.engine().images();
     let found = images.resolve_for(name, platform.as_ref()).await?;
     let mut inspected = image::inspect(&found, call.version);
-    inspected.coracle = images.last_used(&found.id).map(image::own);
+    inspected.metadata.last_used = images.last_used(&found.id).map(|at| time::write(Some(at)));
     if call.version >= ApiVersion::new(1, 48) {
         let target = images.target(name).await?;
         inspected.descriptor = image::descriptor(&target);
