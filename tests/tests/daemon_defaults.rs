@@ -135,6 +135,39 @@ fn ports_are_published_where_the_daemon_says() {
 }
 
 #[test]
+fn networks_get_addresses_and_options_that_the_daemon_says() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("daemon.json");
+    let content = r#"{
+        "default-address-pools": [{"base": "10.232.0.0/29", "size": 29}, {"base": "10.232.1.0/24", "size": 28}],
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1391"}}
+    }"#;
+    std::fs::write(&file, content).unwrap();
+    let engine = Engine::start_with(&["--config-file", &file.display().to_string()]);
+    let mut subnets = Vec::new();
+    for name in ["first", "second", "third"] {
+        let name = engine.name(name);
+        engine.docker(&["network", "create", &name]).ok();
+        subnets.push(
+            engine.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &name]).ok(),
+        );
+    }
+    let show = ["run", "--rm", "--network", &engine.name("second"), SMALL, "cat", "/sys/class/net/eth0/mtu"];
+    let mtu = engine.docker(&show).ok();
+    // An option of one's own counts more.
+    let own = engine.name("own");
+    engine.docker(&["network", "create", "-o", "com.docker.network.driver.mtu=1400", &own]).ok();
+    let option = "{{index .Options \"com.docker.network.driver.mtu\"}}";
+    let given = engine.docker(&["network", "inspect", "-f", option, &own]).ok();
+    engine.docker(&["network", "prune", "-f"]).ok();
+    if engine.is_original() {
+        return;
+    }
+    assert_eq!(subnets, ["10.232.0.0/29", "10.232.1.0/28", "10.232.1.16/28"]);
+    assert_eq!((mtu.as_str(), given.as_str()), ("1391", "1400"));
+}
+
+#[test]
 fn what_can_change_is_read_again() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("daemon.json");

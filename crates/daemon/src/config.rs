@@ -1,6 +1,7 @@
 //! What the daemon is told, as one whole: what is not told is filled in, what makes no sense is refused.
 
 pub(crate) mod defaults;
+mod networks;
 pub(crate) mod quantity;
 mod runtimes;
 mod sources;
@@ -143,6 +144,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             bridge: last("bridge"),
             bip: last("bip").map(|text| subnet(&text)).transpose()?,
             mtu: number(all, "mtu", 1500)?,
+            networks: networks::defaults(all)?,
             init: switch(all, "init")?,
             cgroup_parent: last("cgroup-parent").map(|parent| parent.trim_matches('/').to_owned()),
             dns: list("dns")
@@ -404,6 +406,8 @@ mod tests {
                 | "max-concurrent-uploads"
                 | "max-download-attempts" => "2",
                 "dns" | "ip" | "host-gateway-ip" => "10.0.0.1",
+                "default-address-pool" => "base=10.0.0.0/8,size=24",
+                "default-network-opt" => "bridge=com.docker.network.driver.mtu=1400",
                 "default-shm-size" => "1m",
                 "default-ulimit" => "nofile=1:2",
                 "default-ipc-mode" | "default-cgroupns-mode" => "private",

@@ -2,8 +2,9 @@
 
 use crate::error::{Attempt, Error, Result};
 use crate::runtimes::Runtimes;
-use coracle_network::Ipv4Net;
+use coracle_network::{AddressPool, Ipv4Net};
 use coracle_spec::Digest;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub struct Config {
     pub bip: Option<Ipv4Net>,
     /// Largest packet on the default bridge, in bytes.
     pub mtu: u32,
+    /// What networks have that ask for nothing else.
+    pub networks: NetworkDefaults,
     /// Whether containers get a reaper unless they say otherwise.
     pub init: bool,
     /// The cgroup of all containers; derived from the data root if absent.
@@ -67,6 +70,21 @@ pub struct Config {
     pub defaults: ContainerDefaults,
     /// OCI runtimes besides the engine's own.
     pub runtimes: Runtimes,
+}
+
+/// What networks have that ask for nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkDefaults {
+    /// Where their addresses come from, in this order.
+    pub pools: Vec<AddressPool>,
+    /// Options of their driver.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Default for NetworkDefaults {
+    fn default() -> Self {
+        Self { pools: AddressPool::usual(), options: BTreeMap::new() }
+    }
 }
 
 /// What containers have that ask for nothing else.

@@ -13,7 +13,7 @@ pub(crate) const INDEX_IDLE: Duration = Duration::from_millis(250);
 /// tens of megabytes.
 pub(crate) const INDEX_COMMITS: u32 = 2000;
 
-/// Room on the disk that is kept for the removals of a full one, in bytes: many commits of the index fit in.
+/// Room on the disk that the index keeps for itself, in bytes: many commits fit in.
 pub(crate) const INDEX_RESERVE: u64 = 1 << 20;
 
 /// Depth of a tree in a volume that is measured or copied. Each level holds two descriptors at most.

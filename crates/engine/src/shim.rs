@@ -2,7 +2,9 @@
 
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::channel;
-use coracle_runtime::protocol::{self, Event, Failure, FailureKind, Message, Reply, Request, SOCKET};
+use coracle_runtime::protocol::{
+    self, CHANGES, Event, Failure, FailureKind, Message, Reply, Request, SOCKET,
+};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::collections::HashMap;
@@ -23,6 +25,8 @@ pub(crate) struct Shim {
     socket: Arc<AsyncFd<OwnedFd>>,
     pending: Arc<Pending>,
     next: AtomicU64,
+    /// What the shim can do, as it has said last.
+    features: Arc<AtomicU64>,
     reader: tokio::task::JoinHandle<()>,
 }
 
@@ -36,8 +40,10 @@ impl Shim {
         let socket = Arc::new(crate::watch::watch(socket).attempt(|| "watch the shim's socket".into())?);
         let pending = Arc::new(Pending::default());
         let (sender, events) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), sender));
-        Ok((Self { socket, pending, next: AtomicU64::new(1), reader }, events))
+        let features = Arc::default();
+        let reader =
+            tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), Arc::clone(&features), sender));
+        Ok((Self { socket, pending, next: AtomicU64::new(1), features, reader }, events))
     }
 
     /// Finds the shim whose state directory this is.
@@ -71,6 +77,26 @@ impl Shim {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
         self.send(id, request, descriptors).await?;
         Ok(Awaited(receiver))
+    }
+
+    /// The same for a request that shims of earlier releases do not know.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is one of them, and as [`Self::ask`].
+    pub(crate) async fn ask_for_change(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Answer> {
+        if self.features.load(Ordering::Relaxed) & CHANGES == 0 {
+            // Told in the first answer.
+            self.ask(&Request::State, &[]).await?;
+        }
+        if self.features.load(Ordering::Relaxed) & CHANGES == 0 {
+            let text = "the container was started by an earlier release, which cannot change this while it runs: restart it";
+            return Err(Error::Conflict(text.to_owned()));
+        }
+        self.ask(request, descriptors).await
     }
 
     /// Sends a request that is not answered.
@@ -128,13 +154,19 @@ fn would_block(error: &coracle_runtime::Error) -> bool {
     matches!(error, coracle_runtime::Error::Protocol { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
 }
 
-async fn read(socket: Arc<AsyncFd<OwnedFd>>, pending: Arc<Pending>, events: mpsc::UnboundedSender<Event>) {
+async fn read(
+    socket: Arc<AsyncFd<OwnedFd>>,
+    pending: Arc<Pending>,
+    features: Arc<AtomicU64>,
+    events: mpsc::UnboundedSender<Event>,
+) {
     loop {
         let Ok(mut ready) = socket.readable().await else { break };
         match protocol::receive::<Message>(socket.as_fd()) {
             Err(error) if would_block(&error) => ready.clear_ready(),
             Ok(Some((frame, descriptors))) => match frame.body {
                 Message::Reply(reply) => {
+                    features.store(frame.features, Ordering::Relaxed);
                     let waiting = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&frame.id);
                     if let Some(waiting) = waiting {
                         // Who asked may have gone away meanwhile.

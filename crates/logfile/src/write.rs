@@ -100,6 +100,26 @@ impl Writer {
         self.write_batch()
     }
 
+    /// Keeps as much from now on. Files that are too many go at once, one that is too large when it is written to.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; the bounds hold all the same.
+    pub fn bound(&mut self, limits: Limits) -> Result<()> {
+        let files = |limits: Limits| limits.files.clamp(1, limits::FILES);
+        let (before, after) = (files(self.limits), files(limits));
+        self.limits = limits;
+        for age in after..before {
+            let path = rotated(&self.path, age);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != ErrorKind::NotFound => {
+                    return Err(failed(&path, "remove", source));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn write_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let mut rest = batch.as_slice();
@@ -205,6 +225,35 @@ mod tests {
         writer.append(Stream::Stdout, OffsetDateTime::UNIX_EPOCH, b"\n").unwrap();
         let lengths: Vec<usize> = entries(&path).iter().map(String::len).collect();
         assert_eq!(lengths, [limits::PIECE, limits::PIECE, 6]);
+    }
+
+    #[test]
+    fn other_bounds_hold_from_the_next_line_on_and_lose_none_of_what_they_keep() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut writer = Writer::open(&path, Limits { size: 200, files: 5 }).unwrap();
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let write = |writer: &mut Writer, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                writer.append(Stream::Stdout, now, format!("line {number:03}\n").as_bytes()).unwrap();
+            }
+        };
+        write(&mut writer, 0..40);
+        writer.append(Stream::Stdout, now, b"half").unwrap();
+        writer.bound(Limits { size: 100_000, files: 2 }).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        let kept = entries(&path);
+        writer.append(Stream::Stdout, now, b" a line\n").unwrap();
+        write(&mut writer, 40..100);
+        let expected: Vec<String> = kept
+            .into_iter()
+            .chain(["half a line\n".to_owned()])
+            .chain((40..100).map(|number| format!("line {number:03}\n")))
+            .collect();
+        assert_eq!(entries(&path), expected);
+        writer.bound(Limits { size: 200, files: 3 }).unwrap();
+        write(&mut writer, 100..103);
+        assert_eq!(entries(&path).len(), expected.len() + 3, "what is there already is rotated as it is");
     }
 
     #[test]

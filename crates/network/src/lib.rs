@@ -38,4 +38,4 @@ pub use endpoint::{DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, 
 pub use error::{Error, Result};
 pub use namespace::{DnsSockets, Namespace, RESOLVER};
 pub use ports::{Held, Relay};
-pub use subnet::{Ipv4Net, claim_subnets, default_subnet, free_subnet};
+pub use subnet::{AddressPool, Ipv4Net, claim_subnets, default_subnet, free_subnet};

@@ -101,12 +101,51 @@ impl FromStr for Ipv4Net {
     }
 }
 
-/// The network for a bridge that was given none: the one it has, or the first of 172.17.0.0/16 … 172.31.0.0/16 and
-/// 192.168.0.0/20 … that no address and no route of the host overlaps. Reads the calling thread's namespace.
+/// Addresses for networks that are given none: a range that is cut into networks of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressPool {
+    base: Ipv4Addr,
+    length: u8,
+    size: u8,
+}
+
+impl AddressPool {
+    /// A range, of which the first `length` bits are those of `base`, cut into networks with prefixes of `size` bits.
+    ///
+    /// # Errors
+    /// [`Error::Subnet`] when there would be no such network, or one that no bridge can have.
+    pub fn new(base: Ipv4Addr, length: u8, size: u8) -> Result<Self> {
+        if (1..=size).contains(&length) && (SHORTEST_PREFIX..=LONGEST_PREFIX).contains(&size) {
+            return Ok(Self { base: Ipv4Addr::from(u32::from(base) & mask(length)), length, size });
+        }
+        Err(Error::Subnet { text: format!("{base}/{length} in networks of /{size}") })
+    }
+
+    /// Docker's.
+    pub fn usual() -> Vec<Self> {
+        let large =
+            (17..=31).map(|second| Self { base: Ipv4Addr::new(172, second, 0, 0), length: 16, size: 16 });
+        let small = Self { base: Ipv4Addr::new(192, 168, 0, 0), length: 16, size: 20 };
+        large.chain([small]).collect()
+    }
+
+    /// Its networks, each with the address that a bridge has there.
+    fn networks(self) -> impl Iterator<Item = Ipv4Net> {
+        let (base, size) = (u32::from(self.base), self.size);
+        let count = 1u32 << (size - self.length);
+        (0..count).map(move |nth| Ipv4Net {
+            address: Ipv4Addr::from(base + (nth << (32 - size)) + 1),
+            length: size,
+        })
+    }
+}
+
+/// The network for a bridge that was given none: the one it has, or the first of `pools` that no address and no route of
+/// the host overlaps. Reads the calling thread's namespace.
 ///
 /// # Errors
 /// When the kernel cannot be asked, or every candidate is in use.
-pub fn default_subnet(bridge: &InterfaceName) -> Result<Ipv4Net> {
+pub fn default_subnet(bridge: &InterfaceName, pools: &[AddressPool]) -> Result<Ipv4Net> {
     let attempt = || String::from("list the addresses and routes of the host");
     let socket = Socket::open(Protocol::Route).attempt(attempt)?;
     let links = socket.dump(&route::list_links()).attempt(attempt)?;
@@ -119,15 +158,15 @@ pub fn default_subnet(bridge: &InterfaceName) -> Result<Ipv4Net> {
     }
     let routes = socket.dump(&route::list_routes()).attempt(attempt)?;
     used.extend(routes.iter().filter_map(Prefix::parse_route));
-    first_free(&used).ok_or(Error::NoSubnet)
+    first_free(pools, &used).ok_or(Error::NoSubnet)
 }
 
-/// The first network of the same ones that meets none in `taken`, and no address and no route of the host. Reads the
+/// The first network of `pools` that meets none in `taken`, and no address and no route of the host. Reads the
 /// calling thread's namespace.
 ///
 /// # Errors
 /// When the kernel cannot be asked, or every candidate is in use.
-pub fn free_subnet(taken: &[Ipv4Net]) -> Result<Ipv4Net> {
+pub fn free_subnet(pools: &[AddressPool], taken: &[Ipv4Net]) -> Result<Ipv4Net> {
     let attempt = || String::from("list the addresses and routes of the host");
     let socket = Socket::open(Protocol::Route).attempt(attempt)?;
     let addresses = socket.dump(&route::list_addresses()).attempt(attempt)?;
@@ -136,7 +175,7 @@ pub fn free_subnet(taken: &[Ipv4Net]) -> Result<Ipv4Net> {
     let mut used: Vec<Prefix> = taken.collect();
     used.extend(addresses.iter().filter_map(Prefix::parse_address));
     used.extend(routes.iter().filter_map(Prefix::parse_route));
-    first_free(&used).ok_or(Error::NoSubnet)
+    first_free(pools, &used).ok_or(Error::NoSubnet)
 }
 
 /// Keeps other engines of the machine from looking for a free network, until it is dropped: what one has found is taken only
@@ -154,10 +193,9 @@ pub fn claim_subnets() -> Result<OwnedFd> {
     Ok(claim)
 }
 
-fn first_free(used: &[Prefix]) -> Option<Ipv4Net> {
-    let large = (17..=31).map(|second| Ipv4Net { address: Ipv4Addr::new(172, second, 0, 1), length: 16 });
-    let small = (0..=15u8).map(|nth| Ipv4Net { address: Ipv4Addr::new(192, 168, nth * 16, 1), length: 20 });
-    large.chain(small).find(|net| !used.iter().any(|prefix| net.overlaps(prefix)))
+fn first_free(pools: &[AddressPool], used: &[Prefix]) -> Option<Ipv4Net> {
+    let mut networks = pools.iter().flat_map(|pool| pool.networks());
+    networks.find(|net| !used.iter().any(|prefix| net.overlaps(prefix)))
 }
 
 #[cfg(test)]
@@ -190,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_first_network_without_an_overlap_is_taken() {
-        let free = |used: &[Prefix]| first_free(used).map(|net| net.to_string());
+        let free = |used: &[Prefix]| first_free(&AddressPool::usual(), used).map(|net| net.to_string());
         assert_eq!(free(&[]).as_deref(), Some("172.17.0.1/16"));
         assert_eq!(free(&[prefix(172, 17, 0, 16)]).as_deref(), Some("172.18.0.1/16"));
         assert_eq!(free(&[prefix(172, 17, 4, 24), prefix(172, 18, 0, 15)]).as_deref(), Some("172.20.0.1/16"));

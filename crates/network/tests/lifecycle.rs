@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use coracle_network::{
-    Driver, Endpoint, EndpointRequest, Error, Healed, HostPort, Protocol, PublishRequest, Swept,
+    AddressPool, Driver, Endpoint, EndpointRequest, Error, Healed, HostPort, Protocol, PublishRequest, Swept,
     default_subnet,
 };
 use coracle_sys::netlink::{self, Socket};
@@ -394,11 +394,11 @@ fn the_default_network_avoids_what_the_host_uses_and_keeps_what_the_bridge_has()
     lab::on_host(|lab| {
         let host = lab.host.as_fd();
         let bridge = interface("coracle0");
-        assert_eq!(default_subnet(&bridge).unwrap().to_string(), "172.17.0.1/16");
+        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.17.0.1/16");
         run(host, "ip route add 172.17.4.0/24 via 192.0.2.2");
-        assert_eq!(default_subnet(&bridge).unwrap().to_string(), "172.18.0.1/16");
+        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.18.0.1/16");
         let _driver = driver();
-        assert_eq!(default_subnet(&bridge).unwrap().to_string(), "172.29.0.1/16");
+        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.29.0.1/16");
     });
 }
 

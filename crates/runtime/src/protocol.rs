@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -21,8 +22,11 @@ use std::path::PathBuf;
 /// The version of the frames.
 pub const VERSION: u16 = 1;
 
-/// What this release can do, as bits. None is defined yet.
-pub const FEATURES: u64 = 0;
+/// The feature of shims that change ports and the log's bounds while the container runs.
+pub const CHANGES: u64 = 1;
+
+/// What this release can do, as bits.
+pub const FEATURES: u64 = CHANGES;
 
 /// The name of a shim's socket in the container's state directory.
 pub const SOCKET: &str = "shim.sock";
@@ -86,12 +90,37 @@ pub enum Request {
     /// Resolve names from other tables, or by other servers: the container has joined or left a network. Names that
     /// were published in a table it has left are the engine's to withdraw.
     Names(Names),
+    /// Hold further ports, whose sockets are the descriptors, and close those of others. Of shims that have [`CHANGES`].
+    Ports {
+        /// What is not held any more; what is not held anyway is none of it.
+        release: Vec<HeldPort>,
+    },
+    /// Keep as much of the log from now on. Of shims that have [`CHANGES`].
+    Log(LogBounds),
     /// List the processes, by their ids in the engine's pid namespace.
     Processes,
     /// Hand out the root: a descriptor of it as the container sees it.
     Root,
     /// The exit is on record: the shim may end. It answers once it holds the layers no more.
     Forget,
+}
+
+/// A port of the host that a socket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPort {
+    /// The number of its transport in the IP header.
+    pub protocol: u8,
+    /// Where the socket is bound.
+    pub address: SocketAddr,
+}
+
+/// How much of a container's output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBounds {
+    /// Size at which a file is rotated, in bytes; never if 0.
+    pub max_size: u64,
+    /// Most files, the current one included.
+    pub max_files: u32,
 }
 
 /// What the shim answers.
@@ -472,6 +501,13 @@ mod tests {
         let event = r#"{"version":1,"features":0,"id":0,"body":{"event":{"exited":{"code":137,"oom_killed":true,"at":5}}}}"#;
         let frame: Frame<Message> = serde_json::from_str(event).unwrap();
         assert_eq!(frame.body, Message::Event(Event::Exited(Exit { code: 137, oom_killed: true, at: 5 })));
+        let ports = r#"{"version":1,"features":1,"id":8,"body":{"ports":{"release":[{"protocol":6,"address":"0.0.0.0:80"}]}}}"#;
+        let frame: Frame<Request> = serde_json::from_str(ports).unwrap();
+        let address = SocketAddr::from(([0, 0, 0, 0], 80));
+        assert_eq!(frame.body, Request::Ports { release: vec![HeldPort { protocol: 6, address }] });
+        let log = r#"{"version":1,"features":1,"id":9,"body":{"log":{"max_size":0,"max_files":2}}}"#;
+        let frame: Frame<Request> = serde_json::from_str(log).unwrap();
+        assert_eq!(frame.body, Request::Log(LogBounds { max_size: 0, max_files: 2 }));
         let failed = r#"{"kind":"of_tomorrow","text":"x"}"#;
         assert_eq!(serde_json::from_str::<Failure>(failed).unwrap().kind, FailureKind::Other);
     }

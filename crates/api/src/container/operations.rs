@@ -1,12 +1,39 @@
 //! Bodies of the other requests on containers: wait, top, update, changes, prune, commit, archive.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+use super::config::HealthConfig;
 use super::host_config::HostConfig;
+use crate::go;
 
 /// `POST /containers/{id}/update`: the resources and the restart policy of a host configuration; zero and `null`
-/// leave a value as it is, and the other fields are ignored.
-pub type UpdateRequest = HostConfig;
+/// leave a value as it is. Docker ignores the rest; here its ports and log options count as well, and a health check.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct UpdateRequest {
+    /// The host configuration.
+    #[serde(flatten)]
+    pub host: HostConfig,
+    /// How to find out whether it works; what is empty or zero in it stays as it is. Not Docker's.
+    #[serde(rename = "Healthcheck", skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<HealthConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct OtherParts {
+    healthcheck: Option<HealthConfig>,
+}
+
+/// Read twice, as `flatten` would lose the field names that matching without case needs.
+impl<'de> Deserialize<'de> for UpdateRequest {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(input)?;
+        let host = go::from_value(&value).map_err(serde::de::Error::custom)?;
+        let OtherParts { healthcheck } = go::from_value(&value).map_err(serde::de::Error::custom)?;
+        Ok(Self { host, healthcheck })
+    }
+}
 
 /// The answer to an update.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::create::{CreateArgs, ResourceArgs};
+use super::create::{CreateArgs, HealthArgs, ResourceArgs};
 use super::{InspectArgs, ListArgs, PruneArgs};
 
 /// Commands that stand at the top as well as under `container`.
@@ -302,6 +302,17 @@ pub(crate) struct UpdateArgs {
     /// Restart policy
     #[arg(long)]
     pub(crate) restart: Option<String>,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
+    /// Option of the log (not in Docker); without a value it is taken away
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) log_opt: Vec<String>,
+    /// Publish a further port of the container (not in Docker)
+    #[arg(short, long, value_name = "PORT")]
+    pub(crate) publish: Vec<String>,
+    /// Publish no more: what --publish was given, or a port of the container (not in Docker)
+    #[arg(long, value_name = "PORT")]
+    pub(crate) publish_rm: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,

@@ -73,6 +73,9 @@ pub(crate) struct CreateArgs {
     pub(crate) group_add: Vec<String>,
     #[command(flatten)]
     pub(crate) health: HealthArgs,
+    /// What is done once it is unhealthy (not in Docker): "none", "restart", "stop" or "kill"
+    #[arg(long, value_name = "ACTION", value_parser = ["none", "restart", "stop", "kill"])]
+    pub(crate) on_unhealthy: Option<String>,
     /// Host name
     #[arg(short = 'h', long)]
     pub(crate) hostname: Option<String>,
@@ -242,10 +245,7 @@ pub(crate) struct HealthArgs {
     /// Longest time of one check
     #[arg(long, value_name = "DURATION")]
     pub(crate) health_timeout: Option<String>,
-    /// What is done once it is unhealthy (not in Docker): "none", "restart", "stop" or "kill"
-    #[arg(long, value_name = "ACTION", value_parser = ["none", "restart", "stop", "kill"])]
-    pub(crate) on_unhealthy: Option<String>,
-    /// Disable the image's check
+    /// Disable the health check
     #[arg(long)]
     pub(crate) no_healthcheck: bool,
 }

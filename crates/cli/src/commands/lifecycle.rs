@@ -1,12 +1,13 @@
 //! Commands that change containers and print their names.
 
-use coracle_api::container::UpdateRequest;
+use coracle_api::container::{PortMap, UpdateRequest};
 use coracle_client::WaitCondition;
 
 use super::{App, for_each, for_each_that_exists, say};
 use crate::args::container::{KillArgs, NamesArgs, RemoveArgs, RenameArgs, StopArgs, UpdateArgs};
 use crate::error::Result;
-use crate::resolve::{Invalid, resources};
+use crate::resolve::port::Ports;
+use crate::resolve::{Invalid, health, pairs, resources};
 
 pub(super) async fn stop(app: &App, args: StopArgs) -> Result<()> {
     let client = &app.client().await?;
@@ -85,19 +86,35 @@ pub(super) async fn unpause(app: &App, args: NamesArgs) -> Result<()> {
 pub(super) async fn update(app: &App, args: UpdateArgs) -> Result<()> {
     let mut request = UpdateRequest::default();
     let nothing = request.clone();
-    resources::apply(&args.resources, &mut request)?;
+    resources::apply(&args.resources, &mut request.host)?;
     if let Some(policy) = &args.restart {
-        request.restart_policy = resources::restart(policy)?;
+        request.host.restart_policy = resources::restart(policy)?;
     }
-    if request == nothing {
+    request.healthcheck = health::check(&args.health)?;
+    request.host.log_config.config = (!args.log_opt.is_empty()).then(|| pairs::map(&args.log_opt));
+    let has_ports = !(args.publish.is_empty() && args.publish_rm.is_empty());
+    if request == nothing && !has_ports {
         return Err(Invalid("you must provide one or more flags when using this command".to_owned()).into());
     }
     let client = &app.client().await?;
-    let request = &request;
+    let (request, args) = (&request, &args);
     for_each(&args.names, async |name: String| {
-        let answer = client.update_container(&name, request).await?;
+        let mut request = request.clone();
+        if has_ports {
+            let now = client.inspect_container(&name).await?;
+            request.host.port_bindings = Some(published(now.host_config.port_bindings, args)?);
+        }
+        let answer = client.update_container(&name, &request).await?;
         answer.warnings.unwrap_or_default().iter().for_each(say);
         Ok(name)
     })
     .await
+}
+
+/// What a container is to publish that publishes `bindings` now.
+fn published(bindings: Option<PortMap>, args: &UpdateArgs) -> Result<PortMap> {
+    let mut ports = Ports { bindings: bindings.unwrap_or_default(), ..Ports::default() };
+    args.publish_rm.iter().try_for_each(|text| ports.withdraw(text))?;
+    args.publish.iter().try_for_each(|text| ports.publish(text))?;
+    Ok(ports.bindings)
 }

@@ -279,9 +279,7 @@ fn labels(args: &CreateArgs, surroundings: &Surroundings<'_>) -> Result<BTreeMap
         labels.extend(pairs::map(&lines));
     }
     labels.extend(pairs::map(&args.label));
-    labels.extend(
-        args.health.on_unhealthy.iter().map(|action| ("coracle.on-unhealthy".into(), action.clone())),
-    );
+    labels.extend(args.on_unhealthy.iter().map(|action| ("coracle.on-unhealthy".into(), action.clone())));
     Ok(labels)
 }
 

@@ -47,6 +47,28 @@ impl Ports {
         Ok(())
     }
 
+    /// Takes away one `--publish-rm`: what [`Self::publish`] has taken, or every binding of `container port[/protocol]`.
+    pub(crate) fn withdraw(&mut self, text: &str) -> Result<(), Invalid> {
+        let mut meant = Self::default();
+        meant.publish(text)?;
+        let mut found = false;
+        for (port, bindings) in meant.bindings {
+            let Some(own) = self.bindings.get_mut(&port).and_then(Option::as_mut) else { continue };
+            let before = own.len();
+            // Without a port of the host all that lead there are meant.
+            let is_meant = |own: &PortBinding| {
+                let same = |meant: &PortBinding| {
+                    (meant.host_port.is_empty() || meant.host_port == own.host_port)
+                        && (meant.host_ip.is_empty() || meant.host_ip == own.host_ip)
+                };
+                bindings.iter().flatten().any(same)
+            };
+            own.retain(|own| !is_meant(own));
+            found |= own.len() < before;
+        }
+        if found { Ok(()) } else { invalid(format!("{text} is not published")) }
+    }
+
     /// Adds one `--expose`: `port[-end][/protocol]`.
     pub(crate) fn expose(&mut self, text: &str) -> Result<(), Invalid> {
         if text.contains(':') {
@@ -163,5 +185,33 @@ mod tests {
         ports.expose("80-81/udp").expect("parses");
         assert_eq!(ports.exposed.into_keys().collect::<Vec<_>>(), ["80/udp", "81/udp"]);
         assert!(ports.bindings.is_empty());
+    }
+
+    #[test]
+    fn what_was_published_is_withdrawn_by_binding_or_by_port() {
+        let left = |withdrawn: &str| {
+            let mut ports = Ports::default();
+            for text in ["8080:80", "127.0.0.1:8081:80", "53:53/udp"] {
+                ports.publish(text).expect(text);
+            }
+            ports.withdraw(withdrawn).ok()?;
+            Some(
+                ports
+                    .bindings
+                    .values()
+                    .flatten()
+                    .flatten()
+                    .map(|binding| binding.host_port.clone())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let some = |ports: &[&str]| Some(ports.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(left("8080:80"), some(&["53", "8081"]));
+        assert_eq!(left("127.0.0.1:8081:80"), some(&["53", "8080"]));
+        assert_eq!(left("80"), some(&["53"]));
+        assert_eq!(left("53/udp"), some(&["8080", "8081"]));
+        for text in ["53", "8082:80", "127.0.0.1:8080:80", "x"] {
+            assert_eq!(left(text), None, "{text}");
+        }
     }
 }

@@ -136,7 +136,7 @@ fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
     }
 }
 
-fn restart(policy: &api::RestartPolicy) -> Result<RestartPolicy, Failure> {
+pub(super) fn restart(policy: &api::RestartPolicy) -> Result<RestartPolicy, Failure> {
     let count = policy.maximum_retry_count;
     if count < 0 {
         return Err(Failure::invalid("invalid restart policy: maximum retry count cannot be negative"));
@@ -160,7 +160,7 @@ fn restart(policy: &api::RestartPolicy) -> Result<RestartPolicy, Failure> {
     })
 }
 
-fn ports(bindings: api::PortMap) -> Result<Vec<PublishRequest>, Failure> {
+pub(super) fn ports(bindings: api::PortMap) -> Result<Vec<PublishRequest>, Failure> {
     let mut requests = Vec::new();
     for (port, bindings) in bindings {
         let (container_port, protocol) = parse_port(&port)?;

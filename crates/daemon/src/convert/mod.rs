@@ -13,6 +13,7 @@ pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod time;
 pub(crate) mod transfer;
+pub(crate) mod update;
 
 #[cfg(test)]
 mod fields;

@@ -68,7 +68,7 @@ pub(crate) fn config(config: Config) -> Settings {
     }
 }
 
-fn health(config: HealthConfig) -> Healthcheck {
+pub(super) fn health(config: HealthConfig) -> Healthcheck {
     Healthcheck {
         test: config.test.unwrap_or_default(),
         interval: config.interval,

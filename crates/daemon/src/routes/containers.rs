@@ -2,7 +2,8 @@
 
 use super::streams;
 use crate::answer::{self, Answer};
-use crate::convert::{container, host_config, listing, settings, time};
+use crate::convert::update::Update;
+use crate::convert::{container, listing, settings, time};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -11,7 +12,7 @@ use coracle_api::container as api;
 use coracle_api::{ApiVersion, Filters};
 use coracle_engine::ChangeKind;
 use coracle_engine::containers::WaitCondition;
-use coracle_engine::containers::settings::RestartPolicy;
+use coracle_engine::containers::settings::Settings;
 use coracle_engine::labels::LabelChoice;
 use coracle_spec::Platform;
 use coracle_spec::runtime::ConsoleSize;
@@ -274,62 +275,20 @@ async fn changes(call: &Call, name: &str) -> Answer {
     answer::ok(&shown)
 }
 
-/// What `update` can change: limits and the restart policy. A limit that is 0 stays as it is.
 async fn update(call: Call, name: &str) -> Answer {
     let context = call.context;
     let request: api::UpdateRequest = input::required(call.request).await?;
-    let policy = request.restart_policy.clone();
-    let policy = (!policy.name.is_empty()).then(|| {
-        host_config::host_settings(api::HostConfig { restart_policy: policy, ..Default::default() })
-    });
-    let policy: Option<RestartPolicy> = policy.transpose()?.map(|host| host.restart);
-    let mut asked = host_config::resources(&request);
+    let mut update = Update::read(request)?;
     if call.version < ApiVersion::new(1, 40) {
         // As Docker: clients of that time could not know it.
-        asked.pids = None;
+        update.resources.pids = None;
     }
-    context
-        .engine
-        .update(name, move |settings| {
-            if let Some(policy) = policy {
-                settings.host.restart = policy;
-            }
-            merge(&mut settings.host.resources, asked);
-            Ok(())
-        })
-        .await?;
-    answer::ok(&api::UpdateResponse { warnings: Some(Vec::new()) })
-}
-
-fn merge(
-    own: &mut coracle_engine::containers::settings::Resources,
-    asked: coracle_engine::containers::settings::Resources,
-) {
-    let number = |own: &mut i64, asked: i64| {
-        if asked != 0 {
-            *own = asked;
-        }
+    let change = move |settings: &mut Settings| {
+        update.apply(settings);
+        Ok(())
     };
-    number(&mut own.memory, asked.memory);
-    number(&mut own.memory_swap, asked.memory_swap);
-    number(&mut own.memory_reservation, asked.memory_reservation);
-    number(&mut own.cpu_shares, asked.cpu_shares);
-    number(&mut own.cpu_period, asked.cpu_period);
-    number(&mut own.cpu_quota, asked.cpu_quota);
-    number(&mut own.nano_cpus, asked.nano_cpus);
-    number(&mut own.cpu_realtime_period, asked.cpu_realtime_period);
-    number(&mut own.cpu_realtime_runtime, asked.cpu_realtime_runtime);
-    if asked.blkio_weight != 0 {
-        own.blkio_weight = asked.blkio_weight;
-    }
-    // Unlike the others it can be taken away.
-    own.pids = asked.pids.map(|limit| limit.max(0)).or(own.pids);
-    for (own, asked) in [(&mut own.cpuset_cpus, asked.cpuset_cpus), (&mut own.cpuset_mems, asked.cpuset_mems)]
-    {
-        if !asked.is_empty() {
-            *own = asked;
-        }
-    }
+    let warnings = context.engine.update(name, change).await?;
+    answer::ok(&api::UpdateResponse { warnings: Some(warnings) })
 }
 
 async fn prune(call: &Call) -> Answer {

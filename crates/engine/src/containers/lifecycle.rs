@@ -202,15 +202,16 @@ impl Engine {
         container.ask(|reply| Command::Rename { name, reply }).await
     }
 
-    /// Changes settings of a container: its limits at once, the rest from the next exit or start on.
+    /// Changes settings of a container, whether it runs or not: limits, ports, health check and bounds of the log at once,
+    /// the restart policy from the next exit on. Returns what the client should know.
     ///
     /// # Errors
-    /// What `change` refuses; [`Error::Invalid`] for impossible limits.
+    /// What `change` refuses; [`Error::Invalid`] for impossible limits, the driver's for ports. Then nothing is changed.
     pub async fn update(
         &self,
         name: &str,
         change: impl FnOnce(&mut Settings) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let change = Box::new(change);
         self.shared.containers.find(name)?.ask(|reply| Command::Update { change, reply }).await
     }

@@ -2,6 +2,7 @@
 
 mod admit;
 mod attach;
+mod changing;
 mod commit;
 mod confinement;
 mod copy;
@@ -30,6 +31,7 @@ mod record;
 pub(crate) mod recover;
 pub(crate) mod registry;
 mod remove;
+mod republish;
 pub mod settings;
 mod signals;
 pub(crate) mod sizes;

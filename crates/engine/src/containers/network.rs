@@ -191,7 +191,7 @@ pub(super) fn names(shared: &Shared, now: &Description) -> Names {
     }
 }
 
-fn with_name(error: Error, task: &Task) -> Error {
+pub(super) fn with_name(error: Error, task: &Task) -> Error {
     match error {
         Error::Failed { action, source } => {
             Error::Failed { action: format!("{action} on endpoint {}", task.now.name), source }
@@ -201,7 +201,7 @@ fn with_name(error: Error, task: &Task) -> Error {
 }
 
 /// What the container publishes.
-fn ports(settings: &Settings, config: &Config) -> Result<Vec<PublishRequest>> {
+pub(super) fn ports(settings: &Settings, config: &Config) -> Result<Vec<PublishRequest>> {
     let mut ports = settings.host.ports.clone();
     if settings.host.publish_all {
         for exposed in &settings.exposed_ports {

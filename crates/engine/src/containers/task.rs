@@ -59,8 +59,8 @@ pub(crate) enum Command {
     Files { reply: ReplyTo<Arc<View>> },
     /// Give it another name.
     Rename { name: Name, reply: ReplyTo<()> },
-    /// Change settings that can be changed.
-    Update { change: Change, reply: ReplyTo<()> },
+    /// Change settings that can be changed. Answers what the client should know.
+    Update { change: Change, reply: ReplyTo<Vec<String>> },
     /// Be on another network.
     Connect { membership: Membership, reply: ReplyTo<()> },
     /// Be on a network no more.
@@ -463,27 +463,6 @@ impl Task {
         start::publish_names(self).await;
         let old = format!("/{before}");
         self.tell("rename", &[("oldName", &old)]);
-        self.publish();
-        Ok(())
-    }
-
-    async fn update(&mut self, change: Change) -> Result<()> {
-        let mut settings = self.now.settings.as_ref().clone();
-        change(&mut settings)?;
-        if settings.host.auto_remove && settings.host.restart != RestartPolicy::No {
-            let text = "Restart policy cannot be updated because AutoRemove is enabled for the container";
-            return Err(Error::Invalid(text.to_owned()));
-        }
-        let devices = std::collections::BTreeMap::new();
-        let mut resources = super::limits::resources(&settings.host.resources, &devices)?;
-        // Without a limit is something else than as before.
-        resources.pids = settings.host.resources.pids.map(|limit| Pids { limit });
-        if let Some(live) = &self.live {
-            live.shim.ask(&Request::Update(Box::new(resources)), &[]).await?;
-        }
-        self.now.settings = Arc::new(settings);
-        self.save(Durability::Durable).await?;
-        self.tell("update", &[]);
         self.publish();
         Ok(())
     }

@@ -51,6 +51,7 @@ fn config(dir: &TempDir) -> Config {
         bridge: Some("none".into()),
         bip: None,
         mtu: 1500,
+        networks: crate::config::NetworkDefaults::default(),
         init: false,
         cgroup_parent: None,
         dns: Vec::new(),

@@ -37,6 +37,9 @@ const MIGRATIONS: [&str; 5] = [
 ];
 
 const NAME: &str = "meta.db";
+
+/// The file in which its commits are until they are moved into it (SQLite's write-ahead log).
+pub(super) const LOG: &str = "meta.db-wal";
 /// Where the version stands in a database file (`user_version`, SQLite file format, section 1.3).
 const VERSION_OFFSET: usize = 60;
 const MAGIC: &[u8] = b"SQLite format 3\0";

@@ -48,7 +48,7 @@ impl Index {
             execute(transaction, "DELETE FROM image_uses WHERE image = ?1", params![id])?;
             execute(transaction, "DELETE FROM images WHERE id = ?1", params![id]).map(drop)
         };
-        self.remove(change, vec![file]).wait()
+        self.change(Durability::Durable, change, vec![file]).wait()
     }
 
     /// All images, in the order in which they were added.

@@ -138,7 +138,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM containers WHERE id = ?1", params![id]).map(drop)
         };
-        self.remove(change, vec![file]).arrive().await
+        self.change(Durability::Durable, change, vec![file]).arrive().await
     }
 
     /// The records of all containers, in the order in which they were added.
@@ -175,7 +175,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM networks WHERE id = ?1", params![id]).map(drop)
         };
-        self.remove(change, vec![file]).arrive().await
+        self.change(Durability::Durable, change, vec![file]).arrive().await
     }
 
     /// The records of all networks that users made.
@@ -212,7 +212,7 @@ impl Index {
         let change = move |transaction: &Transaction<'_>| {
             execute(transaction, "DELETE FROM volumes WHERE name = ?1", params![name]).map(drop)
         };
-        self.remove(change, Vec::new()).wait()
+        self.change(Durability::Durable, change, Vec::new()).wait()
     }
 
     /// The records of all volumes, in the order of their names. Blocks.
@@ -259,18 +259,6 @@ impl Index {
         files: Vec<RecordFile>,
     ) -> Answer<T> {
         self.have(move |worker| worker.commit(durability, work, files))
-    }
-
-    /// The same for something that is removed, which a full disk does not prevent. It survives the loss of power.
-    fn remove<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-        files: Vec<RecordFile>,
-    ) -> Answer<T> {
-        self.have(move |worker| {
-            worker.prepare_removal();
-            worker.commit(Durability::Durable, work, files)
-        })
     }
 
     fn ask<T: Send + 'static>(

@@ -1,11 +1,11 @@
 //! The thread that owns the connection: commits, and what it does when nobody asks for anything.
 
-use super::Durability;
 use super::image_files::{self, Difference};
 use super::image_uses::{self, PendingUses};
 use super::pins;
 use super::record_files::RecordFile;
-use super::reserve::Reserve;
+use super::reserve;
+use super::{Durability, database};
 use crate::error::{Attempt, Result};
 use crate::limits;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -29,16 +29,16 @@ pub(super) struct Worker {
     files: BTreeMap<PathBuf, RecordFile>,
     /// Uses of images that are in memory only.
     uses: Arc<PendingUses>,
-    reserve: Reserve,
 }
 
 impl Worker {
     /// Takes a connection that commits durably.
     pub(super) fn new(connection: Connection, root: &Path, uses: Arc<PendingUses>) -> Self {
-        let reserve = Reserve::of(root);
-        reserve.take();
-        let (root, durability) = (root.to_owned(), Durability::Durable);
-        Self { connection, root, durability, unsettled: 0, files: BTreeMap::new(), uses, reserve }
+        let root = root.to_owned();
+        let files = BTreeMap::new();
+        let worker = Self { connection, root, durability: Durability::Durable, unsettled: 0, files, uses };
+        worker.reserve();
+        worker
     }
 
     /// Works until nobody can ask any more.
@@ -129,12 +129,14 @@ impl Worker {
         if let Err(error) = done {
             tracing::warn!(error = error.chain(), "the index's log grows");
         }
-        self.reserve.take();
+        self.reserve();
     }
 
-    /// Sees to it that there is room for what makes room.
-    pub(super) fn prepare_removal(&self) {
-        self.reserve.give_if_needed();
+    /// Sees to it that the log can grow although the disk is full.
+    fn reserve(&self) {
+        if let Err(error) = reserve::take(&self.root.join(database::LOG)) {
+            tracing::debug!(%error, "no room could be kept for the index on a full disk");
+        }
     }
 
     /// Runs `work` in a transaction and commits it, then brings `files` in line.

@@ -2,7 +2,7 @@
 
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_names::{Name, Table};
-use coracle_network::{Driver, Endpoint, EndpointRequest, Held, Namespace, Published};
+use coracle_network::{Driver, Endpoint, EndpointRequest, Held, Namespace, PublishRequest, Published};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,6 +78,26 @@ impl Bridge {
             driver.carry(&endpoint, &ports).map_err(refused)
         })
         .await
+    }
+
+    /// Publishes further ports of a running container, all or none. Returns the endpoint as it is from now on, with the new
+    /// ports last, and what holds them.
+    pub(crate) async fn publish_ports(
+        &self,
+        endpoint: Endpoint,
+        requests: Vec<PublishRequest>,
+    ) -> Result<(Endpoint, Held)> {
+        self.with_driver(move |driver| driver.publish_more(&endpoint, &requests).map_err(refused)).await
+    }
+
+    /// Publishes ports whose sockets are held already. Returns the endpoint as it is from now on.
+    pub(crate) async fn carry_ports(&self, endpoint: Endpoint, ports: Vec<Published>) -> Result<Endpoint> {
+        self.with_driver(move |driver| driver.carry(&endpoint, &ports).map_err(refused)).await
+    }
+
+    /// Withdraws some ports of a running container. Returns the endpoint as it is from now on.
+    pub(crate) async fn withdraw_ports(&self, endpoint: Endpoint, ports: Vec<Published>) -> Result<Endpoint> {
+        self.with_driver(move |driver| driver.unpublish(&endpoint, &ports).map_err(refused)).await
     }
 
     /// Takes over a container that an earlier engine attached.

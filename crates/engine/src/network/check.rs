@@ -54,7 +54,7 @@ pub(super) struct Checked {
 pub(super) fn check(wanted: Wanted) -> Result<Checked> {
     check_name(&wanted.name)?;
     check_driver(&wanted.driver)?;
-    let (bridge, mtu) = check_options(&wanted.options)?;
+    let (bridge, mtu) = read_options(&wanted.options)?;
     let subnet = check_subnet(&wanted)?;
     let range = match (wanted.range.as_str(), subnet) {
         ("", _) => None,
@@ -105,8 +105,16 @@ fn check_driver(driver: &str) -> Result<()> {
     }
 }
 
+/// Refuses options of the driver bridge that would change nothing here, or make no sense.
+///
+/// # Errors
+/// [`Error::Unsupported`] and [`Error::Invalid`].
+pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    read_options(options).map(drop)
+}
+
 /// The name of the bridge and the size of packets; refuses what would change nothing here.
-fn check_options(options: &BTreeMap<String, String>) -> Result<(Option<String>, Option<u32>)> {
+fn read_options(options: &BTreeMap<String, String>) -> Result<(Option<String>, Option<u32>)> {
     let (mut bridge, mut mtu) = (None, None);
     for (key, value) in options {
         let unsupported = |why: &str| {

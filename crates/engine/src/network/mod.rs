@@ -27,8 +27,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use time::OffsetDateTime;
 
 pub(crate) use bridge::Bridge;
-pub use check::Wanted;
-pub use coracle_network::{Endpoint, HostPort, Ipv4Net as Subnet, Protocol, PublishRequest, Published};
+pub use check::{Wanted, check_options};
+pub use coracle_network::{
+    AddressPool, Endpoint, HostPort, Ipv4Net as Subnet, Protocol, PublishRequest, Published,
+};
 
 /// The name of the default network.
 pub const BRIDGE: &str = "bridge";
@@ -176,7 +178,10 @@ impl Networks {
     /// # Errors
     /// [`Error::Conflict`] for a taken name, [`Error::Forbidden`] for a subnet that another network has,
     /// [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be. Nothing is left of it then.
-    pub(crate) async fn create(&self, wanted: Wanted) -> Result<Network> {
+    pub(crate) async fn create(&self, mut wanted: Wanted) -> Result<Network> {
+        for (option, value) in &self.config.networks.options {
+            wanted.options.entry(option.clone()).or_insert_with(|| value.clone());
+        }
         let checked = check::check(wanted)?;
         let _changing = self.changing.lock().await;
         let all = self.all();
@@ -187,7 +192,7 @@ impl Networks {
         // The claim is held until the bridge has its address.
         let (subnet, _claim) = match checked.subnet {
             Some(subnet) => (refuse_taken_subnet(subnet, &taken)?, None),
-            None => find_subnet(taken).await?,
+            None => find_subnet(self.config.networks.pools.clone(), taken).await?,
         };
         let id = ContainerId::random().to_string();
         let bridge = match checked.bridge {
@@ -318,10 +323,10 @@ fn refuse_taken_subnet(subnet: Subnet, taken: &[Subnet]) -> Result<Subnet> {
 }
 
 /// A subnet that neither the machine nor a network in `taken` has, and the claim to it.
-async fn find_subnet(taken: Vec<Subnet>) -> Result<(Subnet, Option<OwnedFd>)> {
+async fn find_subnet(pools: Vec<AddressPool>, taken: Vec<Subnet>) -> Result<(Subnet, Option<OwnedFd>)> {
     let find = move || {
         let claim = coracle_network::claim_subnets()?;
-        Ok::<_, coracle_network::Error>((coracle_network::free_subnet(&taken)?, Some(claim)))
+        Ok::<_, coracle_network::Error>((coracle_network::free_subnet(&pools, &taken)?, Some(claim)))
     };
     blocking(find).await?.attempt(|| {
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
@@ -347,7 +352,9 @@ async fn open_default(config: &Config) -> Result<Live> {
         (name, None) => {
             let subject = || format!("set up the network {name}");
             let interface = InterfaceName::new(name).attempt(subject)?;
-            Some(blocking(move || coracle_network::default_subnet(&interface)).await?.attempt(subject)?)
+            let pools = config.networks.pools.clone();
+            let found = blocking(move || coracle_network::default_subnet(&interface, &pools)).await?;
+            Some(found.attempt(subject)?)
         }
     };
     let network = Network {

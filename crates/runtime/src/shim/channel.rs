@@ -5,7 +5,7 @@
 
 use super::client::{Client, Patience};
 use crate::protocol::{Attachment, Stdin};
-use coracle_logfile::{Stream, Writer};
+use coracle_logfile::{Limits, Stream, Writer};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -116,6 +116,15 @@ impl Channel {
         let framed = self.framed;
         self.clients.retain_mut(|client| client.give(stream, bytes, framed));
         false
+    }
+
+    /// Keeps as much of the log from now on, where there is one.
+    pub(super) fn bound_log(&mut self, limits: Limits) {
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.bound(limits)
+        {
+            self.log_failure.get_or_insert_with(|| error.to_string());
+        }
     }
 
     /// Output has ended for good: what is half a line is logged.

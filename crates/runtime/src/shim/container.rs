@@ -8,15 +8,17 @@ use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Group};
 use crate::error::{Error, Result};
-use crate::protocol::{Execution, Plan, Role};
+use crate::protocol::{Execution, HeldPort, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::runtime::Process;
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::rooted::Root;
+use rustix::net::{getsockname, sockopt};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -62,8 +64,8 @@ pub(super) struct Container {
     starting: Vec<Starting>,
     has_output: bool,
     limit: Inherited,
-    /// Reserved ports and the like: open as long as the container runs.
-    _held: Vec<OwnedFd>,
+    /// Reserved ports: open as long as they are the container's.
+    held: Vec<OwnedFd>,
 }
 
 /// The descriptors that came with a plan, by what they are.
@@ -150,7 +152,7 @@ impl Container {
             starting: Vec::new(),
             has_output: true,
             limit,
-            _held: belongings.held,
+            held: belongings.held,
         };
         Ok((container, channel))
     }
@@ -199,6 +201,17 @@ impl Container {
             None => Some(self.pidfd()),
             Some(id) => Some(self.execs.iter().find(|e| e.id == id)?.child.pidfd.as_fd()),
         }
+    }
+
+    /// Gives all ports free.
+    pub(super) fn release_ports(&mut self) {
+        self.held.clear();
+    }
+
+    /// Holds these ports too, and gives others free.
+    pub(super) fn hold(&mut self, more: Vec<OwnedFd>, release: &[HeldPort]) {
+        self.held.retain(|socket| !port_of(socket).is_some_and(|port| release.contains(&port)));
+        self.held.extend(more);
     }
 
     pub(super) fn has_output(&self) -> bool {
@@ -335,6 +348,13 @@ impl Container {
             super::eprintln_log(&error.chain());
         }
     }
+}
+
+/// The port that a socket holds.
+fn port_of(socket: &OwnedFd) -> Option<HeldPort> {
+    let address = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+    let protocol = sockopt::socket_protocol(socket).ok()??;
+    Some(HeldPort { protocol: protocol.as_raw().get().try_into().ok()?, address })
 }
 
 /// Resolves the user inside the container and gives it a home, as Docker does. Groups that the configuration has are

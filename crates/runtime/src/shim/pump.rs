@@ -3,6 +3,7 @@
 
 use super::channel::{Channel, Name};
 use crate::protocol::Attachment;
+use coracle_logfile::Limits;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,7 @@ const BUFFER: usize = 64 * 1024;
 enum Command {
     Add(Box<Channel>),
     Attach { name: Name, socket: OwnedFd, attachment: Attachment },
+    BoundLog(Limits),
     Quit,
 }
 
@@ -73,6 +75,11 @@ impl Pump {
     /// Moves the streams of one more process.
     pub(super) fn add(&self, channel: Channel) {
         self.command(Command::Add(Box::new(channel)));
+    }
+
+    /// Keeps as much of the container's log from now on.
+    pub(super) fn bound_log(&self, limits: Limits) {
+        self.command(Command::BoundLog(limits));
     }
 
     /// Connects a socket to the streams of a process. It is closed at once if they have ended.
@@ -157,6 +164,7 @@ fn obey(command: Command, channels: &mut Vec<Channel>) -> bool {
                 channel.attach(socket, attachment);
             }
         }
+        Command::BoundLog(limits) => channels.iter_mut().for_each(|channel| channel.bound_log(limits)),
         Command::Quit => {
             // What still holds an output open is no part of the container any more.
             for channel in channels.iter_mut() {

@@ -5,6 +5,7 @@ use crate::cgroup::Frozen;
 use crate::error::{Error, Result};
 use crate::protocol::{Attachment, Execution, Failure, FailureKind, Reply, Request, State};
 use crate::sandbox;
+use coracle_logfile::Limits;
 use coracle_sys::process::send_signal;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,6 +51,14 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
             Some(resolver) => resolver.change(names).map(done),
             None => Ok((gone("nothing resolves names for this container"), None)),
         },
+        Request::Ports { release } => {
+            shim.container.hold(descriptors, &release);
+            Ok((Reply::Done, None))
+        }
+        Request::Log(bounds) => {
+            shim.pump.bound_log(Limits { size: bounds.max_size, files: bounds.max_files });
+            Ok((Reply::Done, None))
+        }
         Request::Processes => Ok((Reply::Processes(shim.container.group().processes()?), None)),
         Request::Root => {
             let Some(root) = shim.container.root() else {
@@ -60,6 +69,8 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
         Request::Forget => {
             if let Phase::Ended { acknowledged, .. } = &mut shim.phase {
                 *acknowledged = true;
+                // Whoever starts something else on its ports need not wait for the disk.
+                shim.container.release_ports();
                 // The last hold of the layers: the kernel writes them out before this returns, and nobody waits but
                 // who wants to start the container again.
                 shim.container.release_root();

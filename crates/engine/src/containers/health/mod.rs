@@ -30,6 +30,7 @@ pub(crate) use monitor::{Monitor, judge};
 pub(crate) use record::{HealthRecord, recall};
 
 use super::Description;
+use super::settings::Settings;
 use super::state::State;
 use check::Check;
 use std::fmt;
@@ -84,12 +85,17 @@ pub struct Probe {
 
 /// The container starts, and it is not known yet whether it works. The answers of its last run are kept.
 pub(crate) fn begin(now: &mut Description) {
-    let asked = Check::of(&now.settings).is_ok_and(|check| check.is_some());
+    let asked = is_asked(&now.settings);
     let before = now.state.health.take();
     now.state.health = asked.then(|| {
         let log = before.map(|health| health.log.clone()).unwrap_or_default();
         Arc::new(Health { status: Status::Starting, failing_streak: 0, log })
     });
+}
+
+/// Whether a container with these settings is asked for its health.
+pub(crate) fn is_asked(settings: &Settings) -> bool {
+    Check::of(settings).is_ok_and(|check| check.is_some())
 }
 
 /// Nobody asks the container any more.

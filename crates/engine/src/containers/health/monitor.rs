@@ -19,6 +19,8 @@ pub(crate) struct Monitor {
     watch: Option<Watch>,
     /// What is done about it.
     action: Option<JoinHandle<()>>,
+    /// Whether the next question is put at once: what is asked has changed.
+    at_once: bool,
 }
 
 /// One run of the container, or what is between two pauses of it.
@@ -55,9 +57,20 @@ impl Monitor {
         let same = self.watch.as_ref().map(|watch| watch.started) == now.state.started_at;
         match asked {
             Some(_) if same => {}
-            Some(health) => self.watch = Watch::begin(now, health),
+            Some(health) => {
+                self.watch = Watch::begin(now, health);
+                if let Some(watch) = self.watch.as_mut().filter(|_| std::mem::take(&mut self.at_once)) {
+                    watch.phase = Phase::Waiting(Instant::now());
+                }
+            }
             None => self.watch = None,
         }
+    }
+
+    /// Calls off what is asked: from now on it is something else, and at once.
+    pub(crate) fn forget(&mut self) {
+        self.watch = None;
+        self.at_once = true;
     }
 
     /// Asks when it is time, and waits for the answer. May be dropped and called again.
