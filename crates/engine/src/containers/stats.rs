@@ -222,7 +222,7 @@ impl Files {
         let open = |directory| openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let Some(file) = self.0.as_ref().and_then(open) else { return String::new() };
         let (mut text, mut part) = (Vec::new(), [0; PART]);
-        while text.len() < limits::KERNEL_FILE as usize {
+        while (text.len() as u64) < limits::KERNEL_FILE {
             match rustix::io::read(&file, &mut part) {
                 Ok(0) => break,
                 Ok(length) => text.extend_from_slice(&part[..length]),

@@ -22,7 +22,6 @@ use crate::index::Durability;
 use crate::shim::{Awaited, Shim};
 use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
 use coracle_spec::Name;
-use coracle_spec::runtime::Pids;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
