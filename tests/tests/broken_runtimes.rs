@@ -126,16 +126,21 @@ impl Fake {
     /// Waits until nothing is left of containers: neither files nor mounts nor processes of the fake's.
     fn leaves_nothing(&self, what: &str) {
         let containers = self.engine.directory().join("run/containers");
-        let place = self.engine.directory().display().to_string();
-        let is_alive = |process: &fs::DirEntry| {
+        wait_until(what, || fs::read_dir(&containers).is_ok_and(|mut entries| entries.next().is_none()));
+        self.leaves_no_process(what);
+        assert_eq!(self.engine.mounts_on_the_host(), Vec::<String>::new());
+    }
+
+    /// Waits until no process is left that was told of a file of a container's.
+    fn leaves_no_process(&self, what: &str) {
+        let place = format!("{}/run/containers", self.engine.directory().display());
+        let is_told = |process: &fs::DirEntry| {
             let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&words).contains(&format!("{place}/run/containers"))
+            String::from_utf8_lossy(&words).contains(&place)
         };
         wait_until(what, || {
-            fs::read_dir(&containers).is_ok_and(|mut entries| entries.next().is_none())
-                && !fs::read_dir("/proc").expect("it is mounted").flatten().any(|process| is_alive(&process))
+            !fs::read_dir("/proc").expect("it is mounted").flatten().any(|one| is_told(&one))
         });
-        assert_eq!(self.engine.mounts_on_the_host(), Vec::<String>::new());
     }
 }
 
@@ -341,12 +346,14 @@ fn a_container_whose_shim_is_killed_in_the_midst_is_not_made() {
     let Some(fake) = Fake::start() else { return };
     let name = fake.created("midst");
     let marker = fake.beside("pid").display().to_string();
-    fake.break_verb("create", &format!("echo $PPID > {marker}.part; mv {marker}.part {marker}; {HANGS}"));
+    let hangs = "exec python3 -c 'import time; time.sleep(600)' \"$log\"";
+    fake.break_verb("create", &format!("echo $PPID > {marker}.part; mv {marker}.part {marker}; {hangs}"));
     let mut client = fake.begin_to_start(&name);
     wait_until("the shim is known", || Path::new(&marker).exists());
     let shim = fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(shim).unwrap(), Signal::KILL).unwrap();
     assert!(!client.wait().unwrap().success());
+    fake.leaves_no_process("the runtime ends with the shim");
     fake.mend("create");
     fake.engine.docker(&["start", &name]).ok();
     assert_eq!(fake.exec(&[], &name).ok(), "done");

@@ -221,3 +221,28 @@ fn a_filter_that_is_neither_true_nor_false_is_refused() {
     engine.docker(&["network", "ls", "--filter", "dangling=maybe"]).refused(1, "dangling");
     engine.docker(&["pull", "--platform", "amd46", "127.0.0.1:1/x"]).refused(1, "amd46");
 }
+
+/// Clients give several moments, and mean what is older than each.
+#[test]
+fn images_are_listed_until_the_earliest_moment() {
+    let engine = Engine::start();
+    let list = |moments: &[&str]| {
+        let filters = moments.iter().flat_map(|moment| ["--filter", *moment]);
+        engine.docker(&["images", "-q", SMALL].into_iter().chain(filters).collect::<Vec<_>>()).ok()
+    };
+    assert!(!list(&["until=2100-01-01", "until=2101-01-01"]).is_empty());
+    assert_eq!(list(&["until=2100-01-01", "until=2001-01-01"]), "");
+    assert_eq!(list(&["until=2001-01-01", "until=2100-01-01"]), "");
+}
+
+#[test]
+fn changes_of_a_commit_see_the_environment_that_they_change() {
+    let engine = Engine::start();
+    let (name, image) = (engine.name("changed"), engine.name("way"));
+    engine.docker(&["create", "--name", &name, "-e", "WAY=/bin", "-e", "KEPT=yes", SMALL, "true"]).ok();
+    engine.docker(&["commit", "-c", "ENV WAY=/usr/bin:$WAY", &name, &image]).ok();
+    let variables = engine.docker(&["inspect", "-f", "{{.Config.Env}}", &image]).ok();
+    assert!(variables.contains("WAY=/usr/bin:/bin") && variables.contains("KEPT=yes"), "{variables}");
+    engine.docker(&["rm", &name]).ok();
+    engine.docker(&["rmi", &image]).ok();
+}

@@ -314,15 +314,21 @@ pub(super) fn meant_to_go(call: &Call) -> Result<(Option<OffsetDateTime>, LabelC
     Ok((until(&filters)?, label_choice(&filters)))
 }
 
-/// The moment of an `until` filter.
+/// The moment of the one `until` filter that there may be.
 pub(super) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure> {
-    let mut given = filters.values("until");
-    let Some(text) = given.next() else { return Ok(None) };
-    if given.next().is_some() {
+    if filters.values("until").nth(1).is_some() {
         return Err(Failure::invalid("more than one until filter specified"));
     }
-    let moment = time::read_typed(text, OffsetDateTime::now_utc());
-    moment.map(Some).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
+    earliest_until(filters)
+}
+
+/// The earliest moment of all `until` filters, which is what all of them together say.
+pub(super) fn earliest_until(filters: &Filters) -> Result<Option<OffsetDateTime>, Failure> {
+    let now = OffsetDateTime::now_utc();
+    let moments = filters.values("until").map(|text| {
+        time::read_typed(text, now).ok_or_else(|| Failure::invalid(format!("invalid filter 'until={text}'")))
+    });
+    Ok(moments.collect::<Result<Vec<_>, _>>()?.into_iter().min())
 }
 
 /// What a filter says that is either so or not; nothing if it is not there.

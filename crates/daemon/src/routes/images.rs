@@ -1,6 +1,6 @@
 //! `/images/…` and `/commit`
 
-use super::containers::{filters, label_choice, truth, until};
+use super::containers::{earliest_until, filters, label_choice, truth, until};
 use super::streams;
 use super::{json_line, registries};
 use crate::answer::{self, Answer};
@@ -77,7 +77,7 @@ async fn list(call: &Call) -> Answer {
         labels: label_choice(&filters).with,
         before: filters.values("before").next().map(str::to_owned),
         since: filters.values("since").next().map(str::to_owned),
-        until: until(&filters)?,
+        until: earliest_until(&filters)?,
     };
     let found = call.engine().images().list(&filter)?;
     let mut rows: Vec<_> = found.iter().map(|summary| image::summary(summary, call.version)).collect();

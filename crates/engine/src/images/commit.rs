@@ -33,8 +33,10 @@ impl Images {
     /// # Errors
     /// [`crate::Error::Invalid`] for an instruction or a name with a digest, and the store's.
     pub async fn commit(&self, request: CommitRequest) -> Result<Digest> {
-        let asked = request.settings.as_ref().map(run_config).unwrap_or_default();
-        let run = merged(changed(asked, &request.changes)?, run_config(&request.container.settings));
+        let of_container = run_config(&request.container.settings);
+        // Instructions see what they change: `ENV PATH=/mine:$PATH`.
+        let asked = request.settings.as_ref().map_or_else(|| of_container.clone(), run_config);
+        let run = merged(changed(asked, &request.changes)?, of_container);
         check_name(request.reference.as_ref())?;
         self.run(move |inner| inner.commit(request, run)).await
     }
