@@ -6,15 +6,19 @@
 //! is its end.
 
 use crate::listen::Connection;
+use coracle_engine::descriptors;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::io::{self, IoSlice};
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+
+/// Descriptors that are not for streams, which may stay open for ever. An eighth of what a service manager gives.
+const RESERVED: u64 = 128;
 
 /// Calls a method of whichever socket it is.
 macro_rules! on {
@@ -45,6 +49,12 @@ impl Peer {
 
     pub(crate) fn watch(&self) -> Watch {
         Watch { connection: Arc::clone(&self.0), encrypted: false }
+    }
+
+    /// Whether the process has few descriptors left, told by the number of this one: the kernel gives the lowest that is free.
+    pub(crate) fn is_among_the_last(&self) -> bool {
+        let number = on!(&*self.0, socket => socket.as_fd().as_raw_fd());
+        u64::from(number.cast_unsigned()) >= descriptors::limit().saturating_sub(RESERVED)
     }
 
     /// A watch for a connection over which TLS is spoken.

@@ -21,7 +21,11 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use std::time::Instant;
+
+/// How long a client may take to say what it wants where descriptors are scarce.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every route can reach.
 pub(crate) struct Context {
@@ -59,23 +63,27 @@ impl Call {
 
 /// Serves one connection until it is closed, over TLS if there is a handshake to begin with.
 pub(crate) async fn serve(context: Arc<Context>, peer: Peer, handshake: Option<Handshake>) {
+    let scarce = peer.is_among_the_last();
     let Some(handshake) = handshake else {
         let watch = peer.watch();
-        return serve_over(context, watch, peer).await;
+        return serve_over(context, watch, scarce, peer).await;
     };
     let watch = peer.watch_encrypted();
     match handshake.run(peer).await {
-        Ok(stream) => serve_over(context, watch, stream).await,
+        Ok(stream) => serve_over(context, watch, scarce, stream).await,
         Err(error) => tracing::info!(%error, "a client's TLS handshake failed"),
     }
 }
 
-async fn serve_over(context: Arc<Context>, watch: Watch, stream: impl Client + 'static) {
+/// With `scarce` descriptors no stream begins on this connection, and its client has to say soon what it wants, once.
+async fn serve_over(context: Arc<Context>, watch: Watch, scarce: bool, stream: impl Client + 'static) {
+    let patience = if scarce { PATIENCE } else { Duration::MAX };
     // A client that closes in the middle of its first request has nothing to be told.
-    let Ok(stream) = hijack::accept(stream).await else { return };
-    let service = service_fn(move |request| respond(Arc::clone(&context), watch.clone(), request));
+    let Ok(Ok(stream)) = tokio::time::timeout(patience, hijack::accept(stream)).await else { return };
+    let service = service_fn(move |request| respond(Arc::clone(&context), watch.clone(), scarce, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)
+        .keep_alive(!scarce)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {
@@ -86,13 +94,14 @@ async fn serve_over(context: Arc<Context>, watch: Watch, stream: impl Client + '
 async fn respond(
     context: Arc<Context>,
     client: Watch,
+    scarce: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     use futures_util::FutureExt;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let experimental = context.settings.experimental;
     let completed = hijack::is_completed(&request);
-    let answered = AssertUnwindSafe(dispatch(context, client, request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(dispatch(context, client, scarce, request)).catch_unwind().await;
     let answer = answered.unwrap_or_else(|_| {
         tracing::error!(%method, path, "a request made the engine panic");
         Err(Failure::new(
@@ -127,7 +136,7 @@ fn add_headers(response: &mut Response<Body>, experimental: bool) {
     }
 }
 
-async fn dispatch(context: Arc<Context>, client: Watch, request: Request<Incoming>) -> Answer {
+async fn dispatch(context: Arc<Context>, client: Watch, scarce: bool, request: Request<Incoming>) -> Answer {
     let full = request.uri().path().to_owned();
     let (asked, path) = ApiVersion::split_path(&full);
     let version = asked.unwrap_or(ApiVersion::MAX);
@@ -138,12 +147,30 @@ async fn dispatch(context: Arc<Context>, client: Watch, request: Request<Incomin
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if scarce && wants_stream(&segments, &query) {
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many streams are open: the engine has few file descriptors left, and its limit (LimitNOFILE, ulimit -Hn) can be \
+             raised",
+        ));
+    }
     let (method, begun, measuring) = (request.method().clone(), Instant::now(), Arc::clone(&context));
     let answer = routes::route(Call { context, client, version, query, request }, &segments).await;
     if let (Ok(_), Some(metrics)) = (&answer, &measuring.metrics) {
         metrics.note(&method, &segments, begun);
     }
     answer
+}
+
+/// Whether the answer goes on until its client has enough.
+fn wants_stream(segments: &[&str], query: &Query) -> bool {
+    match segments {
+        ["containers", _, "attach", ..] | ["exec", _, "start"] | ["session" | "grpc" | "events"] => true,
+        ["coracle", "images", ..] => true,
+        ["containers", _, "logs"] => query.is_on("follow"),
+        ["containers", _, "stats"] => query.is_on_or_absent("stream"),
+        _ => false,
+    }
 }
 
 /// Why a version is not served.

@@ -118,6 +118,7 @@ impl Engine {
     /// When another engine has the data, or a part cannot be set up; then nothing was changed.
     pub async fn open(config: Config) -> Result<Self> {
         let data_root = config.data_root.clone();
+        crate::descriptors::raise();
         prepare_directories(&config)?;
         let (store, launcher, cgroups) = {
             let (runtime, group) = (config.runtime.clone(), config.group_of_shims());

@@ -8,6 +8,7 @@ pub mod build;
 mod cdi;
 pub mod config;
 pub mod containers;
+pub mod descriptors;
 mod engine;
 pub mod error;
 pub mod events;

@@ -3,7 +3,7 @@
 use crate::entry::Entry;
 use crate::{Result, failed, files, limits, search};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -34,11 +34,13 @@ pub struct Reader {
     path: PathBuf,
     /// Files still to be read, newest first, and where to begin in each.
     files: Vec<(File, u64)>,
-    current: Option<BufReader<File>>,
+    current: Option<BufReader<Take<File>>>,
     /// Identifies the newest file that was opened. Nobody else gets its number while it is held open.
     newest: Option<u64>,
     line: Vec<u8>,
     until: Option<OffsetDateTime>,
+    /// Where the newest file ended, if what came after that is not wanted.
+    end: Option<u64>,
 }
 
 impl Reader {
@@ -54,6 +56,7 @@ impl Reader {
             newest: None,
             line: Vec::new(),
             until: selection.until,
+            end: None,
         };
         let mut wanted = match selection.tail {
             Tail::All => u64::MAX,
@@ -71,6 +74,17 @@ impl Reader {
             }
         }
         Ok(reader)
+    }
+
+    /// The same, but what is written from now on does not belong to it: a log can grow as fast as it is read.
+    ///
+    /// # Errors
+    /// When the newest file's length cannot be read.
+    pub fn up_to_now(mut self) -> Result<Self> {
+        let length = |(file, _): &(File, u64)| file.metadata().map(|metadata| metadata.len());
+        let end = self.files.first().map_or(Ok(0), length);
+        self.end = Some(end.map_err(|source| failed(&self.path, "measure", source))?);
+        Ok(self)
     }
 
     /// The next entry, or nothing when all that is written so far was read, or the end of the selection reached.
@@ -94,7 +108,7 @@ impl Reader {
                     Some(entry) => return Ok(Some(entry)),
                     None => {}
                 }
-            } else if self.files.is_empty() && !self.was_rotated()? {
+            } else if self.files.is_empty() && (self.end.is_some() || !self.was_rotated()?) {
                 return Ok(None);
             } else {
                 // An older file ends here for ever.
@@ -105,12 +119,15 @@ impl Reader {
     }
 
     fn open_next(&mut self) -> Result<bool> {
-        if self.files.is_empty() && !self.was_rotated()? {
+        if self.files.is_empty() && (self.end.is_some() || !self.was_rotated()?) {
             return Ok(false);
         }
         let Some((mut file, start)) = self.files.pop() else { return Ok(false) };
         file.seek(SeekFrom::Start(start)).map_err(|source| failed(&self.path, "seek", source))?;
-        self.current = Some(BufReader::new(file));
+        // The last of them is the newest.
+        let end = self.end.filter(|_| self.files.is_empty());
+        let length = end.map_or(u64::MAX, |end| end.saturating_sub(start));
+        self.current = Some(BufReader::new(file.take(length)));
         Ok(true)
     }
 
@@ -145,6 +162,29 @@ mod tests {
         std::iter::from_fn(|| reader.next_entry().unwrap())
             .map(|entry| String::from_utf8(entry.bytes).unwrap().trim_end().to_owned())
             .collect()
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_read_belongs_to_what_follows_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log");
+        let mut writer = Writer::open(&path, Limits { size: 200, files: 9 }).unwrap();
+        writer.append(Stream::Stdout, at(0), b"one\ntwo\n").unwrap();
+        let texts = |mut reader: Reader| {
+            let mut texts = Vec::new();
+            while let Some(entry) = reader.next_entry().unwrap() {
+                texts.push(String::from_utf8(entry.bytes).unwrap());
+            }
+            texts
+        };
+        let open = || Reader::open(&path, &Selection::default()).unwrap();
+        let (bounded, following) = (open().up_to_now().unwrap(), open());
+        // Enough for a rotation as well.
+        for number in 0..5 {
+            writer.append(Stream::Stdout, at(1), format!("later {number}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(texts(bounded), ["one\n", "two\n"]);
+        assert_eq!(texts(following).len(), 7);
     }
 
     #[test]

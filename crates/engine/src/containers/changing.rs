@@ -89,7 +89,7 @@ impl Task {
 
     /// Begins anew to find out whether the container works.
     fn ask_anew(&mut self) {
-        self.health.forget();
+        self.health.forget(self.now.state.status.is_up());
         if self.now.state.status.is_up() {
             let is_paused = self.now.state.status == super::state::Status::Paused;
             health::begin(&mut self.now);

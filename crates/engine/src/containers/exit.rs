@@ -7,6 +7,10 @@ use crate::engine::Shared;
 use crate::error::{Attempt, blocking};
 use coracle_runtime::cgroup::Group;
 use coracle_runtime::protocol::{Exit, Request};
+use coracle_runtime::shim::record;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::Path;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -22,6 +26,12 @@ pub(crate) fn lost() -> Exit {
 /// Removes the cgroup of a container whose shim is gone, with what runs in it: the shim's own processes end with it, those
 /// that another runtime has made do not.
 pub(crate) async fn clear(shared: &Shared, container: &Description) {
+    let run = record::read_run(&shared.state_directory(&container.id));
+    if run.is_some_and(|run| run.boot_id == shared.boot_id && is_alive(run.shim)) {
+        // It is the engine that cannot speak to it, and nothing of the container's is at fault.
+        tracing::error!(container = %container.id, "its shim is there and does not answer; what runs is left alone");
+        return;
+    }
     let Ok(path) = oci_spec::cgroup(&container.id, &container.settings, &shared.config.cgroup()) else {
         return;
     };
@@ -32,6 +42,18 @@ pub(crate) async fn clear(shared: &Shared, container: &Description) {
     });
     if let Err(error) = cleared.await.and_then(|cleared| cleared) {
         tracing::warn!(container = %container.id, error = error.chain(), "something of it is left");
+    }
+}
+
+/// Whether a process runs. One that cannot be looked at does.
+fn is_alive(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => {
+            let mut ended = [PollFd::new(&process, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count == 0)
+        }
+        Err(error) => error != Errno::SRCH,
     }
 }
 

@@ -126,7 +126,10 @@ impl LogStream {
                 Some(Follow { changes, running, exits, until, ended: false })
             }
         };
-        let reader = Reader::open(path, selection).attempt(subject)?;
+        let mut reader = Reader::open(path, selection).attempt(subject)?;
+        if follow.is_none() {
+            reader = reader.up_to_now().attempt(subject)?;
+        }
         Ok(Self { reader: Some(reader), path: path.to_owned(), follow })
     }
 

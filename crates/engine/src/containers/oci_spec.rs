@@ -132,7 +132,9 @@ fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges
 
 /// The resource limits of the container's processes.
 pub(crate) fn rlimits(settings: &Settings) -> Result<Vec<Rlimit>> {
-    settings.host.ulimits.iter().map(rlimit).collect()
+    let mut limits = settings.host.ulimits.iter().map(rlimit).collect::<Result<Vec<_>>>()?;
+    crate::descriptors::complete(&mut limits);
+    Ok(limits)
 }
 
 fn rlimit(ulimit: &Ulimit) -> Result<Rlimit> {

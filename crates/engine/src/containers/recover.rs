@@ -142,6 +142,16 @@ fn machine_ended() -> Exit {
     Exit { code: 255, ..exit::lost() }
 }
 
+/// The shim of a container that runs, if it can be spoken to after all.
+pub(super) async fn connect_again(shared: &Arc<Shared>, container: &Description) -> Option<Live> {
+    let directory = shared.state_directory(&container.id);
+    let run = left::read_run(&directory).filter(|run| run.boot_id == shared.boot_id)?;
+    match connect(&directory, run.shim).await? {
+        Fate::Runs(live, _) => Some(*live),
+        _ => None,
+    }
+}
+
 async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
     // A shim that is gone leaves its socket; without a process nobody answers there.
     pidfd_open(Pid::from_raw(shim)?, PidfdFlags::empty()).ok()?;

@@ -10,7 +10,7 @@
 use super::network;
 use super::settings::Settings;
 use super::task::Task;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::Live;
 use coracle_network::{Endpoint, HostPort, PublishRequest, Published};
 use coracle_runtime::protocol::{HeldPort, Request};
@@ -103,9 +103,15 @@ impl Task {
     pub(super) async fn republish(&mut self, settings: &Settings) -> Result<Option<Republished>> {
         let wanted = network::ports(settings, &self.shared.config)?;
         let is_way_out = |on: &super::Membership| on.is_way_out && on.endpoint.is_some();
-        let Some(nth) = self.now.networks.iter().position(is_way_out).filter(|_| self.live.is_some()) else {
-            return Ok(None);
-        };
+        let way_out = self.now.networks.iter().position(is_way_out);
+        let is_asked = !wanted.is_empty() && settings.host.ports != self.now.settings.host.ports;
+        if self.live.is_some() && way_out.is_none() && is_asked {
+            return Err(Error::Invalid(format!(
+                "{} is on no network that leads out, through which ports could be published",
+                self.now.name
+            )));
+        }
+        let Some(nth) = way_out.filter(|_| self.live.is_some()) else { return Ok(None) };
         let Some(before) = self.now.networks[nth].endpoint.clone() else { return Ok(None) };
         let difference = Difference::between(&before.ports, &wanted);
         if difference.is_nothing() {

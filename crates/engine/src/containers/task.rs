@@ -15,7 +15,7 @@ use super::settings::{RestartPolicy, Settings};
 use super::start;
 use super::state::Status;
 use super::view::{Opened, View};
-use super::{Description, record, remove};
+use super::{Description, record, recover, remove};
 use crate::engine::Shared;
 use crate::error::{Error, Result, blocking};
 use crate::index::Durability;
@@ -231,6 +231,11 @@ impl Task {
                 }
                 Next::Event(Event::OutOfMemory) => self.out_of_memory().await,
                 Next::Lost => {
+                    if let Some(live) = recover::connect_again(&self.shared, &self.now).await {
+                        tracing::warn!(container = %self.now.id, "the connection to its shim broke, and was made again");
+                        self.live = Some(live);
+                        continue;
+                    }
                     tracing::error!(container = %self.now.id, "the shim is gone; its container is killed with it");
                     exit::clear(&self.shared, &self.now).await;
                     if self.ended(exit::lost()).await {

@@ -63,14 +63,17 @@ impl Monitor {
                     watch.phase = Phase::Waiting(Instant::now());
                 }
             }
-            None => self.watch = None,
+            None => {
+                self.watch = None;
+                self.at_once = false;
+            }
         }
     }
 
-    /// Calls off what is asked: from now on it is something else, and at once.
-    pub(crate) fn forget(&mut self) {
+    /// Calls off what is asked: from now on it is something else, and at once if the container is up.
+    pub(crate) fn forget(&mut self, at_once: bool) {
         self.watch = None;
-        self.at_once = true;
+        self.at_once = at_once;
     }
 
     /// Asks when it is time, and waits for the answer. May be dropped and called again.

@@ -2,7 +2,7 @@
 //! has come of it.
 
 use super::call::Call;
-use super::{Foreign, Requested, errors_of};
+use super::{Foreign, Requested, Temporary, errors_of};
 use crate::error::Result;
 use crate::protocol::{self, Attachment, Failure, Message, Reply};
 use crate::sandbox::{Started, Streams};
@@ -45,6 +45,8 @@ pub(in super::super) struct Starting {
     asker: Asker,
     call: Call,
     process: Requested,
+    /// What the runtime reads of the process.
+    _file: Temporary,
 }
 
 impl Foreign {
@@ -56,11 +58,11 @@ impl Foreign {
         wanted: Wanted,
         asker: Asker,
     ) -> Result<Starting> {
-        let file = self.bundle.name("process");
-        self.bundle.write(&file, process)?;
-        let options = ["--detach".into(), "--process".into(), file.into()];
+        let file = Temporary(self.bundle.name("process"));
+        self.bundle.write(&file.0, process)?;
+        let options = ["--detach".into(), "--process".into(), file.0.clone().into()];
         let request = self.request("exec", &options, streams)?;
-        Ok(Starting { wanted, asker, call: request.call, process: request.process })
+        Ok(Starting { wanted, asker, call: request.call, process: request.process, _file: file })
     }
 }
 

@@ -136,7 +136,7 @@ impl Foreign {
 
     /// Begins to have the runtime make a process with these streams.
     fn request(&self, verb: &'static str, options: &[OsString], streams: Streams) -> Result<Request> {
-        let file = self.bundle.name("pid");
+        let file = Temporary(self.bundle.name("pid"));
         let (stdio, console, size) = match streams {
             Streams::Separate { stdin, stdout, stderr } => {
                 (Stdio::Given([stdin, stdout, stderr]), None, None)
@@ -144,7 +144,7 @@ impl Foreign {
             Streams::Terminal(size) => (Stdio::None, Some(Console::listen(&self.bundle)?), size),
         };
         let mut options = options.to_vec();
-        options.extend(["--pid-file".into(), file.clone().into()]);
+        options.extend(["--pid-file".into(), file.0.clone().into()]);
         if let Some(console) = &console {
             options.extend(["--console-socket".into(), console.path().into()]);
         }
@@ -172,6 +172,16 @@ fn errors_of(pipes: &Pipes) -> Option<&OwnedFd> {
     pipes.as_ref().and_then(|(outputs, _)| outputs.last()).map(|output| &output.descriptor)
 }
 
+/// A file in the bundle that is removed when it has served: each exec has some, and the bundle is small.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // One that was never written is not there.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A process that the runtime is making, and the call that does.
 struct Request {
     call: call::Call,
@@ -181,7 +191,7 @@ struct Request {
 /// What comes of a process that the runtime was asked for.
 struct Requested {
     verb: &'static str,
-    file: PathBuf,
+    file: Temporary,
     console: Option<Console>,
     size: Option<ConsoleSize>,
 }
@@ -190,7 +200,7 @@ impl Requested {
     /// Takes over the process once the runtime is `done`, or kills it if that has failed. It is none of those `known`.
     fn take(self, done: Result<()>, known: &[Pid]) -> Result<Started> {
         let receive = |console: Console| console.receive(self.verb, self.size);
-        let (child, terminal) = match (child_of(self.verb, &self.file, known), done) {
+        let (child, terminal) = match (child_of(self.verb, &self.file.0, known), done) {
             (Ok(child), Ok(())) => (child, self.console.map(receive).transpose()),
             (Ok(child), Err(error)) => (child, Err(error)),
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(error),
