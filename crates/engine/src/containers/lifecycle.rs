@@ -206,7 +206,8 @@ impl Engine {
     /// the restart policy from the next exit on. Returns what the client should know.
     ///
     /// # Errors
-    /// What `change` refuses; [`Error::Invalid`] for impossible limits, the driver's for ports. Then nothing is changed.
+    /// What `change` refuses; [`Error::Invalid`] for impossible limits, the driver's for ports. Ports are then as they were;
+    /// limits that the kernel has taken already stay.
     pub async fn update(
         &self,
         name: &str,
