@@ -96,9 +96,7 @@ impl Watch {
             }
         }
     }
-}
 
-impl Watch {
     /// Waits until the client can neither send nor be sent anything, which is more than the end of what it sends. Over TCP
     /// the kernel learns that when something is written.
     pub(crate) async fn hung_up(&self) {

@@ -1,5 +1,7 @@
 //! Attaching a client to a container's streams: a socket pair, one end of which the shim gets.
 
+use super::Description;
+use super::state::Status;
 use super::task::Command;
 use crate::engine::Engine;
 use crate::error::{Attempt, Error, Result};
@@ -84,20 +86,23 @@ pub(super) fn pair() -> Result<(UnixStream, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+fn refuse_paused(container: &Description) -> Result<()> {
+    if container.state.status == Status::Paused {
+        return Err(Error::Conflict(format!(
+            "Container {} is paused, unpause the container before attaching.",
+            container.id
+        )));
+    }
+    Ok(())
+}
+
 impl Engine {
     /// Whether a client can be attached to a container now.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] for a paused container.
     pub fn can_be_attached_to(&self, container: &str) -> Result<()> {
-        let description = self.shared.containers.find(container)?.describe();
-        if description.state.status == super::state::Status::Paused {
-            return Err(Error::Conflict(format!(
-                "Container {} is paused, unpause the container before attaching.",
-                description.id
-            )));
-        }
-        Ok(())
+        refuse_paused(&self.shared.containers.find(container)?.describe())
     }
 
     /// Attaches to a container's streams. One that does not run yet is waited for.
@@ -105,9 +110,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::can_be_attached_to`] has them.
     pub async fn attach(&self, container: &str, wanted: AttachSettings) -> Result<Attached> {
-        self.can_be_attached_to(container)?;
         let container = self.shared.containers.find(container)?;
         let description = container.describe();
+        refuse_paused(&description)?;
         let settings = &description.settings;
         let (stream, socket) = pair()?;
         let attachment = Attachment {
