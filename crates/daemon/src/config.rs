@@ -134,6 +134,8 @@ fn decide(all: &Values) -> Result<Settings, Error> {
     }
     let log_format = format(last("log-format").as_deref())?;
     let (log_size, log_files) = log_limits(all)?;
+    let runtimes = runtimes::read(all)?;
+    let requested = defaults::Requested::read(all, &runtimes)?;
     let log_level = if debug { "debug".to_owned() } else { level(last("log-level"))? };
     Ok(Settings {
         engine: coracle_engine::Config {
@@ -166,7 +168,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             builds: builds(all)?,
             cdi_directories: cdi_directories(all)?,
             defaults: defaults::of_engine(all)?,
-            runtimes: runtimes::read(all)?,
+            runtimes,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -180,7 +182,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         metrics: last("metrics-addr").filter(|address| !address.is_empty()),
         validate: switch(all, "validate")?,
         debug,
-        requested: defaults::Requested::read(all, &runtimes::read(all)?)?,
+        requested,
         experimental: switch(all, "experimental")?,
         notes,
     })
