@@ -168,7 +168,7 @@ impl Shelf {
         all.sort_by(|(left, _), (right, _)| left.name.cmp(&right.name));
         let rows: Vec<Row> = all.iter().map(|(context, error)| row(context, error, &current.name)).collect();
         let format = if args.quiet { Some("{{.Name}}") } else { args.format.as_deref() };
-        print(LAYOUT.render(format, &rows)?)?;
+        print(LAYOUT.render(format, rows)?)?;
         if let Some(name) = current.overridden_by {
             say(format!(
                 "Warning: {name} environment variable overrides the active context. To use a context, either set the global --context flag, or unset {name} environment variable."

@@ -28,8 +28,8 @@ pub(super) async fn disk_usage(app: &App, args: DfArgs) -> Result<()> {
     if args.verbose {
         return print(verbose(&usage, args.format.as_deref())?);
     }
-    let rows = [image_line(&usage), container_line(&usage), volume_line(&usage), cache_line(&usage)];
-    print(SUMMARY.render(args.format.as_deref(), &rows)?)
+    let rows = vec![image_line(&usage), container_line(&usage), volume_line(&usage), cache_line(&usage)];
+    print(SUMMARY.render(args.format.as_deref(), rows)?)
 }
 
 fn line(kind: &str, total: usize, active: usize, size: i64, reclaimable: String) -> Row {
@@ -167,24 +167,24 @@ impl Details {
         }
     }
 
-    fn text(&self) -> Result<String> {
+    fn text(self) -> Result<String> {
         Ok(format!(
             "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
-            IMAGES.render(None, &self.images)?,
-            CONTAINERS.render(None, &self.containers)?,
-            VOLUMES.render(None, &self.volumes)?,
+            IMAGES.render(None, self.images)?,
+            CONTAINERS.render(None, self.containers)?,
+            VOLUMES.render(None, self.volumes)?,
             units::size(self.cache_size),
-            CACHE.render(None, &self.cache)?,
+            CACHE.render(None, self.cache)?,
         ))
     }
 
-    fn value(&self) -> Value {
-        let rows = |rows: &[Row]| rows.iter().map(Row::value).collect::<Value>();
+    fn into_value(self) -> Value {
+        let rows = |rows: Vec<Row>| rows.into_iter().map(Row::into_value).collect::<Value>();
         let mut object = Object::default();
-        object.set("Images", rows(&self.images));
-        object.set("Containers", rows(&self.containers));
-        object.set("Volumes", rows(&self.volumes));
-        object.set("BuildCache", rows(&self.cache));
+        object.set("Images", rows(self.images));
+        object.set("Containers", rows(self.containers));
+        object.set("Volumes", rows(self.volumes));
+        object.set("BuildCache", rows(self.cache));
         object.into()
     }
 }
@@ -192,8 +192,8 @@ impl Details {
 fn verbose(usage: &ObjectLists, format: Option<&str>) -> Result<String> {
     match format.map(str::trim) {
         None | Some("" | "table") => Details::of(usage, true).text(),
-        Some("json") => Ok(Details::of(usage, false).value().to_json() + "\n"),
-        Some(format) => Ok(Template::parse(format)?.render(&Details::of(usage, false).value())?),
+        Some("json") => Ok(Details::of(usage, false).into_value().to_json() + "\n"),
+        Some(format) => Ok(Template::parse(format)?.render(&Details::of(usage, false).into_value())?),
     }
 }
 

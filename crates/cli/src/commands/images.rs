@@ -110,9 +110,9 @@ async fn list(app: &App, args: ImagesArgs) -> Result<()> {
     let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, digests, short)).collect();
     let layout = if args.digests { &LAYOUT_WITH_DIGESTS } else { &LAYOUT };
     if !args.list.quiet {
-        return print(layout.render(format, &rows)?);
+        return print(layout.render(format, rows)?);
     }
-    print(layout.render(Some("{{.ID}}"), &rows)?)
+    print(layout.render(Some("{{.ID}}"), rows)?)
 }
 
 /// A row for each name of an image; with digests, for each digest of a name too.
@@ -197,7 +197,7 @@ async fn history(app: &App, args: HistoryArgs) -> Result<()> {
     let rows: Vec<Row> = items.iter().map(|item| history_row(item, &args)).collect();
     let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
     let layout = if args.human { &HISTORY } else { &HISTORY_FOR_PROGRAMS };
-    print(layout.render(format, &rows)?)
+    print(layout.render(format, rows)?)
 }
 
 fn history_row(item: &HistoryItem, args: &HistoryArgs) -> Row {

@@ -51,7 +51,7 @@ async fn list(app: &App, args: ListArgs) -> Result<()> {
     networks.sort_by(|left, right| left.name.cmp(&right.name));
     let rows: Vec<Row> = networks.iter().map(|network| row(network, !args.no_trunc)).collect();
     let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    print(LAYOUT.render(format, &rows)?)
+    print(LAYOUT.render(format, rows)?)
 }
 
 fn row(network: &Network, short: bool) -> Row {

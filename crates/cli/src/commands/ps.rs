@@ -47,7 +47,7 @@ pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
     let rows: Vec<Row> = containers.iter().map(|container| row(container, !args.list.no_trunc)).collect();
     let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
     let format = if args.list.quiet { Some("{{.ID}}") } else { format };
-    print(layout.render(format, &rows)?)
+    print(layout.render(format, rows)?)
 }
 
 /// Whether a template shows sizes, which take time to find out.

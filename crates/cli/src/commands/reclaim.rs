@@ -33,7 +33,7 @@ pub(super) async fn reclaim(app: &App, args: ReclaimArgs) -> Result<()> {
         false => client.reclaim(budget, keep_recent).await?,
     };
     let rows: Vec<Row> = report.images.iter().map(|verdict| row(verdict, report.dry_run)).collect();
-    print(LAYOUT.render(args.format.as_deref(), &rows)?)?;
+    print(LAYOUT.render(args.format.as_deref(), rows)?)?;
     say(conclusion(&report));
     Ok(())
 }

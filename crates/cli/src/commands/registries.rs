@@ -214,5 +214,5 @@ pub(super) async fn search(app: &App, args: SearchArgs) -> Result<()> {
                 .with("IsAutomated", flag(row.is_automated))
         })
         .collect();
-    print(SEARCH.render(args.format.as_deref(), &rows)?)
+    print(SEARCH.render(args.format.as_deref(), rows)?)
 }

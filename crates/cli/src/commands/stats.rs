@@ -82,7 +82,7 @@ async fn once(client: &Client, args: &StatsArgs, names: Vec<String>) -> Result<(
             Err(error) => return Err(error.into()),
         }
     }
-    print(LAYOUT.render(args.format.as_deref(), &rows)?)
+    print(LAYOUT.render(args.format.as_deref(), rows)?)
 }
 
 /// Names as they were typed, ids of a list shortened.
@@ -165,7 +165,7 @@ impl Live {
         let of = |name: &String| self.containers.get(name).and_then(Option::as_deref);
         let row = |name: &String| row(shown(name, &self.args), of(name), !self.args.no_trunc);
         let rows: Vec<Row> = self.order.iter().map(row).collect();
-        let text = LAYOUT.render(self.args.format.as_deref(), &rows)?;
+        let text = LAYOUT.render(self.args.format.as_deref(), rows)?;
         if !raw::stdout_is_terminal() {
             return print(text);
         }

@@ -53,7 +53,7 @@ async fn list(app: &App, args: VolumeListArgs) -> Result<()> {
     let rows: Vec<Row> = volumes.iter().map(row).collect();
     let format =
         if args.quiet { Some("{{.Name}}") } else { app.format(args.format.as_deref(), "volumesFormat") };
-    print(LAYOUT.render(format, &rows)?)
+    print(LAYOUT.render(format, rows)?)
 }
 
 pub(super) fn row(volume: &Volume) -> Row {

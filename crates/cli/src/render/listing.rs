@@ -1,7 +1,5 @@
 //! Lists of rows under `--format`: a table, JSON lines, or a template per row.
 
-use std::collections::BTreeMap;
-
 use crate::error::Result;
 use crate::render::table;
 use crate::template::{Object, Template, Value, print};
@@ -10,13 +8,13 @@ use crate::template::{Object, Template, Value, print};
 const LABELS: &str = "Label";
 
 /// One row: the fields that templates name.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Row(BTreeMap<String, Value>);
+#[derive(Debug, Default)]
+pub(crate) struct Row(Object);
 
 impl Row {
     /// Adds a field.
-    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(field.to_owned(), value.into());
+    pub(crate) fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        self.0.insert(field, value);
         self
     }
 
@@ -30,8 +28,8 @@ impl Row {
     }
 
     /// For templates.
-    pub(crate) fn value(&self) -> Value {
-        Value::Row(self.0.iter().map(|(field, value)| (field.clone(), value.clone())).collect())
+    pub(crate) fn into_value(self) -> Value {
+        Value::Row(self.0)
     }
 }
 
@@ -45,10 +43,10 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Renders rows as `format` says; without one as a table.
-    pub(crate) fn render(&self, format: Option<&str>, rows: &[Row]) -> Result<String> {
+    pub(crate) fn render(&self, format: Option<&str>, rows: Vec<Row>) -> Result<String> {
         match format.map(str::trim) {
             None | Some("" | "table") => self.table(self.table, rows),
-            Some("json") => Ok(rows.iter().map(|row| row.value().to_json() + "\n").collect()),
+            Some("json") => Ok(rows.into_iter().map(|row| row.into_value().to_json() + "\n").collect()),
             Some(format) => match format.strip_prefix("table ") {
                 Some(template) => self.table(template.trim(), rows),
                 None => lines(&Template::parse(format)?, rows),
@@ -56,10 +54,10 @@ impl Layout {
         }
     }
 
-    fn table(&self, template: &str, rows: &[Row]) -> Result<String> {
+    fn table(&self, template: &str, rows: Vec<Row>) -> Result<String> {
         let template = Template::parse(template)?;
-        let headers = self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header)));
-        let headers = headers.chain([(LABELS.to_owned(), Value::LabelTitles)]);
+        let headers = self.headers.iter().map(|(field, header)| (*field, Value::from(*header)));
+        let headers = headers.chain([(LABELS, Value::LabelTitles)]);
         let mut text = template.render(&Value::Header(headers.collect()))?;
         text.push('\n');
         text.push_str(&lines(&template, rows)?);
@@ -67,9 +65,9 @@ impl Layout {
     }
 }
 
-fn lines(template: &Template, rows: &[Row]) -> Result<String> {
-    let line = |row: &Row| Ok(template.render(&row.value())? + "\n");
-    rows.iter().map(line).collect()
+fn lines(template: &Template, rows: Vec<Row>) -> Result<String> {
+    let line = |row: Row| Ok(template.render(&row.into_value())? + "\n");
+    rows.into_iter().map(line).collect()
 }
 
 /// The first 12 digits of an id, without its algorithm.
@@ -88,6 +86,8 @@ pub(crate) fn ellipsis(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const LAYOUT: Layout =
@@ -111,9 +111,9 @@ mod tests {
             (Some("{{json .Name}}"), "\"one\"\n"),
         ];
         for (format, expected) in cases {
-            assert_eq!(LAYOUT.render(format, &rows()).expect("renders"), expected, "{format:?}");
+            assert_eq!(LAYOUT.render(format, rows()).expect("renders"), expected, "{format:?}");
         }
-        assert!(LAYOUT.render(Some("{{.Nope}}"), &rows()).is_err());
+        assert!(LAYOUT.render(Some("{{.Nope}}"), rows()).is_err());
     }
 
     #[test]

@@ -96,7 +96,7 @@ mod tests {
             "pids_stats": {"current": 3},
         }))
         .expect("a sample");
-        let text = LAYOUT.render(None, &[row("boat", Some(&stats), true)]).expect("renders");
+        let text = LAYOUT.render(None, vec![row("boat", Some(&stats), true)]).expect("renders");
         let line = text.lines().nth(1).expect("a row");
         let cells: Vec<&str> = line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
         assert_eq!(
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_before_the_first_sample() {
-        let text = LAYOUT.render(Some("{{.Container}} {{.ID}} {{.MemUsage}}"), &[row("x", None, true)]);
+        let text = LAYOUT.render(Some("{{.Container}} {{.ID}} {{.MemUsage}}"), vec![row("x", None, true)]);
         assert_eq!(text.expect("renders"), "x -- -- / --\n");
     }
 }

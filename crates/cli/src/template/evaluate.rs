@@ -33,8 +33,11 @@ impl Scope<'_> {
         match node {
             Node::Text(text) => self.out.push_str(text),
             Node::Output(pipeline) => {
-                let text = print(&*self.pipeline(pipeline, dot)?);
-                self.out.push_str(&text);
+                let value = self.pipeline(pipeline, dot)?;
+                match &*value {
+                    Value::String(text) => self.out.push_str(text),
+                    value => self.out.push_str(&print(value)),
+                }
             }
             Node::Assign(name, pipeline) => {
                 let value = self.pipeline(pipeline, dot)?.into_owned();
@@ -75,7 +78,7 @@ impl Scope<'_> {
                 let mut items: Vec<_> = map.iter().collect();
                 // Go goes through maps by key.
                 items.sort_by_key(|(key, _)| *key);
-                items.into_iter().map(|(key, item)| (key.as_str().into(), item)).collect()
+                items.into_iter().map(|(key, item)| (key.into(), item)).collect()
             }
             other => return Err(evaluation(format!("range can't iterate over {}", print(other)))),
         };

@@ -1,5 +1,6 @@
 //! What templates are filled with: JSON in the order in which the daemon wrote it, and the rows of lists.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -30,7 +31,7 @@ pub(crate) enum Value {
 
 /// Names and their values, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Object(Vec<(String, Value)>);
+pub(crate) struct Object(Vec<(Cow<'static, str>, Value)>);
 
 impl Object {
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -38,21 +39,29 @@ impl Object {
     }
 
     /// Sets a value, in the place of one of this name.
-    pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         match self.0.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => *old = value.into(),
-            None => self.0.push((name.to_owned(), value.into())),
+            None => self.0.push((name.into(), value.into())),
+        }
+    }
+
+    /// Sets a value where it belongs in the order of names, in which all of them are.
+    pub(crate) fn insert(&mut self, name: &'static str, value: impl Into<Value>) {
+        match self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)) {
+            Ok(at) => self.0[at].1 = value.into(),
+            Err(at) => self.0.insert(at, (name.into(), value.into())),
         }
     }
 
     /// Makes what `name` stands for known as `alias`, too; empty where there is nothing.
-    pub(crate) fn alias(&mut self, alias: &str, name: &str) {
+    pub(crate) fn alias(&mut self, alias: &'static str, name: &str) {
         let value = self.get(name).cloned().unwrap_or_else(|| "".into());
         self.set(alias, Value::Alias(Box::new(value)));
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.0.iter().map(|(key, value)| (key, value))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -73,9 +82,9 @@ impl Object {
     }
 }
 
-impl FromIterator<(String, Value)> for Object {
-    fn from_iter<T: IntoIterator<Item = (String, Value)>>(entries: T) -> Self {
-        Self(entries.into_iter().collect())
+impl<K: Into<Cow<'static, str>>> FromIterator<(K, Value)> for Object {
+    fn from_iter<T: IntoIterator<Item = (K, Value)>>(entries: T) -> Self {
+        Self(entries.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
@@ -232,8 +241,8 @@ impl<'de> Visitor<'de> for AnyValue {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            object.push(entry);
+        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+            object.push((name.into(), value));
         }
         Ok(Value::Object(Object(object)))
     }

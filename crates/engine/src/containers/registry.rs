@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) struct Container {
     id: ContainerId,
     view: watch::Receiver<Arc<Description>>,
-    commands: mpsc::Sender<Command>,
+    /// In boxes, as a channel keeps room for 32 from the beginning.
+    commands: mpsc::Sender<Box<Command>>,
 }
 
 impl Container {
     pub(crate) fn new(
         id: ContainerId,
         view: watch::Receiver<Arc<Description>>,
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<Box<Command>>,
     ) -> Self {
         Self { id, view, commands }
     }
@@ -46,7 +47,7 @@ impl Container {
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let removed = || Error::no_container(self.id.as_str());
-        self.commands.send(command(reply)).await.map_err(|_| removed())?;
+        self.commands.send(Box::new(command(reply))).await.map_err(|_| removed())?;
         answer.await.map_err(|_| removed())?
     }
 }
