@@ -9,6 +9,8 @@ use serde::de::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Error, Map, Value};
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The `{}` of sets such as `ExposedPorts`; Go writes `struct{}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,43 @@ pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         return from_value(&Value::Null);
     }
     from_value(&serde_json::from_slice(body)?)
+}
+
+/// Parses a list of a response, entry by entry: a long one is not in memory twice. `null` is an empty one.
+///
+/// # Errors
+/// As [`from_slice`].
+pub fn list_from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Error> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let list = Option::<List<T>>::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(list.map(|list| list.0).unwrap_or_default())
+}
+
+struct List<T>(Vec<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_seq(OneByOne(PhantomData))
+    }
+}
+
+struct OneByOne<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for OneByOne<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<List<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(entry) = entries.next_element::<Value>()? {
+            list.push(from_value(&entry).map_err(A::Error::custom)?);
+        }
+        Ok(List(list))
+    }
 }
 
 /// Reads a value that is JSON already.
@@ -304,6 +343,24 @@ mod tests {
 
     fn read(text: &str) -> Sample {
         from_slice(text.as_bytes()).expect(text)
+    }
+
+    #[test]
+    fn lists_are_read_entry_by_entry_and_as_leniently() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        #[serde(default, rename_all = "PascalCase")]
+        #[derive(Default)]
+        struct One {
+            name: String,
+        }
+        let one = |name: &str| One { name: name.to_owned() };
+        let list = list_from_slice::<One>(br#" [{"name":"a"},{"NAME":null,"x":[]},null] "#);
+        assert_eq!(list.unwrap(), [one("a"), one(""), one("")]);
+        assert_eq!(list_from_slice::<One>(b"null").unwrap(), []);
+        assert_eq!(list_from_slice::<One>(b"[]").unwrap(), []);
+        for wrong in [&b""[..], b"{}", b"[", b"[{}] x", br#"[{"name":1}]"#] {
+            assert!(list_from_slice::<One>(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
+        }
     }
 
     #[test]

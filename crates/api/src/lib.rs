@@ -31,7 +31,7 @@ pub mod volume;
 
 pub use error::ErrorBody;
 pub use filters::Filters;
-pub use go::{Empty, from_slice};
+pub use go::{Empty, from_slice, list_from_slice};
 pub use progress::ProgressMessage;
 pub use query::Query;
 pub use version::ApiVersion;

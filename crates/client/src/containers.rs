@@ -103,7 +103,7 @@ impl Client {
             .with_some("limit", limit)
             .with_flag("size", size)
             .with_some("filters", filter_parameter(filters));
-        self.json(Call::get("/containers/json").query(query)).await
+        self.list(Call::get("/containers/json").query(query)).await
     }
 
     /// Creates a container; an empty `name` is the daemon's choice.
@@ -255,7 +255,7 @@ impl Client {
 
     /// Paths that differ from the image.
     pub async fn container_changes(&self, id: &str) -> Result<Vec<FilesystemChange>> {
-        self.json(Call::get(container(id, "/changes"))).await
+        self.list(Call::get(container(id, "/changes"))).await
     }
 
     /// The whole file system as a tar archive.

@@ -27,7 +27,7 @@ impl Client {
             .with_flag("all", all)
             .with_flag("digests", digests)
             .with_some("filters", filter_parameter(filters));
-        self.json(Call::get("/images/json").query(query)).await
+        self.list(Call::get("/images/json").query(query)).await
     }
 
     /// Lists images with every manifest that their names stand for; since API 1.47.
@@ -36,7 +36,7 @@ impl Client {
             .with_flag("all", all)
             .with_flag("manifests", true)
             .with_some("filters", filter_parameter(filters));
-        self.json(Call::get("/images/json").query(query)).await
+        self.list(Call::get("/images/json").query(query)).await
     }
 
     /// Everything about an image.
@@ -54,7 +54,7 @@ impl Client {
     /// The steps an image was made in, newest first; `platform` since API 1.48.
     pub async fn image_history(&self, name: &str, platform: Option<&str>) -> Result<Vec<HistoryItem>> {
         let query = Query::new().with_some("platform", platform);
-        self.json(Call::get(image(name, "/history")).query(query)).await
+        self.list(Call::get(image(name, "/history")).query(query)).await
     }
 
     /// Gives an image another name.
@@ -73,7 +73,7 @@ impl Client {
     ) -> Result<Vec<DeletedImage>> {
         let query = Query::new().with_flag("force", force).with_flag("noprune", no_prune);
         let query = platforms.iter().fold(query, |query, platform| query.with("platforms", platform));
-        self.json(Call::delete(image(name, "")).query(query)).await
+        self.list(Call::delete(image(name, "")).query(query)).await
     }
 
     /// Pulls `repository:tag`; `tag` may be a digest. `auth` is the content of `X-Registry-Auth`.
@@ -128,7 +128,7 @@ impl Client {
         if let Some(auth) = auth.and_then(|text| HeaderValue::from_str(text).ok()) {
             call = call.header(registry_auth(), auth);
         }
-        self.json(call).await
+        self.list(call).await
     }
 
     /// Makes an image of a tar archive of a root file system. `query` holds `repo`, `tag`, `message`, `changes`.

@@ -19,7 +19,7 @@ fn network(id: &str, operation: &str) -> String {
 impl Client {
     /// Lists networks.
     pub async fn networks(&self, filters: &Filters) -> Result<Vec<Network>> {
-        self.json(Call::get("/networks").query(filters_query(filters))).await
+        self.list(Call::get("/networks").query(filters_query(filters))).await
     }
 
     /// The daemon's own JSON about a network.

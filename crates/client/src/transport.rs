@@ -120,16 +120,27 @@ impl Client {
 
     /// Sends a request whose answer is JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
-        let mut body = self.stream(call).await?;
-        let bytes = body.collect(limits::RESPONSE).await?;
-        coracle_api::from_slice(&bytes).map_err(|source| Error::Answer { attempt: body.attempt, source })
+        self.parsed(call, coracle_api::from_slice).await
+    }
+
+    /// Sends a request whose answer is a list, which may be long.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, call: Call) -> Result<Vec<T>> {
+        self.parsed(call, coracle_api::list_from_slice).await
     }
 
     /// Sends a request whose answer is JSON to be shown as it is.
     pub(crate) async fn raw(&self, call: Call) -> Result<Box<RawValue>> {
+        self.parsed(call, |bytes| serde_json::from_slice(bytes)).await
+    }
+
+    async fn parsed<T>(
+        &self,
+        call: Call,
+        parse: impl FnOnce(&[u8]) -> std::result::Result<T, serde_json::Error>,
+    ) -> Result<T> {
         let mut body = self.stream(call).await?;
         let bytes = body.collect(limits::RESPONSE).await?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Answer { attempt: body.attempt, source })
+        parse(&bytes).map_err(|source| Error::Answer { attempt: body.attempt, source })
     }
 
     /// Sends a request whose answer has no content worth reading.

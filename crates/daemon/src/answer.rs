@@ -8,8 +8,11 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::io;
+
+/// How long an entry of a list usually is, in bytes; it may be longer.
+const ENTRY: usize = 768;
 
 /// The body of every response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -23,15 +26,21 @@ pub(crate) fn bytes(content: impl Into<Bytes>) -> Body {
 
 /// A document.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    let content = serde_json::to_vec(value).map_err(|error| {
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the answer: {error}"))
-    })?;
+    let content = serde_json::to_vec(value).map_err(unwritten)?;
     Ok(with_type(status, "application/json", bytes(content)))
 }
 
 /// A document, and 200.
 pub(crate) fn ok<T: Serialize>(value: &T) -> Answer {
     json(StatusCode::OK, value)
+}
+
+/// A list, and 200. One entry at a time is made, written, and gone.
+pub(crate) fn list<T: Serialize>(entries: impl ExactSizeIterator<Item = T>) -> Answer {
+    let mut content = Vec::with_capacity(2 + entries.len() * ENTRY);
+    let written = serde_json::Serializer::new(&mut content).collect_seq(entries);
+    written.map_err(unwritten)?;
+    Ok(with_type(StatusCode::OK, "application/json", bytes(content)))
 }
 
 /// No content: 204.
@@ -49,6 +58,11 @@ pub(crate) fn empty(status: StatusCode) -> Answer {
 /// 204, or 304 when nothing had to be changed.
 pub(crate) fn changed(changed: bool) -> Answer {
     empty(if changed { StatusCode::NO_CONTENT } else { StatusCode::NOT_MODIFIED })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn unwritten(error: serde_json::Error) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the answer: {error}"))
 }
 
 /// What arrives from `parts`, as it arrives.

@@ -28,7 +28,7 @@ pub(super) async fn disk_usage(app: &App, args: DfArgs) -> Result<()> {
     if args.verbose {
         return print(verbose(&usage, args.format.as_deref())?);
     }
-    let rows = vec![image_line(&usage), container_line(&usage), volume_line(&usage), cache_line(&usage)];
+    let rows = [image_line(&usage), container_line(&usage), volume_line(&usage), cache_line(&usage)];
     print(SUMMARY.render(args.format.as_deref(), rows)?)
 }
 

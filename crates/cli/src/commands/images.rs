@@ -107,7 +107,7 @@ async fn list(app: &App, args: ImagesArgs) -> Result<()> {
     let short = !args.list.no_trunc;
     let format = app.format(args.list.format.as_deref(), "imagesFormat");
     let digests = args.digests || format.is_some_and(|format| format.contains(".Digest"));
-    let rows: Vec<Row> = images.iter().flat_map(|image| rows(image, digests, short)).collect();
+    let rows = images.iter().flat_map(|image| rows(image, digests, short));
     let layout = if args.digests { &LAYOUT_WITH_DIGESTS } else { &LAYOUT };
     if !args.list.quiet {
         return print(layout.render(format, rows)?);

@@ -44,7 +44,7 @@ pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
     let needs_size = args.size || format.is_some_and(asks_for_size);
     let client = app.client().await?;
     let containers = client.containers(args.all, last, needs_size, &filters).await?;
-    let rows: Vec<Row> = containers.iter().map(|container| row(container, !args.list.no_trunc)).collect();
+    let rows = containers.iter().map(|container| row(container, !args.list.no_trunc));
     let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
     let format = if args.list.quiet { Some("{{.ID}}") } else { format };
     print(layout.render(format, rows)?)

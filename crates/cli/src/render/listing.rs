@@ -43,7 +43,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Renders rows as `format` says; without one as a table.
-    pub(crate) fn render(&self, format: Option<&str>, rows: Vec<Row>) -> Result<String> {
+    pub(crate) fn render(&self, format: Option<&str>, rows: impl IntoIterator<Item = Row>) -> Result<String> {
         match format.map(str::trim) {
             None | Some("" | "table") => self.table(self.table, rows),
             Some("json") => Ok(rows.into_iter().map(|row| row.into_value().to_json() + "\n").collect()),
@@ -54,7 +54,7 @@ impl Layout {
         }
     }
 
-    fn table(&self, template: &str, rows: Vec<Row>) -> Result<String> {
+    fn table(&self, template: &str, rows: impl IntoIterator<Item = Row>) -> Result<String> {
         let template = Template::parse(template)?;
         let headers = self.headers.iter().map(|(field, header)| (*field, Value::from(*header)));
         let headers = headers.chain([(LABELS, Value::LabelTitles)]);
@@ -65,7 +65,7 @@ impl Layout {
     }
 }
 
-fn lines(template: &Template, rows: Vec<Row>) -> Result<String> {
+fn lines(template: &Template, rows: impl IntoIterator<Item = Row>) -> Result<String> {
     let line = |row: Row| Ok(template.render(&row.into_value())? + "\n");
     rows.into_iter().map(line).collect()
 }

@@ -10,13 +10,14 @@ use crate::server::Call;
 use ::time::OffsetDateTime;
 use coracle_api::container as api;
 use coracle_api::{ApiVersion, Filters};
-use coracle_engine::ChangeKind;
-use coracle_engine::containers::WaitCondition;
 use coracle_engine::containers::settings::Settings;
+use coracle_engine::containers::{Description, WaitCondition};
 use coracle_engine::labels::LabelChoice;
+use coracle_engine::{ChangeKind, Engine};
 use coracle_spec::Platform;
 use coracle_spec::runtime::ConsoleSize;
 use hyper::{Method, StatusCode};
+use std::sync::Arc;
 
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
     let method = call.request.method().clone();
@@ -165,9 +166,8 @@ async fn list(call: &Call) -> Answer {
             images.insert(wanted.to_owned(), image.id);
         }
     }
-    let of_image = |container: &coracle_engine::containers::Description, wanted: &str| {
-        images.get(wanted).is_some_and(|id| container.image == *id)
-    };
+    let of_image =
+        |container: &Description, wanted: &str| images.get(wanted).is_some_and(|id| container.image == *id);
     let mut found = listing::select(engine.list(), &filters, &of_image)?;
     found.sort_by_key(|container| std::cmp::Reverse(container.created));
     if !call.query.is_on("all") && limit.is_none() && !filters.has("status") && !filters.has("exited") {
@@ -177,22 +177,29 @@ async fn list(call: &Call) -> Answer {
     }
     found.truncate(limit.unwrap_or(usize::MAX));
     let now = OffsetDateTime::now_utc();
-    let mut linked = engine.linked_names(&engine.list());
-    let mut rows = Vec::with_capacity(found.len());
-    for container in &found {
+    let linked = engine.linked_names(&engine.list());
+    let sizes = if call.query.is_on("size") { sizes(engine, &found).await? } else { Vec::new() };
+    answer::list(found.iter().enumerate().map(|(at, container)| {
         let mut row = listing::summary(container, now);
-        row.names.extend(linked.remove(container.id.as_str()).unwrap_or_default());
+        row.names.extend(linked.get(container.id.as_str()).into_iter().flatten().cloned());
         row.health = (call.version >= ApiVersion::new(1, 52)).then(|| listing::health_summary(container));
-        if call.query.is_on("size") {
-            let own = engine.size_of(container).await?;
-            row.size_rw = i64::try_from(own).unwrap_or(i64::MAX);
-            let image =
-                engine.images().resolve(&container.image.to_string()).await.map_or(0, |image| image.size);
-            row.size_root_fs = i64::try_from(image + own).unwrap_or(i64::MAX);
+        if let Some((own, all)) = sizes.get(at) {
+            (row.size_rw, row.size_root_fs) = (*own, *all);
         }
-        rows.push(row);
+        row
+    }))
+}
+
+/// What each container has of its own, and what that is with its image, in bytes.
+async fn sizes(engine: &Engine, containers: &[Arc<Description>]) -> Result<Vec<(i64, i64)>, Failure> {
+    let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let mut sizes = Vec::with_capacity(containers.len());
+    for container in containers {
+        let own = engine.size_of(container).await?;
+        let image = engine.images().resolve(&container.image.to_string()).await.map_or(0, |image| image.size);
+        sizes.push((number(own), number(image + own)));
     }
-    answer::ok(&rows)
+    Ok(sizes)
 }
 
 async fn create(call: Call) -> Answer {

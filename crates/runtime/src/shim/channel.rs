@@ -11,13 +11,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 use time::OffsetDateTime;
 
+/// What a pipe holds at first, in bytes (pipe(7)).
+const PIPE: usize = 64 * 1024;
+
+/// What it holds for a process that writes faster than it is read, in bytes: each turn moves more then.
+pub(super) const WIDE_PIPE: usize = 256 * 1024;
+
 /// An output of the process.
 #[derive(Debug)]
 pub(super) struct Output {
     /// Read here.
     pub(super) descriptor: OwnedFd,
     /// What it is.
-    pub(super) stream: Stream,
+    stream: Stream,
+    /// Whether it was made wider.
+    is_wide: bool,
+}
+
+impl Output {
+    pub(super) fn new(descriptor: OwnedFd, stream: Stream) -> Self {
+        Self { descriptor, stream, is_wide: false }
+    }
+
+    /// Reads what is there. A pipe that was found full is made wider, once.
+    fn read(&mut self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+        let length = rustix::io::read(&self.descriptor, buffer)?;
+        if length >= PIPE && !self.is_wide {
+            self.is_wide = true;
+            // It works as it is where that is too much for the user (pipe(7), `pipe-user-pages-soft`).
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.descriptor, WIDE_PIPE);
+        }
+        Ok(length)
+    }
 }
 
 /// The input of the process.
@@ -98,9 +123,9 @@ impl Channel {
 
     /// Reads once from output `index` and hands on what came. Returns whether the output has ended.
     pub(super) fn read_output(&mut self, index: usize, buffer: &mut [u8]) -> bool {
-        let Some(output) = self.outputs.get(index) else { return true };
+        let Some(output) = self.outputs.get_mut(index) else { return true };
         let stream = output.stream;
-        let length = match rustix::io::read(&output.descriptor, &mut *buffer) {
+        let length = match output.read(buffer) {
             Ok(0) => return true,
             Ok(length) => length,
             Err(Errno::AGAIN | Errno::INTR) => return false,

@@ -4,8 +4,9 @@ use crate::channel::set_nonblocking;
 use crate::protocol::Attachment;
 use coracle_logfile::Stream;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -84,16 +85,10 @@ impl Client {
         if !wanted || self.broken {
             return !self.broken;
         }
-        if framed {
-            self.backlog.extend(header(stream, bytes.len()));
-        }
-        if self.backlog.is_empty() {
-            // The usual case: what the socket takes at once is not copied.
-            let sent = self.write(bytes);
-            self.backlog.extend(&bytes[sent..]);
-        } else {
-            self.backlog.extend(bytes);
-        }
+        let header = if framed { &header(stream, bytes.len())[..] } else { &[] };
+        // The usual case: what the socket takes at once is not copied.
+        let sent = if self.backlog.is_empty() { self.write(header, bytes) } else { 0 };
+        self.backlog.extend(header.iter().chain(bytes).skip(sent));
         self.flush(Instant::now())
     }
 
@@ -101,11 +96,14 @@ impl Client {
     pub(super) fn flush(&mut self, now: Instant) -> bool {
         while !self.backlog.is_empty() && !self.broken {
             let (first, second) = self.backlog.as_slices();
-            let part = if first.is_empty() { second.to_vec() } else { first.to_vec() };
-            let sent = self.write(&part);
-            self.backlog.drain(..sent);
-            if sent < part.len() {
-                break;
+            match write(&self.socket, first, second) {
+                Ok(sent) => {
+                    self.backlog.drain(..sent);
+                    if sent == 0 {
+                        break;
+                    }
+                }
+                Err(_) => self.broken = true,
             }
         }
         if self.is_full() && self.patience() == Patience::Bounded {
@@ -116,17 +114,23 @@ impl Client {
         !self.broken
     }
 
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        loop {
-            match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(length) => return length,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return 0,
-                Err(_) => {
-                    self.broken = true;
-                    return 0;
-                }
-            }
+    /// Sends the one and then the other; how much of both was taken.
+    fn write(&mut self, first: &[u8], second: &[u8]) -> usize {
+        write(&self.socket, first, second).unwrap_or_else(|_| {
+            self.broken = true;
+            0
+        })
+    }
+}
+
+fn write(socket: &OwnedFd, first: &[u8], second: &[u8]) -> rustix::io::Result<usize> {
+    let parts = [IoSlice::new(first), IoSlice::new(second)];
+    loop {
+        let nothing = &mut SendAncillaryBuffer::default();
+        match sendmsg(socket, &parts, nothing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            done => return done,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The second thread of a shim: it moves all streams, so that neither a slow disk nor a slow client delays what the
 //! first thread answers.
 
-use super::channel::{Channel, Name};
+use super::channel::{Channel, Name, WIDE_PIPE};
 use crate::protocol::Attachment;
 use coracle_logfile::Limits;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Size of the buffer through which everything goes, in bytes: what a pipe holds at first (pipe(7)).
-const BUFFER: usize = 64 * 1024;
+/// Size of the buffer through which everything goes, in bytes. Of one that is never filled only the beginning is in memory.
+const BUFFER: usize = WIDE_PIPE;
 
 enum Command {
     Add(Box<Channel>),

@@ -22,10 +22,7 @@ pub(super) fn of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)>
     let (our_error, stderr) = pipe()?;
     set_nonblocking(&our_output)?;
     set_nonblocking(&our_error)?;
-    let outputs = vec![
-        Output { descriptor: our_output, stream: Stream::Stdout },
-        Output { descriptor: our_error, stream: Stream::Stderr },
-    ];
+    let outputs = vec![Output::new(our_output, Stream::Stdout), Output::new(our_error, Stream::Stderr)];
     if !has_input {
         let stdin =
             rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
@@ -43,7 +40,7 @@ pub(super) fn channel_of(name: Option<String>, started: &Started, pipes: Pipes) 
         (None, Some(terminal)) => {
             set_nonblocking(terminal)?;
             let copy = || terminal.try_clone().map_err(super::duplicate);
-            let output = Output { descriptor: copy()?, stream: Stream::Stdout };
+            let output = Output::new(copy()?, Stream::Stdout);
             Ok(Channel::new(name, vec![output], Some(Input::new(copy()?)), false))
         }
         (None, None) => Err(Error::Child("the process has handed over no terminal".to_owned())),
