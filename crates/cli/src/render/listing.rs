@@ -14,7 +14,7 @@ pub(crate) struct Row(Object);
 impl Row {
     /// Adds a field.
     pub(crate) fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
-        self.0.insert(field, value);
+        self.0.set(field, value);
         self
     }
 

@@ -46,14 +46,6 @@ impl Object {
         }
     }
 
-    /// Sets a value where it belongs in the order of names, in which all of them are.
-    pub(crate) fn insert(&mut self, name: &'static str, value: impl Into<Value>) {
-        match self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)) {
-            Ok(at) => self.0[at].1 = value.into(),
-            Err(at) => self.0.insert(at, (name.into(), value.into())),
-        }
-    }
-
     /// Makes what `name` stands for known as `alias`, too; empty where there is nothing.
     pub(crate) fn alias(&mut self, alias: &'static str, name: &str) {
         let value = self.get(name).cloned().unwrap_or_else(|| "".into());
@@ -103,7 +95,7 @@ impl Value {
         }
     }
 
-    /// As JSON. Rows are written as Go writes what has a method for it: harmless within HTML.
+    /// As JSON. Rows are written as Go writes what has a method for it: by name, and harmless within HTML.
     pub(crate) fn to_json(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -127,6 +119,8 @@ impl Value {
             }
             Self::Object(object) | Self::Header(object) => object.write(out),
             Self::Row(object) => {
+                let mut object = object.clone();
+                object.0.sort_by(|(one, _), (other, _)| one.cmp(other));
                 let mut row = String::new();
                 object.write(&mut row);
                 out.push_str(&harmless(&row));
