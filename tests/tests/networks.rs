@@ -244,6 +244,40 @@ fn an_internal_network_reaches_nothing_but_itself() {
 }
 
 #[test]
+fn containers_of_a_network_may_be_kept_apart() {
+    let engine = Engine::start();
+    let prefix = free_prefix();
+    let (subnet, gateway) = (format!("{prefix}.0/24"), format!("{prefix}.1"));
+    let apart = ["-o", "com.docker.network.bridge.enable_icc=false", "--subnet", &subnet];
+    let sea = Net::create(&engine, "sea", &apart);
+    let (boat, ship) = (serve(&engine, "boat", &sea, &["-p", "0:80"]), serve(&engine, "ship", &sea, &[]));
+    let (of_boat, of_ship) = (address(&engine, &boat, &sea), address(&engine, &ship, &sea));
+    wait_until("they serve", || {
+        fetch(&engine, &boat, &of_boat) == boat && fetch(&engine, &ship, &of_ship) == ship
+    });
+    assert!(is_known(&engine, &ship, &boat), "names are told all the same");
+    assert_eq!(fetch(&engine, &ship, &of_boat), "");
+    assert_eq!(fetch(&engine, &boat, &of_ship), "");
+    let port = engine.docker(&["port", &boat, "80/tcp"]).ok();
+    let port = port.lines().next().unwrap().rsplit(':').next().unwrap().to_owned();
+    wait_until("the published port leads there", || {
+        fetch(&engine, &ship, &format!("{gateway}:{port}")) == boat
+    });
+}
+
+#[test]
+fn ports_are_published_where_the_network_says() {
+    let engine = Engine::start();
+    let here = ["-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1"];
+    let sea = Net::create(&engine, "sea", &here);
+    let boat = serve(&engine, "boat", &sea, &["-p", "0:80", "-p", "127.0.0.2::81"]);
+    let port = engine.docker(&["port", &boat, "80/tcp"]).ok();
+    assert!(port.starts_with("127.0.0.1:") && port.lines().count() == 1, "{port}");
+    assert!(engine.docker(&["port", &boat, "81/tcp"]).ok().starts_with("127.0.0.2:"));
+    wait_until("it serves", || get(port.trim()).as_deref() == Some(boat.as_str()));
+}
+
+#[test]
 fn addresses_are_given_as_asked_for() {
     let engine = Engine::start();
     let prefix = free_prefix();

@@ -79,11 +79,15 @@ pub struct NetworkDefaults {
     pub pools: Vec<AddressPool>,
     /// Options of their driver.
     pub options: BTreeMap<String, String>,
+    /// Whether containers on the default one reach each other.
+    pub icc: bool,
+    /// Whether what leaves the default one has the host's address.
+    pub masquerade: bool,
 }
 
 impl Default for NetworkDefaults {
     fn default() -> Self {
-        Self { pools: AddressPool::usual(), options: BTreeMap::new() }
+        Self { pools: AddressPool::usual(), options: BTreeMap::new(), icc: true, masquerade: true }
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Bridge {
     pub(crate) subnet: Ipv4Net,
     /// Largest packet, in bytes.
     pub(crate) mtu: u32,
+    /// Whether its containers do not reach each other.
+    pub(crate) isolated: bool,
 }
 
 /// The bridge as found or made.
@@ -51,11 +53,23 @@ impl Bridge {
         }
         self.correct_addresses(socket, link.index, &mut corrections)?;
         let changed = made || !corrections.is_empty();
+        if self.isolated {
+            corrections.push(route::filter_frames(&self.name));
+        }
         if !corrections.is_empty() {
             socket.request(&corrections).attempt(|| format!("set up bridge {}", self.name))?;
         }
         self.settings().attempt(|| format!("set up bridge {}", self.name))?;
         Ok(Ensured { index: link.index, changed })
+    }
+
+    /// What a port of the bridge has to be.
+    ///
+    /// Ports that are isolated exchange nothing, which is enough where frames do not go through the firewall. Where they do,
+    /// a frame to a published port would be turned at once to the port of its container and be dropped there; the firewall
+    /// tells those from the others by itself.
+    pub(crate) fn port(&self, port: &InterfaceName) -> coracle_sys::netlink::Message {
+        route::set_port(port, self.isolated && !frames_can_be_filtered())
     }
 
     /// Removes the bridge, which may be gone already.
@@ -107,6 +121,11 @@ impl Bridge {
         ensure_setting(&format!("ipv6/conf/{}/accept_ra", self.name), "0")?;
         ensure_setting(&format!("ipv6/conf/{}/disable_ipv6", self.name), "1")
     }
+}
+
+/// Whether `br_netfilter` is loaded.
+fn frames_can_be_filtered() -> bool {
+    std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 }
 
 /// Looks for an interface.

@@ -8,11 +8,14 @@ use coracle_sys::netlink::{self, Message, Reply, Socket};
 use rustix::io::Errno;
 
 use crate::conntrack::{self, Flow};
+use crate::driver::Passage;
 use crate::endpoint::{Endpoint, Published};
 use crate::error::{Attempt, Error, Result};
 use crate::exceptions::Exceptions;
 use crate::nft::{self, Element, Elements, ListedRule, Transaction};
-use crate::ruleset::{self, BRIDGES, FOREIGN, INTERNAL, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE};
+use crate::ruleset::{
+    self, BRIDGES, FOREIGN, INTERNAL, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE, UNMASQUERADED,
+};
 use crate::subnet::Ipv4Net;
 
 /// The engine's table, for one of its bridges.
@@ -22,7 +25,7 @@ pub(crate) struct Firewall {
     table: String,
     bridge: InterfaceName,
     subnet: Ipv4Net,
-    internal: bool,
+    passage: Passage,
     exceptions: Exceptions,
     /// The generation of rules at which everything was found in place. A change of our own advances both it and the
     /// kernel's count by one; anybody else's makes them differ.
@@ -78,12 +81,12 @@ impl Firewall {
         table: String,
         bridge: InterfaceName,
         subnet: Ipv4Net,
-        internal: bool,
+        passage: Passage,
     ) -> Result<Self> {
         let socket = Socket::open(netlink::Protocol::Netfilter)
             .attempt(|| String::from("speak to the kernel's firewall"))?;
         let exceptions = Exceptions::new(&table, &bridge);
-        Ok(Self { socket, table, bridge, subnet, internal, exceptions, settled: Mutex::new(None) })
+        Ok(Self { socket, table, bridge, subnet, passage, exceptions, settled: Mutex::new(None) })
     }
 
     /// How many times the socket has sent.
@@ -284,13 +287,18 @@ impl Firewall {
     }
 
     /// The elements of this network, whatever is attached to it.
-    fn own_sets(&self) -> [(&'static str, Elements); 4] {
+    fn own_sets(&self) -> [(&'static str, Elements); 5] {
         let key = nft::interface_key(&self.bridge);
-        let passage = [key.as_slice(), &key].concat();
+        let within = [key.as_slice(), &key].concat();
+        let only_if = |holds: bool, key: &[u8]| {
+            let member = holds.then(|| Element::member(key.to_vec()));
+            member.into_iter().collect::<Elements>()
+        };
         [
-            (INTERNAL.name, if self.internal { vec![Element::member(key.clone())] } else { Vec::new() }),
+            (INTERNAL.name, only_if(self.passage.internal, &key)),
+            (UNMASQUERADED.name, only_if(self.passage.unmasqueraded, &key)),
+            (PASSAGES.name, only_if(!self.passage.isolated, &within)),
             (BRIDGES.name, vec![Element::member(key)]),
-            (PASSAGES.name, vec![Element::member(passage)]),
             (NETWORKS.name, nft::network_elements(self.subnet)),
         ]
     }

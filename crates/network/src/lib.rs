@@ -33,7 +33,7 @@ mod ruleset;
 mod subnet;
 
 pub use coracle_sys::netlink::route::{InterfaceName, Mac};
-pub use driver::{Config, Driver, EngineId, Healed, Swept};
+pub use driver::{Config, Driver, EngineId, Healed, Passage, Swept};
 pub use endpoint::{DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published};
 pub use error::{Error, Result};
 pub use namespace::{DnsSockets, Namespace, RESOLVER};

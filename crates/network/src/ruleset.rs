@@ -3,6 +3,7 @@
 //! ```text
 //! set bridges    { name of a bridge of ours }                 set passages { bridge . same bridge }
 //! set networks   { addresses of its containers }             set foreign  { name of a bridge of Docker's }
+//! set internal   { name of an internal network's bridge }     set unmasqueraded { name of one whose addresses others know }
 //! map published  { transport . address . port : target }      map published_anywhere { transport . port : target }
 //!
 //! guard        prerouting, before conntrack: nobody but this host speaks to or as 127.0.0.0/8
@@ -10,6 +11,8 @@
 //! publish      by address, then by port                       postrouting  masquerade
 //! forward      into a bridge: answers, the same bridge, published ports; nothing else. Into Docker's: published ports
 //! ```
+//!
+//! `passages` has no bridge whose containers are kept apart: what they route to each other falls through to the last rules.
 //!
 //! A set whose kind changes between versions gets another name: older kernels keep the old definition in silence.
 //!
@@ -23,11 +26,12 @@ pub(crate) const BRIDGES: Set = Set { name: "bridges", kind: SetKind::Interfaces
 pub(crate) const PASSAGES: Set = Set { name: "passages", kind: SetKind::Passages };
 pub(crate) const FOREIGN: Set = Set { name: "foreign", kind: SetKind::Interfaces };
 pub(crate) const INTERNAL: Set = Set { name: "internal", kind: SetKind::Interfaces };
+pub(crate) const UNMASQUERADED: Set = Set { name: "unmasqueraded", kind: SetKind::Interfaces };
 pub(crate) const NETWORKS: Set = Set { name: "networks", kind: SetKind::Networks };
 pub(crate) const PUBLISHED: Set = Set { name: "published", kind: SetKind::PortsByAddress };
 pub(crate) const PUBLISHED_ANYWHERE: Set = Set { name: "published_anywhere", kind: SetKind::Ports };
-pub(crate) const SETS: [Set; 7] =
-    [BRIDGES, PASSAGES, FOREIGN, INTERNAL, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
+pub(crate) const SETS: [Set; 8] =
+    [BRIDGES, PASSAGES, FOREIGN, INTERNAL, UNMASQUERADED, NETWORKS, PUBLISHED, PUBLISHED_ANYWHERE];
 
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DESTINATION: i32 = -100;
@@ -114,6 +118,7 @@ fn masquerade() -> [Placed; 3] {
             POSTROUTING.name,
             Rule::new("containers to the outside")
                 .interface_in(Meta::InputName, BRIDGES.name)
+                .interface_not_in(Meta::InputName, UNMASQUERADED.name)
                 .interface_not_in(Meta::OutputName, BRIDGES.name)
                 .masquerade(),
         ),

@@ -13,6 +13,9 @@ use std::net::Ipv4Addr;
 
 const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
+/// Whether frames within a bridge go through the firewall; there where br_netfilter is loaded.
+const BRIDGED_PACKETS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
 #[test]
 fn a_published_port_is_reached_from_everywhere_and_an_unpublished_one_is_not() {
     everyone_reaches_what_is_published(None);
@@ -21,7 +24,7 @@ fn a_published_port_is_reached_from_everywhere_and_an_unpublished_one_is_not() {
 #[test]
 fn the_same_holds_whether_bridged_packets_pass_the_firewall_or_not() {
     // Where br_netfilter is not loaded, the setting does not exist and the test above has shown this already.
-    if std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+    if std::path::Path::new(BRIDGED_PACKETS).exists() {
         everyone_reaches_what_is_published(Some("1"));
         everyone_reaches_what_is_published(Some("0"));
     }
@@ -116,6 +119,60 @@ fn containers_go_outside_under_the_hosts_address_and_to_the_bridge_under_their_o
         let on_host = listen(lab.host.as_fd(), ANY, 7778);
         let seen = reach(one.namespace.as_fd(), (GATEWAY, 7778), &on_host).unwrap();
         assert_eq!(seen.ip(), one.endpoint.ip);
+    });
+}
+
+#[test]
+fn containers_keep_their_addresses_outside_where_nothing_is_masqueraded() {
+    lab::on_host(|lab| {
+        let mut config = lab::config();
+        config.passage.unmasqueraded = true;
+        let driver = coracle_network::Driver::open(config).unwrap();
+        let one = container(&driver, 1, &[tcp(None, 8080, 80)]);
+        let outside = listen(lab.neighbour.as_fd(), ANY, 7777);
+        let seen = reach(one.namespace.as_fd(), (NEIGHBOUR, 7777), &outside).unwrap();
+        assert_eq!(seen.ip(), one.endpoint.ip);
+        let listener = listen(one.namespace.as_fd(), ANY, 80);
+        assert!(!connects(lab.neighbour.as_fd(), (one.endpoint.ip, 80)));
+        reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
+        reach(one.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
+    });
+}
+
+#[test]
+fn containers_that_are_kept_apart_reach_each_other_through_published_ports_only() {
+    for bridged_packets in [None, Some("1"), Some("0")] {
+        containers_are_kept_apart(bridged_packets);
+    }
+}
+
+fn containers_are_kept_apart(bridged_packets: Option<&str>) {
+    lab::on_host(|lab| {
+        if let Some(value) = bridged_packets.filter(|_| std::path::Path::new(BRIDGED_PACKETS).exists()) {
+            netns::set_sysctl("bridge/bridge-nf-call-iptables", value).expect("a setting of this namespace");
+        }
+        let mut config = lab::config();
+        config.passage.isolated = true;
+        let driver = coracle_network::Driver::open(config).unwrap();
+        let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
+        let other = container(&driver, 2, &[]);
+        let listener = listen(web.namespace.as_fd(), ANY, 80);
+        let are_apart = || {
+            assert!(!connects(other.namespace.as_fd(), (web.endpoint.ip, 80)));
+            reach(other.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
+            reach(web.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
+            reach(lab.host.as_fd(), (web.endpoint.ip, 80), &listener).unwrap();
+            reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
+            let on_host = listen(lab.host.as_fd(), GATEWAY, 7778);
+            reach(other.namespace.as_fd(), (GATEWAY, 7778), &on_host).unwrap();
+        };
+        are_apart();
+        run(lab.host.as_fd(), "ip link del coracle0");
+        driver.heal().unwrap();
+        are_apart();
+        // The bridge itself takes frames for everybody.
+        run(other.namespace.as_fd(), &format!("ip route add {}/32 via {GATEWAY}", web.endpoint.ip));
+        are_apart();
     });
 }
 

@@ -1,7 +1,7 @@
 //! What networks have that ask for nothing else.
 
 use super::sources::Values;
-use super::{Error, refused};
+use super::{Error, refused, switch};
 use coracle_engine::config::NetworkDefaults;
 use coracle_engine::network::{AddressPool, check_options};
 use coracle_spec::full_text;
@@ -16,9 +16,12 @@ const OPTION: &str = "default-network-opt";
 pub(super) fn defaults(all: &Values) -> Result<NetworkDefaults, Error> {
     let given = |name: &str| all.get(name).map(Vec::as_slice).unwrap_or_default();
     let pools = pools(given(POOL))?;
+    let is_off = |name| Ok::<_, Error>(all.contains_key(name) && !switch(all, name)?);
     Ok(NetworkDefaults {
         pools: if pools.is_empty() { NetworkDefaults::default().pools } else { pools },
         options: options(given(OPTION))?,
+        icc: !is_off("icc")?,
+        masquerade: !is_off("ip-masq")?,
     })
 }
 

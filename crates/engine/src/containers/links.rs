@@ -36,6 +36,11 @@ pub(super) fn resolve(shared: &Shared, host: &mut HostSettings) -> Result<()> {
         NetworkMode::Container(_) => return conflict("container"),
         _ => {}
     }
+    if shared.networks.default().network.is_isolated() {
+        let text =
+            "links lead nowhere: containers on the default network do not reach each other (icc=false)";
+        return Err(Error::Unsupported(text.to_owned()));
+    }
     for link in &mut host.links {
         let missing =
             |error| Error::Invalid(format!("could not get container for {}: {error}", link.container));

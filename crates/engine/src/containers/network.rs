@@ -8,7 +8,7 @@ use super::{Description, links, oci_spec, partners};
 use crate::config::Config;
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::network::Networks;
+use crate::network::{Live, Networks};
 use coracle_network::files::{self, ExtraAddress, Hosts, Resolution};
 use coracle_network::{
     DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest,
@@ -93,7 +93,8 @@ fn is_on_networks(mode: &NetworkMode) -> bool {
 async fn attach_all(task: &Task, mut namespace: Namespace) -> Result<Connected> {
     let mut networks = super::memberships::found(&task.shared.networks, &task.now.networks)?;
     let way_out = way_out(&task.shared.networks, &networks)?;
-    let ports = ports(&task.now.settings, &task.shared.config)?;
+    let outward = way_out.map(|nth| task.shared.networks.find(&networks[nth].network)).transpose()?;
+    let ports = ports(&task.now.settings, &task.shared.config, outward.as_deref())?;
     let mut held = Held::default();
     for nth in 0..networks.len() {
         let is_way_out = way_out == Some(nth);
@@ -200,8 +201,12 @@ pub(super) fn with_name(error: Error, task: &Task) -> Error {
     }
 }
 
-/// What the container publishes.
-pub(super) fn ports(settings: &Settings, config: &Config) -> Result<Vec<PublishRequest>> {
+/// What the container publishes through a network.
+pub(super) fn ports(
+    settings: &Settings,
+    config: &Config,
+    through: Option<&Live>,
+) -> Result<Vec<PublishRequest>> {
     let mut ports = settings.host.ports.clone();
     if settings.host.publish_all {
         for exposed in &settings.exposed_ports {
@@ -216,8 +221,9 @@ pub(super) fn ports(settings: &Settings, config: &Config) -> Result<Vec<PublishR
             }
         }
     }
+    let binding = through.and_then(|live| live.network.binding()).or(config.defaults.publish_address);
     for port in ports.iter_mut().filter(|port| port.host_ip.is_none()) {
-        port.host_ip = config.defaults.publish_address;
+        port.host_ip = binding;
     }
     Ok(ports)
 }

@@ -101,9 +101,11 @@ fn held(port: &Published) -> HeldPort {
 impl Task {
     /// Publishes what `settings` ask for, and nothing else any more: all of it, or nothing changes.
     pub(super) async fn republish(&mut self, settings: &Settings) -> Result<Option<Republished>> {
-        let wanted = network::ports(settings, &self.shared.config)?;
         let is_way_out = |on: &super::Membership| on.is_way_out && on.endpoint.is_some();
         let way_out = self.now.networks.iter().position(is_way_out);
+        let through =
+            way_out.map(|nth| self.shared.networks.find(&self.now.networks[nth].network)).transpose()?;
+        let wanted = network::ports(settings, &self.shared.config, through.as_deref())?;
         let is_asked = !wanted.is_empty() && settings.host.ports != self.now.settings.host.ports;
         if self.live.is_some() && way_out.is_none() && is_asked {
             return Err(Error::Invalid(format!(

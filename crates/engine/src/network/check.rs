@@ -1,5 +1,6 @@
 //! What was asked of a new network, and what it comes to. Pure.
 
+use crate::config::NetworkDefaults;
 use crate::error::{Error, Result};
 use coracle_network::{InterfaceName, Ipv4Net};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub(super) struct Checked {
 pub(super) fn check(wanted: Wanted) -> Result<Checked> {
     check_name(&wanted.name)?;
     check_driver(&wanted.driver)?;
-    let (bridge, mtu) = read_options(&wanted.options)?;
+    let Options { bridge, mtu, .. } = read_options(&wanted.options)?;
     let subnet = check_subnet(&wanted)?;
     let range = match (wanted.range.as_str(), subnet) {
         ("", _) => None,
@@ -113,47 +114,86 @@ pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     read_options(options).map(drop)
 }
 
-/// The name of the bridge and the size of packets; refuses what would change nothing here.
-fn read_options(options: &BTreeMap<String, String>) -> Result<(Option<String>, Option<u32>)> {
-    let (mut bridge, mut mtu) = (None, None);
+/// Docker's prefix of its driver's options.
+const BRIDGE: &str = "com.docker.network.bridge.";
+/// Whether what leaves the network has the host's address.
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+/// Whether containers of the network reach each other.
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// Where ports are published that name no address.
+const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+/// Largest packet, in bytes.
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// Options of the driver, understood.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// The name of the bridge.
+    pub(super) bridge: Option<String>,
+    /// Largest packet, in bytes.
+    pub(super) mtu: Option<u32>,
+    pub(super) isolated: bool,
+    pub(super) unmasqueraded: bool,
+    /// Where ports are published that name no address.
+    pub(super) binding: Option<Ipv4Addr>,
+}
+
+/// The options of the default network, as Docker shows them.
+pub(super) fn of_default(bridge: &str, mtu: u32, defaults: &NetworkDefaults) -> BTreeMap<String, String> {
+    let named = [("default_bridge", "true".to_owned()), ("name", bridge.to_owned())];
+    let own = [
+        (ICC, defaults.icc.to_string()),
+        (MASQUERADE, defaults.masquerade.to_string()),
+        (MTU, mtu.to_string()),
+    ];
+    let named = named.map(|(name, value)| (format!("{BRIDGE}{name}"), value));
+    named.into_iter().chain(own.map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// Reads options; refuses what would change nothing here.
+pub(super) fn read_options(options: &BTreeMap<String, String>) -> Result<Options> {
+    let mut read = Options::default();
     for (key, value) in options {
-        let unsupported = |why: &str| {
-            Err(Error::Unsupported(format!("network option {key}={value} is not supported: {why}")))
+        let switch = || {
+            let refused = || invalid(format!("invalid value {value:?} of {key}: it is true or false"));
+            go_bool(value).ok_or_else(refused)
         };
         match key.as_str() {
             "com.docker.network.bridge.name" => {
                 let name = InterfaceName::new(value).map_err(|error| invalid(error.to_string()))?;
-                bridge = Some(name.to_string());
+                read.bridge = Some(name.to_string());
             }
-            "com.docker.network.driver.mtu" => {
+            "com.docker.network.bridge.default_bridge" if value == "true" => {}
+            MTU => {
                 let parsed = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
-                mtu = Some(parsed.ok_or_else(|| invalid(format!("invalid MTU {value}: it is 68 to 65535")))?);
+                let refused = || invalid(format!("invalid MTU {value}: it is 68 to 65535"));
+                read.mtu = Some(parsed.ok_or_else(refused)?);
             }
-            "com.docker.network.bridge.enable_icc" if is_true(value) => {}
-            "com.docker.network.bridge.enable_icc" => {
-                return unsupported(
-                    "containers of one network reach each other; give each a network of its own",
+            ICC => read.isolated = !switch()?,
+            MASQUERADE => read.unmasqueraded = !switch()?,
+            BINDING => {
+                let refused = |_| invalid(format!("invalid value {value:?} of {key}: it is an IPv4 address"));
+                let address: Ipv4Addr = value.parse().map_err(refused)?;
+                read.binding = Some(address).filter(|address| !address.is_unspecified());
+            }
+            _ => {
+                let text = format!(
+                    "network option {key}={value} is not supported: the driver bridge does not know it here"
                 );
+                return Err(Error::Unsupported(text));
             }
-            "com.docker.network.bridge.enable_ip_masquerade" if is_true(value) => {}
-            "com.docker.network.bridge.enable_ip_masquerade" => {
-                return unsupported(
-                    "what leaves a network has the host's address; an internal one has no way out",
-                );
-            }
-            "com.docker.network.bridge.host_binding_ipv4" if value == "0.0.0.0" => {}
-            "com.docker.network.bridge.host_binding_ipv4" => {
-                return unsupported("name the address with each published port, as in -p 127.0.0.1:80:80");
-            }
-            _ => return unsupported("the driver bridge does not know it here"),
         }
     }
-    Ok((bridge, mtu))
+    Ok(read)
 }
 
-/// What Go takes for true.
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+/// A truth as Go reads it.
+fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 fn check_subnet(wanted: &Wanted) -> Result<Option<Ipv4Net>> {

@@ -17,10 +17,10 @@ use crate::config::Config;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::events::Bus;
 use crate::index::Index;
-use coracle_network::InterfaceName;
+use coracle_network::{InterfaceName, Passage};
 use coracle_spec::{ContainerId, Digest};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -74,6 +74,21 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether its containers do not reach each other, published ports excepted.
+    pub fn is_isolated(&self) -> bool {
+        self.understood().isolated
+    }
+
+    /// Where ports are published that name no address, if not wherever the engine publishes them.
+    pub(crate) fn binding(&self) -> Option<IpAddr> {
+        self.understood().binding.map(IpAddr::V4)
+    }
+
+    /// Its options, which were checked when it was made.
+    fn understood(&self) -> check::Options {
+        check::read_options(&self.options).unwrap_or_default()
+    }
+
     /// Whether it was always there.
     pub fn is_predefined(&self) -> bool {
         self.created.is_none()
@@ -361,10 +376,7 @@ async fn open_default(config: &Config) -> Result<Live> {
         id: predefined_id(BRIDGE),
         name: BRIDGE.to_owned(),
         created: None,
-        options: BTreeMap::from([
-            ("com.docker.network.bridge.default_bridge".to_owned(), "true".to_owned()),
-            ("com.docker.network.bridge.name".to_owned(), bridge.clone()),
-        ]),
+        options: check::of_default(&bridge, config.mtu, &config.networks),
         bridge,
         subnet,
         shows_gateway: true,
@@ -392,7 +404,11 @@ fn live(config: &Config, network: Network) -> Result<Live> {
             bridge: InterfaceName::new(&network.bridge).attempt(subject)?,
             subnet,
             mtu: network.mtu,
-            internal: network.internal,
+            passage: Passage {
+                internal: network.internal,
+                isolated: network.is_isolated(),
+                unmasqueraded: network.understood().unmasqueraded,
+            },
             range: network.range.as_deref().map(range).transpose()?,
             reserved: network.reserved.values().copied().collect(),
         }),

@@ -65,12 +65,23 @@ pub struct Config {
     pub subnet: Ipv4Net,
     /// Largest packet, in bytes.
     pub mtu: u32,
-    /// Whether nothing gets out of it nor into it.
-    pub internal: bool,
+    /// What passes between its containers and everybody else.
+    pub passage: Passage,
     /// The first and the last address for containers that ask for no certain one; all if absent.
     pub range: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Addresses of others in the network, which no container gets.
     pub reserved: Vec<Ipv4Addr>,
+}
+
+/// What passes between the containers of a network and everybody else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// Whether nothing gets out of the network nor into it.
+    pub internal: bool,
+    /// Whether its containers do not reach each other, published ports excepted.
+    pub isolated: bool,
+    /// Whether what leaves it keeps the addresses of its containers, because others know the way back to them.
+    pub unmasqueraded: bool,
 }
 
 /// A network of the calling thread's namespace: methods that bind host ports must be called in that namespace too.
@@ -104,13 +115,18 @@ impl Driver {
     pub fn open(config: Config) -> Result<Self> {
         let route = Socket::open(netlink::Protocol::Route)
             .attempt(|| String::from("speak to the kernel's network configuration"))?;
-        let bridge = Bridge { name: config.bridge.clone(), subnet: config.subnet, mtu: config.mtu };
+        let bridge = Bridge {
+            name: config.bridge.clone(),
+            subnet: config.subnet,
+            mtu: config.mtu,
+            isolated: config.passage.isolated,
+        };
         // The table first: from the moment the bridge has an address it is guarded.
         let firewall = Firewall::open(
             format!("coracle-{}", config.engine),
             config.bridge,
             config.subnet,
-            config.internal,
+            config.passage,
         )?;
         firewall.install(&foreign_bridges(&route)?)?;
         let ensured = bridge.ensure(&route)?;
@@ -274,7 +290,7 @@ impl Driver {
             netns: namespace.as_fd(),
             mtu: self.bridge.mtu,
         };
-        let messages = [route::create_veth(&veth), route::set_hairpin(port), route::get_link(port)];
+        let messages = [route::create_veth(&veth), self.bridge.port(port), route::get_link(port)];
         let replies = self.route.request(&messages).inspect_err(|error| {
             // The pair may exist although a later message failed. Its name was free before, so it is ours.
             if error.errno() != Some(rustix::io::Errno::EXIST) {

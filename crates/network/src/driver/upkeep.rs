@@ -77,7 +77,7 @@ impl Driver {
 
     /// Makes a container's interface a port of a bridge that was made again.
     pub(super) fn reconnect(&self, port: &InterfaceName, index: u32) -> Result<()> {
-        match self.route.request(&[route::set_master(port, index), route::set_hairpin(port)]) {
+        match self.route.request(&[route::set_master(port, index), self.bridge.port(port)]) {
             // A container that is ending has no interface any more.
             Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
             done => done.map(drop).attempt(|| format!("connect {port} to bridge {}", self.bridge.name)),

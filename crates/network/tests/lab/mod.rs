@@ -83,7 +83,7 @@ pub(crate) fn config() -> Config {
         bridge: interface("coracle0"),
         subnet: "172.29.0.1/16".parse().expect("a network"),
         mtu: 1500,
-        internal: false,
+        passage: coracle_network::Passage::default(),
         range: None,
         reserved: Vec::new(),
     }

@@ -32,6 +32,8 @@ const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const BRPORT_MODE: u16 = 4;
+const BRPORT_ISOLATED: u16 = 33;
+const BR_NF_CALL_IPTABLES: u16 = 36;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -164,6 +166,18 @@ pub fn create_bridge(name: &InterfaceName, mac: Mac, mtu: u32) -> Message {
     new
 }
 
+/// Has the frames that a bridge passes from port to port go through the IPv4 firewall, where the module `br_netfilter` is loaded,
+/// whatever the setting for all bridges says.
+pub fn filter_frames(bridge: &InterfaceName) -> Message {
+    let mut set = message("RTM_NEWLINK", NEWLINK, 0, &link_header(0, 0), format_args!("bridge {bridge}"));
+    set.body.put_str(IFLA_IFNAME, bridge.as_str()).nest(IFLA_LINKINFO, |info| {
+        info.put(INFO_KIND, b"bridge").nest(INFO_DATA, |data| {
+            data.put_u8(BR_NF_CALL_IPTABLES, 1);
+        });
+    });
+    set
+}
+
 /// Creates a veth pair whose far end is born in its namespace: moving it there afterwards waits for an RCU grace
 /// period, 15 to 30 ms. The far end is switched on from inside: here its pair is not complete yet (`ENOTCONN`).
 pub fn create_veth(veth: &Veth<'_>) -> Message {
@@ -185,12 +199,16 @@ pub fn create_veth(veth: &Veth<'_>) -> Message {
     new
 }
 
-/// Lets a bridge port send a frame back where it came from: a container that uses its own published port.
-pub fn set_hairpin(port: &InterfaceName) -> Message {
-    let mut set = message("RTM_NEWLINK", NEWLINK, 0, &link_header(0, 0), format_args!("{port} hairpin"));
+/// Lets a bridge port send a frame back where it came from, for a container that uses its own published port; an isolated one
+/// exchanges frames with the bridge itself only, and with ports that are not isolated (bridge(8)).
+pub fn set_port(port: &InterfaceName, isolated: bool) -> Message {
+    let mut set = message("RTM_NEWLINK", NEWLINK, 0, &link_header(0, 0), format_args!("port {port}"));
     set.body.put_str(IFLA_IFNAME, port.as_str()).nest(IFLA_LINKINFO, |info| {
         info.put(INFO_SLAVE_KIND, b"bridge").nest(INFO_SLAVE_DATA, |data| {
             data.put_u8(BRPORT_MODE, 1);
+            if isolated {
+                data.put_u8(BRPORT_ISOLATED, 1);
+            }
         });
     });
     set
