@@ -7,6 +7,7 @@ pub mod atomic;
 pub mod device_filter;
 mod entry;
 pub mod error;
+pub mod keyring;
 pub mod limits;
 pub mod mntns;
 pub mod mount;
