@@ -6,7 +6,9 @@ use coracle_runtime::protocol::{
     self, CHANGES, DESCRIPTORS, Event, Failure, FailureKind, MANY, Message, Reply, Request, SOCKET,
 };
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
+};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -208,6 +210,8 @@ async fn read(
             }
         }
     }
+    // Nothing would come of what is sent from here on; a shim that is gone is no reason to complain.
+    let _ = shutdown(&*socket, Shutdown::Both);
     // Who still waits for a reply learns that there will be none.
     pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
