@@ -3,10 +3,11 @@
 use super::channel::Channel;
 use super::descendants;
 use super::descriptors::Inherited;
+use super::ending::end;
 use super::foreign::{self, Asker, Foreign, Starting, Wanted};
 use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
-use crate::cgroup::{Entry, Group};
+use crate::cgroup::{Entry, Frozen, Group};
 use crate::error::{Error, Result};
 use crate::protocol::{Execution, HeldPort, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
@@ -21,6 +22,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// The exit code of what SIGKILL has ended.
+const KILLED: i32 = 128 + Signal::KILL.as_raw();
 
 /// Who makes the container's processes.
 pub(super) enum Maker {
@@ -236,6 +240,19 @@ impl Container {
         (exec.id, reap(exec.child.pidfd.as_fd()).unwrap_or(255))
     }
 
+    /// Ends all execs, once the first process is gone. Returns which they were, and their exit codes.
+    pub(super) fn end_execs(&mut self) -> Vec<(String, i32)> {
+        if self.execs.is_empty() {
+            return Vec::new();
+        }
+        // The kernel has killed those in the container's pid namespace. Of the others some may be frozen, which no signal ends on
+        // v1, and some have come into the group after it was killed.
+        for failure in [self.group.set_frozen(Frozen::Running), self.group.kill()].map(Result::err) {
+            failure.iter().for_each(|error| super::eprintln_log(&error.chain()));
+        }
+        self.execs.drain(..).map(|exec| (exec.id, end(&exec.child).unwrap_or(KILLED))).collect()
+    }
+
     pub(super) fn was_out_of_memory(&self) -> bool {
         self.group.oom_kills() > 0
     }
@@ -274,7 +291,10 @@ impl Container {
 
     fn add_exec(&mut self, wanted: Wanted, started: Started) -> Result<(Channel, i32)> {
         let Wanted { id, pipes, attached, lifetime } = wanted;
-        let mut channel = channel_of(Some(id.clone()), &started, pipes)?;
+        let mut channel = channel_of(Some(id.clone()), &started, pipes).inspect_err(|_| {
+            // Nobody hears of it, and nobody else would end it.
+            end(&started.child);
+        })?;
         if let Some((socket, attachment)) = attached {
             channel.attach(socket, attachment);
         }

@@ -20,6 +20,7 @@ mod connections;
 mod container;
 mod descendants;
 mod descriptors;
+mod ending;
 mod foreign;
 mod names;
 mod prepared;
@@ -358,9 +359,8 @@ impl Shim {
             // Nothing is there that they could start in.
             self.exec_started(0);
         }
-        while !self.container.execs().is_empty() {
-            // They were in the container's pid namespace, so the kernel has killed them, or the cgroup was.
-            self.exec_ended(0);
+        for (exec, code) in self.container.end_execs() {
+            self.connections.tell(&Event::ExecExited { exec, code });
         }
         let at = OffsetDateTime::now_utc().unix_timestamp_nanos();
         let exit = Exit { code, oom_killed: self.container.was_out_of_memory(), at };
