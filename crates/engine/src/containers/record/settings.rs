@@ -390,19 +390,33 @@ impl From<DeviceMapping> for domain::DeviceMapping {
 #[serde(default)]
 struct DeviceRequest {
     driver: String,
+    count: i64,
     ids: Option<Vec<String>>,
     capabilities: Option<Vec<Vec<String>>>,
+    options: Option<BTreeMap<String, String>>,
 }
 
 impl From<domain::DeviceRequest> for DeviceRequest {
     fn from(from: domain::DeviceRequest) -> Self {
-        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
+        Self {
+            driver: from.driver,
+            count: from.count,
+            ids: from.ids,
+            capabilities: from.capabilities,
+            options: from.options,
+        }
     }
 }
 
 impl From<DeviceRequest> for domain::DeviceRequest {
     fn from(from: DeviceRequest) -> Self {
-        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
+        Self {
+            driver: from.driver,
+            count: from.count,
+            ids: from.ids,
+            capabilities: from.capabilities,
+            options: from.options,
+        }
     }
 }
 
