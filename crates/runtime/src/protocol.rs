@@ -366,6 +366,9 @@ pub struct Overlay {
     /// Whether changes need not survive a loss of power.
     #[serde(default)]
     pub volatile: bool,
+    /// Whether what receives changes may be held to a size, by a quota of its file system.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_bounded: bool,
 }
 
 /// Where a container's output is logged.

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod netns;
 mod proc;
 pub mod process;
+pub mod quota;
 pub mod rooted;
 pub mod seccomp;
 pub mod signal;

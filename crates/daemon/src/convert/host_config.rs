@@ -76,6 +76,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         dns_options: host.dns_options.unwrap_or_default(),
         extra_hosts: host.extra_hosts.unwrap_or_default(),
         security_opt: host.security_opt.unwrap_or_default(),
+        storage: host.storage_opt.unwrap_or_default(),
         log: domain::LogSettings {
             driver: host.log_config.driver,
             options: host.log_config.config.unwrap_or_default(),
@@ -107,11 +108,6 @@ fn network(mode: &str) -> Result<NetworkMode, Failure> {
 fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
     let refusals = [
         ("UsernsMode", !matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces come later"),
-        (
-            "StorageOpt",
-            host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()),
-            "use a quota of the file system",
-        ),
         ("Isolation", !matches!(host.isolation.as_str(), "" | "default"), "it is for Windows"),
         ("CpuCount", host.cpu_count != 0, "it is for Windows"),
         ("CpuPercent", host.cpu_percent != 0, "it is for Windows"),
@@ -307,6 +303,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         publish_all_ports: host.publish_all,
         readonly_rootfs: host.readonly_root,
         security_opt: list(&host.security_opt),
+        storage_opt: map(&host.storage),
         tmpfs: map(&host.tmpfs),
         uts_mode: host.uts.to_string(),
         shm_size: if host.shm_size == 0 { domain::DEFAULT_SHM_SIZE } else { host.shm_size },
@@ -437,7 +434,7 @@ mod tests {
             ("PublishAllPorts", json!(true), Shown),
             ("ReadonlyRootfs", json!(true), Shown),
             ("SecurityOpt", json!(["no-new-privileges"]), Shown),
-            ("StorageOpt", json!({"size": "1G"}), Refused),
+            ("StorageOpt", json!({"size": "1G"}), Shown),
             ("Tmpfs", json!({"/tmp": "size=1m"}), Shown),
             ("UTSMode", json!("host"), Shown),
             ("UsernsMode", json!("remap"), Refused),

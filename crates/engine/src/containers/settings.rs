@@ -143,6 +143,8 @@ pub struct HostSettings {
     pub extra_hosts: Vec<String>,
     /// `seccomp=…`, `no-new-privileges` and so on.
     pub security_opt: Vec<String>,
+    /// Options of what the container writes to, as the client wrote them.
+    pub storage: BTreeMap<String, String>,
     /// Where the output goes.
     pub log: LogSettings,
     /// Paths hidden; the default ones if absent.

@@ -9,13 +9,15 @@ use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Frozen, Group};
 use crate::error::{Error, Result};
-use crate::protocol::{Execution, HeldPort, Plan, Role};
+use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::runtime::Process;
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
+use coracle_sys::quota::RoomToMount;
 use coracle_sys::rooted::Root;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{getsockname, sockopt};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
@@ -425,11 +427,24 @@ pub(super) fn become_ready(
     overlay: mount::Overlay,
     limit: Inherited,
 ) -> Result<(Root, Option<Writer>)> {
+    let room = room_to_mount(&plan.root)?;
     let root = Root::of_mount(overlay.mount()?);
+    drop(room);
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
     limit.give_to(process);
     Ok((root, open_log(plan)?))
+}
+
+/// Room for the mount itself, where a container may be full.
+fn room_to_mount(layers: &Overlay) -> Result<Option<RoomToMount>> {
+    if !layers.may_be_bounded {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let upper = rustix::fs::open(&layers.upper, flags, Mode::empty())
+        .map_err(|error| Error::Child(format!("cannot open {}: {error}", layers.upper.display())))?;
+    Ok(RoomToMount::of(upper)?)
 }
 
 fn open_log(plan: &Plan) -> Result<Option<Writer>> {

@@ -464,6 +464,7 @@ pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
             upper: bench.upper(),
             work: bench.path("work"),
             volatile: true,
+            may_be_bounded: false,
         },
         cgroups: Layout::detect().unwrap(),
         state_directory: bench.state(),
