@@ -4,6 +4,11 @@ use crate::Engine;
 use crate::engine::wait_until;
 use std::fs;
 
+/// Whether containers are prepared: by our engine, where no other runtime makes them (`RUNTIME`).
+pub fn are_made(engine: &Engine) -> bool {
+    !engine.is_original() && std::env::var_os("RUNTIME").is_none()
+}
+
 /// The children of a process, whichever of its threads has made them.
 pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

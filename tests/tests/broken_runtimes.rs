@@ -397,3 +397,22 @@ fn parent_of(pid: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("it has a parent").to_owned()
 }
+
+/// As one whose process joins the container's cgroup when that was emptied already: with a pid namespace of its own it would be
+/// killed by the kernel.
+#[test]
+fn the_end_of_a_container_does_not_wait_for_an_exec_that_is_elsewhere() {
+    let Some(fake) = Fake::start() else { return };
+    let name = fake.container("elsewhere");
+    fake.break_verb("exec", "sleep 100000 & echo $! > \"$pid_file\"; exit 0");
+    fake.engine.docker(&["exec", "-d", &name, "true"]).ok();
+    let execs = fake.engine.docker(&["inspect", "-f", "{{json .ExecIDs}}", &name]).json();
+    let id = execs[0].as_str().expect("it runs").to_owned();
+    fake.engine.docker(&["kill", &name]).ok();
+    wait_until("it has ended", || fake.field(&name, ".State.Status") == "exited");
+    assert_eq!(fake.field(&name, ".State.ExitCode"), "137");
+    let (_, told) = fake.engine.request("GET", &format!("/exec/{id}/json"), None);
+    assert!(told.contains("\"Running\":false"), "{told}");
+    fake.remove(&[&name]);
+    fake.leaves_nothing("an exec that was elsewhere");
+}

@@ -207,3 +207,68 @@ fn a_log_has_other_bounds_and_loses_no_line() {
     assert_eq!(status, 200, "{answer}");
     engine.docker(&["rm", &name]).ok();
 }
+
+#[test]
+fn an_exposed_port_that_was_withdrawn_is_not_published_again() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        return;
+    }
+    let (more, given) = (free().to_string(), free());
+    let name =
+        serve(&engine, "all", &["-P", "-p", &format!("{given}:80"), "--expose", "80", "--expose", "81"]);
+    let update = |flags: &[&str]| engine.coracle(&[&["update"], flags, &[&name]].concat()).ok();
+    let port = |inside: &str| engine.docker(&["port", &name, inside]).stdout.trim().to_owned();
+    let first = port("81");
+    assert!(!first.is_empty() && port("80").ends_with(&given.to_string()));
+    update(&["--publish-rm", "80"]);
+    assert_eq!((port("80"), port("81")), (String::new(), first.clone()));
+    update(&["-p", &format!("{more}:82")]);
+    assert_eq!((port("80"), port("81")), (String::new(), first));
+    assert!(port("82").ends_with(&more));
+    engine.docker(&["restart", "-t", "0", &name]).ok();
+    assert!(port("80").is_empty() && !port("81").is_empty() && port("82").ends_with(&more));
+    engine.docker(&["rm", "-f", &name]).ok();
+}
+
+#[test]
+fn ports_of_a_container_that_nothing_leads_to_are_refused_while_it_runs() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        return;
+    }
+    for network in ["none", "host"] {
+        let name = engine.name(network);
+        engine.docker(&["run", "-d", "--name", &name, "--network", network, SMALL, "sleep", "1000"]).ok();
+        let refused = engine.coracle(&["update", "-p", &format!("{}:80", free()), &name]);
+        assert!(refused.code == 1 && refused.stderr.contains("no network that leads out"), "{refused:?}");
+        let bindings = ["inspect", "-f", "{{json .HostConfig.PortBindings}}", &name];
+        assert_eq!(engine.docker(&bindings).ok(), "{}", "nothing has changed");
+        engine.docker(&["rm", "-f", &name]).ok();
+    }
+}
+
+/// More than one message to the container's shim takes.
+#[test]
+fn hundreds_of_ports_are_published_at_the_start_and_later() {
+    let engine = Engine::start();
+    let name = engine.name("many");
+    let range = |first: u16, count: u16| format!("{first}-{0}:{first}-{0}", first + count - 1);
+    // The original starts two processes for each, one after the other.
+    let published = if engine.is_original() { 70 } else { 1000 };
+    let publish = range(20_000, published);
+    engine.docker(&["run", "-d", "--name", &name, "-p", &publish, SMALL, "sleep", "1000"]).ok();
+    let count =
+        || engine.docker(&["port", &name]).ok().lines().filter(|line| line.contains("0.0.0.0:")).count();
+    assert_eq!(count(), usize::from(published));
+    let last = 20_000 + published - 1;
+    assert!(TcpListener::bind((Ipv4Addr::UNSPECIFIED, last)).is_err(), "the last one is held");
+    if !engine.is_original() {
+        engine.coracle(&["update", "-p", &range(21_000, 200), &name]).ok();
+        assert_eq!(count(), 1200);
+        assert!(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 21_199)).is_err(), "the last one is held");
+        engine.coracle(&["update", "--publish-rm", &range(21_000, 200), &name]).ok();
+        drop(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 21_199)).unwrap());
+    }
+    engine.docker(&["rm", "-f", &name]).ok();
+}

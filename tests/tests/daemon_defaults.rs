@@ -173,7 +173,8 @@ fn what_can_change_is_read_again() {
     let file = place.path().join("daemon.json");
     std::fs::write(&file, "{}").unwrap();
     let engine = Engine::start_with(&["--config-file", &file.display().to_string()]);
-    if engine.is_original() {
+    // Of an engine whose default runtime is a flag already the file may not have one.
+    if engine.is_original() || std::env::var_os("RUNTIME").is_some() {
         return;
     }
     let mirrors = || engine.docker(&["info", "-f", "{{.RegistryConfig.Mirrors}} {{.DefaultRuntime}}"]).ok();

@@ -175,7 +175,6 @@ fn what_cannot_be_is_refused_by_name() {
         run(&engine, &["--device", "bad.test/class=bad"], "true").refused(125, words);
     }
     assert_eq!(run(&engine, &["--device", "vendor.test/class=zero"], "echo fine").ok(), "fine");
-    run(&engine, &["--gpus", "all"], "true").refused(125, "--device nvidia.com/gpu=all");
 }
 
 #[test]
@@ -206,4 +205,65 @@ fn devices_can_be_switched_off() {
     let engine = Engine::start_with(&["--feature", "cdi=false"]);
     assert_eq!(engine.docker(&["info", "-f", "{{json .CDISpecDirs}}"]).ok(), "[]");
     run(&engine, &["--device", "vendor.test/class=one"], "true").refused(125, "without CDI devices");
+}
+
+/// What Docker says without its vendor's hook, and this engine without its specification.
+#[test]
+fn graphics_processors_that_are_not_there_are_refused_in_dockers_words() {
+    let engine = Engine::start();
+    let name = engine.name("none");
+    for (options, words) in [
+        (&["--gpus", "all"][..], r#"could not select device driver "" with capabilities: [[gpu]]"#),
+        (
+            &["--gpus", "driver=nvidia,capabilities=utility"],
+            r#"could not select device driver "nvidia" with capabilities: [[utility gpu]]"#,
+        ),
+        (&["--gpus", "driver=none"], r#"could not select device driver "none" with capabilities: [[gpu]]"#),
+    ] {
+        run(&engine, options, "true").refused(125, words);
+        let own = [&["run", "--rm", "--network", "none"], options, &[SMALL, "true"]].concat();
+        engine.coracle(&own).refused(125, words);
+    }
+    engine.docker(&["create", "--name", &name, "--gpus", "2", SMALL, "true"]).ok();
+    let (status, body) = engine.request("POST", &format!("/v1.44/containers/{name}/start"), None);
+    assert_eq!(status, 500, "{body}");
+    let shown = engine.docker(&["inspect", "-f", "{{json .HostConfig.DeviceRequests}}", &name]).json();
+    let expected = serde_json::json!([{
+        "Driver": "", "Count": 2, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": {},
+    }]);
+    assert_eq!(shown, expected);
+    engine.docker(&["rm", &name]).ok();
+}
+
+/// A specification of `kind` whose devices say by a variable which they are.
+fn processors(kind: &str, names: &[&str]) -> String {
+    let device = |name: &&str| format!("- {{name: '{name}', containerEdits: {{env: [GOT_{name}=yes]}}}}\n");
+    let devices: String = names.iter().map(device).collect();
+    format!("cdiVersion: 0.7.0\nkind: {kind}\ndevices:\n{devices}")
+}
+
+#[test]
+fn graphics_processors_are_devices_of_their_vendors() {
+    let Some((mut engine, vendor)) = engine(DEVICES) else { return };
+    vendor.put("nvidia.yaml", &processors("nvidia.com/gpu", &["0", "1", "all"]));
+    let script = "echo $(env | sed -n 's/^GOT_//p' | sort)";
+    let got = |engine: &Engine, gpus: &str| run(engine, &["--gpus", gpus], script).ok();
+    assert_eq!(got(&engine, "all"), "all=yes");
+    assert_eq!(got(&engine, "1"), "0=yes");
+    assert_eq!(got(&engine, "\"device=0,1\",driver=nvidia,\"capabilities=compute,utility\""), "0=yes 1=yes");
+    run(&engine, &["--gpus", "3"], "true").refused(125, "unresolvable CDI devices nvidia.com/gpu=2");
+    run(&engine, &["--gpus", "driver=amd"], "true").refused(125, "has devices amd.com/gpu");
+    // Without a device for all of them, all are meant.
+    vendor.put("amd.yaml", &processors("amd.com/gpu", &["0", "1"]));
+    assert_eq!(got(&engine, "driver=amd,count=all"), "0=yes 1=yes");
+    assert_eq!(got(&engine, "capabilities=amd"), "0=yes");
+    assert_eq!(got(&engine, "all"), "all=yes", "the first vendor where nobody says which");
+    fs::remove_file(vendor.path("nvidia.yaml")).unwrap();
+    assert_eq!(got(&engine, "all"), "0=yes 1=yes");
+    let name = engine.name("kept");
+    let create = ["create", "--name", &name, "--network", "none", "--gpus", "device=1", SMALL];
+    engine.docker(&[&create[..], &["sh", "-c", script]].concat()).ok();
+    engine.kill();
+    engine.start_again();
+    assert_eq!(engine.docker(&["start", "-a", &name]).ok(), "1=yes");
 }

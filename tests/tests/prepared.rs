@@ -5,7 +5,7 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
-use coracle_tests::prepared::{children, processes, wait_until_prepared};
+use coracle_tests::prepared::{are_made, children, processes, wait_until_prepared};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Most containers that are prepared at once.
@@ -14,7 +14,7 @@ const MOST: usize = 16;
 /// Makes a container, and waits until it is prepared where it is our engine that makes it.
 fn create(engine: &Engine, arguments: &[&str]) -> String {
     let id = engine.docker(&[&["create"], arguments].concat()).ok();
-    if !engine.is_original() {
+    if are_made(engine) {
         wait_until_prepared(engine, 1);
     }
     id
@@ -80,7 +80,7 @@ fn a_container_that_runs_again_runs_as_before() {
 #[test]
 fn nothing_stays_of_what_is_removed_or_forgotten() {
     let engine = Engine::start();
-    if engine.is_original() {
+    if !are_made(&engine) {
         return;
     }
     let id = create(&engine, &[SMALL, "true"]);
@@ -97,7 +97,7 @@ fn nothing_stays_of_what_is_removed_or_forgotten() {
 #[test]
 fn an_engine_that_ends_or_is_killed_leaves_nothing_prepared() {
     let mut engine = Engine::start();
-    if engine.is_original() {
+    if !are_made(&engine) {
         return;
     }
     let id = create(&engine, &[SMALL, "echo", "again"]);
@@ -119,7 +119,7 @@ fn exists(pid: u32) -> bool {
 #[test]
 fn a_start_does_without_what_was_killed() {
     let engine = Engine::start();
-    if engine.is_original() {
+    if !are_made(&engine) {
         return;
     }
     let id = create(&engine, &[SMALL, "echo", "shim"]);
@@ -136,7 +136,7 @@ fn a_start_does_without_what_was_killed() {
 #[test]
 fn of_many_containers_some_are_prepared_and_all_start() {
     let engine = Engine::start();
-    if engine.is_original() {
+    if !are_made(&engine) {
         return;
     }
     let made: Vec<String> = (0..MOST + 4)

@@ -432,3 +432,46 @@ fn what_cannot_run_is_told_as_docker_tells_it() {
     );
     assert_eq!(refused.0, 400, "{}", refused.1);
 }
+
+/// What the shim of a container that another runtime has made keeps for it, as it is mounted for the shim alone.
+fn bundle(engine: &Engine, name: &str) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{}/status", field(engine, name, ".State.Pid")));
+    let status = status.expect("it runs");
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("it has a parent").trim();
+    let place = engine.directory().join("run/containers").join(field(engine, name, ".Id")).join("bundle");
+    let entries = fs::read_dir(format!("/proc/{shim}/root{}", place.display())).expect("it is mounted there");
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn execs_leave_no_files_behind() {
+    let (engine, runc) = with_runc();
+    if engine.is_original() {
+        return;
+    }
+    let name = start(&engine, runc, "execs", &[], "sleep 1000");
+    let before = bundle(&engine, &name);
+    assert!(before.iter().any(|file| file == "config.json"), "{before:?}");
+    for _ in 0..3 {
+        assert_eq!(engine.docker(&["exec", &name, "echo", "fine"]).ok(), "fine");
+        assert_eq!(engine.docker(&["exec", "-t", &name, "echo", "fine"]).ok().trim(), "fine");
+        assert_ne!(engine.docker(&["exec", &name, "no-such-program"]).code, 0);
+        engine.docker(&["exec", "-d", &name, "true"]).ok();
+    }
+    wait_until("all files of execs are gone", || bundle(&engine, &name) == before);
+    remove(&engine, &[&name]);
+}
+
+#[test]
+fn a_reaper_makes_no_file_in_a_directory_of_the_host() {
+    let (engine, runc) = with_runc();
+    if engine.is_original() {
+        return;
+    }
+    let output = run(&engine, runc, &["--init", "-v", "/dev:/dev"], "test -c /dev/null; exit 4");
+    assert_eq!(output.code, 4, "{output:?}");
+    assert!(!Path::new("/dev/init").exists());
+}

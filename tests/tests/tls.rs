@@ -1,7 +1,7 @@
 //! The API over TCP, for those who have a certificate: Docker's own command as the client, and ours.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where it is")]
 
-use coracle_certificates::{Authority, Pair};
+use coracle_certificates::{Authority, Pair, expired_self_signed, self_signed};
 use coracle_tests::engine::programs;
 use coracle_tests::image::SMALL;
 use coracle_tests::{Engine, Output};
@@ -323,5 +323,40 @@ fn files_that_are_of_no_use_are_named() {
             .unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && told.contains(named), "{options:?}: {told}");
+    }
+}
+
+/// As `openssl req -x509` makes it: Docker's command takes it for the engine's if it is the one that was named, and so does ours.
+#[test]
+fn an_engine_with_a_certificate_that_signs_itself_is_known_by_it() {
+    let (place, clients) = (tempfile::tempdir().unwrap(), Authority::new());
+    for (pair, name, is_known) in [
+        (self_signed("127.0.0.1"), "named", true),
+        (expired_self_signed("127.0.0.1"), "expired", false),
+        (self_signed("engine.test"), "other-name", false),
+    ] {
+        let files = pair.directory(place.path(), name, &clients);
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let host = format!("tcp://127.0.0.1:{port}");
+        let file = |option: &str, name: &str| format!("--{option}={}", files.join(name).display());
+        let options = [
+            "--tls".to_owned(),
+            format!("--host={host}"),
+            file("tlscert", "cert.pem"),
+            file("tlskey", "key.pem"),
+        ];
+        let engine = Engine::start_with(&options.each_ref().map(String::as_str));
+        let other = place.path().join("other.pem");
+        fs::write(&other, self_signed("127.0.0.1").certificate).unwrap();
+        for program in ["docker".to_owned(), programs().join("coracle").display().to_string()] {
+            let asks = |authority: &Path| {
+                let mut command = engine.command(&program);
+                command.env_remove("DOCKER_HOST").arg("--tlsverify").arg("--tlscacert").arg(authority);
+                command.args(["-H", &host, "ps", "-q"]).output().unwrap()
+            };
+            let output = asks(&files.join("cert.pem"));
+            assert_eq!(output.status.success(), is_known, "{program}, {name}: {output:?}");
+            assert!(!asks(&other).status.success(), "{program}: another certificate was named");
+        }
     }
 }

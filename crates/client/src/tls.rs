@@ -10,7 +10,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,7 +30,7 @@ pub struct Pem<'a> {
 /// Which engines a client takes for the one it looks for.
 #[derive(Debug, Clone, Copy)]
 pub enum Trust<'a> {
-    /// Whose certificate one of these authorities has signed, and none of this machine's.
+    /// Whose certificate one of these has signed, or is, and none of this machine's authorities.
     Authorities(Pem<'a>),
     /// Whose certificate an authority has signed that this machine trusts.
     Machine,
@@ -53,10 +54,12 @@ impl Tls {
             Trust::Anyone => Arc::new(Unverified(Arc::clone(&provider))),
             Trust::Authorities(file) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates(file)? {
-                    roots.add(certificate).map_err(|error| of_no_use(file, &error))?;
+                let named = certificates(file)?;
+                for certificate in &named {
+                    roots.add(certificate.clone()).map_err(|error| of_no_use(file, &error))?;
                 }
-                verifier(roots, &provider).map_err(|error| of_no_use(file, &error))?
+                let authorities = verifier(roots, &provider).map_err(|error| of_no_use(file, &error))?;
+                Arc::new(Named { authorities, named })
             }
             Trust::Machine => {
                 let machine = Pem { name: "the certificate authorities of this machine", content: &[] };
@@ -152,6 +155,61 @@ fn certificates(file: Pem<'_>) -> Result<Vec<CertificateDer<'static>>> {
 
 fn of_no_use(file: Pem<'_>, reason: &dyn fmt::Display) -> Error {
     Error::Certificate { name: file.name.to_owned(), reason: reason.to_string() }
+}
+
+/// Takes for the engine whose certificate one of the authorities has signed, and whose certificate is itself among those that
+/// were named.
+///
+/// OpenSSL marks a certificate that signs itself as an authority, and the web's rules then refuse it as a server's, which Go and
+/// so Docker's command do not. Whoever names exactly this certificate means exactly this engine.
+#[derive(Debug)]
+struct Named {
+    authorities: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let Err(error) = verified else { return verified };
+        // The period of validity is checked before what a certificate is for, so an expired one does not come here.
+        let is_authority = matches!(&error, rustls::Error::InvalidCertificate(CertificateError::Other(_)));
+        if !is_authority || !self.named.iter().any(|named| named.as_ref() == end_entity.as_ref()) {
+            return Err(error);
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 /// Takes whoever answers for the engine, as `--tls` without `--tlsverify` asks.

@@ -163,6 +163,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
                 build_cache: last("build-cache-budget")
                     .map(|text| size("build-cache-budget", &text))
                     .transpose()?,
+                container: container_size(all)?,
                 ..storage(last("storage-budget"), last("storage-keep-recent"))?
             },
             builds: builds(all)?,
@@ -298,8 +299,25 @@ fn storage(budget: Option<String>, keep_recent: Option<String>) -> Result<Storag
     Ok(StorageSettings { budget, keep_recent, ..StorageSettings::default() })
 }
 
+/// What containers may write that do not say how much, of the storage driver's options.
+fn container_size(all: &Values) -> Result<Option<u64>, Error> {
+    let mut bytes = None;
+    for text in all.get("storage-opt").into_iter().flatten() {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        match key.to_ascii_lowercase().as_str() {
+            "overlay2.size" => bytes = Some(size("storage-opt", value)?),
+            // There is no kernel that would be refused.
+            "overlay2.override_kernel_check" => drop(truth_of("storage-opt", value)?),
+            _ => {
+                return Err(refused("storage-opt", text, "the options are overlay2.size=SIZE and no others"));
+            }
+        }
+    }
+    Ok(bytes.filter(|bytes| *bytes > 0))
+}
+
 fn size(name: &'static str, text: &str) -> Result<u64, Error> {
-    quantity::bytes(text).ok_or_else(|| refused(name, text, "it is no size as 20g or 500m"))
+    coracle_spec::size::bytes(text).ok_or_else(|| refused(name, text, "it is no size as 20g or 500m"))
 }
 
 /// As Docker has it: who says anything of verification speaks TLS, and `--tls=false` alone is plain.

@@ -180,14 +180,7 @@ pub(crate) const TABLE: &[Opt] = &[
     option("storage-budget", None, Value, Honoured),
     option("storage-driver", Some('s'), Value, AlreadyTrue("overlay is the only one")),
     option("storage-keep-recent", None, Value, Honoured),
-    option(
-        "storage-opt",
-        None,
-        List,
-        AlreadyTrue(
-            "overlay2.override_kernel_check has nothing to override; layers have no quota, and sizes are refused",
-        ),
-    ),
+    option("storage-opt", None, List, Honoured),
     option("swarm-default-advertise-addr", None, Value, Refused("there is no swarm")),
     option("tls", None, Switch, Honoured),
     option("tlscacert", None, Value, Honoured),
@@ -242,7 +235,8 @@ fn page() -> String {
          insecure registries, other runtimes, how many transfers and attempts there may be, and what containers get by default (the options \
          that begin with `default`) change then; the rest needs a restart, which containers do not notice. SIGUSR1 has the state of the \
          engine written to a file below the exec root, and the log says to which. `--ip` holds for ports on all networks, not \
-         on the default one alone as in Docker. Called `dockerd`, the program is the engine.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
+         on the default one alone as in Docker. `--storage-opt` is \
+         `overlay2.size=SIZE`, see [Sizes of containers and volumes](sizes.md). Called `dockerd`, the program is the engine.\n\n| option | key in the file | what becomes of it |\n|---|---|---|\n",
     );
     for option in TABLE {
         let verdict = told(option.verdict);

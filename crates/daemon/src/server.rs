@@ -77,9 +77,13 @@ pub(crate) async fn serve(context: Arc<Context>, peer: Peer, handshake: Option<H
 
 /// With `scarce` descriptors no stream begins on this connection, and its client has to say soon what it wants, once.
 async fn serve_over(context: Arc<Context>, watch: Watch, scarce: bool, stream: impl Client + 'static) {
-    let patience = if scarce { PATIENCE } else { Duration::MAX };
+    let accepted = hijack::accept(stream);
+    let accepted = match scarce {
+        true => tokio::time::timeout(PATIENCE, accepted).await.ok(),
+        false => Some(accepted.await),
+    };
     // A client that closes in the middle of its first request has nothing to be told.
-    let Ok(Ok(stream)) = tokio::time::timeout(patience, hijack::accept(stream)).await else { return };
+    let Some(Ok(stream)) = accepted else { return };
     let service = service_fn(move |request| respond(Arc::clone(&context), watch.clone(), scarce, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)

@@ -140,7 +140,7 @@ impl BuildSettings {
     }
 }
 
-/// How much room images may take.
+/// How much room images and containers may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageSettings {
     /// Bytes of layers, archives of layers and documents; as much as there is if absent.
@@ -148,13 +148,15 @@ pub struct StorageSettings {
     /// Bytes of layers that builds remember and no image has; 0 for as much as there is, a tenth of the file system if
     /// absent.
     pub build_cache: Option<u64>,
+    /// Bytes that a container may write into its own layer that does not say how many; as much as there is if absent.
+    pub container: Option<u64>,
     /// Images that were used within this time stay.
     pub keep_recent: Duration,
 }
 
 impl Default for StorageSettings {
     fn default() -> Self {
-        Self { budget: None, build_cache: None, keep_recent: DEFAULT_KEEP_RECENT }
+        Self { budget: None, build_cache: None, container: None, keep_recent: DEFAULT_KEEP_RECENT }
     }
 }
 

@@ -122,8 +122,10 @@ impl Engine {
         prepare_directories(&config)?;
         let (store, launcher, cgroups) = {
             let (runtime, group) = (config.runtime.clone(), config.group_of_shims());
+            let container = config.storage.container;
             blocking(move || {
                 let store = Store::open(&data_root).attempt(|| format!("open {}", data_root.display()))?;
+                refuse_unbounded(&store, container)?;
                 let cgroups = Layout::detect().attempt(|| "find the cgroup hierarchies".to_owned())?;
                 let group = group.map(|path| Group::existing(&cgroups, &path));
                 let launcher = Launcher::new(&runtime, group)?;
@@ -411,6 +413,16 @@ impl Shared {
     pub(crate) fn empty_trash_soon(&self) {
         self.trash.notify_one();
     }
+}
+
+/// Refuses, in Docker's words, a size of containers to which nobody would be held.
+fn refuse_unbounded(store: &Store, size: Option<u64>) -> Result<()> {
+    if size.is_none() || store.has_quotas() {
+        return Ok(());
+    }
+    Err(coracle_store::Error::NoQuotas).attempt(|| {
+        "Storage option overlay2.size not supported. Filesystem does not support Project Quota".to_owned()
+    })
 }
 
 fn prepare_directories(config: &Config) -> Result<()> {

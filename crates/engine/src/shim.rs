@@ -3,10 +3,12 @@
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::channel;
 use coracle_runtime::protocol::{
-    self, CHANGES, Event, Failure, FailureKind, Message, Reply, Request, SOCKET,
+    self, CHANGES, DESCRIPTORS, Event, Failure, FailureKind, MANY, Message, Reply, Request, SOCKET,
 };
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
+};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -88,11 +90,13 @@ impl Shim {
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Answer> {
-        if self.features.load(Ordering::Relaxed) & CHANGES == 0 {
+        let needed = if descriptors.len() > DESCRIPTORS { CHANGES | MANY } else { CHANGES };
+        let lacks = || self.features.load(Ordering::Relaxed) & needed != needed;
+        if lacks() {
             // Told in the first answer.
             self.ask(&Request::State, &[]).await?;
         }
-        if self.features.load(Ordering::Relaxed) & CHANGES == 0 {
+        if lacks() {
             let text = "the container was started by an earlier release, which cannot change this while it runs: restart it";
             return Err(Error::Conflict(text.to_owned()));
         }
@@ -108,6 +112,14 @@ impl Shim {
     }
 
     async fn send(&self, id: u64, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let (ahead, beside) = protocol::split(descriptors);
+        for some in ahead {
+            self.send_frame(id, &Request::Descriptors, some).await?;
+        }
+        self.send_frame(id, request, beside).await
+    }
+
+    async fn send_frame(&self, id: u64, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         loop {
             let mut ready = self.socket.writable().await.attempt(|| "wait for the shim".into())?;
             match protocol::send(self.socket.as_fd(), id, request, descriptors) {
@@ -150,6 +162,17 @@ impl Drop for Shim {
     }
 }
 
+/// Refuses the request whose answer was not received whole. Returns whether it is known whose it was.
+fn answer_lost(pending: &Pending, beginning: &[u8]) -> bool {
+    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(waiting) = protocol::id_of(beginning).and_then(|id| pending.remove(&id)) else { return false };
+    let text = "the answer of the container's shim was not received whole: has the engine descriptors left?";
+    let failure = Failure { kind: FailureKind::Other, text: text.to_owned(), verb: None };
+    // Who asked may have gone away meanwhile.
+    let _ = waiting.send((Reply::Failed(failure), Vec::new()));
+    true
+}
+
 fn would_block(error: &coracle_runtime::Error) -> bool {
     matches!(error, coracle_runtime::Error::Protocol { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
 }
@@ -179,6 +202,7 @@ async fn read(
                     }
                 }
             },
+            Err(coracle_runtime::Error::Truncated { beginning }) if answer_lost(&pending, &beginning) => {}
             Ok(None) => break,
             Err(error) => {
                 tracing::warn!(error = error.chain(), "a shim's connection is broken");
@@ -186,6 +210,66 @@ async fn read(
             }
         }
     }
+    // Nothing would come of what is sent from here on; a shim that is gone is no reason to complain.
+    let _ = shutdown(&*socket, Shutdown::Both);
     // Who still waits for a reply learns that there will be none.
     pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::mem::MaybeUninit;
+
+    /// More than there is room for, alignment included.
+    const TOO_MANY: usize = DESCRIPTORS + 16;
+
+    /// Answers a request with more descriptors than fit.
+    fn answer_with_too_much(shim: &OwnedFd) {
+        let (frame, _) = protocol::receive::<Request>(shim.as_fd()).unwrap().unwrap();
+        let bytes = serde_json::to_vec(&with_id(frame.id)).unwrap();
+        let many = vec![rustix::stdio::stdin(); TOO_MANY];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOO_MANY))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&many)));
+        sendmsg(shim, &[io::IoSlice::new(&bytes)], &mut control, SendFlags::empty()).unwrap();
+    }
+
+    fn with_id(id: u64) -> protocol::Frame<Message> {
+        let body = Message::Reply(Reply::Done);
+        protocol::Frame { version: protocol::VERSION, features: protocol::FEATURES, id, body }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_received_whole_fails_its_request_alone() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let (shim, _events) = Shim::new(ours).unwrap();
+        let asked = shim.begin(&Request::Root, &[]).await.unwrap();
+        answer_with_too_much(&theirs);
+        let error = asked.answer().await.unwrap_err();
+        assert!(error.to_string().contains("was not received whole"), "{error}");
+        let asked = shim.begin(&Request::State, &[]).await.unwrap();
+        let (frame, _) = protocol::receive::<Request>(theirs.as_fd()).unwrap().unwrap();
+        protocol::send(theirs.as_fd(), frame.id, &Message::Reply(Reply::Done), &[]).unwrap();
+        assert!(matches!(asked.answer().await.unwrap().0, Reply::Done), "the connection goes on");
+    }
+
+    #[tokio::test]
+    async fn an_older_shim_is_not_sent_more_descriptors_than_it_takes() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let (shim, _events) = Shim::new(ours).unwrap();
+        let answering = std::thread::spawn(move || {
+            let (frame, _) = protocol::receive::<Request>(theirs.as_fd()).unwrap().unwrap();
+            let answer = protocol::Frame { features: CHANGES, ..with_id(frame.id) };
+            channel::send(theirs.as_fd(), &serde_json::to_vec(&answer).unwrap(), &[]).unwrap();
+            assert!(protocol::receive::<Request>(theirs.as_fd()).unwrap().is_none(), "nothing more came");
+        });
+        let many = vec![rustix::stdio::stdin(); DESCRIPTORS + 1];
+        let request = Request::Ports { release: Vec::new() };
+        let error = shim.ask_for_change(&request, &many).await.unwrap_err();
+        assert!(matches!(&error, Error::Conflict(text) if text.contains("earlier release")), "{error}");
+        drop(shim);
+        tokio::task::spawn_blocking(|| answering.join()).await.unwrap().unwrap();
+    }
 }

@@ -31,12 +31,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens or makes the log at `path`.
+    /// Opens or makes the log at `path`. Files that are too many, as more were allowed when it was written last, go.
     ///
     /// # Errors
     /// When the file cannot be made.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
         let file = open(path)?;
+        remove_old(path, limits.files)?;
         let size = file.metadata().map_err(|source| failed(path, "find its size", source))?.len();
         Ok(Self {
             path: path.to_owned(),
@@ -105,19 +106,8 @@ impl Writer {
     /// # Errors
     /// When a file cannot be removed; the bounds hold all the same.
     pub fn bound(&mut self, limits: Limits) -> Result<()> {
-        let files = |limits: Limits| limits.files.clamp(1, limits::FILES);
-        let (before, after) = (files(self.limits), files(limits));
         self.limits = limits;
-        for age in after..before {
-            let path = rotated(&self.path, age);
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != ErrorKind::NotFound => {
-                    return Err(failed(&path, "remove", source));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_old(&self.path, limits.files)
     }
 
     fn write_batch(&mut self) -> Result<()> {
@@ -165,6 +155,19 @@ impl Writer {
         self.size = 0;
         Ok(())
     }
+}
+
+/// Removes the files that are too many where there may be `files`. They follow each other without a gap.
+fn remove_old(path: &Path, files: u32) -> Result<()> {
+    for age in files.clamp(1, limits::FILES).. {
+        let path = rotated(path, age);
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(source) if source.kind() == ErrorKind::NotFound => break,
+            Err(source) => return Err(failed(&path, "remove", source)),
+        }
+    }
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
@@ -254,6 +257,11 @@ mod tests {
         writer.bound(Limits { size: 200, files: 3 }).unwrap();
         write(&mut writer, 100..103);
         assert_eq!(entries(&path).len(), expected.len() + 3, "what is there already is rotated as it is");
+        write(&mut writer, 103..120);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        drop(writer);
+        Writer::open(&path, Limits { size: 200, files: 1 }).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "also while nobody has written");
     }
 
     #[test]

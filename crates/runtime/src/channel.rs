@@ -45,7 +45,8 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 /// Receives one datagram and its descriptors; `None` when the peer has closed.
 ///
 /// # Errors
-/// `EAGAIN` when a socket that does not block has none; [`Error::Malformed`] for one that is too long.
+/// `EAGAIN` when a socket that does not block has none; [`Error::Truncated`] for one that is too long, or whose descriptors
+/// found no room.
 pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; limits::FRAME];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::FRAME_DESCRIPTORS))];
@@ -65,7 +66,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>
         })
         .collect();
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(Error::Malformed("a frame is longer than allowed".to_owned()));
+        bytes.truncate(received.bytes);
+        return Err(Error::Truncated { beginning: bytes });
     }
     if received.bytes == 0 && descriptors.is_empty() {
         return Ok(None);
@@ -109,7 +111,9 @@ mod tests {
     #[test]
     fn a_frame_that_is_too_long_is_refused_whole() {
         let (a, b) = pair().unwrap();
-        send(a.as_fd(), &vec![0; limits::FRAME + 1], &[]).unwrap();
-        assert!(matches!(receive(b.as_fd()), Err(Error::Malformed(_))));
+        let text = [b"a beginning".as_slice(), &vec![0; limits::FRAME]].concat();
+        send(a.as_fd(), &text, &[]).unwrap();
+        let Err(Error::Truncated { beginning }) = receive(b.as_fd()) else { panic!("it was taken") };
+        assert!(beginning.starts_with(b"a beginning"));
     }
 }

@@ -68,6 +68,12 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A frame was not received whole.
+    #[error("shim protocol: a frame is longer than allowed, or there was no room for its descriptors")]
+    Truncated {
+        /// What of its bytes was received.
+        beginning: Vec<u8>,
+    },
     /// A frame makes no sense.
     #[error("shim protocol: {0}")]
     Malformed(String),

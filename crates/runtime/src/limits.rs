@@ -4,6 +4,8 @@
 pub(crate) const FRAME: usize = 64 * 1024;
 /// Most descriptors that accompany a frame.
 pub(crate) const FRAME_DESCRIPTORS: usize = 64;
+/// Most descriptors of a request, as many as there are ports.
+pub(crate) const REQUEST_DESCRIPTORS: usize = 65_536 + FRAME_DESCRIPTORS;
 /// Largest plan of a container, in bytes.
 pub(crate) const PLAN: usize = 8 * 1024 * 1024;
 /// Longest reason of a failure that is told, in bytes: in JSON it may become six times as long.

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::slice::Chunks;
 
 /// The version of the frames.
 pub const VERSION: u16 = 1;
@@ -25,8 +26,14 @@ pub const VERSION: u16 = 1;
 /// The feature of shims that change ports and the log's bounds while the container runs.
 pub const CHANGES: u64 = 1;
 
+/// The feature of shims to which a request may bring more descriptors than fit beside one frame.
+pub const MANY: u64 = 2;
+
 /// What this release can do, as bits.
-pub const FEATURES: u64 = CHANGES;
+pub const FEATURES: u64 = CHANGES | MANY;
+
+/// Most descriptors beside one frame.
+pub const DESCRIPTORS: usize = limits::FRAME_DESCRIPTORS;
 
 /// The name of a shim's socket in the container's state directory.
 pub const SOCKET: &str = "shim.sock";
@@ -52,6 +59,9 @@ pub struct Frame<B> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
+    /// Keep these descriptors for the request that comes with the same id: they come before those beside it. Not answered. Of
+    /// shims that have [`MANY`].
+    Descriptors,
     /// Prepare what does not depend on what runs, for a start that may come: cgroup, namespaces, file systems of the
     /// kernel. Descriptors: the plan, then those that the plan lists: namespaces and the sockets of the resolver, which the
     /// start does not bring again. Not answered; at most once, before the start. When the socket is closed instead, nothing
@@ -356,6 +366,9 @@ pub struct Overlay {
     /// Whether changes need not survive a loss of power.
     #[serde(default)]
     pub volatile: bool,
+    /// Whether what receives changes may be held to a size, by a quota of its file system.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_bounded: bool,
 }
 
 /// Where a container's output is logged.
@@ -442,13 +455,31 @@ pub fn send<B: Serialize>(
     channel::send(socket, &bytes, descriptors)
 }
 
+/// Descriptors as they are sent with a request: those of each frame ahead of it, and those beside it.
+pub fn split<'a, 'b>(
+    descriptors: &'a [BorrowedFd<'b>],
+) -> (Chunks<'a, BorrowedFd<'b>>, &'a [BorrowedFd<'b>]) {
+    let ahead = descriptors.len().saturating_sub(1) / DESCRIPTORS * DESCRIPTORS;
+    let (ahead, beside) = descriptors.split_at(ahead);
+    (ahead.chunks(DESCRIPTORS), beside)
+}
+
+/// The id of a frame of which only the beginning is there.
+pub fn id_of(beginning: &[u8]) -> Option<u64> {
+    // It stands before all that others have a say in.
+    let text = std::str::from_utf8(&beginning[..beginning.len().min(128)]).unwrap_or_default();
+    let (_, rest) = text.split_once("\"id\":")?;
+    rest[..rest.find(|letter: char| !letter.is_ascii_digit())?].parse().ok()
+}
+
 /// A frame that was received, with its descriptors.
 pub type Received<B> = (Frame<B>, Vec<OwnedFd>);
 
 /// Receives and decodes one frame; `None` when the peer has closed.
 ///
 /// # Errors
-/// As [`channel::receive`]; [`Error::Malformed`] for a document that makes no sense.
+/// As [`channel::receive`], of a truncated one [`id_of`] may still know whose it is; [`Error::Malformed`] for a document that
+/// makes no sense.
 pub fn receive<B: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> Result<Option<Received<B>>> {
     let Some((bytes, descriptors)) = channel::receive(socket)? else { return Ok(None) };
     let frame = serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))?;
@@ -508,8 +539,34 @@ mod tests {
         let log = r#"{"version":1,"features":1,"id":9,"body":{"log":{"max_size":0,"max_files":2}}}"#;
         let frame: Frame<Request> = serde_json::from_str(log).unwrap();
         assert_eq!(frame.body, Request::Log(LogBounds { max_size: 0, max_files: 2 }));
+        let more = r#"{"version":1,"features":3,"id":10,"body":"descriptors"}"#;
+        assert_eq!(serde_json::from_str::<Frame<Request>>(more).unwrap().body, Request::Descriptors);
         let failed = r#"{"kind":"of_tomorrow","text":"x"}"#;
         assert_eq!(serde_json::from_str::<Failure>(failed).unwrap().kind, FailureKind::Other);
+    }
+
+    #[test]
+    fn whose_a_frame_is_stands_in_its_beginning() {
+        let frame = Frame { version: VERSION, features: FEATURES, id: 77, body: Request::State };
+        let bytes = serde_json::to_vec(&frame).unwrap();
+        assert_eq!(id_of(&bytes), Some(77));
+        assert_eq!(id_of(&bytes[..bytes.len() - 9]), Some(77));
+        for text in ["", "{}", r#"{"id":"#, r#"{"id":7"#, r#"{"id":-7,"#] {
+            assert_eq!(id_of(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn descriptors_go_ahead_as_far_as_they_do_not_fit() {
+        let descriptors = vec![rustix::stdio::stdin(); 2 * DESCRIPTORS];
+        let sizes = |count: usize| {
+            let (ahead, beside) = split(&descriptors[..count]);
+            (ahead.map(<[_]>::len).collect::<Vec<_>>(), beside.len())
+        };
+        assert_eq!(sizes(0), (vec![], 0));
+        assert_eq!(sizes(DESCRIPTORS), (vec![], DESCRIPTORS));
+        assert_eq!(sizes(DESCRIPTORS + 1), (vec![DESCRIPTORS], 1));
+        assert_eq!(sizes(2 * DESCRIPTORS), (vec![DESCRIPTORS], DESCRIPTORS));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod mode;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+pub mod size;
 mod truth;
 mod yaml;
 

@@ -17,6 +17,12 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
+    /// The file system of the data root holds nobody to a size, or not this directory.
+    #[error("the file system of the data root has no quotas of projects, or the directory is not in one")]
+    NoQuotas,
+    /// All numbers of projects are taken.
+    #[error("all numbers of quotas are taken")]
+    NoProject,
     /// A blob is not there.
     #[error("blob {digest} is not in the store")]
     BlobMissing {
@@ -158,6 +164,8 @@ impl Error {
             | Self::Stream { .. } => true,
             Self::Unpack { source, .. } => source.errno().is_some_and(is_refusal),
             Self::Locked { .. }
+            | Self::NoQuotas
+            | Self::NoProject
             | Self::BlobMissing { .. }
             | Self::LayerMissing { .. }
             | Self::Record { .. }

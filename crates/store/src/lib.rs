@@ -9,6 +9,7 @@
 //!   [`Store::squash`] one of several.
 //! - [`Tree`] is what `docker cp` sees of a container: paths are packed from it and archives unpacked into it. A build takes
 //!   files of one under other names.
+//! - [`Store::bound_snapshot`] holds what a container writes to a size, where the file system has quotas.
 //! - [`Store::check`] proves everything against its name; [`Store::quarantine`] sets aside what is damaged.
 //! - Removal renames into the trash; [`Store::empty_trash`] deletes, in the background.
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod limits;
 mod load;
 mod pack;
 mod partial;
+mod quota;
 mod save;
 mod scratch;
 mod select;
@@ -79,6 +81,8 @@ pub struct Store {
     /// Held by the one import that brings what came so far to the disk.
     flushing: Mutex<()>,
     arrivals: arrivals::Arrivals,
+    /// Where the file system has quotas.
+    projects: Option<quota::Projects>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -96,6 +100,7 @@ impl Store {
             opaque: Mutex::default(),
             flushing: Mutex::default(),
             arrivals: arrivals::Arrivals::default(),
+            projects: quota::Projects::of(root.as_ref())?,
             _lock: lock,
         })
     }

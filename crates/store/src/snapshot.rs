@@ -81,7 +81,7 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn remove_snapshot(&self, container: &ContainerId) -> Result<bool> {
-        self.layout.discard(&self.layout.container(container))
+        self.unbound(&self.upper(container), || self.layout.discard(&self.layout.container(container)))
     }
 
     /// Bytes in the files that a container wrote.

@@ -41,7 +41,7 @@ const TABLE: &[Group] = &[
              io_service_time_recursive io_serviced_recursive io_time_recursive io_wait_time_recursive \
              sectors_recursive",
             "ContainerConfig.Entrypoint Volumes",
-            "DeviceRequest.Capabilities Options",
+            "DeviceRequest.Capabilities DeviceIDs Options",
             "EndpointSettings.Aliases DNSNames Links",
             "HostConfig.Binds CapAdd CapDrop DeviceCgroupRules DeviceRequests ExtraHosts GroupAdd Links SecurityOpt \
              VolumesFrom",

@@ -1,6 +1,6 @@
 //! Commands that change containers and print their names.
 
-use coracle_api::container::{PortMap, UpdateRequest};
+use coracle_api::container::{ContainerInspect, PortBinding, PortMap, UpdateRequest};
 use coracle_client::WaitCondition;
 
 use super::{App, for_each, for_each_that_exists, say};
@@ -102,7 +102,7 @@ pub(super) async fn update(app: &App, args: UpdateArgs) -> Result<()> {
         let mut request = request.clone();
         if has_ports {
             let now = client.inspect_container(&name).await?;
-            request.host.port_bindings = Some(published(now.host_config.port_bindings, args)?);
+            request.host.port_bindings = Some(published(now, args)?);
         }
         let answer = client.update_container(&name, &request).await?;
         answer.warnings.unwrap_or_default().iter().for_each(say);
@@ -111,9 +111,14 @@ pub(super) async fn update(app: &App, args: UpdateArgs) -> Result<()> {
     .await
 }
 
-/// What a container is to publish that publishes `bindings` now.
-fn published(bindings: Option<PortMap>, args: &UpdateArgs) -> Result<PortMap> {
-    let mut ports = Ports { bindings: bindings.unwrap_or_default(), ..Ports::default() };
+/// What a container is to publish from now on. One that publishes all that it exposes does so by name from then on.
+fn published(now: ContainerInspect, args: &UpdateArgs) -> Result<PortMap> {
+    let mut bindings = now.host_config.port_bindings.unwrap_or_default();
+    let exposed = now.config.exposed_ports.unwrap_or_default();
+    for port in exposed.into_keys().filter(|_| now.host_config.publish_all_ports) {
+        bindings.entry(port).or_insert_with(|| Some(vec![PortBinding::default()]));
+    }
+    let mut ports = Ports { bindings, ..Ports::default() };
     args.publish_rm.iter().try_for_each(|text| ports.withdraw(text))?;
     args.publish.iter().try_for_each(|text| ports.publish(text))?;
     Ok(ports.bindings)

@@ -2,7 +2,8 @@
 
 use coracle_api::container::{DeviceMapping, DeviceRequest, ThrottleDevice, Ulimit, WeightDevice};
 
-use super::{Invalid, invalid, size};
+use super::{Invalid, invalid, pairs, size};
+use std::collections::BTreeMap;
 
 /// `host[:container][:permissions]`.
 pub(crate) fn device(text: &str) -> Result<DeviceMapping, Invalid> {
@@ -31,25 +32,51 @@ pub(crate) fn cdi_request(names: Vec<String>) -> DeviceRequest {
     DeviceRequest { driver: "cdi".into(), device_ids: Some(names), ..DeviceRequest::default() }
 }
 
-/// `all`, a number, or `key=value` pairs.
+/// `all`, a number, or `key=value` pairs, in fields as of a table: what has commas in it stands in quotation marks.
 pub(crate) fn gpus(text: &str) -> Result<DeviceRequest, Invalid> {
-    let mut capabilities = vec!["gpu".to_owned()];
-    let mut request = DeviceRequest::default();
-    for field in text.split(',') {
-        match field.split_once('=') {
-            None => request.count = gpu_count(field)?,
-            Some(("count", value)) => request.count = gpu_count(value)?,
-            Some(("driver", value)) => value.clone_into(&mut request.driver),
-            Some(("device", value)) => request.device_ids.get_or_insert_default().push(value.to_owned()),
-            Some(("capabilities", value)) => capabilities.push(value.to_owned()),
-            Some((key, _)) => return invalid(format!("unexpected key '{key}' in '{field}'")),
+    let mut request = DeviceRequest { options: Some(BTreeMap::new()), ..DeviceRequest::default() };
+    let mut seen = Vec::new();
+    for field in fields(text)? {
+        let (key, value) = field.split_once('=').unwrap_or(("count", &field));
+        if seen.iter().any(|before| before == key) {
+            return invalid(format!("gpu request key '{key}' can be specified only once"));
         }
+        let list = || value.split(',').map(str::to_owned);
+        match key {
+            "count" => request.count = gpu_count(value)?,
+            "driver" => value.clone_into(&mut request.driver),
+            "device" => request.device_ids = Some(list().collect()),
+            "capabilities" => request.capabilities = Some(vec![list().chain(["gpu".to_owned()]).collect()]),
+            "options" => request.options = Some(pairs::strict_map(&fields(value)?)?),
+            _ => return invalid(format!("unexpected key '{key}' in '{field}'")),
+        }
+        seen.push(key.to_owned());
     }
-    if request.count == 0 && request.device_ids.is_none() {
+    if !seen.iter().any(|key| key == "count" || key == "device") {
         request.count = 1;
     }
-    request.capabilities = Some(vec![capabilities]);
+    request.capabilities.get_or_insert_with(|| vec![vec!["gpu".to_owned()]]);
     Ok(request)
+}
+
+/// The fields of a line of a table (RFC 4180): separated by commas, those with commas in quotation marks.
+fn fields(text: &str) -> Result<Vec<String>, Invalid> {
+    let (mut fields, mut field, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if is_quoted && letters.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if is_quoted || field.is_empty() => is_quoted = !is_quoted,
+            '"' => return invalid(format!("bare \" in {text}")),
+            ',' if !is_quoted => fields.push(std::mem::take(&mut field)),
+            other => field.push(other),
+        }
+    }
+    if is_quoted {
+        return invalid(format!("a quotation mark is missing in {text}"));
+    }
+    fields.push(field);
+    Ok(fields)
 }
 
 fn gpu_count(text: &str) -> Result<i64, Invalid> {
@@ -135,7 +162,14 @@ mod tests {
         );
         assert_eq!(gpus("all").map(|request| request.count), Ok(-1));
         assert_eq!(gpus("2").map(|request| request.count), Ok(2));
-        assert_eq!(gpus("device=0,capabilities=utility").map(|request| request.count), Ok(0));
-        assert!(gpus("many").is_err());
+        let request = gpus("\"device=0,2\",driver=nvidia,\"capabilities=utility,compute\"").unwrap();
+        assert_eq!((request.count, request.driver.as_str()), (0, "nvidia"));
+        assert_eq!(request.device_ids, Some(vec!["0".to_owned(), "2".to_owned()]));
+        let capabilities = ["utility", "compute", "gpu"].map(str::to_owned).to_vec();
+        assert_eq!(request.capabilities, Some(vec![capabilities]));
+        assert_eq!(gpus("driver=amd").map(|request| request.count), Ok(1));
+        for text in ["many", "1,2", "device=0,GPU-1", "\"all", "a\"b", "colour=red"] {
+            assert!(gpus(text).is_err(), "{text}");
+        }
     }
 }

@@ -2,28 +2,10 @@
 
 use super::{Invalid, invalid};
 
-/// Bytes of a size in powers of 1024, as `--memory` reads it: a number with an optional `b`, `k`, `m`, `g`, `t`, `p`,
-/// and an optional `b` or `ib` after that.
+/// Bytes of a size, as `--memory` reads it.
 pub(crate) fn bytes(text: &str) -> Result<i64, Invalid> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
-    let (number, unit) = (&lower[..digits], lower[digits..].trim_start());
-    let exponent = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit) {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return invalid(format!("invalid size: '{text}'")),
-    };
-    let Ok(number) = number.parse::<f64>() else { return invalid(format!("invalid size: '{text}'")) };
-    let bytes = number * 1024_f64.powi(exponent);
-    if bytes >= 9.2e18 {
-        return invalid(format!("invalid size: '{text}'"));
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "below 2^63, as checked")]
-    Ok(bytes as i64)
+    let bytes = coracle_spec::size::bytes(text).and_then(|bytes| i64::try_from(bytes).ok());
+    bytes.map_or_else(|| invalid(format!("invalid size: '{text}'")), Ok)
 }
 
 /// The same, with `-1` for "no limit".

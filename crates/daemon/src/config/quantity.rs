@@ -1,22 +1,6 @@
-//! Sizes and spans of time, as Docker's options have them.
+//! Spans of time, as Docker's options have them.
 
 use std::time::Duration;
-
-/// Bytes of a size in powers of 1024: `512`, `64m`, `1.5g`, `20GiB`.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
-    let (number, unit) = (&lower[..digits], lower[digits..].trim_start());
-    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
-    let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
-    let bytes = number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(exponent).ok()?);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "neither negative nor above 2^63"
-    )]
-    (bytes < 9.2e18).then_some(bytes as u64)
-}
 
 /// A span of time as Go writes it: `72h`, `1h30m`, `0`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
@@ -50,25 +34,6 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_powers_of_1024() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("512", Some(512)),
-            ("64m", Some(64 << 20)),
-            ("1.5G", Some(3 << 29)),
-            ("20GiB", Some(20 << 30)),
-            ("2kb", Some(2048)),
-            ("", None),
-            ("g", None),
-            ("1x", None),
-            ("-1", None),
-            ("99999999p", None),
-        ] {
-            assert_eq!(bytes(text), expected, "{text:?}");
-        }
-    }
 
     #[test]
     fn spans_add_up() {

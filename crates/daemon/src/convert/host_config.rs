@@ -76,6 +76,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         dns_options: host.dns_options.unwrap_or_default(),
         extra_hosts: host.extra_hosts.unwrap_or_default(),
         security_opt: host.security_opt.unwrap_or_default(),
+        storage: host.storage_opt.unwrap_or_default(),
         log: domain::LogSettings {
             driver: host.log_config.driver,
             options: host.log_config.config.unwrap_or_default(),
@@ -107,17 +108,6 @@ fn network(mode: &str) -> Result<NetworkMode, Failure> {
 fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
     let refusals = [
         ("UsernsMode", !matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces come later"),
-        (
-            "StorageOpt",
-            host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()),
-            "use a quota of the file system",
-        ),
-        (
-            "DeviceRequests",
-            host.device_requests.iter().flatten().any(|request| request.driver != CDI),
-            "cdi is the only driver of devices; name them as their specification does, for instance \
-             --device nvidia.com/gpu=all",
-        ),
         ("Isolation", !matches!(host.isolation.as_str(), "" | "default"), "it is for Windows"),
         ("CpuCount", host.cpu_count != 0, "it is for Windows"),
         ("CpuPercent", host.cpu_percent != 0, "it is for Windows"),
@@ -192,18 +182,27 @@ fn device(device: api::DeviceMapping) -> domain::DeviceMapping {
     domain::DeviceMapping { host: device.path_on_host, container, permissions: device.cgroup_permissions }
 }
 
-/// A request of devices by name, which has nothing but names.
+/// A request of devices by name, which has nothing but names, or of graphics processors, of which there are some or certain
+/// ones.
 fn device_request(request: api::DeviceRequest) -> Result<domain::DeviceRequest, Failure> {
-    if request.count != 0 {
+    let is_named = request.driver == CDI;
+    let has_ids = request.device_ids.as_ref().is_some_and(|ids| !ids.is_empty());
+    if is_named && request.count != 0 {
         return Err(Failure::invalid("unexpected count in CDI device request"));
     }
-    if request.options.is_some_and(|options| !options.is_empty()) {
-        return Err(Failure::invalid("unexpected options in CDI device request"));
+    if request.count != 0 && has_ids {
+        return Err(Failure::invalid("cannot set both Count and DeviceIDs on device request"));
+    }
+    if request.options.as_ref().is_some_and(|options| !options.is_empty()) {
+        let kind = if is_named { "CDI device request" } else { "device request: its driver has none" };
+        return Err(Failure::invalid(format!("unexpected options in {kind}")));
     }
     Ok(domain::DeviceRequest {
         driver: request.driver,
+        count: request.count,
         ids: request.device_ids,
         capabilities: request.capabilities,
+        options: request.options,
     })
 }
 
@@ -262,9 +261,10 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         .iter()
         .map(|request| api::DeviceRequest {
             driver: request.driver.clone(),
+            count: request.count,
             device_ids: request.ids.clone(),
             capabilities: request.capabilities.clone(),
-            ..api::DeviceRequest::default()
+            options: request.options.clone(),
         })
         .collect();
     let ulimits: Vec<api::Ulimit> = host
@@ -303,6 +303,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         publish_all_ports: host.publish_all,
         readonly_rootfs: host.readonly_root,
         security_opt: list(&host.security_opt),
+        storage_opt: map(&host.storage),
         tmpfs: map(&host.tmpfs),
         uts_mode: host.uts.to_string(),
         shm_size: if host.shm_size == 0 { domain::DEFAULT_SHM_SIZE } else { host.shm_size },
@@ -433,7 +434,7 @@ mod tests {
             ("PublishAllPorts", json!(true), Shown),
             ("ReadonlyRootfs", json!(true), Shown),
             ("SecurityOpt", json!(["no-new-privileges"]), Shown),
-            ("StorageOpt", json!({"size": "1G"}), Refused),
+            ("StorageOpt", json!({"size": "1G"}), Shown),
             ("Tmpfs", json!({"/tmp": "size=1m"}), Shown),
             ("UTSMode", json!("host"), Shown),
             ("UsernsMode", json!("remap"), Refused),
@@ -490,21 +491,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_devices_have_names_and_no_other_driver() {
-        let with = |key: &str, value: serde_json::Value| {
+    fn requests_of_devices_have_names_or_numbers() {
+        let with = |driver: &str, key: &str, value: serde_json::Value| {
             let mut requests = named_devices();
+            requests[0]["Driver"] = driver.into();
             requests[0][key] = value;
             let body = serde_json::json!({"DeviceRequests": requests}).to_string();
             host_settings(coracle_api::from_slice(body.as_bytes()).unwrap()).unwrap_err()
         };
-        for (key, value, status, words) in [
-            ("Driver", "nvidia".into(), 501, "--device nvidia.com/gpu=all"),
-            ("Driver", "".into(), 501, "cdi is the only driver"),
-            ("Count", (-1).into(), 400, "unexpected count in CDI device request"),
-            ("Options", serde_json::json!({"a": "b"}), 400, "unexpected options in CDI device request"),
+        for (driver, key, value, words) in [
+            ("cdi", "Count", (-1).into(), "unexpected count in CDI device request"),
+            ("cdi", "Options", serde_json::json!({"a": "b"}), "unexpected options in CDI device request"),
+            ("nvidia", "Options", serde_json::json!({"a": "b"}), "its driver has none"),
+            ("", "Count", 1.into(), "cannot set both Count and DeviceIDs on device request"),
         ] {
-            let failure = with(key, value);
-            assert_eq!(failure.status.as_u16(), status);
+            let failure = with(driver, key, value);
+            assert_eq!(failure.status.as_u16(), 400);
             assert!(failure.message.contains(words), "{}", failure.message);
         }
     }

@@ -45,6 +45,8 @@ impl Update {
             let exposed = ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol));
             settings.exposed_ports.extend(exposed);
             settings.host.ports = ports;
+            // These are all: an exposed one that is not among them was withdrawn.
+            settings.host.publish_all = false;
         }
         if let Some(check) = self.check {
             settings.healthcheck = Some(changed(settings.healthcheck.take().unwrap_or_default(), check));
@@ -117,6 +119,7 @@ mod tests {
         settings.host.log.options = [("max-size", "1m"), ("max-file", "3")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
+        settings.host.publish_all = true;
         let before = settings.clone();
         let apply = |text: &str, settings: &mut Settings| {
             let request = coracle_api::from_slice(text.as_bytes()).expect("it is a request");
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!((check.test.len(), check.interval, check.retries), (2, 7, 2));
         let options: Vec<_> = settings.host.log.options.into_iter().collect();
         assert_eq!(options, [("max-size".to_owned(), "2m".to_owned())]);
-        assert_eq!(settings.host.ports.len(), 1);
+        assert_eq!((settings.host.ports.len(), settings.host.publish_all), (1, false));
         assert!(settings.exposed_ports.contains("80/tcp"));
     }
 }

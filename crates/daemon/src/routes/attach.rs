@@ -88,11 +88,16 @@ impl Wanted {
 
     async fn serve(mut self, context: Arc<Context>, mut client: Box<dyn Client>) {
         let (engine, id) = (&context.engine, self.container.id.as_str());
-        if let Some(past) = &mut self.past
-            && let Err(error) = tell(past, self.streams, self.container.settings.tty, &mut client).await
-        {
-            tracing::debug!(%error, "a client was not told all of a container's past");
-            return;
+        if let Some(past) = &mut self.past {
+            let told = tokio::select! {
+                told = tell(past, self.streams, self.container.settings.tty, &mut client) => told,
+                // Also one that takes nothing meanwhile.
+                () = self.watch.hung_up() => Err(io::ErrorKind::BrokenPipe.into()),
+            };
+            if let Err(error) = told {
+                tracing::debug!(%error, "a client was not told all of a container's past");
+                return;
+            }
         }
         let attached = match self.live {
             Live::Unwanted => None,

@@ -7,6 +7,7 @@ use crate::convert::reclaim::report;
 use crate::error::Failure;
 use crate::server::Call;
 use coracle_engine::images::Policy;
+use coracle_spec::size;
 use hyper::{Method, StatusCode};
 
 /// `GET` says what would go, and so does `POST` with `dry-run`; `POST` removes it.
@@ -30,7 +31,7 @@ fn policy(call: &Call) -> Result<Policy, Failure> {
     let budget = match given("budget") {
         None => told.budget,
         Some(text) => {
-            Some(quantity::bytes(text).ok_or_else(|| Failure::invalid(format!("invalid budget {text:?}")))?)
+            Some(size::bytes(text).ok_or_else(|| Failure::invalid(format!("invalid budget {text:?}")))?)
         }
     };
     let budget = budget.ok_or_else(|| {

@@ -58,7 +58,7 @@ impl Devices {
         if !self.names.is_empty() {
             let ids = Some(self.names);
             settings.host.device_requests =
-                vec![DeviceRequest { driver: "cdi".to_owned(), ids, capabilities: None }];
+                vec![DeviceRequest { driver: "cdi".to_owned(), ids, ..DeviceRequest::default() }];
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing of an edit is left out: what this engine does not do is refused with the name of the device.
 
-use super::{Catalogue, Found, failed};
+use super::{Catalogue, Found, failed, gpus};
 use crate::containers::settings::DeviceRequest;
 use crate::error::{Error, Result};
 use coracle_spec::cdi::{DeviceNode, Edits, Mount as SpecifiedMount};
@@ -10,6 +10,9 @@ use coracle_spec::runtime::{Device, DeviceRule, Mount};
 use rustix::fs::FileType;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// The driver of devices by name.
+const DRIVER: &str = "cdi";
 
 /// What every container has below `/dev` by itself.
 const OWN: [&str; 16] = [
@@ -37,25 +40,22 @@ pub(crate) struct Injection {
 /// engine does not do.
 pub(crate) fn inject(directories: &[PathBuf], requests: &[DeviceRequest]) -> Result<Injection> {
     let mut injection = Injection::default();
-    let names: Vec<&String> = requests.iter().flat_map(|request| request.ids.iter().flatten()).collect();
-    if names.is_empty() {
+    if requests.is_empty() {
         return Ok(injection);
     }
-    if directories.is_empty() {
-        return Err(Error::Unsupported(format!(
-            "device {} cannot be given: this engine was started without CDI devices (features: cdi=false)",
-            names[0]
-        )));
-    }
     let catalogue = Catalogue::read(directories);
+    let mut names = Vec::new();
+    for request in requests {
+        names.extend(names_of(&catalogue, directories, request)?);
+    }
     let missing: Vec<&str> =
-        names.iter().filter(|name| catalogue.find(name).is_none()).map(|name| name.as_str()).collect();
+        names.iter().filter(|name| catalogue.find(name).is_none()).map(String::as_str).collect();
     if !missing.is_empty() {
         let reasons = catalogue.reasons();
         return Err(failed(format!("unresolvable CDI devices {}{reasons}", missing.join(", "))));
     }
     let (mut done, mut documents) = (BTreeSet::new(), BTreeSet::new());
-    for name in names {
+    for name in &names {
         let Some((name, found)) = catalogue.find(name).filter(|(name, _)| done.insert(*name)) else {
             continue;
         };
@@ -67,6 +67,20 @@ pub(crate) fn inject(directories: &[PathBuf], requests: &[DeviceRequest]) -> Res
         injection.take(origin, own)?;
     }
     Ok(injection)
+}
+
+/// The names of the devices that a request asks for.
+fn names_of(catalogue: &Catalogue, directories: &[PathBuf], request: &DeviceRequest) -> Result<Vec<String>> {
+    if request.driver != DRIVER {
+        return gpus::names(catalogue, directories, request);
+    }
+    let names = request.ids.clone().unwrap_or_default();
+    match names.first().filter(|_| directories.is_empty()) {
+        Some(first) => Err(Error::Unsupported(format!(
+            "device {first} cannot be given: this engine was started without CDI devices (features: cdi=false)"
+        ))),
+        None => Ok(names),
+    }
 }
 
 /// Whose edits they are.

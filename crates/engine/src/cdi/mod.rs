@@ -4,6 +4,7 @@
 //! The directories are read whenever somebody asks: what is in them changes when drivers are loaded. A specification that
 //! is wrong takes nothing from the others; why it is not used is told to whoever asks for a device that is not found.
 
+mod gpus;
 mod inject;
 
 use crate::error::{Error, Result, blocking};

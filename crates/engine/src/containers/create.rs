@@ -7,7 +7,7 @@ use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, links, logs, merge, oci_spec, partners, record, volumes_from};
+use super::{Description, MountPoint, links, logs, merge, oci_spec, partners, quota, record, volumes_from};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
@@ -53,7 +53,8 @@ impl Engine {
         let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
-        let (mut created, description) = create_on(shared, id, name, settings, &image).await?;
+        let default = shared.config.storage.container;
+        let (mut created, description) = create_on(shared, id, name, settings, (&image, default)).await?;
         shared.containers.insert(spawn_prepared(shared, description));
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         Ok(created)
@@ -63,7 +64,7 @@ impl Engine {
 /// Makes a container on an image that need not have a record.
 ///
 /// # Errors
-/// As [`Engine::create`]. Whoever calls holds on to the image's layers, and waits for the end: of what is half made nobody
+/// As [`Engine::create`]. What it writes is bounded only if it asks for that. Whoever calls holds on to the image's layers, and waits for the end: of what is half made nobody
 /// knows.
 pub(crate) async fn create_of(
     shared: Arc<Shared>,
@@ -71,18 +72,18 @@ pub(crate) async fn create_of(
     settings: Settings,
     image: Image,
 ) -> Result<Created> {
-    let (created, description) = create_on(&shared, id, None, settings, &image).await?;
+    let (created, description) = create_on(&shared, id, None, settings, (&image, None)).await?;
     shared.containers.insert(spawn(&shared, description, None));
     Ok(created)
 }
 
-/// Makes a container that has no task yet.
+/// Makes a container that has no task yet, on an image and with a bound for what it writes unless it asks for another.
 async fn create_on(
     shared: &Arc<Shared>,
     id: ContainerId,
     name: Option<&str>,
     settings: Settings,
-    image: &Image,
+    (image, default): (&Image, Option<u64>),
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
     let mut settings = merge::merge(settings, &image.config.config);
@@ -91,9 +92,10 @@ async fn create_on(
     let mut warnings = check(shared, &id, &settings)?;
     let networks = memberships::of(&shared.networks, &settings)?;
     warnings.extend(unpublished(shared, &settings, &networks)?);
+    let bound = quota::bound(shared, &settings.host, default)?;
     let wanted = mounts::wanted(&settings, volumes_from::shared_points(&shared.containers, &settings)?)?;
     let name = reserve_name(shared, &id, name)?;
-    let request = Request { id: id.clone(), name: name.clone(), settings, networks, wanted };
+    let request = Request { id: id.clone(), name: name.clone(), settings, networks, wanted, bound };
     let made = make(shared, image, request).await;
     if made.is_err() {
         shared.containers.release(&name, &id);
@@ -244,6 +246,8 @@ struct Request {
     settings: Settings,
     networks: Vec<Membership>,
     wanted: Vec<Wanted>,
+    /// Bytes that it may write, if that is bounded.
+    bound: Option<u64>,
 }
 
 async fn make_steps(
@@ -252,7 +256,7 @@ async fn make_steps(
     request: Request,
     volumes: &mut Vec<String>,
 ) -> Result<Description> {
-    let Request { id, name, mut settings, networks, wanted } = request;
+    let Request { id, name, mut settings, networks, wanted, bound } = request;
     // The container knows from here on.
     settings.host.joins.clear();
     settings.host.endpoint_links.clear();
@@ -261,9 +265,11 @@ async fn make_steps(
         points.push(realise(shared, image, wanted, volumes).await?);
     }
     let (store, layers, container) = (Arc::clone(&shared.store), image.layers.clone(), id.clone());
-    blocking(move || store.prepare(&container, &layers))
-        .await?
-        .attempt(|| format!("prepare the layers of container {id}"))?;
+    let prepare = move || {
+        store.prepare(&container, &layers)?;
+        bound.map_or(Ok(()), |bytes| store.bound_snapshot(&container, bytes))
+    };
+    blocking(prepare).await?.attempt(|| format!("prepare the layers of container {id}"))?;
     let description = Description {
         id,
         name,

@@ -27,6 +27,7 @@ mod oci_spec;
 mod partners;
 mod paths;
 pub(crate) mod prepare;
+mod quota;
 mod record;
 pub(crate) mod recover;
 pub(crate) mod registry;

@@ -15,6 +15,9 @@ use coracle_runtime::shim::record as left;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::sync::Arc;
 
+/// The exit code of what has ended unseen.
+const UNKNOWN: i32 = 255;
+
 /// What became of a container while no engine was there.
 enum Fate {
     /// It did not run.
@@ -142,13 +145,38 @@ fn machine_ended() -> Exit {
     Exit { code: 255, ..exit::lost() }
 }
 
-/// The shim of a container that runs, if it can be spoken to after all.
-pub(super) async fn connect_again(shared: &Arc<Shared>, container: &Description) -> Option<Live> {
+/// What became of a container to whose shim the connection is broken.
+pub(super) enum Broken {
+    /// It goes on, and can be spoken to again.
+    Mended(Live),
+    /// It has ended meanwhile.
+    Ended(Exit),
+    /// Its shim is gone, and it with that.
+    Lost,
+}
+
+/// Finds out what became of a container to whose shim the connection is broken, and connects again if it goes on.
+pub(super) async fn connect_again(shared: &Arc<Shared>, container: &Description) -> Broken {
     let directory = shared.state_directory(&container.id);
-    let run = left::read_run(&directory).filter(|run| run.boot_id == shared.boot_id)?;
-    match connect(&directory, run.shim).await? {
-        Fate::Runs(live, _) => Some(*live),
-        _ => None,
+    let Some(run) = left::read_run(&directory).filter(|run| run.boot_id == shared.boot_id) else {
+        return Broken::Lost;
+    };
+    match connect(&directory, run.shim).await {
+        Some(Fate::Runs(live, _)) => {
+            settle_execs(shared, container, &live.shim).await;
+            Broken::Mended(*live)
+        }
+        Some(Fate::Ended(exit)) => Broken::Ended(exit),
+        // Without anybody to tell, a shim ends as soon as the end is on record.
+        _ => left::read_exit(&directory).map_or(Broken::Lost, Broken::Ended),
+    }
+}
+
+/// Execs whose end nobody was told of have ended; how, nobody knows.
+async fn settle_execs(shared: &Arc<Shared>, container: &Description, shim: &Shim) {
+    let Ok((Reply::State(State { execs, .. }), _)) = shim.ask(&Request::State, &[]).await else { return };
+    for exec in shared.execs.of(&container.id).into_iter().filter(|exec| !execs.contains_key(exec)) {
+        shared.execs.ended(shared, &exec, UNKNOWN);
     }
 }
 

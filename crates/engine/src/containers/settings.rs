@@ -143,6 +143,8 @@ pub struct HostSettings {
     pub extra_hosts: Vec<String>,
     /// `seccomp=…`, `no-new-privileges` and so on.
     pub security_opt: Vec<String>,
+    /// Options of what the container writes to, as the client wrote them.
+    pub storage: BTreeMap<String, String>,
     /// Where the output goes.
     pub log: LogSettings,
     /// Paths hidden; the default ones if absent.
@@ -249,15 +251,19 @@ pub struct DeviceMapping {
     pub permissions: String,
 }
 
-/// Devices that a driver knows by name. The only driver is `cdi`, the Container Device Interface.
+/// Devices that a driver knows: `cdi`, by names of the Container Device Interface, or one of graphics processors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceRequest {
-    /// The driver.
+    /// The driver; any if empty.
     pub driver: String,
-    /// Names, each `vendor/class=name`.
+    /// How many; all if negative.
+    pub count: i64,
+    /// Names, each `vendor/class=name`; of other drivers numbers and the like.
     pub ids: Option<Vec<String>>,
-    /// Sets of capabilities, which mean nothing to this driver and are shown again.
+    /// Sets of capabilities, of which the devices must have one; those of `cdi` have none, and they are shown again.
     pub capabilities: Option<Vec<Vec<String>>>,
+    /// Options, of which no driver has any; shown again.
+    pub options: Option<BTreeMap<String, String>>,
 }
 
 /// A resource limit of processes, by its name in ulimit(1), for instance `nofile`.

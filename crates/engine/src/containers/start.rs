@@ -8,7 +8,7 @@ use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{Description, host, mounts, partners};
+use super::{Description, host, mounts, partners, quota};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -159,6 +159,7 @@ fn prepare(
     connected: Connected,
     waiting: Vec<(Attachment, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>> {
+    quota::check(shared, now)?;
     let settings = &now.settings;
     let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
     let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
@@ -208,6 +209,7 @@ pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<P
             upper: snapshot.upper,
             work: snapshot.work,
             volatile: settings.host.auto_remove,
+            may_be_bounded: shared.store.has_quotas(),
         },
         cgroups: shared.cgroups.clone(),
         state_directory: shared.state_directory(id),

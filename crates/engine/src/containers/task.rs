@@ -10,12 +10,13 @@ use super::health::{self, Monitor, Probe};
 use super::memberships::Membership;
 use super::partners;
 use super::prepare::{self, Preparation};
+use super::recover::{self, Broken};
 use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
 use super::start;
 use super::state::Status;
 use super::view::{Opened, View};
-use super::{Description, record, recover, remove};
+use super::{Description, record, remove};
 use crate::engine::Shared;
 use crate::error::{Error, Result, blocking};
 use crate::index::Durability;
@@ -236,16 +237,28 @@ impl Task {
         false
     }
 
-    /// Connects to the shim again, if it is there; else the container ends with it. Whether it is gone.
+    /// Connects to the shim again, the connection to which is broken, if it is there; else the container has ended. Whether it
+    /// is gone.
     async fn lost(&mut self) -> bool {
-        if let Some(live) = recover::connect_again(&self.shared, &self.now).await {
-            tracing::warn!(container = %self.now.id, "the connection to its shim broke, and was made again");
-            self.live = Some(live);
-            return false;
-        }
-        tracing::error!(container = %self.now.id, "the shim is gone; its container is killed with it");
-        exit::clear(&self.shared, &self.now).await;
-        self.ended(exit::lost()).await
+        // It has nothing to say and takes no request any more.
+        self.live = None;
+        let exit = match recover::connect_again(&self.shared, &self.now).await {
+            Broken::Mended(live) => {
+                tracing::warn!(container = %self.now.id, "the connection to its shim broke, and was made again");
+                self.live = Some(live);
+                return false;
+            }
+            Broken::Ended(exit) => {
+                tracing::warn!(container = %self.now.id, "it has ended while the connection to its shim was broken");
+                exit
+            }
+            Broken::Lost => {
+                tracing::error!(container = %self.now.id, "the shim is gone; its container is killed with it");
+                exit::clear(&self.shared, &self.now).await;
+                exit::lost()
+            }
+        };
+        self.ended(exit).await
     }
 
     async fn next(&mut self, commands: &mut mpsc::Receiver<Box<Command>>) -> Next {

@@ -86,7 +86,9 @@ impl View {
         snapshot.lower.push(shared.mount_points.clone());
         let mounts = Prepared::all(shared, container).attempt(opening)?;
         let readonly = container.settings.host.readonly_root;
+        let room = shared.store.room_to_mount(&container.id).attempt(opening)?;
         let assembled = assemble(&snapshot, Durability::Durable, &mounts, readonly);
+        drop(room);
         let (root, namespace) = assembled.attempt(opening)?;
         let (held, closed) = oneshot::channel();
         let tree = Tree::new(root, &[]).attempt(opening)?;

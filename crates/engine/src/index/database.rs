@@ -3,7 +3,7 @@
 use super::rebuild;
 use crate::error::{Attempt, Error, Result};
 use coracle_sys::atomic;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, FileControl, TransactionBehavior};
 use rustix::fs::Mode;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -138,6 +138,8 @@ fn connect(path: &Path) -> Result<Connection> {
             .or_else(no_rows)
             .attempt(opening)?;
     }
+    // Otherwise it goes with the connection, and with it the room that is kept in it for a full disk.
+    connection.file_control(None::<&str>, FileControl::PersistWal(&mut 1)).attempt(opening)?;
     Ok(connection)
 }
 

@@ -47,6 +47,23 @@ async fn only_root_reads_what_may_be_secret() {
 }
 
 #[tokio::test]
+async fn room_for_a_full_disk_is_kept_over_a_clean_end() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = root();
+    let room = || fs::metadata(dir.path().join(database::LOG)).map_or(0, |log| log.blocks() * 512);
+    for name in ["one", "two"] {
+        let index = Index::open(dir.path()).await.unwrap();
+        put(&index, dir.path(), &ContainerId::random(), name, Durability::Durable).await.unwrap();
+        index.flush().await.unwrap();
+        assert!(room() >= crate::limits::INDEX_RESERVE, "{name}: {}", room());
+        drop(index);
+        assert!(room() >= crate::limits::INDEX_RESERVE, "{name}, at its end: {}", room());
+    }
+    let index = Index::open(dir.path()).await.unwrap();
+    assert_eq!(index.containers().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_one_container() {
     let dir = root();
     let index = Index::open(dir.path()).await.unwrap();

@@ -70,12 +70,14 @@ impl Inner {
         directory: &Path,
         source: BorrowedFd<'_>,
         target: BorrowedFd<'_>,
-    ) -> coracle_sys::Result<()> {
+    ) -> coracle_store::Result<()> {
         let staging = directory.join(COPYING);
         // What an engine left that was killed here.
         atomic::discard(&staging, self.root.join("trash"))?;
         atomic::create_dir(&staging, Mode::from_raw_mode(0o700))?;
         let staged = open_directory(&staging)?;
+        // What counts otherwise could not be moved there.
+        self.store.share_bound(target, staged.as_fd())?;
         copy::tree(source, staged.as_fd())?;
         rustix::fs::syncfs(&staged).context("syncfs", staging.display())?;
         for name in coracle_sys::tree::names(staged.as_fd())? {
@@ -89,7 +91,8 @@ impl Inner {
             .context("renameat2", name.to_string_lossy())?;
         }
         adopt_attributes(source, target)?;
-        atomic::discard(&staging, self.root.join("trash")).map(drop)
+        atomic::discard(&staging, self.root.join("trash"))?;
+        Ok(())
     }
 }
 

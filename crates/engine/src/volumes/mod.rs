@@ -13,6 +13,7 @@ mod copy;
 mod copy_up;
 mod list;
 mod open;
+mod options;
 mod record;
 mod remove;
 #[cfg(test)]
@@ -123,18 +124,18 @@ impl Volumes {
     /// Makes a volume; one that is there already is left as it is. Durable on return.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the name or an option, [`Error::Unsupported`] for another driver and for options that mount
-    /// something, [`Error::Conflict`] when something unknown lies where it would be.
+    /// [`Error::Invalid`] for the name or an option, also for a size where the file system has no quotas,
+    /// [`Error::Unsupported`] for another driver and for options that mount something, [`Error::Conflict`] when something unknown lies where it would be.
     pub async fn create(&self, wanted: Creation) -> Result<Volume> {
         check_driver(&wanted)?;
         let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
-        check_options(name.as_str(), &wanted.options)?;
+        let bound = options::check(name.as_str(), &wanted.options, self.0.store.has_quotas())?;
         if let Some(entry) = self.0.lock().get(name.as_str()) {
             return Ok(entry.volume.clone());
         }
         let inner = Arc::clone(&self.0);
         let options = wanted.options;
-        blocking(move || inner.create(&name, labels, options)).await?
+        blocking(move || inner.create(&name, labels, (options, bound))).await?
     }
 
     /// A volume.
@@ -169,7 +170,7 @@ impl Inner {
         &self,
         name: &Name,
         labels: BTreeMap<String, String>,
-        options: BTreeMap<String, String>,
+        (options, bound): (BTreeMap<String, String>, Option<u64>),
     ) -> Result<Volume> {
         let _change = self.change();
         // Somebody else may have been faster.
@@ -189,7 +190,8 @@ impl Inner {
             options,
         };
         let record = record::write(&volume);
-        self.make_directory(&directory, record.as_bytes()).attempt(|| format!("create volume {name}"))?;
+        self.make_directory(&directory, record.as_bytes(), bound)
+            .attempt(|| format!("create volume {name}"))?;
         if let Err(error) = self.index.put_volume(name, record) {
             // The failure that is reported is the one that matters; what stays is found at the next start.
             let _ = atomic::discard(&directory, self.root.join("trash"));
@@ -200,13 +202,30 @@ impl Inner {
         Ok(volume)
     }
 
-    /// The directory of a volume appears with everything in it, or not at all.
-    fn make_directory(&self, directory: &Path, record: &[u8]) -> coracle_sys::Result<()> {
+    /// The directory of a volume, which holds `bound` bytes at most, appears with everything in it, or not at all.
+    fn make_directory(
+        &self,
+        directory: &Path,
+        record: &[u8],
+        bound: Option<u64>,
+    ) -> coracle_store::Result<()> {
         let made = self.root.join("tmp").join(atomic::random_name()?);
-        atomic::create_dir(&made, DIRECTORY)?;
-        atomic::create_dir(made.join(DATA), Mode::from_raw_mode(0o755))?;
-        atomic::write_durable(made.join(open::RECORD), record, Mode::from_raw_mode(0o600))?;
-        atomic::publish_durable(&made, directory)
+        let done = self
+            .fill_directory(&made, record, bound)
+            .and_then(|()| Ok(atomic::publish_durable(&made, directory)?));
+        if done.is_err() {
+            // The failure that is reported is the one that matters; what stays is swept at the next start.
+            let _ = atomic::discard(&made, self.root.join("trash"));
+        }
+        done
+    }
+
+    fn fill_directory(&self, made: &Path, record: &[u8], bound: Option<u64>) -> coracle_store::Result<()> {
+        atomic::create_dir(made, DIRECTORY)?;
+        let data = made.join(DATA);
+        atomic::create_dir(&data, Mode::from_raw_mode(0o755))?;
+        bound.map_or(Ok(()), |bytes| self.store.bound(&data, bytes))?;
+        Ok(atomic::write_durable(made.join(open::RECORD), record, Mode::from_raw_mode(0o600))?)
     }
 
     fn tell(&self, name: &str, action: &str) {
@@ -273,15 +292,4 @@ fn name_and_labels(
         ))
     };
     Ok((name.parse().map_err(|_| invalid())?, labels))
-}
-
-fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<()> {
-    let Some(option) = options.keys().next() else { return Ok(()) };
-    match options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
-        Some(unknown) => Err(Error::Invalid(format!("create {name}: invalid option: \"{unknown}\""))),
-        None => Err(Error::Unsupported(format!(
-            "create {name}: option \"{option}\": volumes that mount another file system are not supported yet; mount it \
-             on the host and use a bind mount of it"
-        ))),
-    }
 }

@@ -81,7 +81,11 @@ impl Inner {
         let entry = self.entry(name)?;
         let checked: Name = name.parse().attempt(|| format!("remove volume {name}"))?;
         self.index.remove_volume(&checked)?;
-        if let Err(error) = atomic::discard(self.directory(name), self.root.join("trash")) {
+        let directory = self.directory(name);
+        let discarded = self.store.unbound(&directory.join(super::DATA), || {
+            atomic::discard(&directory, self.root.join("trash")).map_err(coracle_store::Error::from)
+        });
+        if let Err(error) = discarded {
             self.index.put_volume(&checked, super::record::write(&entry.volume))?;
             return Err(error).attempt(|| format!("remove volume {name}"));
         }

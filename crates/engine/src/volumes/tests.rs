@@ -55,10 +55,7 @@ async fn what_cannot_be_a_volume_is_refused_and_leaves_nothing() {
             "create data: error looking up volume plugin nfs: plugin \"nfs\" not found",
         ),
         (option("color"), "create data: invalid option: \"color\""),
-        (
-            option("type"),
-            "create data: option \"type\": volumes that mount another file system are not supported yet",
-        ),
+        (option("type"), "create data: missing required option: \"device\""),
     ];
     for (creation, text) in cases {
         let error = field.volumes.create(creation).await.unwrap_err().to_string();

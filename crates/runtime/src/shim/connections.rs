@@ -1,8 +1,9 @@
 //! The engines that are connected: the one that started the shim, and those that find its socket later.
 
+use super::arriving::{Arrived, Arriving};
 use super::foreign::Asker;
 use crate::error::{Error, Result};
-use crate::protocol::{self, Event, Message, Reply, Request, SOCKET};
+use crate::protocol::{self, Event, Failure, Message, Reply, SOCKET};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -15,7 +16,22 @@ use std::path::Path;
 pub(super) struct Connections {
     directory: OwnedFd,
     listener: OwnedFd,
-    sockets: Vec<OwnedFd>,
+    connected: Vec<Connection>,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    arriving: Arriving,
+}
+
+impl Connection {
+    fn new(socket: OwnedFd) -> Self {
+        Self { socket, arriving: Arriving::default() }
+    }
+
+    fn send(&self, id: u64, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        protocol::send(self.socket.as_fd(), id, message, descriptors)
+    }
 }
 
 impl Connections {
@@ -46,12 +62,12 @@ impl Connections {
             bound => bound.map_err(failed("bind the socket"))?,
         }
         listen(&listener, 16).map_err(failed("listen"))?;
-        Ok(Self { directory, listener, sockets: Vec::new() })
+        Ok(Self { directory, listener, connected: Vec::new() })
     }
 
     /// Adds the engine that started the shim.
     pub(super) fn add(&mut self, engine: OwnedFd) {
-        self.sockets.push(engine);
+        self.connected.push(Connection::new(engine));
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {
@@ -62,53 +78,59 @@ impl Connections {
         self.listener.as_fd()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.sockets.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.connected.iter().map(|connection| connection.socket.as_fd())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
+        self.connected.is_empty()
     }
 
     /// Takes one connection, of root only: what can be asked of a shim is root's (CVE-2020-15257).
     pub(super) fn accept(&mut self) {
         let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
         if sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.uid.is_root()) {
-            self.sockets.push(socket);
+            self.connected.push(Connection::new(socket));
         }
     }
 
-    /// Receives one request; a connection that is closed, or talks nonsense, is dropped.
-    pub(super) fn receive(&mut self, index: usize) -> Option<(u64, Request, Vec<OwnedFd>)> {
-        match protocol::receive::<Request>(self.sockets[index].as_fd()) {
-            Ok(Some((frame, descriptors))) => Some((frame.id, frame.body, descriptors)),
-            Ok(None) => {
-                self.sockets.remove(index);
-                None
-            }
-            Err(error) => {
-                super::eprintln_log(&error.chain());
-                self.sockets.remove(index);
-                None
-            }
+    /// Receives one frame; a connection that is closed, or talks nonsense, is dropped.
+    pub(super) fn receive(&mut self, index: usize) -> Option<Arrived> {
+        let connection = &mut self.connected[index];
+        let received = connection.arriving.receive(connection.socket.as_fd());
+        let arrived = received.unwrap_or_else(|error| {
+            super::eprintln_log(&error.chain());
+            None
+        });
+        if arrived.is_none() {
+            self.connected.remove(index);
         }
+        arrived
     }
 
+    /// Answers a request; that the answer makes no frame is an answer as well.
     pub(super) fn reply(&mut self, index: usize, id: u64, reply: Reply, descriptor: Option<&OwnedFd>) {
         let descriptors: Vec<BorrowedFd<'_>> = descriptor.iter().map(|d| d.as_fd()).collect();
-        if protocol::send(self.sockets[index].as_fd(), id, &Message::Reply(reply), &descriptors).is_err() {
-            self.sockets.remove(index);
+        let connection = &self.connected[index];
+        let sent = match connection.send(id, &Message::Reply(reply), &descriptors) {
+            Err(error @ Error::Malformed(_)) => {
+                connection.send(id, &Message::Reply(Reply::Failed(Failure::from(&error))), &[])
+            }
+            sent => sent,
+        };
+        if sent.is_err() {
+            self.connected.remove(index);
         }
     }
 
     /// Who is to be answered later.
     pub(super) fn asker(&self, index: usize, id: u64) -> Result<Asker> {
-        Ok(Asker { connection: self.sockets[index].try_clone().map_err(super::duplicate)?, id })
+        Ok(Asker { connection: self.connected[index].socket.try_clone().map_err(super::duplicate)?, id })
     }
 
     /// Tells everybody; who cannot be told is gone.
     pub(super) fn tell(&mut self, event: &Event) {
         let message = Message::Event(event.clone());
-        self.sockets.retain(|socket| protocol::send(socket.as_fd(), 0, &message, &[]).is_ok());
+        self.connected.retain(|connection| connection.send(0, &message, &[]).is_ok());
     }
 }

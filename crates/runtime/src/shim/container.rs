@@ -3,24 +3,30 @@
 use super::channel::Channel;
 use super::descendants;
 use super::descriptors::Inherited;
+use super::ending::end;
 use super::foreign::{self, Asker, Foreign, Starting, Wanted};
 use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
-use crate::cgroup::{Entry, Group};
+use crate::cgroup::{Entry, Frozen, Group};
 use crate::error::{Error, Result};
-use crate::protocol::{Execution, HeldPort, Plan, Role};
+use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::runtime::Process;
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
+use coracle_sys::quota::RoomToMount;
 use coracle_sys::rooted::Root;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{getsockname, sockopt};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// The exit code of what SIGKILL has ended.
+const KILLED: i32 = 128 + Signal::KILL.as_raw();
 
 /// Who makes the container's processes.
 pub(super) enum Maker {
@@ -236,6 +242,19 @@ impl Container {
         (exec.id, reap(exec.child.pidfd.as_fd()).unwrap_or(255))
     }
 
+    /// Ends all execs, once the first process is gone. Returns which they were, and their exit codes.
+    pub(super) fn end_execs(&mut self) -> Vec<(String, i32)> {
+        if self.execs.is_empty() {
+            return Vec::new();
+        }
+        // The kernel has killed those in the container's pid namespace. Of the others some may be frozen, which no signal ends on
+        // v1, and some have come into the group after it was killed.
+        for failure in [self.group.set_frozen(Frozen::Running), self.group.kill()].map(Result::err) {
+            failure.iter().for_each(|error| super::eprintln_log(&error.chain()));
+        }
+        self.execs.drain(..).map(|exec| (exec.id, end(&exec.child).unwrap_or(KILLED))).collect()
+    }
+
     pub(super) fn was_out_of_memory(&self) -> bool {
         self.group.oom_kills() > 0
     }
@@ -274,7 +293,10 @@ impl Container {
 
     fn add_exec(&mut self, wanted: Wanted, started: Started) -> Result<(Channel, i32)> {
         let Wanted { id, pipes, attached, lifetime } = wanted;
-        let mut channel = channel_of(Some(id.clone()), &started, pipes)?;
+        let mut channel = channel_of(Some(id.clone()), &started, pipes).inspect_err(|_| {
+            // Nobody hears of it, and nobody else would end it.
+            end(&started.child);
+        })?;
         if let Some((socket, attachment)) = attached {
             channel.attach(socket, attachment);
         }
@@ -405,11 +427,24 @@ pub(super) fn become_ready(
     overlay: mount::Overlay,
     limit: Inherited,
 ) -> Result<(Root, Option<Writer>)> {
+    let room = room_to_mount(&plan.root)?;
     let root = Root::of_mount(overlay.mount()?);
+    drop(room);
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
     limit.give_to(process);
     Ok((root, open_log(plan)?))
+}
+
+/// Room for the mount itself, where a container may be full.
+fn room_to_mount(layers: &Overlay) -> Result<Option<RoomToMount>> {
+    if !layers.may_be_bounded {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let upper = rustix::fs::open(&layers.upper, flags, Mode::empty())
+        .map_err(|error| Error::Child(format!("cannot open {}: {error}", layers.upper.display())))?;
+    Ok(RoomToMount::of(upper)?)
 }
 
 fn open_log(plan: &Plan) -> Result<Option<Writer>> {

@@ -13,12 +13,14 @@
 //!
 //! An engine may come and go; the shim lives until its container has ended and the end is on record.
 
+mod arriving;
 mod channel;
 mod client;
 mod connections;
 mod container;
 mod descendants;
 mod descriptors;
+mod ending;
 mod foreign;
 mod names;
 mod prepared;
@@ -30,6 +32,7 @@ mod streams;
 use crate::cgroup::OomWatch;
 use crate::error::{Error, Result};
 use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
+use arriving::{Arrived, Arriving};
 use connections::Connections;
 use container::{Belongings, Container};
 use coracle_sys::process::{close_from, share_one_heap, take_inherited};
@@ -62,11 +65,20 @@ pub fn run() -> Result<()> {
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
     rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
     let mut prepared = None;
-    while let Some((frame, descriptors)) = protocol::receive::<Request>(engine.as_fd())? {
-        match frame.body {
-            Request::Prepare if prepared.is_none() => prepared = Some(prepare(descriptors)?),
-            Request::Start => return start((engine, frame.id), descriptors, prepared, limit),
-            _ => return Err(Error::Malformed("the container is not started yet".to_owned())),
+    let mut arriving = Arriving::default();
+    while let Some(arrived) = arriving.receive(engine.as_fd())? {
+        match arrived {
+            Arrived::Part => {}
+            Arrived::Request(_, Request::Prepare, descriptors) if prepared.is_none() => {
+                prepared = Some(prepare(descriptors)?);
+            }
+            Arrived::Request(id, Request::Start, descriptors) => {
+                return start((engine, id), descriptors, prepared, limit);
+            }
+            Arrived::Request(..) => {
+                return Err(Error::Malformed("the container is not started yet".to_owned()));
+            }
+            Arrived::Broken(id) => return refuse(&engine, id, arriving::lost()),
         }
     }
     // Nobody wants it any more.
@@ -107,12 +119,15 @@ fn start(
             shim.serve();
             Ok(())
         }
-        Err(error) => {
-            let reply = Message::Reply(Reply::Failed(Failure::from(&error)));
-            protocol::send(engine.as_fd(), id, &reply, &[])?;
-            Err(error)
-        }
+        Err(error) => refuse(&engine, id, error),
     }
+}
+
+/// Tells the engine why there is no container.
+fn refuse(engine: &OwnedFd, id: u64, error: Error) -> Result<()> {
+    let reply = Message::Reply(Reply::Failed(Failure::from(&error)));
+    protocol::send(engine.as_fd(), id, &reply, &[])?;
+    Err(error)
 }
 
 fn duplicate(error: std::io::Error) -> Error {
@@ -235,7 +250,7 @@ impl Shim {
         let calls = self.container.starting().iter();
         polled.extend(calls.map(|starting| PollFd::from_borrowed_fd(starting.as_fd(), PollFlags::IN)));
         let connections = polled.len();
-        polled.extend(self.connections.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        polled.extend(self.connections.iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
         polled.extend(self.resolver.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
         let names = connections + self.connections.iter().count();
         let memory = polled.len();
@@ -344,9 +359,8 @@ impl Shim {
             // Nothing is there that they could start in.
             self.exec_started(0);
         }
-        while !self.container.execs().is_empty() {
-            // They were in the container's pid namespace, so the kernel has killed them, or the cgroup was.
-            self.exec_ended(0);
+        for (exec, code) in self.container.end_execs() {
+            self.connections.tell(&Event::ExecExited { exec, code });
         }
         let at = OffsetDateTime::now_utc().unix_timestamp_nanos();
         let exit = Exit { code, oom_killed: self.container.was_out_of_memory(), at };
@@ -359,8 +373,13 @@ impl Shim {
     }
 
     fn answer(&mut self, index: usize) {
-        let Some((id, request, descriptors)) = self.connections.receive(index) else { return };
-        let answer = requests::handle(self, (index, id), request, descriptors);
+        let (id, answer) = match self.connections.receive(index) {
+            Some(Arrived::Request(id, request, descriptors)) => {
+                (id, requests::handle(self, (index, id), request, descriptors))
+            }
+            Some(Arrived::Broken(id)) => (id, Err(arriving::lost())),
+            Some(Arrived::Part) | None => return,
+        };
         let (reply, root) = match answer {
             Ok(Some((reply, root))) => (reply, root),
             Ok(None) => return,

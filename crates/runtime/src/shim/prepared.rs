@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 use crate::protocol::{Overlay, Plan, Stdin};
 use crate::sandbox::{self, Ground, Joins, Streams};
 use coracle_spec::runtime::Spec;
+use coracle_sys::keyring;
 use coracle_sys::mount::{self, Durability, Writable};
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -57,6 +59,7 @@ impl Prepared {
     /// # Errors
     /// When the container could not be reached, or could not find others.
     pub(super) fn new(plan: &Plan, belongings: &mut Belongings) -> Result<Self> {
+        begin_session()?;
         let connections = Connections::open(&plan.state_directory)?;
         let (datagrams, listener) = (belongings.datagrams.take(), belongings.listener.take());
         let resolver = Resolver::new(plan.names.as_ref(), datagrams, listener)?;
@@ -104,6 +107,17 @@ impl Prepared {
             (Some(resolver), Some(names)) => resolver.become_for(names),
             _ => Ok(()),
         }
+    }
+}
+
+/// Leaves the session keyring of whoever started the engine: the container would have its keys, as everything that the shim
+/// makes inherits what the shim has. Execs are in the container's by the same way, and nothing is looked for by name, which
+/// others could give theirs (as runc's `_ses.ID`).
+fn begin_session() -> Result<()> {
+    match keyring::begin_session() {
+        // No keys in this kernel, or none for anybody here: what forbids the call goes on to the container.
+        Err(error) if matches!(error.errno(), Some(Errno::NOSYS | Errno::PERM)) => Ok(()),
+        begun => Ok(begun?),
     }
 }
 

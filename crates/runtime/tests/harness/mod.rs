@@ -9,7 +9,7 @@ pub(crate) mod canary;
 use coracle_runtime::cgroup::Layout;
 use coracle_runtime::protocol::{
     Attachment, Event, Execution, Exit, Failure, Log, Message, Overlay, Plan, Reply, Request, Role, SOCKET,
-    Stdin, receive, send, write_plan,
+    Stdin, receive, send, split, write_plan,
 };
 use coracle_spec::runtime::{
     Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Resources, RootFs, Spec,
@@ -148,7 +148,9 @@ impl Bench {
         let given = self.given.take();
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd()];
         descriptors.extend(given.iter().map(AsFd::as_fd));
-        send(shim.socket.as_fd(), 1, request, &descriptors).unwrap();
+        let (ahead, beside) = split(&descriptors);
+        ahead.for_each(|some| send(shim.socket.as_fd(), 1, &Request::Descriptors, some).unwrap());
+        send(shim.socket.as_fd(), 1, request, beside).unwrap();
     }
 
     /// Connects as an engine does that was restarted.
@@ -462,6 +464,7 @@ pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
             upper: bench.upper(),
             work: bench.path("work"),
             volatile: true,
+            may_be_bounded: false,
         },
         cgroups: Layout::detect().unwrap(),
         state_directory: bench.state(),

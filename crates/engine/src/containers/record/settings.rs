@@ -170,6 +170,7 @@ struct HostSettings {
     dns_options: Vec<String>,
     extra_hosts: Vec<String>,
     security_opt: Vec<String>,
+    storage: BTreeMap<String, String>,
     log: LogSettings,
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
@@ -219,6 +220,7 @@ impl From<domain::HostSettings> for HostSettings {
             dns_options: from.dns_options,
             extra_hosts: from.extra_hosts,
             security_opt: from.security_opt,
+            storage: from.storage,
             log: from.log.into(),
             masked_paths: from.masked_paths,
             readonly_paths: from.readonly_paths,
@@ -272,6 +274,7 @@ impl From<HostSettings> for domain::HostSettings {
             dns_options: from.dns_options,
             extra_hosts: from.extra_hosts,
             security_opt: from.security_opt,
+            storage: from.storage,
             log: from.log.into(),
             masked_paths: from.masked_paths,
             readonly_paths: from.readonly_paths,
@@ -390,19 +393,33 @@ impl From<DeviceMapping> for domain::DeviceMapping {
 #[serde(default)]
 struct DeviceRequest {
     driver: String,
+    count: i64,
     ids: Option<Vec<String>>,
     capabilities: Option<Vec<Vec<String>>>,
+    options: Option<BTreeMap<String, String>>,
 }
 
 impl From<domain::DeviceRequest> for DeviceRequest {
     fn from(from: domain::DeviceRequest) -> Self {
-        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
+        Self {
+            driver: from.driver,
+            count: from.count,
+            ids: from.ids,
+            capabilities: from.capabilities,
+            options: from.options,
+        }
     }
 }
 
 impl From<DeviceRequest> for domain::DeviceRequest {
     fn from(from: DeviceRequest) -> Self {
-        Self { driver: from.driver, ids: from.ids, capabilities: from.capabilities }
+        Self {
+            driver: from.driver,
+            count: from.count,
+            ids: from.ids,
+            capabilities: from.capabilities,
+            options: from.options,
+        }
     }
 }
 

@@ -102,9 +102,7 @@ impl Caller {
             .stderr(stderr)
             .spawn()
             .map_err(failed)?;
-        let pid = Pid::from_child(&started);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
-        let child = Child { pid, pidfd };
+        let child = watch(started).map_err(failed)?;
         let patience = if verb == "delete" { PATIENCE_AT_THE_END } else { PATIENCE };
         let until = Instant::now() + patience;
         Ok(Call { verb, child, log, complaints, patience, until, _adopting: adopting })
@@ -184,6 +182,20 @@ impl Call {
             Some(errors) => last_line(&available(errors)),
             None => last_line(&written(&self.complaints)),
         })
+    }
+}
+
+/// A handle of a child that was just started. Without one, at a limit of descriptors, it is killed and collected.
+fn watch(mut started: std::process::Child) -> std::io::Result<Child> {
+    let pid = Pid::from_child(&started);
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Child { pid, pidfd }),
+        Err(error) => {
+            // Not collected yet, so the number is its own.
+            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = started.wait();
+            Err(error.into())
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use coracle_spec::runtime::{Mount, Namespace, NamespaceKind, RootFs, Spec};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Where the container sees its reaper: on a file system of the container's own, so that its root keeps nothing of it.
+/// Where the container sees its reaper: on a file system of its own in memory, so that its root keeps nothing of it.
 const INIT: &str = "/dev/init";
+/// The same where `/dev` is somebody else's: an empty file stays in the container's own layer.
+const INIT_IN_ROOT: &str = "/.coracle-init";
 
 /// The version of the specification that has all that is used here; crun before 1.9 refuses configurations of 1.1.
 const VERSION: &str = "1.0.2";
@@ -96,14 +98,16 @@ fn propagation(mounts: &[Mount]) -> &'static str {
 
 /// Makes the reaper at `init` the first process, and the program its child.
 fn put_before(spec: &mut Spec, init: &Path) {
+    let is_in_memory = |mount: &Mount| mount.destination == "/dev" && mount.kind == "tmpfs";
+    let place = if spec.mounts.iter().any(is_in_memory) { INIT } else { INIT_IN_ROOT };
     spec.mounts.push(Mount {
-        destination: INIT.to_owned(),
+        destination: place.to_owned(),
         kind: "bind".to_owned(),
         source: text(init),
         options: ["bind", "ro"].map(str::to_owned).to_vec(),
     });
     let process = spec.process.get_or_insert_default();
-    process.args.splice(..0, [INIT, "init", "--"].map(str::to_owned));
+    process.args.splice(..0, [place, "init", "--"].map(str::to_owned));
 }
 
 #[cfg(test)]
@@ -175,12 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reaper_comes_before_the_program() {
-        let spec = adapted(Vec::new(), Vec::new(), Some("/b/init"));
-        assert_eq!(spec.process.unwrap().args, ["/dev/init", "init", "--", "sh"]);
-        assert_eq!(
-            (spec.mounts[0].destination.as_str(), spec.mounts[0].source.as_str()),
-            ("/dev/init", "/b/init")
-        );
+    fn a_reaper_comes_before_the_program_and_lies_on_nothing_of_the_host() {
+        let dev = |kind: &str| Mount { destination: "/dev".into(), kind: kind.into(), ..mount("dev", &[]) };
+        for (mounts, place) in [
+            (vec![dev("tmpfs")], "/dev/init"),
+            (vec![dev("bind")], "/.coracle-init"),
+            (vec![mount("proc", &[])], "/.coracle-init"),
+        ] {
+            let spec = adapted(Vec::new(), mounts, Some("/b/init"));
+            assert_eq!(spec.process.unwrap().args, [place, "init", "--", "sh"]);
+            let last = spec.mounts.last().unwrap();
+            assert_eq!((last.destination.as_str(), last.source.as_str()), (place, "/b/init"));
+        }
     }
 }

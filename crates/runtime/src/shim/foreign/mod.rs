@@ -27,6 +27,7 @@ pub(super) use orphans::collect;
 
 use super::container::{Made, Maker, become_ready};
 use super::descriptors::Inherited;
+use super::ending::{self, end};
 use super::prepared::{cgroup_of, overlay};
 use super::streams::{self, Pipes};
 use crate::cgroup::Group;
@@ -40,17 +41,13 @@ use config::Places;
 use console::Console;
 use coracle_logfile::Writer;
 use coracle_spec::runtime::ConsoleSize;
-use coracle_sys::process::{Child, reap, send_signal};
+use coracle_sys::process::Child;
 use coracle_sys::rooted::{Root, prove_procfs};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// How long the container's last processes are waited for once they were killed.
-const LAST_PROCESSES: Duration = Duration::from_secs(5);
 
 /// What another runtime and its container need for as long as the container is there. When this goes, all that was made goes:
 /// what still runs in the container is killed.
@@ -130,7 +127,7 @@ impl Foreign {
             self.caller.begin("start", Vec::new(), Stdio::None)?.wait(None)?;
             Ok(root)
         });
-        let root = seen.inspect_err(|_| end(&started.child))?;
+        let root = seen.inspect_err(|_| _ = end(&started.child))?;
         Ok((started, root))
     }
 
@@ -156,7 +153,7 @@ impl Foreign {
 impl Drop for Foreign {
     /// What the runtime cannot remove is removed without it.
     fn drop(&mut self) {
-        self.group.end(LAST_PROCESSES);
+        self.group.end(ending::PATIENCE);
         let deleted =
             self.caller.begin("delete", vec!["--force".into()], Stdio::None).and_then(|call| call.wait(None));
         let others = [self.bundle.unmount(), self.caller.forget(), self.group.remove()];
@@ -241,11 +238,4 @@ fn root_of(child: &Child) -> Result<Root> {
     let root = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     root.map(Root::of_mount)
         .map_err(|error| Error::Child(format!("cannot open the container's root: {error}")))
-}
-
-/// Kills a process and collects it.
-fn end(child: &Child) {
-    // It may have ended by itself.
-    let _ = send_signal(child.pidfd.as_fd(), Signal::KILL.as_raw());
-    let _ = reap(child.pidfd.as_fd());
 }
