@@ -153,22 +153,22 @@ fn containers_are_kept_apart(bridged_packets: Option<&str>) {
         }
         let mut config = lab::config();
         config.passage.isolated = true;
-        let driver = coracle_network::Driver::open(config).unwrap();
+        let driver = coracle_network::Driver::open(config).expect("a network");
         let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
         let other = container(&driver, 2, &[]);
         let listener = listen(web.namespace.as_fd(), ANY, 80);
         let are_apart = || {
             assert!(!connects(other.namespace.as_fd(), (web.endpoint.ip, 80)));
-            reach(other.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
-            reach(web.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
-            reach(lab.host.as_fd(), (web.endpoint.ip, 80), &listener).unwrap();
-            reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
+            reach(other.namespace.as_fd(), (HOST, 8080), &listener).expect("it is reached");
+            reach(web.namespace.as_fd(), (HOST, 8080), &listener).expect("it is reached");
+            reach(lab.host.as_fd(), (web.endpoint.ip, 80), &listener).expect("it is reached");
+            reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).expect("it is reached");
             let on_host = listen(lab.host.as_fd(), GATEWAY, 7778);
-            reach(other.namespace.as_fd(), (GATEWAY, 7778), &on_host).unwrap();
+            reach(other.namespace.as_fd(), (GATEWAY, 7778), &on_host).expect("it is reached");
         };
         are_apart();
         run(lab.host.as_fd(), "ip link del coracle0");
-        driver.heal().unwrap();
+        driver.heal().expect("healed");
         are_apart();
         // The bridge itself takes frames for everybody.
         run(other.namespace.as_fd(), &format!("ip route add {}/32 via {GATEWAY}", web.endpoint.ip));
