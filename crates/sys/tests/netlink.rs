@@ -41,7 +41,7 @@ fn a_veth_is_born_in_its_namespace_and_its_peer_is_known_from_the_same_send() {
             mtu: 1400,
         };
         let replies = host
-            .request(&[route::create_veth(&veth), route::set_hairpin(&port), route::get_link(&port)])
+            .request(&[route::create_veth(&veth), route::set_port(&port, true), route::get_link(&port)])
             .unwrap();
         assert_eq!(host.sent() - before, 1);
         let link = replies.iter().find_map(Link::parse).unwrap();
