@@ -9,7 +9,7 @@ use crate::channel;
 use crate::error::{Error, Result};
 use crate::limits;
 use coracle_spec::Owners;
-use coracle_spec::runtime::{ConsoleSize, Process, Resources, Spec};
+use coracle_spec::runtime::{ConsoleSize, Linux, Process, Resources, Spec};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -356,6 +356,13 @@ pub struct Plan {
     /// Who makes the container's processes instead of the shim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+}
+
+impl Plan {
+    /// Who the container's users are outside of its user namespace, if it has one.
+    pub fn owners(&self) -> Option<Owners> {
+        self.spec.linux.as_ref().and_then(Linux::owners)
+    }
 }
 
 /// Another OCI runtime.

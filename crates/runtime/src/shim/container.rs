@@ -13,7 +13,7 @@ use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::Owners;
-use coracle_spec::runtime::{Linux, Process, User};
+use coracle_spec::runtime::{Process, User};
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::quota::RoomToMount;
@@ -272,7 +272,7 @@ impl Container {
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
         apply_user(&mut process, root, &user, &self.plan.groups)?;
-        let owners = self.plan.spec.linux.as_ref().and_then(Linux::owners);
+        let owners = self.plan.owners();
         require_somebody(&process.user, owners.as_ref())?;
         self.limit.give_to(&mut process);
         let (streams, pipes) = streams::of(&process, attachment.stdin, owners.as_ref())?;
@@ -455,9 +455,9 @@ pub(super) fn become_ready(
     let room = room_to_mount(&plan.root)?;
     let root = Root::of_mount(overlay.mount()?);
     drop(room);
+    let owners = plan.owners();
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
-    let owners = plan.spec.linux.as_ref().and_then(Linux::owners);
     require_somebody(&process.user, owners.as_ref())?;
     limit.give_to(process);
     Ok((root, open_log(plan)?))

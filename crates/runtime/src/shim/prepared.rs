@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layers;
 use crate::protocol::{Overlay, Plan, Stdin};
 use crate::sandbox::{self, Ground, Joins, Streams};
-use coracle_spec::runtime::{Linux, Spec};
+use coracle_spec::runtime::Spec;
 use coracle_sys::keyring;
 use coracle_sys::mount;
 use rustix::io::Errno;
@@ -128,7 +128,7 @@ impl Place {
         // For the start, and for the first process, which has what is open now.
         coracle_sys::rooted::prove_procfs()?;
         let ground = Ground::of(&plan.spec);
-        let owners = plan.spec.linux.as_ref().and_then(Linux::owners);
+        let owners = plan.owners();
         let mapping = joins.user.as_ref().zip(owners.as_ref());
         let overlay = layers::overlay(&plan.root, mapping.map(|(user, owners)| (user.as_fd(), owners)))?;
         let process = plan.spec.process.clone().unwrap_or_default();
