@@ -131,7 +131,7 @@ fn prove_layers(shared: &Shared, owners: &Owners, netns: &OwnedFd) -> Result<()>
     let scratch = shared.store.scratch(&[]).attempt(proving)?;
     let Snapshot { mut lower, upper, work } = scratch.snapshot().clone();
     lower.push(shared.mount_points.clone());
-    let layers = Overlay { lower, upper: upper.clone(), work, volatile: true };
+    let layers = Overlay { lower, upper: upper.clone(), work, volatile: true, ..Overlay::default() };
     let overlay = layers::overlay(&layers, Some((user.as_fd(), owners))).attempt(proving)?;
     let root = overlay.mount().attempt(proving)?;
     let theirs = owners.outside((0, 0)).unwrap_or_default();
