@@ -1,7 +1,7 @@
 //! An engine under test, and the commands that speak to it.
 
 use crate::wiretap::Wiretap;
-use crate::{Output, image, leftovers};
+use crate::{Output, image, leftovers, users};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -124,6 +124,28 @@ impl Engine {
         let place = place();
         let disk = Disk::mount(&place.path().join("data"), mebibytes);
         Self::start_in(place, Some(disk), &[])
+    }
+
+    /// Starts our engine where a user has so many ids to give to containers, from `first` on, and it gives them.
+    pub fn start_remapped(first: u32, arguments: &[&str]) -> Self {
+        let place = place();
+        if std::env::var_os("TARGET").is_none() {
+            users::write(place.path(), first);
+        }
+        let remapped: Vec<&str> = ["--userns-remap=default"].iter().chain(arguments).copied().collect();
+        Self::start_in(place, None, &remapped)
+    }
+
+    /// Has our engine give containers the ids of a user, from `first` on, when it is started again.
+    pub fn remap(&mut self, first: u32) {
+        users::write(self.place.path(), first);
+        let process = self.process.as_mut().expect("only our engine is started again");
+        process.more.push("--userns-remap=default".to_owned());
+    }
+
+    /// Has the user other ids to give, for an engine that is started again.
+    pub fn give_other_ids(&self, first: u32) {
+        users::write(self.place.path(), first);
     }
 
     fn start_in(place: TempDir, disk: Option<Disk>, arguments: &[&str]) -> Self {
@@ -447,7 +469,7 @@ fn unchunk(mut body: &str) -> String {
 
 fn spawn(place: &Path, host: &str, subnet: &Subnet, more: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(place.join("engine.log")).unwrap();
-    Command::new(programs().join("coracle"))
+    users::command(place, &programs().join("coracle"))
         .arg("daemon")
         .args(["--data-root".as_ref(), place.join("data").as_os_str()])
         .args(["--exec-root".as_ref(), place.join("run").as_os_str()])

@@ -32,6 +32,7 @@ pub mod registry;
 pub mod schema;
 pub mod shelf;
 pub mod ssh;
+pub mod users;
 pub mod vendor;
 pub mod web;
 pub mod wiretap;

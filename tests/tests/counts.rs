@@ -20,6 +20,11 @@ const CALLS_ON_A_BRIDGE: usize = 200;
 const CALLS_LATER_WITHOUT_NETWORK: usize = 560;
 const CALLS_LATER_ON_A_BRIDGE: usize = 610;
 
+/// How many more there may be with a user namespace: owners are shown as others, and whoever mounts the layers is one of them.
+const REMAPPED: usize = 40;
+/// The same where nothing is prepared: three processes more, and a network namespace that waits for its user namespace.
+const REMAPPED_LATER: usize = 130;
+
 /// When a container is started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
@@ -134,15 +139,32 @@ fn a_start_executes_one_program_of_ours_waits_for_no_disk_and_asks_little_of_the
     if !prepared::are_made(&engine) {
         return;
     }
-    for (network, when, most) in [
+    let most = [
         ("none", When::Soon, CALLS_WITHOUT_NETWORK),
         ("bridge", When::Soon, CALLS_ON_A_BRIDGE),
         ("none", When::Later, CALLS_LATER_WITHOUT_NETWORK),
         ("bridge", When::Later, CALLS_LATER_ON_A_BRIDGE),
-    ] {
+    ];
+    assert_calls(&engine, &most);
+}
+
+#[test]
+fn a_user_namespace_costs_a_start_little_and_a_prepared_one_next_to_nothing() {
+    if ["TARGET", "RUNTIME"].iter().any(|other| std::env::var_os(other).is_some()) {
+        return;
+    }
+    let most = [
+        ("bridge", When::Soon, CALLS_ON_A_BRIDGE + REMAPPED),
+        ("bridge", When::Later, CALLS_LATER_ON_A_BRIDGE + REMAPPED_LATER),
+    ];
+    assert_calls(&Engine::start_remapped(500_000, &[]), &most);
+}
+
+fn assert_calls(engine: &Engine, most: &[(&str, When, usize)]) {
+    for (network, when, most) in most.iter().copied() {
         // The first start of an engine reads what later ones have in memory.
         engine.docker(&["run", "--rm", "--network", network, SMALL, "true"]).ok();
-        let counts = trace(&engine, network, when);
+        let counts = trace(engine, network, when);
         let count = |name: &str| counts.get(name).copied().unwrap_or(0);
         let executed = if when == When::Soon { 1 } else { 2 };
         assert_eq!(count("execve"), executed, "{network}, {when:?}: shim and program: {counts:?}");

@@ -30,7 +30,8 @@ fn what_is_refused_ends_it_with_the_reason() {
     let (socket, pid) = (engine.own_host().to_owned(), text(&engine.directory().join("pid")));
     let own_data = text(&engine.directory().join("data"));
     for (arguments, reason) in [
-        (vec!["--userns-remap=default"], "user namespaces come later"),
+        (vec!["--userns-remap=no-such-user"], "there is no user no-such-user in /etc/passwd"),
+        (vec!["--userns-remap=root"], "root cannot be remapped"),
         (
             vec!["--data-root", &data, "--exec-root", &run, "--tlsverify", "--tlscacert", "/no/such/ca.pem"],
             "cannot use",

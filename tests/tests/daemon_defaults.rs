@@ -238,7 +238,7 @@ fn called_dockerd_it_is_the_engine() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let output = Command::new(&dockerd).arg("--userns-remap=default").output().unwrap();
+    let output = Command::new(&dockerd).arg("--userns-remap=no-such-user").output().unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("user namespaces come later"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no user no-such-user"));
 }

@@ -308,7 +308,6 @@ fn annotations_are_kept_and_what_is_not_supported_is_refused_with_a_reason() {
     }
     for (host, reason) in [
         (r#"{"StorageOpt":{"size":"1g"}}"#, "use a quota of the file system"),
-        (r#"{"UsernsMode":"private"}"#, "user namespaces come later"),
         (
             r#"{"DeviceRequests":[{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}]}"#,
             "cdi is the only driver",
@@ -317,4 +316,7 @@ fn annotations_are_kept_and_what_is_not_supported_is_refused_with_a_reason() {
         let (status, text) = create(host);
         assert!(status == 501 && text.contains(reason), "{status} {text}");
     }
+    // Docker takes every word, and heeds one.
+    let (status, text) = create(r#"{"UsernsMode":"private"}"#);
+    assert!(status == 400 && text.contains("invalid user namespace mode: private"), "{status} {text}");
 }

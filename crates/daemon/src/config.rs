@@ -8,6 +8,7 @@ mod sources;
 
 use crate::listen::{Security, TlsFiles};
 use crate::options::{FILE_ONLY, TABLE, Takes, Verdict};
+use coracle_engine::Remap;
 use coracle_engine::config::{
     BuildSettings, DEFAULT_CDI_DIRECTORIES, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings,
     StorageSettings,
@@ -170,6 +171,10 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             cdi_directories: cdi_directories(all)?,
             defaults: defaults::of_engine(all)?,
             runtimes,
+            remap: last("userns-remap")
+                .filter(|text| !text.is_empty())
+                .map(|text| remap(&text))
+                .transpose()?,
             // Looked for when everything else is right.
             runtime: coracle_engine::find_runtime()?,
         },
@@ -214,6 +219,11 @@ fn judge(all: &Values) -> Result<Vec<String>, Error> {
         }
     }
     Ok(notes)
+}
+
+/// Finds whose ids the users of containers have outside.
+fn remap(text: &str) -> Result<Remap, Error> {
+    Remap::find(text).map_err(|error| refused("userns-remap", text, &error.chain()))
 }
 
 fn refused(name: &'static str, value: &str, reason: &str) -> Error {
@@ -444,6 +454,8 @@ mod tests {
                 "registry-mirror" => "https://mirror.test",
                 "log-format" => "json",
                 "config-file" => file,
+                // Off, as whose ids there are depends on the machine.
+                "userns-remap" => "",
                 _ => "x",
             };
             let given = match (option.takes, option.name) {

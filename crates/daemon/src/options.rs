@@ -194,7 +194,7 @@ pub(crate) const TABLE: &[Opt] = &[
         AlreadyTrue("ports are translated by the kernel; no process stands between"),
     ),
     option("userland-proxy-path", None, Value, AlreadyTrue("there is no proxy")),
-    option("userns-remap", None, Value, Refused("user namespaces come later")),
+    option("userns-remap", None, Value, Honoured),
     option("validate", None, Switch, Honoured),
 ];
 

@@ -1,6 +1,7 @@
 //! How an engine is set up; the daemon fills it from flags and files.
 
 use crate::error::{Attempt, Error, Result};
+use crate::remap::Remap;
 use crate::runtimes::Runtimes;
 use coracle_network::{AddressPool, Ipv4Net};
 use coracle_spec::Digest;
@@ -70,6 +71,8 @@ pub struct Config {
     pub defaults: ContainerDefaults,
     /// OCI runtimes besides the engine's own.
     pub runtimes: Runtimes,
+    /// Who the users of containers are outside, unless a container has the host's; who they are inside if absent.
+    pub remap: Option<Remap>,
 }
 
 /// What networks have that ask for nothing else.

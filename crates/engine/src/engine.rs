@@ -8,7 +8,7 @@ use crate::containers::registry::{Container, Registry};
 use crate::containers::sizes::Sizes;
 use crate::containers::state::Status;
 use crate::containers::task::Command;
-use crate::containers::{Description, host, prepare, recover};
+use crate::containers::{Description, host, isolation, prepare, recover};
 use crate::error::{Attempt, Result, blocking};
 use crate::events::{Bus, Event};
 use crate::images::{Images, Policy};
@@ -178,6 +178,7 @@ impl Engine {
             launcher,
             cgroups,
         });
+        isolation::prove(&shared).await?;
         recover::recover(&shared).await?;
         crate::build::leftovers::remove_all(&shared).await?;
         let upkeep =

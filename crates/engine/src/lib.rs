@@ -18,6 +18,7 @@ pub mod labels;
 mod launcher;
 mod limits;
 pub mod network;
+mod remap;
 pub mod runtimes;
 mod shim;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use config::Config;
 pub use engine::{Counts, Engine};
 pub use error::{Error, Result};
 pub use launcher::find_runtime;
+pub use remap::Remap;
 
 /// The log of containers, as [`Engine::logs`] selects and gives it.
 pub mod logs {

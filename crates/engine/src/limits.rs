@@ -152,5 +152,8 @@ pub(crate) const EVENT_LINE: usize = 64 << 10;
 /// Most events that wait to be written; more are told but not kept.
 pub(crate) const EVENTS_TO_WRITE: usize = 4096;
 
+/// Bytes of a file that says which users the machine has, or which ids they may give others.
+pub(crate) const SUBORDINATE_FILE: u64 = 4 << 20;
+
 /// Bytes of the file of events that are read: more than an engine writes.
 pub(crate) const EVENT_FILE: u64 = 256 << 20;

@@ -52,9 +52,8 @@ impl Namespace {
     /// When the kernel refuses.
     pub fn create() -> Result<Self> {
         netns::in_new(|| {
-            let route = loopback()?;
-            let dns = resolver()?;
-            Ok(Self { netns: netns::current()?, dns: Some(dns), route })
+            let (route, dns) = with_resolver()?;
+            Ok(Self { netns: netns::current()?, dns, route })
         })
         .flatten()
         .attempt(|| String::from("create a network namespace"))
@@ -71,6 +70,32 @@ impl Namespace {
         })
         .flatten()
         .attempt(|| String::from("create a network namespace"))
+    }
+
+    /// The same as [`Self::create`] of a namespace that is new, and belongs to a user namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(netns: OwnedFd) -> Result<Self> {
+        Self::set_up_so(netns, with_resolver)
+    }
+
+    /// The same as [`Self::with_loopback_only`] of one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up_loopback_only(netns: OwnedFd) -> Result<Self> {
+        Self::set_up_so(netns, || Ok((loopback()?, None)))
+    }
+
+    fn set_up_so(
+        netns: OwnedFd,
+        how: impl FnOnce() -> coracle_sys::Result<(Socket, Option<DnsSockets>)> + Send,
+    ) -> Result<Self> {
+        let (route, dns) = netns::inside(netns.as_fd(), how)
+            .flatten()
+            .attempt(|| String::from("set up a network namespace"))?;
+        Ok(Self { netns, dns, route })
     }
 
     /// A namespace that exists, to attach it to a further network.
@@ -94,6 +119,11 @@ impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.netns.as_fd()
     }
+}
+
+/// A loopback, and where names are asked for.
+fn with_resolver() -> coracle_sys::Result<(Socket, Option<DnsSockets>)> {
+    Ok((loopback()?, Some(resolver()?)))
 }
 
 /// Switches on the loopback, and IPv6 off for interfaces to come: this network has none, and an address that nobody

@@ -54,7 +54,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>
     let received = loop {
         match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => break received,
-            Err(Errno::INTR) => {}
+            // Told once, of a peer that has closed and not read everything. What it has sent by then is there still.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(error) => return Err(Error::Protocol { action: "receive", source: error.into() }),
         }
     };
@@ -106,6 +107,16 @@ mod tests {
         assert_eq!(receive(b.as_fd()).unwrap().unwrap().0, b"two");
         drop(a);
         assert!(receive(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_has_closed_without_reading_is_heard_to_the_end() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), b"unread", &[]).unwrap();
+        send(b.as_fd(), b"last words", &[]).unwrap();
+        drop(b);
+        assert_eq!(receive(a.as_fd()).unwrap().unwrap().0, b"last words");
+        assert!(receive(a.as_fd()).unwrap().is_none());
     }
 
     #[test]

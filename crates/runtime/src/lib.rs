@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod channel;
 pub mod error;
+pub mod layers;
 mod limits;
 pub mod protocol;
 pub mod sandbox;

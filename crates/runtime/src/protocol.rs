@@ -8,7 +8,8 @@ use crate::cgroup::Layout;
 use crate::channel;
 use crate::error::{Error, Result};
 use crate::limits;
-use coracle_spec::runtime::{ConsoleSize, Process, Resources, Spec};
+use coracle_spec::Owners;
+use coracle_spec::runtime::{ConsoleSize, Linux, Process, Resources, Spec};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,6 +68,10 @@ pub enum Request {
     /// start does not bring again. Not answered; at most once, before the start. When the socket is closed instead, nothing
     /// stays.
     Prepare,
+    /// Make a user namespace for the container to come, or have it join the one that is the descriptor. Descriptor of the reply,
+    /// where it is asked for: a network namespace that belongs to it, for the engine to set up and to send as
+    /// [`Role::Network`]. At most once, before anything else.
+    Isolate(Isolation),
     /// Start the container. Descriptors: the plan, then those that the plan lists. Only once, on the inherited socket.
     Start,
     /// Tell how the container is.
@@ -113,6 +118,15 @@ pub enum Request {
     Root,
     /// The exit is on record: the shim may end. It answers once it holds the layers no more.
     Forget,
+}
+
+/// A user namespace, and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// Who its users are outside.
+    pub owners: Owners,
+    /// Whether a network namespace is wanted.
+    pub network: bool,
 }
 
 /// A port of the host that a socket holds.
@@ -344,6 +358,13 @@ pub struct Plan {
     pub runtime: Option<Runtime>,
 }
 
+impl Plan {
+    /// Who the container's users are outside of its user namespace, if it has one.
+    pub fn owners(&self) -> Option<Owners> {
+        self.spec.linux.as_ref().and_then(Linux::owners)
+    }
+}
+
 /// Another OCI runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
@@ -521,6 +542,7 @@ pub fn read_plan(memory: OwnedFd) -> Result<Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_spec::owners::IdMapping;
 
     /// The frames of the first release. They are never changed: a later release must still read them.
     #[test]
@@ -541,6 +563,11 @@ mod tests {
         assert_eq!(frame.body, Request::Log(LogBounds { max_size: 0, max_files: 2 }));
         let more = r#"{"version":1,"features":3,"id":10,"body":"descriptors"}"#;
         assert_eq!(serde_json::from_str::<Frame<Request>>(more).unwrap().body, Request::Descriptors);
+        let isolate = r#"{"version":1,"features":1,"id":1,"body":{"isolate":{"network":true,"owners":{"uids":[{"containerID":0,"hostID":70000,"size":9}],"gids":[]}}}}"#;
+        let frame: Frame<Request> = serde_json::from_str(isolate).unwrap();
+        let uids = vec![IdMapping { container_id: 0, host_id: 70_000, size: 9 }];
+        let owners = Owners { uids, gids: Vec::new() };
+        assert_eq!(frame.body, Request::Isolate(Isolation { owners, network: true }));
         let failed = r#"{"kind":"of_tomorrow","text":"x"}"#;
         assert_eq!(serde_json::from_str::<Failure>(failed).unwrap().kind, FailureKind::Other);
     }

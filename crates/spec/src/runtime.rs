@@ -3,6 +3,7 @@
 //! Source: OCI runtime-spec 1.2, `config.md` and `config-linux.md`. Parsing is lenient: unknown fields are
 //! ignored and everything optional may be missing or null. Whether values make sense is decided by the runtime.
 
+use crate::owners::{IdMapping, Owners};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -160,6 +161,12 @@ pub struct Mount {
 pub struct Linux {
     /// Namespaces made or joined; one that is not listed is shared with the runtime.
     pub namespaces: Vec<Namespace>,
+    /// Users of the container's user namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Groups of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
     /// Device nodes made below `/dev` besides the default ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
@@ -184,6 +191,14 @@ pub struct Linux {
     /// Paths that are made read-only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
+}
+
+impl Linux {
+    /// Who the container's users are outside of its user namespace, if it has one.
+    pub fn owners(&self) -> Option<Owners> {
+        let owners = Owners { uids: self.uid_mappings.clone(), gids: self.gid_mappings.clone() };
+        (owners != Owners::default()).then_some(owners)
+    }
 }
 
 /// The kinds of namespaces a container can have of its own.

@@ -10,9 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coracle_spec::Owners;
 use coracle_sys::error::Context;
 use coracle_sys::mount;
 use coracle_sys::rooted::{Root, reopen};
+use coracle_sys::userns;
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -30,6 +32,8 @@ pub struct Tree {
     root: Root,
     /// File systems that are the kernel's rather than the container's, by device number.
     hidden: Vec<u64>,
+    /// Who the container's users are here, if they are others.
+    owners: Option<Owners>,
 }
 
 /// Something that was found at a path.
@@ -72,7 +76,7 @@ impl Tree {
     /// The kernel's.
     pub fn new(root: Root, hidden: &[&str]) -> Result<Self> {
         let own = device(root.as_fd())?;
-        let mut tree = Self { root, hidden: Vec::new() };
+        let mut tree = Self { root, hidden: Vec::new(), owners: None };
         for path in hidden {
             match tree.root.open_directory_without_links(path) {
                 Ok(found) => tree.hidden.push(device(found.as_fd())?),
@@ -82,6 +86,12 @@ impl Tree {
         }
         tree.hidden.retain(|device| *device != own);
         Ok(tree)
+    }
+
+    /// The same of a container whose users are these others outside: `root` is as it sees it.
+    #[must_use]
+    pub fn of_others(self, owners: Option<Owners>) -> Self {
+        Self { owners, ..self }
     }
 
     /// The root, through which everything else of the container is reached.
@@ -143,15 +153,16 @@ impl Tree {
     /// [`Error::Write`], and the kernel's.
     pub fn pack(&self, found: &Found, name: &OsStr, output: impl Write) -> Result<()> {
         let output = BufWriter::with_capacity(limits::CHUNK, output);
+        let owners = self.owners.as_ref();
         match &found.directory {
             Some(directory) if self.is_hidden(found) => {
-                pack_empty(directory.as_fd(), name.as_bytes(), output)
+                pack_empty(directory.as_fd(), name.as_bytes(), owners, output)
             }
             Some(directory) => {
                 let directory = reopen(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                pack_directory(directory.as_fd(), name.as_bytes(), &self.hidden, output)
+                pack_directory(directory.as_fd(), name.as_bytes(), (&self.hidden, owners), output)
             }
-            None => pack_file(found.parent.as_fd(), &found.name, output),
+            None => pack_file(found.parent.as_fd(), &found.name, owners, output),
         }
     }
 
@@ -179,6 +190,14 @@ impl Tree {
     /// [`Error::Archive`] and [`Error::TooLarge`] when the archive is malformed or hostile, [`Error::Unpack`] when the
     /// container's files are in its way, [`Error::Stream`] when it breaks off. What was unpacked by then stays.
     pub fn unpack(&self, path: &Path, input: impl Read + Send, copying: Copying) -> Result<()> {
+        // Where the owners of files are mapped, root of the host is nobody who could make one.
+        match self.owners.as_ref().and_then(|owners| owners.outside((0, 0))) {
+            Some(root) => userns::as_owner(root, || self.unpack_as_oneself(path, input, copying))?,
+            None => self.unpack_as_oneself(path, input, copying),
+        }
+    }
+
+    fn unpack_as_oneself(&self, path: &Path, input: impl Read + Send, copying: Copying) -> Result<()> {
         let path: PathBuf = self.root.evaluate(path)?;
         let target = Target {
             root: self.root.try_clone()?,
@@ -191,7 +210,7 @@ impl Tree {
         let stream = |source| Error::Stream { what: "the archive", source };
         let (_, decoded) = decoder(counted).map_err(stream)?;
         let mut decoded = Bounded::new(decoded, &count);
-        Unpacker::of_copy(target, copying).run(&mut Reader::new(&mut decoded))?;
+        Unpacker::of_copy(target, copying, self.owners.clone()).run(&mut Reader::new(&mut decoded))?;
         // What stands behind the end of the archive; a stream that broke off shows here at last.
         io::copy(&mut decoded, &mut io::sink()).map_err(stream).map(drop)
     }

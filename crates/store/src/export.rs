@@ -6,22 +6,23 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use coracle_spec::digest::Hasher;
-use coracle_spec::{ContainerId, Digest};
+use coracle_spec::{ContainerId, Digest, Owners};
 use coracle_sys::error::Context;
 
 use crate::blob::expect;
 use crate::compression::decoder;
 use crate::error::{Error, Result};
-use crate::pack::{Form, pack, pack_each};
+use crate::pack::{Form, pack, pack_each, pack_root};
 use crate::{Layer, Store, limits};
 
 impl Store {
-    /// Writes a tar of everything below `root`, a descriptor of a container's whole root. Other mounts are left out.
+    /// Writes a tar of everything below `root`, a descriptor of a container's whole root, which shows its users as these others
+    /// if it does. Other mounts are left out.
     ///
     /// # Errors
     /// [`Error::Write`], and the kernel's.
-    pub fn export(root: BorrowedFd<'_>, output: impl Write) -> Result<()> {
-        pack(root, Form::Root, BufWriter::with_capacity(limits::CHUNK, output)).map(drop)
+    pub fn export(root: BorrowedFd<'_>, owners: Option<&Owners>, output: impl Write) -> Result<()> {
+        pack_root(root, owners, BufWriter::with_capacity(limits::CHUNK, output))
     }
 
     /// The same of several roots, each in a directory of this name.

@@ -30,6 +30,7 @@ mod layout;
 mod lease;
 pub mod limits;
 mod load;
+mod outside;
 mod pack;
 mod partial;
 mod quota;

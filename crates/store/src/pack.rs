@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_spec::ModeChange;
+use coracle_spec::{ModeChange, Owners};
 use coracle_sys::error::Context;
 use coracle_sys::{rooted, xattr};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -18,6 +18,7 @@ use crate::archive::{Entry, Kind, Time};
 use crate::error::{Error, Result};
 use crate::layer::attributes::{OPAQUE, is_content};
 use crate::layer::spot::is_whiteout;
+use crate::outside;
 use crate::walk::{Mounts, Node, walk, walk_across};
 
 /// Attributes by which overlayfs refers to another place; the content here is not whole then. Coracle mounts with both
@@ -40,6 +41,14 @@ impl Form {
     fn is_layer(self) -> bool {
         matches!(self, Self::Layer | Self::Likeness)
     }
+}
+
+/// Packs what is below `top`, a container's root with these users outside.
+pub(crate) fn pack_root(top: BorrowedFd<'_>, owners: Option<&Owners>, output: impl Write) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, Vec::new()).shown_by(owners);
+    packer.root(top)?;
+    walk(top, &mut |node| packer.node(node))?;
+    packer.writer.finish().map_err(write).map(drop)
 }
 
 /// Packs what is below `top`; returns the size of the archive, in bytes.
@@ -70,25 +79,35 @@ pub(crate) fn pack_each(tops: &[(&[u8], BorrowedFd<'_>)], output: impl Write) ->
 pub(crate) fn pack_directory(
     top: BorrowedFd<'_>,
     name: &[u8],
-    hidden: &[u64],
+    (hidden, owners): (&[u64], Option<&Owners>),
     output: impl Write,
 ) -> Result<()> {
-    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec());
+    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec()).shown_by(owners);
     packer.top(top)?;
     walk_across(top, Mounts::AllBut(hidden), &mut |node| packer.node(node))?;
     packer.writer.finish().map_err(write).map(drop)
 }
 
 /// Packs the directory `top` alone under the name `name`.
-pub(crate) fn pack_empty(top: BorrowedFd<'_>, name: &[u8], output: impl Write) -> Result<()> {
-    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec());
+pub(crate) fn pack_empty(
+    top: BorrowedFd<'_>,
+    name: &[u8],
+    owners: Option<&Owners>,
+    output: impl Write,
+) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, name.to_vec()).shown_by(owners);
     packer.top(top)?;
     packer.writer.finish().map_err(write).map(drop)
 }
 
 /// Packs the one file, link or device `name` of the directory `parent`.
-pub(crate) fn pack_file(parent: BorrowedFd<'_>, name: &CStr, output: impl Write) -> Result<()> {
-    let mut packer = Packer::new(Writer::new(output), Form::Root, Vec::new());
+pub(crate) fn pack_file(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    owners: Option<&Owners>,
+    output: impl Write,
+) -> Result<()> {
+    let mut packer = Packer::new(Writer::new(output), Form::Root, Vec::new()).shown_by(owners);
     if let Some(stat) = crate::walk::stat(parent, name)? {
         packer.node(&Node { parent, name, path: name.to_bytes(), depth: 0, stat, directory: None })?;
     }
@@ -152,6 +171,8 @@ pub(crate) struct Packer<W> {
     part: Part,
     form: Form,
     altered: Altered,
+    /// Who the users of what is packed are where it is, if they are others.
+    owners: Option<Owners>,
     /// Stands before every name.
     prefix: Vec<u8>,
     /// Where each file with several names was packed first, by device and inode.
@@ -161,12 +182,17 @@ pub(crate) struct Packer<W> {
 impl<W: Write> Packer<W> {
     fn new(writer: Writer<W>, form: Form, prefix: Vec<u8>) -> Self {
         let (altered, part) = (Altered::default(), Part::WHOLE);
-        Self { writer, part, form, altered, prefix, links: HashMap::new() }
+        Self { writer, part, form, altered, owners: None, prefix, links: HashMap::new() }
     }
 
     /// Packs what layers hold.
     pub(crate) fn of_layer(output: W) -> Self {
         Self::new(Writer::new(output), Form::Layer, Vec::new())
+    }
+
+    /// Packs files of whom others stand for where they are.
+    fn shown_by(self, owners: Option<&Owners>) -> Self {
+        Self { owners: owners.cloned(), ..self }
     }
 
     /// Packs only that much of the nodes.
@@ -378,10 +404,13 @@ impl<W: Write> Packer<W> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<()> {
-        if self.altered == Altered::default() {
+        if self.altered == Altered::default() && self.owners.is_none() {
             return self.writer.entry(entry).map_err(write);
         }
         let mut entry = entry.clone();
+        if let Some(owners) = &self.owners {
+            outside::bring_in(owners, &mut entry);
+        }
         self.altered.apply(&mut entry);
         self.writer.entry(&entry).map_err(write)
     }

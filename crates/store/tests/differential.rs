@@ -58,7 +58,7 @@ fn what_is_packed_gnu_tar_unpacks_alike() {
         let root = std::fs::File::open(tree.path()).unwrap();
         let export = || {
             let mut archive = Vec::new();
-            Store::export(root.as_fd(), &mut archive).unwrap();
+            Store::export(root.as_fd(), None, &mut archive).unwrap();
             archive
         };
         let archive = export();

@@ -180,7 +180,7 @@ fn a_commit_gives_the_same_root_and_always_the_same_layer() {
     assert_eq!(field.unfinished(), 0);
 
     let mut exported = Vec::new();
-    Store::export(second.fd(), &mut exported).unwrap();
+    Store::export(second.fd(), None, &mut exported).unwrap();
     let out = tempfile::tempdir().unwrap();
     unpack(&exported, out.path());
     assert_eq!(content_of(out.path(), Precision::Seconds), expected);

@@ -23,6 +23,7 @@ pub mod socket;
 pub mod spawn;
 pub mod tree;
 pub mod undo;
+pub mod userns;
 pub mod xattr;
 
 pub use error::{Error, Result};

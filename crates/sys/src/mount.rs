@@ -4,6 +4,7 @@
 //! [`Targets`] mounts on them by the older interface, which takes fewer calls.
 
 use crate::error::{Context, Error, Result};
+use crate::userns::as_owner;
 use rustix::fs::CWD;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -223,6 +224,15 @@ pub fn attach_on_root(mount: BorrowedFd<'_>) -> Result<()> {
 #[derive(Debug)]
 pub struct Overlay {
     context: OwnedFd,
+    mapped: Option<Mapped>,
+}
+
+/// What an overlay of mounts with mapped owners needs.
+#[derive(Debug)]
+struct Mapped {
+    owner: (u32, u32),
+    /// The mounts, which go with their descriptors as long as the overlay has none of its own.
+    _layers: Vec<OwnedFd>,
 }
 
 impl Overlay {
@@ -250,7 +260,15 @@ impl Overlay {
                 parameters.push(Parameter::Flag("volatile"));
             }
         }
-        Ok(Self { context: describe("overlay", &parameters)? })
+        Ok(Self { context: describe("overlay", &parameters)?, mapped: None })
+    }
+
+    /// The same of detached mounts `layers` whose owners are mapped. It works in the name of this user and group, which are
+    /// somebody in its layers: with the calling thread's own the kernel could make nothing there, and would silently mount it
+    /// read-only.
+    #[must_use]
+    pub fn of_mapped(self, layers: Vec<OwnedFd>, owner: (u32, u32)) -> Self {
+        Self { mapped: Some(Mapped { owner, _layers: layers }), ..self }
     }
 
     /// Makes it, as a detached mount.
@@ -259,7 +277,11 @@ impl Overlay {
     /// `EINVAL` with the kernel's reason in its log; `EBUSY` never, though another overlay may have the same upper
     /// directory, which must not be.
     pub fn mount(self) -> Result<OwnedFd> {
-        create(self.context.as_fd(), "overlay", Attributes::empty())
+        let create = || create(self.context.as_fd(), "overlay", Attributes::empty());
+        match &self.mapped {
+            Some(mapped) => as_owner(mapped.owner, create)?,
+            None => create(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
@@ -47,6 +47,22 @@ pub fn inside<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -
             .context("setns", "network namespace")?;
         Ok(work())
     })
+}
+
+/// The user namespace that a network namespace belongs to, ioctl_nsfs(2).
+///
+/// # Errors
+/// `EPERM` for one that is above the caller's own.
+pub fn owner(netns: BorrowedFd<'_>) -> Result<OwnedFd> {
+    // _IO(0xb7, 0x1), linux/nsfs.h
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: the request takes no argument.
+    let descriptor = unsafe { libc::ioctl(netns.as_raw_fd(), NS_GET_USERNS) };
+    if descriptor < 0 {
+        return Err(std::io::Error::last_os_error()).context("ioctl", "network namespace");
+    }
+    // SAFETY: a result that is not negative is a new descriptor, close-on-exec, that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -64,7 +64,7 @@ const TABLE: &[Group] = &[
             "ContainerUpdateResponse.Warnings",
             "ContainerConfig.Env",
             "HostConfig.BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps \
-             BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits",
+             BlkioWeightDevice Devices Dns DnsOptions DnsSearch PortBindings Ulimits MaskedPaths ReadonlyPaths",
             "ContainerUpdateResponse.Warnings",
             "GET /containers/{id}/changes",
             "IPAM.Config",

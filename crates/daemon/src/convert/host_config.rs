@@ -3,7 +3,7 @@
 use super::mounts;
 use crate::error::Failure;
 use coracle_api::container as api;
-use coracle_engine::containers::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
+use coracle_engine::containers::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UserMode, UtsMode};
 use coracle_engine::containers::parse_port;
 use coracle_engine::containers::settings as domain;
 use coracle_engine::containers::settings::RestartPolicy;
@@ -40,6 +40,8 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         pid: PidMode::parse(&host.pid_mode).ok_or_else(|| invalid("PID mode", &host.pid_mode))?,
         ipc: IpcMode::parse(&host.ipc_mode).ok_or_else(|| invalid("IPC mode", &host.ipc_mode))?,
         uts: UtsMode::parse(&host.uts_mode).ok_or_else(|| invalid("UTS mode", &host.uts_mode))?,
+        user_namespace: UserMode::parse(&host.userns_mode)
+            .ok_or_else(|| invalid("user namespace mode", &host.userns_mode))?,
         cgroupns: CgroupMode::parse(&host.cgroupns_mode)
             .ok_or_else(|| invalid("cgroup namespace mode", &host.cgroupns_mode))?,
         dns: dns
@@ -107,7 +109,6 @@ fn network(mode: &str) -> Result<NetworkMode, Failure> {
 /// Fields that mean something in Docker and nothing here are refused, never ignored.
 fn refuse_unsupported(host: &api::HostConfig) -> Result<(), Failure> {
     let refusals = [
-        ("UsernsMode", !matches!(host.userns_mode.as_str(), "" | "host"), "user namespaces come later"),
         ("Isolation", !matches!(host.isolation.as_str(), "" | "default"), "it is for Windows"),
         ("CpuCount", host.cpu_count != 0, "it is for Windows"),
         ("CpuPercent", host.cpu_percent != 0, "it is for Windows"),
@@ -291,6 +292,7 @@ pub(crate) fn host_config(host: &domain::HostSettings) -> api::HostConfig {
         cap_add: list(&host.cap_add),
         cap_drop: list(&host.cap_drop),
         cgroupns_mode: host.cgroupns.to_string(),
+        userns_mode: host.user_namespace.to_string(),
         dns: Some(host.dns.iter().map(ToString::to_string).collect()),
         dns_options: Some(host.dns_options.clone()),
         dns_search: Some(host.dns_search.clone()),
@@ -437,7 +439,7 @@ mod tests {
             ("StorageOpt", json!({"size": "1G"}), Shown),
             ("Tmpfs", json!({"/tmp": "size=1m"}), Shown),
             ("UTSMode", json!("host"), Shown),
-            ("UsernsMode", json!("remap"), Refused),
+            ("UsernsMode", json!("host"), Shown),
             ("ShmSize", json!(1 << 20), Shown),
             ("Sysctls", json!({"net.ipv4.ip_forward": "1"}), Shown),
             ("Runtime", json!("other"), Shown),

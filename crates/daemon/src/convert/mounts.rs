@@ -30,6 +30,7 @@ pub(super) fn read(mount: api::Mount) -> Result<domain::MountSetting, Failure> {
     let driver = volume.driver_config.unwrap_or_default();
     Ok(domain::MountSetting {
         kind: mount.kind,
+        is_engines: false,
         source: mount.source,
         target: mount.target,
         read_only: mount.read_only,

@@ -7,7 +7,7 @@ use ::time::OffsetDateTime;
 use coracle_api::ApiVersion;
 use coracle_api::system as api;
 use coracle_engine::ListedDevice;
-use coracle_engine::config::{ContainerDefaults, DefaultFilter};
+use coracle_engine::config::DefaultFilter;
 use coracle_engine::containers::state::Status;
 use coracle_engine::images::ImageFilter;
 use coracle_engine::runtimes::{OWN, Other};
@@ -198,7 +198,7 @@ pub(super) async fn info(call: &Call) -> Answer {
         swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
         live_restore_enabled: true,
         init_binary: "coracle-runtime".to_owned(),
-        security_options: security_options(&config.defaults),
+        security_options: security_options(config),
         ..api::Info::default()
     })
 }
@@ -217,14 +217,18 @@ fn runtimes(engine: &coracle_engine::Engine) -> BTreeMap<String, api::Runtime> {
 }
 
 /// How containers are confined, as Docker says it.
-fn security_options(defaults: &ContainerDefaults) -> Vec<String> {
-    let profile = match &defaults.seccomp {
+fn security_options(config: &coracle_engine::Config) -> Vec<String> {
+    let profile = match &config.defaults.seccomp {
         DefaultFilter::BuiltIn => "builtin".to_owned(),
         DefaultFilter::Unconfined => "unconfined".to_owned(),
         DefaultFilter::Profile { path, .. } => path.display().to_string(),
     };
-    let mut options = vec![format!("name=seccomp,profile={profile}"), "name=cgroupns".to_owned()];
-    if defaults.no_new_privileges {
+    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if config.remap.is_some() {
+        options.push("name=userns".to_owned());
+    }
+    options.push("name=cgroupns".to_owned());
+    if config.defaults.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }
     options

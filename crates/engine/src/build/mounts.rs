@@ -162,6 +162,7 @@ impl Mounts {
         })?;
         self.mounts.push(MountSetting {
             kind: "bind".to_owned(),
+            is_engines: true,
             source: source.to_owned(),
             target,
             read_only,

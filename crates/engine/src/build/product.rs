@@ -118,7 +118,7 @@ impl Engine {
             let exporting = || "export the files of a build".to_owned();
             let scratch = shared.store.scratch(product.layers()).attempt(exporting)?;
             let view = view_of_scratch(scratch.snapshot())?;
-            let exported = Store::export(view.tree.root().as_fd(), &mut output);
+            let exported = Store::export(view.tree.root().as_fd(), None, &mut output);
             // Before the directories that are mounted there.
             drop(view);
             exported.attempt(exporting)?;

@@ -2,7 +2,7 @@
 
 use super::workshop::Workshop;
 use super::{Allowed, BuildError, BuildResult, Listener, Told};
-use crate::containers::modes::NetworkMode;
+use crate::containers::modes::{NetworkMode, UserMode};
 use crate::containers::settings::{HostSettings, Settings};
 use crate::containers::{AttachSettings, WaitCondition};
 use crate::error::{Attempt, Error, Result};
@@ -47,7 +47,10 @@ pub(super) fn settings(command: &Command, host: &HostSettings) -> Settings {
         // Where the script is comes with the mounts.
         Program::Script { .. } => Vec::new(),
     };
-    let host = HostSettings { network, privileged: host.privileged || command.insecure, ..host.clone() };
+    // Out of its sandbox it is out of its user namespace, too.
+    let user_namespace = if command.insecure { UserMode::Host } else { host.user_namespace };
+    let privileged = host.privileged || command.insecure;
+    let host = HostSettings { network, privileged, user_namespace, ..host.clone() };
     let mut env = command.env.clone();
     env.extend(command.uncached_env.iter().cloned());
     Settings {

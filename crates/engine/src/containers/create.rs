@@ -7,7 +7,9 @@ use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, links, logs, merge, oci_spec, partners, quota, record, volumes_from};
+use super::{
+    Description, MountPoint, isolation, links, logs, merge, oci_spec, partners, quota, record, volumes_from,
+};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::Image;
@@ -149,6 +151,7 @@ fn check(shared: &Shared, id: &ContainerId, settings: &Settings) -> Result<Vec<S
     logs::limits(&settings.host.log, &shared.config)?;
     check_modes(settings)?;
     shared.runtime(&settings.host.runtime)?;
+    isolation::check(shared, settings)?;
     check_texts(settings)?;
     if settings.host.network == NetworkMode::Host && !settings.host.ports.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());

@@ -38,6 +38,7 @@ pub(super) fn facts(shared: &Shared, settings: &Settings, mut mounts: Vec<Mount>
         seccomp: filter(shared, settings)?,
         no_new_privileges: shared.config.defaults.no_new_privileges,
         init: shared.config.init,
+        owners: None,
     })
 }
 

@@ -6,13 +6,13 @@ use super::registry::Container;
 use super::settings::Settings;
 use super::state::Status;
 use super::task::{Answer, Command};
-use super::{Description, signals};
+use super::{Description, isolation, signals};
 use crate::engine::Engine;
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_logfile::Selection;
 use coracle_runtime::protocol::{Reply, Request};
-use coracle_spec::Name;
 use coracle_spec::runtime::ConsoleSize;
+use coracle_spec::{Name, Owners};
 use coracle_store::{Change, Store};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -289,20 +289,23 @@ impl Engine {
         .await?
     }
 
-    /// Writes a container's whole file system as an archive. Blocks; to be called on a blocking thread.
+    /// A container's whole file system, for [`export`].
     ///
     /// # Errors
-    /// When it cannot be read, or `output` not be written.
-    pub async fn root_of(&self, name: &str) -> Result<OwnedFd> {
+    /// [`Error::NotFound`]; when it cannot be opened.
+    pub async fn root_of(&self, name: &str) -> Result<WholeRoot> {
         let container = self.shared.containers.find(name)?;
         let description = container.describe();
         if description.state.status.is_up() {
             // A running container is reached through its shim: a second overlay would destroy its upper directory.
             let (_, mut descriptors) = self.ask(&container, Kind::Signal, Request::Root).await?;
-            return descriptors.pop().ok_or_else(|| Error::Conflict("the shim sent no root".to_owned()));
+            let missing = || Error::Conflict("the shim sent no root".to_owned());
+            let root = descriptors.pop().ok_or_else(missing)?;
+            return Ok(WholeRoot { root, owners: isolation::owners_of_process(description.state.pid)? });
         }
         let store = Arc::clone(&self.shared.store);
-        blocking(move || open_root(&store, &description)).await?
+        let root = blocking(move || open_root(&store, &description)).await??;
+        Ok(WholeRoot { root, owners: None })
     }
 
     /// Tells that a container's whole file system was given away.
@@ -342,12 +345,21 @@ fn open_root(store: &Store, description: &Description) -> Result<OwnedFd> {
     coracle_sys::mount::overlay(&lower, None).attempt(subject)
 }
 
-/// Writes the tree below `root` as an archive.
+/// A container's whole file system.
+#[derive(Debug)]
+pub struct WholeRoot {
+    root: OwnedFd,
+    /// Who the container's users are in it, if they are others.
+    owners: Option<Owners>,
+}
+
+/// Writes it as an archive. Blocks.
 ///
 /// # Errors
 /// When it cannot be read, or `output` not be written.
-pub fn export(root: &OwnedFd, output: impl std::io::Write) -> Result<()> {
-    Store::export(root.as_fd(), output).attempt(|| "export a file system".to_owned())
+pub fn export(whole: &WholeRoot, output: impl std::io::Write) -> Result<()> {
+    let exported = Store::export(whole.root.as_fd(), whole.owners.as_ref(), output);
+    exported.attempt(|| "export a file system".to_owned())
 }
 
 /// Waits until a container has no processes; `false` when it took longer than `patience`.

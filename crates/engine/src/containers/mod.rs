@@ -12,6 +12,7 @@ pub mod exec;
 mod exit;
 pub mod health;
 pub(crate) mod host;
+pub(crate) mod isolation;
 mod joining;
 mod lifecycle;
 mod limits;
@@ -53,7 +54,7 @@ pub use confinement::{MASKED_PATHS, READONLY_PATHS};
 pub use copy::{Archiving, Extraction, PathStat};
 pub use create::Created;
 pub(crate) use create::{create_of, refuse_artifact};
-pub use lifecycle::{WaitCondition, Waiting, export};
+pub use lifecycle::{WaitCondition, Waiting, WholeRoot, export};
 pub use logs::{LogStream, log_limits};
 pub use memberships::Membership;
 pub(crate) use merge::inherit_health;
@@ -121,4 +122,14 @@ pub struct MountPoint {
     pub driver: String,
     /// Whether the volume was made for this container alone.
     pub anonymous: bool,
+    /// Whether what is bound is the engine's own; in no record.
+    pub is_engines: bool,
+}
+
+impl MountPoint {
+    /// Whether what is there belongs to users of containers, whoever they are outside. Other files are the host's, and their
+    /// owners whoever they are there.
+    pub(crate) fn is_of_containers(&self) -> bool {
+        self.kind == "volume" || self.is_engines
+    }
 }

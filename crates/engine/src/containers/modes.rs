@@ -155,6 +155,33 @@ impl fmt::Display for UtsMode {
     }
 }
 
+/// The user namespace of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserMode {
+    /// Its own where the engine gives out ids for that, else the host's.
+    #[default]
+    OfEngine,
+    /// The host's.
+    Host,
+}
+
+impl UserMode {
+    /// Parses what stands in `HostConfig.UsernsMode`; `None` for what means nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" => Some(Self::OfEngine),
+            "host" => Some(Self::Host),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for UserMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Host { "host" } else { "" })
+    }
+}
+
 /// The cgroup namespace of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupMode {

@@ -4,6 +4,7 @@ use super::network::Files;
 use super::settings::{MountSetting, Settings};
 use super::{Description, MountPoint};
 use crate::error::{Error, Result};
+use coracle_spec::Owners;
 use coracle_spec::runtime::Mount;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -163,6 +164,7 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
                 mode: if mount.non_recursive { "nonrecursive".to_owned() } else { String::new() },
                 writable: !mount.read_only,
                 propagation: propagation.to_owned(),
+                is_engines: mount.is_engines,
                 ..MountPoint::default()
             };
             Ok(Wanted { point, create_source: mount.create_source, ..Wanted::default() })
@@ -212,10 +214,17 @@ pub(super) fn clean(path: &str) -> String {
     format!("/{}", joined.join("/"))
 }
 
-/// The mounts of a container that was made: its mount points, its tmpfs, and the files that its network decides.
-pub(super) fn of(description: &Description, files: Files) -> Result<Vec<Mount>> {
+/// The mounts of a container that was made: its mount points, its tmpfs, and the files that its network decides. With a user
+/// namespace (`mapped`) it sees its own users where they own what is there.
+pub(super) fn of(description: &Description, files: Files, mapped: Option<&Owners>) -> Result<Vec<Mount>> {
     let settings = &description.settings;
-    let mut mounts: Vec<Mount> = description.mounts.iter().map(bind).collect();
+    let map = mapped.map(|_| "idmap".to_owned());
+    let mut mounts: Vec<Mount> = Vec::new();
+    for point in &description.mounts {
+        let mut mount = bind(point);
+        mount.options.extend(map.clone().filter(|_| point.is_of_containers()));
+        mounts.push(mount);
+    }
     for (target, options) in &settings.host.tmpfs {
         let options: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
         mounts.push(tmpfs(&clean(target), &options));
@@ -233,11 +242,12 @@ pub(super) fn of(description: &Description, files: Files) -> Result<Vec<Mount>> 
     for (path, inside) in files {
         if !mounts.iter().any(|mount| mount.destination == inside) {
             let access = if settings.host.readonly_root { "ro" } else { "rw" };
+            let options = ["bind", "private", access].map(str::to_owned).into_iter().chain(map.clone());
             mounts.push(Mount {
                 destination: inside.to_owned(),
                 kind: "bind".to_owned(),
                 source: path.display().to_string(),
-                options: vec!["bind".to_owned(), "private".to_owned(), access.to_owned()],
+                options: options.collect(),
             });
         }
     }

@@ -15,7 +15,7 @@ use coracle_network::{
 };
 use coracle_network::{HostPort, Protocol};
 use coracle_runtime::protocol::Names;
-use coracle_spec::ContainerId;
+use coracle_spec::{ContainerId, Owners};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -39,17 +39,24 @@ pub(super) struct Connected {
     pub(super) is_with_shim: bool,
     /// What is in the container's files already.
     pub(super) written: Texts,
+    /// Who the container's users are outside, if it has a user namespace.
+    pub(super) owners: Option<Owners>,
 }
 
 /// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`.
 pub(super) type Texts = [String; 3];
 
 /// What was made of a container's network before its start.
+#[derive(Default)]
 pub(super) struct Ahead {
-    /// The container's own namespace, which its shim has.
+    /// The container's own namespace.
     pub(super) namespace: Option<Namespace>,
+    /// Whether its shim has it and its sockets already.
+    pub(super) is_with_shim: bool,
     /// What was written into the container's files.
     pub(super) written: Texts,
+    /// Who the container's users are outside, if it has a user namespace.
+    pub(super) owners: Option<Owners>,
 }
 
 /// The namespace that a container with this network has of its own, not connected to anything yet.
@@ -62,15 +69,21 @@ pub(super) async fn namespace(network: &NetworkMode) -> Result<Option<Namespace>
     blocking(make).await?.attempt(|| "make a network namespace".to_owned()).map(Some)
 }
 
+/// Sets up the new namespace of a container with this network, not connected to anything yet.
+pub(super) async fn set_up(network: &NetworkMode, netns: OwnedFd) -> Result<Namespace> {
+    let set_up =
+        if *network == NetworkMode::None { Namespace::set_up_loopback_only } else { Namespace::set_up };
+    blocking(move || set_up(netns)).await?.attempt(|| "set up a network namespace".to_owned())
+}
+
 /// Connects the container of `task`; a part of that may have been done ahead.
 pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connected> {
     let settings = &task.now.settings;
-    let is_with_shim = ahead.is_some();
-    let (made, written) = ahead.map_or_else(Default::default, |ahead| (ahead.namespace, ahead.written));
+    let Ahead { namespace: made, is_with_shim, written, owners } = ahead.unwrap_or_default();
     let mode = &settings.host.network;
     if let NetworkMode::Container(other) = mode {
         let joined = Some(partners::network_of(&task.shared, other)?);
-        return Ok(Connected { joined, is_with_shim, written, ..Connected::default() });
+        return Ok(Connected { joined, is_with_shim, written, owners, ..Connected::default() });
     }
     let made = match made {
         Some(made) => Some(made),
@@ -81,7 +94,7 @@ pub(super) async fn connect(task: &Task, ahead: Option<Ahead>) -> Result<Connect
         Some(namespace) if is_on_networks(mode) => Connected { links, ..attach_all(task, namespace).await? },
         namespace => Connected { namespace, ..Connected::default() },
     };
-    Ok(Connected { is_with_shim, written, ..connected })
+    Ok(Connected { is_with_shim, written, owners, ..connected })
 }
 
 /// Whether a container with this mode is on networks, and resolves the names there.

@@ -7,11 +7,11 @@ use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use super::settings::{DEFAULT_SHM_SIZE, Settings, Ulimit};
 use crate::error::{Error, Result};
 use coracle_runtime::protocol::SHARED_MEMORY;
-use coracle_spec::ContainerId;
 use coracle_spec::runtime::{
     Capabilities, Device, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Rlimit, RootFs,
     Seccomp, Spec, User, VERSION,
 };
+use coracle_spec::{ContainerId, Owners};
 
 /// What the host contributes.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) no_new_privileges: bool,
     /// Whether a reaper is the first process unless the client says otherwise.
     pub(crate) init: bool,
+    /// Who the container's users are outside, if it has a user namespace.
+    pub(crate) owners: Option<Owners>,
 }
 
 /// Builds the configuration of the container `id`.
@@ -59,13 +61,16 @@ pub(crate) fn build(id: &ContainerId, settings: &Settings, host: &Host) -> Resul
     let mut resources = limits::resources(&settings.host.resources, &host.block_devices)?;
     resources.devices = confinement::device_rules(&settings.host)?;
     resources.devices.extend(host.devices.iter().filter_map(|(_, rule)| rule.clone()));
+    let owners = host.owners.clone().unwrap_or_default();
     let linux = Linux {
-        namespaces: namespaces(settings),
+        namespaces: namespaces(settings, host.owners.is_some()),
+        uid_mappings: owners.uids,
+        gid_mappings: owners.gids,
         devices: host.devices.iter().map(|(device, _)| device.clone()).collect(),
         cgroups_path: cgroup(id, settings, &host.cgroup_parent)?,
         resources: Some(resources),
         seccomp: host.seccomp.clone().filter(|_| !settings.host.privileged),
-        sysctl: sysctls(settings)?,
+        sysctl: sysctls(settings, host.owners.as_ref())?,
         masked_paths: paths(&settings.host.masked_paths, &MASKED_PATHS),
         readonly_paths: paths(&settings.host.readonly_paths, &READONLY_PATHS),
         ..Linux::default()
@@ -168,11 +173,13 @@ fn rlimit(ulimit: &Ulimit) -> Result<Rlimit> {
     Ok(Rlimit { kind: format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()), soft, hard })
 }
 
-fn namespaces(settings: &Settings) -> Vec<Namespace> {
+fn namespaces(settings: &Settings, is_remapped: bool) -> Vec<Namespace> {
     let own = |kind| Namespace { kind, path: String::new() };
     // The descriptor of a namespace that is joined travels beside the configuration.
     let joined = |kind| Namespace { kind, path: "descriptor".to_owned() };
     let mut namespaces = vec![own(NamespaceKind::Mount)];
+    // All others belong to it, so it is there first.
+    namespaces.extend(is_remapped.then(|| joined(NamespaceKind::User)));
     let host = &settings.host;
     match &host.pid {
         PidMode::Private => namespaces.push(own(NamespaceKind::Pid)),
@@ -211,7 +218,17 @@ pub(super) fn cgroup(id: &ContainerId, settings: &Settings, engine: &str) -> Res
     Ok(format!("/{}/{id}", parent.trim_matches('/')))
 }
 
-fn sysctls(settings: &Settings) -> Result<std::collections::BTreeMap<String, String>> {
+/// The last of the groups from 0 on that are somebody in the container: the kernel takes no other in its parameters.
+fn last_group(owners: Option<&Owners>) -> u32 {
+    let first =
+        |owners: &Owners| owners.gids.iter().find(|map| map.container_id == 0).map_or(0, |map| map.size);
+    owners.map_or(i32::MAX.cast_unsigned(), |owners| first(owners).saturating_sub(1))
+}
+
+fn sysctls(
+    settings: &Settings,
+    owners: Option<&Owners>,
+) -> Result<std::collections::BTreeMap<String, String>> {
     let network = &settings.host.network;
     for name in settings.host.sysctls.keys() {
         if name.starts_with("net.") && *network == NetworkMode::Host {
@@ -224,8 +241,9 @@ fn sysctls(settings: &Settings) -> Result<std::collections::BTreeMap<String, Str
         NetworkMode::Default | NetworkMode::Bridge | NetworkMode::None | NetworkMode::Named(_)
     ) {
         // Docker lets everybody bind low ports and ping in a network of the container's own.
+        let groups = format!("0 {}", last_group(owners));
         for (name, value) in
-            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", &groups)]
         {
             sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }

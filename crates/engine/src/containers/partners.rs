@@ -1,15 +1,15 @@
 //! Other containers whose namespaces a container joins. Known by id from the container's creation on; what they are is looked
 //! up at each of its starts.
 
-use super::Description;
 use super::modes::{IpcMode, NetworkMode, PidMode, UtsMode};
 use super::registry::Registry;
 use super::settings::{HostSettings, Settings};
 use super::state::Status;
+use super::{Description, isolation};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::protocol::Role;
-use coracle_spec::ContainerId;
+use coracle_spec::{ContainerId, Owners};
 use coracle_sys::mount::{self, Depth};
 use coracle_sys::rooted::Root;
 use coracle_sys::{error::Context, mntns};
@@ -104,6 +104,53 @@ pub(super) fn joins(shared: &Shared, settings: &Settings) -> Result<Vec<(Role, O
         joins.push((Role::SharedMemory, shared_memory(&other)?));
     }
     Ok(joins)
+}
+
+/// The user namespace of the containers whose other namespaces a container joins, as far as they run, and who its users are
+/// outside. Namespaces belong to one, so all of them have to have the same.
+///
+/// # Errors
+/// [`Error::Conflict`] when they do not, or one has the host's.
+pub(super) fn user_namespace(shared: &Shared, settings: &Settings) -> Result<Option<(Owners, OwnedFd)>> {
+    let host = &settings.host;
+    let network = if let NetworkMode::Container(other) = &host.network { Some(other) } else { None };
+    let ipc = if let IpcMode::Container(other) = &host.ipc { Some(other) } else { None };
+    let pid = if let PidMode::Container(other) = &host.pid { Some(other) } else { None };
+    let mut found: Option<(ContainerId, Owners, OwnedFd)> = None;
+    for other in [network, ipc, pid].into_iter().flatten() {
+        let other = shared.containers.find(other)?.describe();
+        if !other.state.status.is_up() {
+            // Whoever opens what is joined says so.
+            continue;
+        }
+        let owners = isolation::owners_of_process(other.state.pid)?.ok_or_else(|| {
+            Error::Conflict(format!(
+                "container {} is in the host's user namespace, and cannot be joined from another: run with --userns=host to \
+                 join it",
+                other.id
+            ))
+        })?;
+        let user = namespace(&other, "user")?;
+        match &found {
+            Some((first, _, same)) if !is_same(same, &user)? => {
+                return Err(Error::Conflict(format!(
+                    "containers {first} and {} have different user namespaces, and cannot both be joined",
+                    other.id
+                )));
+            }
+            _ => found = Some((other.id.clone(), owners, user)),
+        }
+    }
+    Ok(found.map(|(_, owners, user)| (owners, user)))
+}
+
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> Result<bool> {
+    let identity = |namespace: &OwnedFd| {
+        rustix::fs::fstat(namespace)
+            .map(|stat| (stat.st_dev, stat.st_ino))
+            .attempt(|| "look at a namespace".to_owned())
+    };
+    Ok(identity(one)? == identity(other)?)
 }
 
 /// Why another container cannot be joined.

@@ -6,12 +6,12 @@
 
 use super::modes::{IpcMode, NetworkMode, PidMode};
 use super::network::{self, Ahead};
+use super::oci_spec::Host;
 use super::start::{self, Launched};
 use super::task::Task;
-use super::{Description, host, mounts};
+use super::{Description, host, isolation, mounts};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result, blocking};
-use coracle_network::Namespace;
 use coracle_runtime::protocol::{self, Request};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -56,10 +56,19 @@ pub(crate) fn begin(shared: &Arc<Shared>, now: &Description) -> Option<Preparati
 }
 
 async fn prepare(shared: Arc<Shared>, now: Description) -> Result<Prepared> {
-    let (launched, namespace) =
-        tokio::join!(start::launch(&shared, &now.id), network::namespace(&now.settings.host.network));
-    let (launched, namespace) = (launched?, namespace?);
-    let (network, descriptors) = blocking(move || describe(&shared, &now, namespace)).await??;
+    let (launched, ahead) = match isolation::owners_at_start(&shared, &now.settings)? {
+        None => {
+            let making = network::namespace(&now.settings.host.network);
+            let (launched, namespace) = tokio::join!(start::launch(&shared, &now.id), making);
+            (launched?, Ahead { namespace: namespace?, ..Ahead::default() })
+        }
+        Some(owners) => {
+            let launched = start::launch(&shared, &now.id).await?;
+            let ahead = isolation::isolate(&shared, &now.settings, owners, &launched.0).await?;
+            (launched, ahead)
+        }
+    };
+    let (network, descriptors) = blocking(move || describe(&shared, &now, ahead)).await??;
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     launched.0.tell(&Request::Prepare, &descriptors).await?;
     Ok(Prepared { launched, network })
@@ -70,12 +79,12 @@ async fn prepare(shared: Arc<Shared>, now: Description) -> Result<Prepared> {
 fn describe(
     shared: &Shared,
     now: &Description,
-    mut namespace: Option<Namespace>,
+    Ahead { mut namespace, owners, .. }: Ahead,
 ) -> Result<(Ahead, Vec<OwnedFd>)> {
     let written = network::write_ahead(shared, now)?;
     let files = network::own_files(&shared.state_directory(&now.id));
-    let facts = host::facts(shared, &now.settings, mounts::of(now, files)?)?;
-    let mut plan = start::plan(shared, now, &facts)?;
+    let facts = host::facts(shared, &now.settings, mounts::of(now, files, owners.as_ref())?)?;
+    let mut plan = start::plan(shared, now, &Host { owners: owners.clone(), ..facts })?;
     let mut given = Vec::new();
     if let Some(namespace) = &mut namespace {
         let netns = namespace.netns.try_clone().attempt(|| "duplicate a network namespace".into())?;
@@ -85,7 +94,7 @@ fn describe(
     plan.descriptors = given.iter().map(|(role, _)| *role).collect();
     let memory = protocol::write_plan(&plan).attempt(|| "write the plan".into())?;
     let descriptors = std::iter::once(memory).chain(given.into_iter().map(|(_, descriptor)| descriptor));
-    Ok((Ahead { namespace, written }, descriptors.collect()))
+    Ok((Ahead { namespace, is_with_shim: true, written, owners }, descriptors.collect()))
 }
 
 impl Preparation {

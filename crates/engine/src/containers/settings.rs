@@ -3,7 +3,7 @@
 //! These are the engine's own types: the daemon makes them of what arrives on the wire, [`super::record`] of what
 //! stands on disk.
 
-use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
+use super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UserMode, UtsMode};
 use coracle_network::PublishRequest;
 use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
@@ -157,6 +157,8 @@ pub struct HostSettings {
     pub ipc: IpcMode,
     /// The uts namespace.
     pub uts: UtsMode,
+    /// The user namespace.
+    pub user_namespace: UserMode,
     /// The cgroup namespace.
     pub cgroupns: CgroupMode,
     /// The cgroup above the container's; the engine's own if empty.
@@ -200,6 +202,8 @@ pub struct Join {
 pub struct MountSetting {
     /// `bind`, `volume` or `tmpfs`.
     pub kind: String,
+    /// Whether what is bound is the engine's own, which belongs to users of containers; in no record.
+    pub is_engines: bool,
     /// The host's path, or the volume's name.
     pub source: String,
     /// Where, inside the container.

@@ -8,7 +8,7 @@ use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{Description, host, mounts, partners, quota};
+use super::{Description, host, isolation, mounts, partners, quota};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -52,9 +52,19 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
         Some(Prepared { launched, network: ahead }) => {
             (Ok(launched), network::connect(task, Some(ahead)).await)
         }
-        None => {
-            tokio::join!(launch(&task.shared, &task.now.id), network::connect(task, None))
-        }
+        None => match isolation::owners_at_start(&task.shared, &task.now.settings)? {
+            None => tokio::join!(launch(&task.shared, &task.now.id), network::connect(task, None)),
+            Some(owners) => {
+                let launched = launch(&task.shared, &task.now.id).await?;
+                let isolated =
+                    isolation::isolate(&task.shared, &task.now.settings, owners, &launched.0).await;
+                let connected = match isolated {
+                    Ok(ahead) => network::connect(task, Some(ahead)).await,
+                    Err(error) => Err(error),
+                };
+                (Ok(launched), connected)
+            }
+        },
     };
     let (connected, (shim, events, gone)) = match (connected, launched) {
         (Ok(connected), Ok(launched)) => (connected, launched),
@@ -162,8 +172,9 @@ fn prepare(
     quota::check(shared, now)?;
     let settings = &now.settings;
     let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
-    let facts = host::facts(shared, settings, mounts::of(now, files)?)?;
-    let mut plan = plan(shared, now, &Host { links: connected.links, ..facts })?;
+    let owners = connected.owners;
+    let facts = host::facts(shared, settings, mounts::of(now, files, owners.as_ref())?)?;
+    let mut plan = plan(shared, now, &Host { links: connected.links, owners, ..facts })?;
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(partners::joins(shared, settings)?);

@@ -44,6 +44,7 @@ fn runtime() -> PathBuf {
 
 fn config(dir: &TempDir) -> Config {
     Config {
+        remap: None,
         runtimes: crate::runtimes::Runtimes::default(),
         data_root: dir.path().join("data"),
         exec_root: dir.path().join("run"),

@@ -4,6 +4,7 @@
 //! does not run gets its layers and mounts assembled in a mount namespace of the operation's own, in which no process is:
 //! once, whoever asks meanwhile, as a second overlay on the same upper directory would destroy it.
 
+use super::isolation;
 use super::mounts;
 use super::sizes::Changing;
 use super::{Description, MountPoint};
@@ -75,6 +76,7 @@ impl View {
             |path: &str| container.mounts.iter().any(|m| m.destination.strip_prefix('/') == Some(path));
         let hidden: Vec<&str> = KERNELS.into_iter().filter(|path| !covered(path)).collect();
         let tree = Tree::new(Root::from_fd(root).attempt(opening)?, &hidden).attempt(opening)?;
+        let tree = tree.of_others(isolation::owners_of_process(container.state.pid)?);
         let changing = Some(shared.sizes.changing(&container.id));
         Ok(Self { tree, patience: None, _changing: changing, _namespace: None, _held: None })
     }

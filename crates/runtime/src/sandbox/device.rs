@@ -1,6 +1,7 @@
 //! The container's own `/dev`: a fresh tmpfs, filled through its descriptor before anything else can reach it.
 
 use crate::error::{Error, Result};
+use coracle_spec::Owners;
 use coracle_spec::runtime::{Device, User};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mkdirat, mknodat, symlinkat};
 use rustix::io::Errno;
@@ -20,8 +21,9 @@ const LINKS: [(&str, &str); 6] = [
     ("/proc/kcore", "core"),
 ];
 
-/// Makes the default devices, the links and `extra` in the fresh directory `dev`.
-pub(super) fn populate(dev: BorrowedFd<'_>, extra: &[Device]) -> Result<()> {
+/// Makes the default devices, the links and `extra` in the fresh directory `dev`. Where users of the container are others
+/// outside, as `owners` says, everything is made to belong to those.
+pub(super) fn populate(dev: BorrowedFd<'_>, extra: &[Device], owners: Option<&Owners>) -> Result<()> {
     let mode = Mode::from_raw_mode(0o666);
     for (name, major, minor) in DEFAULT {
         mknodat(dev, name, FileType::CharacterDevice, mode, makedev(major, minor))
@@ -30,10 +32,28 @@ pub(super) fn populate(dev: BorrowedFd<'_>, extra: &[Device]) -> Result<()> {
     for (target, name) in LINKS {
         symlinkat(target, dev, name).map_err(|error| failed(name, error))?;
     }
-    extra.iter().try_for_each(|device| add(dev, device))
+    extra.iter().try_for_each(|device| add(dev, device, owners))?;
+    let Some(owners) = owners else { return Ok(()) };
+    let names = DEFAULT.map(|(name, ..)| name).into_iter().chain(LINKS.map(|(_, name)| name));
+    names.chain([""]).try_for_each(|name| own(dev, name, outside(owners, (0, 0), name)?))
 }
 
-fn add(dev: BorrowedFd<'_>, device: &Device) -> Result<()> {
+/// Who somebody of the container is outside of it.
+fn outside(owners: &Owners, owner: (u32, u32), name: &str) -> Result<(u32, u32)> {
+    owners.outside(owner).ok_or_else(|| {
+        let (uid, gid) = owner;
+        Error::Child(format!("/dev/{name} cannot belong to {uid}:{gid}, who is nobody in the user namespace"))
+    })
+}
+
+/// Gives away what is called so in `dev`; with an empty name `dev` itself.
+fn own(dev: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy, (uid, gid): (u32, u32)) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    chownat(dev, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)
+        .map_err(|error| failed(&name.to_string_lossy(), error))
+}
+
+fn add(dev: BorrowedFd<'_>, device: &Device, owners: Option<&Owners>) -> Result<()> {
     let Ok(name) = Path::new(&device.path).strip_prefix("/dev") else {
         return Err(Error::Child(format!("device {} is not below /dev", device.path)));
     };
@@ -46,7 +66,7 @@ fn add(dev: BorrowedFd<'_>, device: &Device) -> Result<()> {
         "p" => FileType::Fifo,
         other => return Err(Error::Child(format!("device {} has the unknown type {other:?}", device.path))),
     };
-    make_parents(dev, name)?;
+    make_parents(dev, name, owners)?;
     // Nothing but this code has written below the fresh tmpfs, so its paths hold no foreign links.
     let number = makedev(device.major, device.minor);
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
@@ -55,20 +75,16 @@ fn add(dev: BorrowedFd<'_>, device: &Device) -> Result<()> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(failed(&device.path, error)),
     }
-    let owner = (Uid::from_raw(device.uid.unwrap_or(0)), Gid::from_raw(device.gid.unwrap_or(0)));
-    chownat(dev, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| failed(&device.path, error))
+    let owner = (device.uid.unwrap_or(0), device.gid.unwrap_or(0));
+    own(dev, name, owners.map_or(Ok(owner), |owners| outside(owners, owner, &device.path))?)
 }
 
 /// Gives the devices of which nothing is said to the container's user, as the Container Device Interface has it.
 pub(super) fn give(dev: BorrowedFd<'_>, devices: &[Device], user: &User) -> Result<()> {
     let of_user = |device: &&Device| device.uid.is_none() || device.gid.is_none();
     for device in devices.iter().filter(of_user).filter(|_| (user.uid, user.gid) != (0, 0)) {
-        let owner = Uid::from_raw(device.uid.unwrap_or(user.uid));
-        let group = Gid::from_raw(device.gid.unwrap_or(user.gid));
-        let name = device.path.trim_start_matches("/dev/");
-        chownat(dev, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| failed(&device.path, error))?;
+        let owner = (device.uid.unwrap_or(user.uid), device.gid.unwrap_or(user.gid));
+        own(dev, device.path.trim_start_matches("/dev/"), owner)?;
     }
     Ok(())
 }
@@ -82,13 +98,16 @@ pub(super) fn make_directory(dev: BorrowedFd<'_>, name: &str) -> Result<bool> {
     }
 }
 
-fn make_parents(dev: BorrowedFd<'_>, name: &Path) -> Result<()> {
+fn make_parents(dev: BorrowedFd<'_>, name: &Path, owners: Option<&Owners>) -> Result<()> {
     let mut made = std::path::PathBuf::new();
     for part in name.parent().into_iter().flat_map(Path::components) {
         made.push(part);
         match mkdirat(dev, &made, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(&made.display().to_string(), error)),
+        }
+        if let Some(owners) = owners {
+            own(dev, made.as_path(), outside(owners, (0, 0), &made.display().to_string())?)?;
         }
     }
     Ok(())

@@ -176,7 +176,12 @@ fn mount_detached(
     (kind, source): (&str, &str),
     assembled: &mut Assembled<'_>,
 ) -> Result<BorrowedFd<'static>> {
-    let made = make(kind, source, planned)?;
+    let is_devices = kind == "tmpfs" && planned.destination == Path::new("/dev");
+    let ready = plan.devices.as_ref().filter(|_| is_devices);
+    let made = match ready {
+        Some(ready) => ready.try_clone().map_err(|error| Error::Child(format!("duplicate /dev: {error}")))?,
+        None => make(kind, source, planned)?,
+    };
     let target = top_directory(&assembled.root, planned)?;
     let made = if kind == "proc" && !planned.options.set.contains(Attributes::MOUNT_ATTR_RDONLY) {
         // As long as it is attached nowhere, nothing can lie over what is written (CVE-2025-52881).
@@ -189,8 +194,10 @@ fn mount_detached(
     };
     mount::attach(made, target)?;
     propagate(planned, made)?;
-    if kind == "tmpfs" && planned.destination == Path::new("/dev") {
-        device::populate(made, &plan.linux.devices)?;
+    if is_devices {
+        if ready.is_none() {
+            device::populate(made, &plan.linux.devices, None)?;
+        }
         assembled.devices = Some(made);
         assembled.fresh_devices = Some(made);
     } else if kind == "devpts" {
@@ -209,7 +216,8 @@ fn top_directory(root: &Root, planned: &PlannedMount) -> Result<BorrowedFd<'stat
     }
 }
 
-fn make(kind: &str, source: &str, planned: &PlannedMount) -> Result<OwnedFd> {
+/// Makes a file system, which is attached nowhere.
+pub(super) fn make(kind: &str, source: &str, planned: &PlannedMount) -> Result<OwnedFd> {
     let options = &planned.options;
     let mut parameters: Vec<Parameter<'_>> = options
         .data

@@ -9,7 +9,7 @@ use coracle_sys::rooted::Root;
 use coracle_sys::seccomp;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Gid, Resource, Uid, setrlimit, umask};
+use rustix::process::{self, Gid, Pid, Resource, Uid, getrlimit, prlimit, setrlimit, umask};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Changes the calling process, which is in its root and has lost what is outside its bounding set, into what the program
@@ -96,6 +96,21 @@ fn limit(limits: &[Rlimit]) -> Result<()> {
                 limit.kind, limit.soft, limit.hard
             ))
         })?;
+    }
+    Ok(())
+}
+
+/// Lets a process that has the caller's limits, itself if none is named, raise its own as far as `limits` say: once it is in a
+/// user namespace it may not, setrlimit(2).
+pub(super) fn allow(pid: Option<Pid>, limits: &[Rlimit]) -> Result<()> {
+    for limit in limits {
+        let Some(resource) = resource(&limit.kind) else { continue };
+        let own = getrlimit(resource);
+        let maximum = (limit.hard != u64::MAX).then_some(limit.hard);
+        if own.maximum.is_some_and(|own| maximum.is_none_or(|maximum| maximum > own)) {
+            prlimit(pid, resource, process::Rlimit { maximum, ..own })
+                .map_err(|error| failed(&format!("allow {} of {}", limit.kind, limit.hard), error))?;
+        }
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use coracle_spec::runtime::{Process, Seccomp};
 use coracle_sys::process::{
     Child, Clone, Cloned, clone, close_all_but, exit_now, fork, keep_until_exec, reap,
 };
+use coracle_sys::userns;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::convert::Infallible;
@@ -29,6 +30,8 @@ pub struct Joining<'a> {
     pub process: &'a Process,
     /// The filter that it runs under.
     pub filter: Option<&'a Seccomp>,
+    /// Whether the container has a user namespace.
+    pub is_remapped: bool,
 }
 
 /// Starts a process in a running container.
@@ -76,6 +79,11 @@ fn enter_and_clone(
 ) -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(super::failed("become unreadable"))?;
+    if joining.is_remapped {
+        // Only the host's root may.
+        identity::allow(None, &joining.process.rlimits)?;
+        identity::set_score(joining.process.oom_score_adj, &private_procfs()?)?;
+    }
     let namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::NETWORK
@@ -88,8 +96,8 @@ fn enter_and_clone(
         Cloned::Child => {
             // Not before: with `nsdelegate`, which systemd mounts cgroup2 with, nobody inside of the namespace makes a process
             // in a group out of one that cannot be seen there, cgroups(7).
-            let Err(error) = enter(joining.target, ThreadNameSpaceType::CONTROL_GROUP)
-                .and_then(|()| become_program(what, joining.entry, streams, channel));
+            let Err(error) =
+                enter_last(joining).and_then(|()| become_program(what, joining, streams, channel));
             report::fail(channel, &error);
             exit_now(1);
         }
@@ -99,18 +107,29 @@ fn enter_and_clone(
     }
 }
 
+/// Enters what a process can only be in itself.
+fn enter_last(joining: &Joining<'_>) -> Result<()> {
+    if !joining.is_remapped {
+        return enter(joining.target, ThreadNameSpaceType::CONTROL_GROUP);
+    }
+    enter(joining.target, ThreadNameSpaceType::CONTROL_GROUP | ThreadNameSpaceType::USER)?;
+    Ok(userns::become_root()?)
+}
+
 fn enter(target: BorrowedFd<'_>, namespaces: ThreadNameSpaceType) -> Result<()> {
     move_into_thread_name_spaces(target, namespaces).map_err(super::failed("enter the container"))
 }
 
 fn become_program(
     (program, filter): (&Program, Option<&Filter>),
-    entry: &Entry,
+    joining: &Joining<'_>,
     streams: Streams,
     channel: BorrowedFd<'_>,
 ) -> Result<Infallible> {
-    prepare_process(entry)?;
-    identity::set_score(program.process.oom_score_adj, &private_procfs()?)?;
+    prepare_process(joining.entry)?;
+    if !joining.is_remapped {
+        identity::set_score(program.process.oom_score_adj, &private_procfs()?)?;
+    }
     let stdio = terminal::streams_inside(streams, channel)?;
     stdio.install(&program.process)?;
     close_all_but(channel)?;

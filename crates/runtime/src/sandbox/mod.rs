@@ -10,6 +10,8 @@
 //! join():   fork ── child: cgroup → setns by pidfd → clone3 as a sibling → identity → exec
 //! ```
 //!
+//! A container with a user namespace has one process more between clone and child: [`remapped`].
+//!
 //! [`prepare`] needs a caller with one thread. [`join`] does not: it forks through the C library first.
 
 mod capability;
@@ -24,6 +26,7 @@ mod options;
 mod plan;
 mod program;
 mod protection;
+mod remapped;
 mod report;
 mod rest;
 mod terminal;
@@ -56,6 +59,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Namespaces of others that a container joins.
 #[derive(Debug, Default)]
 pub struct Joins {
+    /// The user namespace that all others of the container belong to.
+    pub user: Option<OwnedFd>,
     /// The network namespace.
     pub network: Option<OwnedFd>,
     /// The ipc namespace.
@@ -111,6 +116,8 @@ pub struct Start<'a> {
     pub first: FirstProcess,
     /// What the mount with the source [`SHARED_MEMORY`] shows: a detached mount.
     pub shared_memory: Option<OwnedFd>,
+    /// The container's user namespace, if it has one.
+    pub user: Option<BorrowedFd<'a>>,
 }
 
 /// A sandbox that nothing runs in yet: its first process waits for what it is to become, and ends with this value or
@@ -129,6 +136,9 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
     let plan = Plan::new(ground)?;
     require(&plan.linux.namespaces, joins)?;
     let (ours, theirs) = channel::pair()?;
+    if let Some(user) = &joins.user {
+        return remapped::prepare(plan, (group, entry), joins, user.as_fd(), (ours, theirs));
+    }
     let own = joins.pid.as_ref().map(enter_for_children).transpose()?;
     // The cgroup namespace is made after the process has moved, or its root would be wrong.
     let how = Clone {
@@ -140,14 +150,7 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
         Cloned::Child => {
             // The parent's end: the end of the parent would not be seen otherwise.
             drop(ours);
-            match become_container(&plan, (group, entry), joins, theirs.as_fd()) {
-                // Nobody wants it any more.
-                Ok(None) => exit_now(0),
-                Err(error) => {
-                    report::fail(theirs.as_fd(), &error);
-                    exit_now(1);
-                }
-            }
+            become_first(Ok(&plan), (group, entry), joins, theirs.as_fd())
         }
         Cloned::Parent(child) => {
             let prepared = Prepared { child, channel: ours };
@@ -185,7 +188,9 @@ impl Start<'_> {
     /// Checks a mount, and opens what it shows.
     fn open(&self, mount: &Mount) -> Result<PlannedMount> {
         if mount.source != SHARED_MEMORY {
-            return PlannedMount::open(mount);
+            let planned = PlannedMount::open(mount)?;
+            planned.map_owners(self.user)?;
+            return Ok(planned);
         }
         PlannedMount::with(mount, || {
             let missing =
@@ -229,6 +234,9 @@ impl Prepared {
         let process = start.spec.process.as_ref().ok_or_else(missing)?;
         // Refused here rather than inside.
         Program::new(process)?;
+        if start.user.is_some() {
+            identity::allow(Some(self.child.pid), &process.rlimits)?;
+        }
         let mounts = Ground::left_of(start.spec);
         let planned = mounts.iter().map(|mount| start.open(mount)).collect::<Result<Vec<_>>>()?;
         let readonly_root = start.spec.root.as_ref().is_some_and(|root| root.readonly);
@@ -245,6 +253,18 @@ impl Prepared {
         drop(self.channel);
         // It ends of itself; the group is empty once it is collected.
         let _ = coracle_sys::process::reap(self.child.pidfd.as_fd());
+    }
+}
+
+/// Becomes the first process, if the way there has led so far.
+fn become_first(plan: Result<&Plan>, place: (&Group, &Entry), joins: &Joins, channel: BorrowedFd<'_>) -> ! {
+    match plan.and_then(|plan| become_container(plan, place, joins, channel)) {
+        // Nobody wants it any more.
+        Ok(None) => exit_now(0),
+        Err(error) => {
+            report::fail(channel, &error);
+            exit_now(1);
+        }
     }
 }
 
@@ -319,6 +339,7 @@ fn require(wanted: &[Namespace], joins: &Joins) -> Result<()> {
             NamespaceKind::Ipc => &joins.ipc,
             NamespaceKind::Uts => &joins.uts,
             NamespaceKind::Pid => &joins.pid,
+            NamespaceKind::User => &joins.user,
             other => return Err(Error::Invalid(format!("a {other:?} namespace cannot be joined yet"))),
         };
         if joined.is_none() {

@@ -20,6 +20,8 @@ pub(crate) struct Options {
     pub(crate) propagation: Option<(Propagation, Depth)>,
     /// Whether an existing tree is mounted, with what is mounted below it or without.
     pub(crate) bind: Option<Depth>,
+    /// Whether the owners of that tree are mapped through the container's user namespace, and how much of it.
+    pub(crate) map: Option<Depth>,
     /// What the file system itself is told.
     pub(crate) data: Vec<String>,
 }
@@ -34,6 +36,7 @@ impl Default for Options {
             clear_below: none,
             propagation: None,
             bind: None,
+            map: None,
             data: Vec::new(),
         }
     }
@@ -73,8 +76,10 @@ impl Options {
         match option {
             "bind" => self.bind = self.bind.or(Some(Depth::One)),
             "rbind" => self.bind = Some(Depth::Recursive),
+            "idmap" => self.map = self.map.or(Some(Depth::One)),
+            "ridmap" => self.map = Some(Depth::Recursive),
             "defaults" | "" | "async" => {}
-            "tmpcopyup" | "idmap" | "ridmap" | "mand" | "sync" | "dirsync" | "iversion" | "remount" => {
+            "tmpcopyup" | "mand" | "sync" | "dirsync" | "iversion" | "remount" => {
                 return Err(Error::Invalid(format!("mount option {option:?} is not supported")));
             }
             data => self.data.push(data.to_owned()),
@@ -139,6 +144,7 @@ mod tests {
         assert_eq!(options.bind, Some(Depth::Recursive));
         assert_eq!(options.propagation, Some((Propagation::Slave, Depth::Recursive)));
         assert_eq!(parse("rbind,rro").set_below, Attributes::MOUNT_ATTR_RDONLY);
+        assert_eq!((parse("bind,idmap").map, parse("bind").map), (Some(Depth::One), None));
     }
 
     #[test]

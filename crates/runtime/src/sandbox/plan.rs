@@ -8,9 +8,11 @@ use super::ground::{Covered, Ground};
 use super::options::Options;
 use crate::error::{Error, Result};
 use crate::seccomp::{self, Filter};
+use coracle_spec::Owners;
 use coracle_spec::runtime::{Linux, Mount, Namespace, NamespaceKind, Process};
 use coracle_sys::mount::{self, Depth, Propagation};
 use coracle_sys::process::Namespaces;
+use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -49,6 +51,10 @@ pub(super) struct Plan {
     pub(super) late: Covered,
     pub(super) propagation: Propagation,
     pub(super) filter: Option<Filter>,
+    /// Who the container's users are outside of its user namespace, if it has one.
+    pub(super) owners: Option<Owners>,
+    /// The directory of devices, where it had to be made before the user namespace was entered.
+    pub(super) devices: Option<OwnedFd>,
 }
 
 /// What runs, and with which rights: the same for a container's first process and for one that joins later.
@@ -94,6 +100,8 @@ impl Plan {
             late: ground.late.clone(),
             propagation: root_propagation(&linux.rootfs_propagation)?,
             filter: linux.seccomp.as_ref().map(seccomp::compile).transpose()?,
+            owners: linux.owners(),
+            devices: None,
             linux,
         })
     }
@@ -128,7 +136,11 @@ fn namespaces(wanted: &[Namespace]) -> Result<Namespaces> {
             NamespaceKind::Ipc => Namespaces::NEWIPC,
             NamespaceKind::Uts => Namespaces::NEWUTS,
             NamespaceKind::Cgroup => Namespaces::NEWCGROUP,
-            NamespaceKind::User => return Err(invalid("user namespaces are not supported yet")),
+            NamespaceKind::User => {
+                return Err(invalid(
+                    "a user namespace has to come with the plan: it is never made on the way",
+                ));
+            }
             NamespaceKind::Time => return Err(invalid("time namespaces are not supported yet")),
         };
     }
@@ -203,6 +215,25 @@ impl PlannedMount {
         let options = Options::parse(&mount.options)?;
         let copy = shown(mount, &options).map(|_| tree());
         Self::new(mount, options, copy.transpose()?)
+    }
+
+    /// Maps the owners of the tree that it shows through a user namespace, where its options say so.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without a namespace, OCI runtime-spec `config.md`; `EINVAL` for a file system that cannot.
+    pub(super) fn map_owners(&self, user: Option<BorrowedFd<'_>>) -> Result<()> {
+        let (Some(depth), Some(tree)) = (self.options.map, self.tree()) else { return Ok(()) };
+        let place = self.destination.display();
+        let user = user.ok_or_else(|| {
+            Error::Invalid(format!("{place} shows mapped owners, and the container has no user namespace"))
+        })?;
+        mount::map_owners(tree, user, depth).map_err(|error| match error.errno() {
+            Some(Errno::INVAL) => Error::Invalid(format!(
+                "what is mounted on {place} is on a file system that shows nobody's files as others': run the container \
+                 with --userns=host, or keep it elsewhere"
+            )),
+            _ => error.into(),
+        })
     }
 
     /// The tree that it shows.

@@ -5,6 +5,8 @@
 use crate::channel;
 use crate::error::{Error, Result};
 use crate::limits;
+use coracle_sys::process::Child;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -52,6 +54,28 @@ pub(super) fn hand_over(channel: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> Re
 /// Hands a process that was made as the parent's child to it.
 pub(super) fn introduce(channel: BorrowedFd<'_>, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
     send(channel, &Message::Process(pid), &[pidfd])
+}
+
+/// Waits for a process that was made in the parent's place, by one that ends. It may have failed by then, which is told as well.
+///
+/// # Errors
+/// When none was made: why.
+pub(super) fn introduced(channel: BorrowedFd<'_>) -> Result<(Child, Option<Error>)> {
+    let mut failure = None;
+    while let Some((bytes, mut descriptors)) = channel::receive(channel)? {
+        match serde_json::from_slice(&bytes).map_err(|error| Error::Malformed(error.to_string()))? {
+            Message::Process(pid) => {
+                let child = Pid::from_raw(pid).zip(descriptors.pop());
+                let missing =
+                    || Error::Malformed("a process was introduced without its descriptor".to_owned());
+                let (pid, pidfd) = child.ok_or_else(missing)?;
+                return Ok((Child { pid, pidfd }, failure));
+            }
+            Message::Failed { kind, program, text } => failure = Some(error_of(kind, program, text)),
+            Message::Terminal => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::Child("the first process was not made".to_owned())))
 }
 
 fn send(channel: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<()> {

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
 use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
-use coracle_spec::runtime::Process;
+use coracle_spec::Owners;
+use coracle_spec::runtime::{Process, User};
 use coracle_sys::mount;
 use coracle_sys::process::{Child, reap, send_signal};
 use coracle_sys::quota::RoomToMount;
@@ -119,9 +120,9 @@ impl Container {
         place: Place,
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
-        let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
-        let started =
-            start_in(&mut plan, overlay, sandbox, (streams, limit, belongings.shared_memory.take()));
+        let Place { overlay, group, entry, streams: (streams, pipes), sandbox, user, .. } = place;
+        let given = Given { limit, shared_memory: belongings.shared_memory.take(), user };
+        let started = start_in(&mut plan, overlay, sandbox, (streams, given));
         let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
@@ -271,15 +272,18 @@ impl Container {
         let ended = || Error::Child("the container has ended".to_owned());
         let root = self.root.as_ref().ok_or_else(ended)?;
         apply_user(&mut process, root, &user, &self.plan.groups)?;
+        let owners = self.plan.owners();
+        require_somebody(&process.user, owners.as_ref())?;
         self.limit.give_to(&mut process);
-        let (streams, pipes) = streams::of(&process, attachment.stdin)?;
+        let (streams, pipes) = streams::of(&process, attachment.stdin, owners.as_ref())?;
         let attached = socket.map(|socket| (socket, attachment));
         let wanted = Wanted { id, pipes, attached, lifetime: lifetime.map(Duration::from_millis) };
         match &self.maker {
             Maker::Shim(entry) => {
                 let seccomp = self.plan.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
                 let filter = seccomp.filter(|_| !privileged);
-                let joining = Joining { target: self.pidfd(), entry, process: &process, filter };
+                let is_remapped = owners.is_some();
+                let joining = Joining { target: self.pidfd(), entry, process: &process, filter, is_remapped };
                 let started = sandbox::join(&joining, streams)?;
                 self.add_exec(wanted, started).map(Some)
             }
@@ -402,12 +406,31 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
     Ok(())
 }
 
+/// Refuses who is nobody in the container's user namespace, if it has one.
+fn require_somebody(user: &User, owners: Option<&Owners>) -> Result<()> {
+    let Some(owners) = owners else { return Ok(()) };
+    let groups = user.additional_gids.iter().chain([&user.gid]);
+    match groups.map(|gid| (user.uid, *gid)).find(|owner| owners.outside(*owner).is_none()) {
+        None => Ok(()),
+        Some((uid, gid)) => Err(Error::Invalid(format!(
+            "user {uid} with group {gid} is nobody in the container's user namespace: its users and groups are fewer"
+        ))),
+    }
+}
+
+/// What a container is given besides its streams.
+struct Given {
+    limit: Inherited,
+    shared_memory: Option<OwnedFd>,
+    user: Option<OwnedFd>,
+}
+
 /// Mounts the layers, and starts the container in them. The sandbox is gone on failure.
 fn start_in(
     plan: &mut Plan,
     overlay: mount::Overlay,
     sandbox: sandbox::Prepared,
-    (streams, limit, shared_memory): (Streams, Inherited, Option<OwnedFd>),
+    (streams, Given { limit, shared_memory, user }): (Streams, Given),
 ) -> Result<(Root, Option<Writer>, Started)> {
     let (root, log) = match become_ready(plan, overlay, limit) {
         Ok(ready) => ready,
@@ -417,7 +440,9 @@ fn start_in(
         }
     };
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
-    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first, shared_memory }, streams)?;
+    let user = user.as_ref().map(AsFd::as_fd);
+    let start = Start { spec: &plan.spec, root: &root, first, shared_memory, user };
+    let started = sandbox.start(&start, streams)?;
     Ok((root, log, started))
 }
 
@@ -430,8 +455,10 @@ pub(super) fn become_ready(
     let room = room_to_mount(&plan.root)?;
     let root = Root::of_mount(overlay.mount()?);
     drop(room);
+    let owners = plan.owners();
     let process = plan.spec.process.get_or_insert_default();
     apply_user(process, &root, &plan.user, &plan.groups)?;
+    require_somebody(&process.user, owners.as_ref())?;
     limit.give_to(process);
     Ok((root, open_log(plan)?))
 }

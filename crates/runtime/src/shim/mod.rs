@@ -31,12 +31,14 @@ mod streams;
 
 use crate::cgroup::OomWatch;
 use crate::error::{Error, Result};
-use crate::protocol::{self, Event, Exit, Failure, Message, Reply, Request};
+use crate::protocol::{self, Event, Exit, Failure, Isolation, Message, Reply, Request};
 use arriving::{Arrived, Arriving};
 use connections::Connections;
 use container::{Belongings, Container};
+use coracle_spec::owners::map_text;
 use coracle_sys::process::{close_from, share_one_heap, take_inherited};
 use coracle_sys::signal;
+use coracle_sys::userns;
 use names::Resolver;
 use prepared::Prepared;
 use pump::{Notice, Pump};
@@ -65,15 +67,21 @@ pub fn run() -> Result<()> {
     // The engine made the shim the leader of nothing; a session keeps its terminal's signals away.
     rustix::process::setsid().map_err(|error| Error::Child(format!("cannot start a session: {error}")))?;
     let mut prepared = None;
+    let mut user = None;
     let mut arriving = Arriving::default();
     while let Some(arrived) = arriving.receive(engine.as_fd())? {
         match arrived {
             Arrived::Part => {}
+            Arrived::Request(id, Request::Isolate(isolation), descriptors)
+                if user.is_none() && prepared.is_none() =>
+            {
+                user = isolate(&engine, id, &isolation, descriptors.into_iter().next())?;
+            }
             Arrived::Request(_, Request::Prepare, descriptors) if prepared.is_none() => {
-                prepared = Some(prepare(descriptors)?);
+                prepared = Some(prepare(descriptors, user.take())?);
             }
             Arrived::Request(id, Request::Start, descriptors) => {
-                return start((engine, id), descriptors, prepared, limit);
+                return start((engine, id), (descriptors, user), prepared, limit);
             }
             Arrived::Request(..) => {
                 return Err(Error::Malformed("the container is not started yet".to_owned()));
@@ -86,9 +94,37 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Prepares what the plan among `descriptors` says.
-fn prepare(descriptors: Vec<OwnedFd>) -> Result<Prepared> {
-    let (plan, mut belongings) = open_plan(descriptors)?;
+/// Makes or finds the user namespace of the container to come. Nothing where that fails, of which the engine is told.
+fn isolate(
+    engine: &OwnedFd,
+    id: u64,
+    isolation: &Isolation,
+    given: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    let (reply, user, network) = match isolated(isolation, given) {
+        Ok((user, network)) => (Reply::Done, Some(user), network),
+        Err(error) => (Reply::Failed(Failure::from(&error)), None, None),
+    };
+    let descriptors: Vec<_> = network.iter().map(AsFd::as_fd).collect();
+    protocol::send(engine.as_fd(), id, &Message::Reply(reply), &descriptors)?;
+    Ok(user)
+}
+
+fn isolated(
+    Isolation { owners, network }: &Isolation,
+    given: Option<OwnedFd>,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
+    let user = match given {
+        Some(given) => given,
+        None => userns::make(&map_text(&owners.uids), &map_text(&owners.gids))?,
+    };
+    let network = network.then(|| userns::make_network(user.as_fd())).transpose()?;
+    Ok((user, network))
+}
+
+/// Prepares what the plan among `descriptors` says, in the user namespace `user` if there is one.
+fn prepare(descriptors: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<Prepared> {
+    let (plan, mut belongings) = open_plan(descriptors, user)?;
     let mut prepared = Prepared::new(&plan, &mut belongings)?;
     if let Err(error) = prepared.make_place(&plan) {
         // What fails now fails again at the start, where somebody hears of it.
@@ -97,21 +133,22 @@ fn prepare(descriptors: Vec<OwnedFd>) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn open_plan(descriptors: Vec<OwnedFd>) -> Result<(protocol::Plan, Belongings)> {
+fn open_plan(descriptors: Vec<OwnedFd>, user: Option<OwnedFd>) -> Result<(protocol::Plan, Belongings)> {
     let mut descriptors = descriptors.into_iter();
     let missing = || Error::Malformed("there is no plan beside the request".to_owned());
     let plan = protocol::read_plan(descriptors.next().ok_or_else(missing)?)?;
-    let belongings = Belongings::sort(&plan.descriptors, descriptors.collect())?;
+    let mut belongings = Belongings::sort(&plan.descriptors, descriptors.collect())?;
+    belongings.joins.user = belongings.joins.user.or(user);
     Ok((plan, belongings))
 }
 
 fn start(
     (engine, id): (OwnedFd, u64),
-    descriptors: Vec<OwnedFd>,
+    given: (Vec<OwnedFd>, Option<OwnedFd>),
     prepared: Option<Prepared>,
     limit: descriptors::Inherited,
 ) -> Result<()> {
-    match begin(descriptors, prepared, limit) {
+    match begin(given, prepared, limit) {
         Ok(mut shim) => {
             let pid = shim.container.pid();
             protocol::send(engine.as_fd(), id, &Message::Reply(Reply::Started { pid }), &[])?;
@@ -135,11 +172,11 @@ fn duplicate(error: std::io::Error) -> Error {
 }
 
 fn begin(
-    descriptors: Vec<OwnedFd>,
+    (descriptors, user): (Vec<OwnedFd>, Option<OwnedFd>),
     prepared: Option<Prepared>,
     limit: descriptors::Inherited,
 ) -> Result<Shim> {
-    let (plan, mut belongings) = open_plan(descriptors)?;
+    let (plan, mut belongings) = open_plan(descriptors, user)?;
     let prepared = prepared.map_or_else(|| Prepared::new(&plan, &mut belongings), Ok)?;
     let (connections, resolver, container, channel) = if plan.runtime.is_none() {
         let (place, connections, resolver) = prepared.settle(&plan)?;

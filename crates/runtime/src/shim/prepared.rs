@@ -7,14 +7,14 @@ use super::names::Resolver;
 use super::streams::{self, Pipes};
 use crate::cgroup::{Entry, Group};
 use crate::error::{Error, Result};
+use crate::layers;
 use crate::protocol::{Overlay, Plan, Stdin};
 use crate::sandbox::{self, Ground, Joins, Streams};
 use coracle_spec::runtime::Spec;
 use coracle_sys::keyring;
-use coracle_sys::mount::{self, Durability, Writable};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use coracle_sys::mount;
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// What is made once, whatever becomes of the rest.
@@ -51,6 +51,8 @@ pub(super) struct Place {
     pub(super) entry: Entry,
     pub(super) streams: (Streams, Pipes),
     pub(super) sandbox: sandbox::Prepared,
+    /// The container's user namespace, if it has one.
+    pub(super) user: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -126,9 +128,12 @@ impl Place {
         // For the start, and for the first process, which has what is open now.
         coracle_sys::rooted::prove_procfs()?;
         let ground = Ground::of(&plan.spec);
-        let overlay = overlay(&plan.root)?;
+        let owners = plan.owners();
+        let mapping = joins.user.as_ref().zip(owners.as_ref());
+        let overlay = layers::overlay(&plan.root, mapping.map(|(user, owners)| (user.as_fd(), owners)))?;
         let process = plan.spec.process.clone().unwrap_or_default();
-        let streams = streams::of(&process, plan.stdin != Stdin::Closed)?;
+        let streams = streams::of(&process, plan.stdin != Stdin::Closed, owners.as_ref())?;
+        let user = joins.user.as_ref().map(OwnedFd::try_clone).transpose().map_err(super::duplicate)?;
         let group = make_group(&plan.spec, plan)?;
         let entry_and_sandbox = group.entry().and_then(|entry| {
             let sandbox = sandbox::prepare(&ground, (&group, &entry), joins)?;
@@ -147,6 +152,7 @@ impl Place {
             entry,
             streams,
             sandbox,
+            user,
         })
     }
 
@@ -155,33 +161,6 @@ impl Place {
         let is_same =
             self.layers == plan.root && self.stdin == plan.stdin && *self.group.layout() == plan.cgroups;
         is_same && self.ground == Ground::of(&plan.spec)
-    }
-}
-
-pub(super) fn overlay(layers: &Overlay) -> Result<mount::Overlay> {
-    let open = |path: &Path| {
-        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| Error::Invalid(format!("layer {}: {error}", path.display())))
-    };
-    let lower = layers.lower.iter().map(|path| open(path)).collect::<Result<Vec<OwnedFd>>>()?;
-    let (upper, work) = (open(&layers.upper)?, open(&layers.work)?);
-    if layers.volatile {
-        forget_earlier_mount(work.as_fd());
-    }
-    let durability = if layers.volatile { Durability::Volatile } else { Durability::Durable };
-    Ok(mount::Overlay::new(&lower, Some(Writable { upper: upper.as_fd(), work: work.as_fd(), durability }))?)
-}
-
-/// Removes the mark by which the kernel refuses what was mounted volatile before, which might lack writes after a loss of
-/// power (Documentation/filesystems/overlayfs.rst, "Volatile mount"): such a container is removed by then.
-fn forget_earlier_mount(work: BorrowedFd<'_>) {
-    if rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty()).is_err() {
-        // There was no earlier mount.
-        return;
-    }
-    for directory in ["work/incompat/volatile", "work/incompat"] {
-        // What is left is told by the mount that fails.
-        let _ = rustix::fs::unlinkat(work, directory, AtFlags::REMOVEDIR);
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn handle(
 fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) -> Result<Answer> {
     let done = |()| (Reply::Done, None);
     match request {
-        Request::Descriptors | Request::Prepare | Request::Start | Request::Exec(_) => {
+        Request::Descriptors | Request::Prepare | Request::Isolate(_) | Request::Start | Request::Exec(_) => {
             Err(Error::Malformed("the container was started already".to_owned()))
         }
         Request::State => Ok((Reply::State(state(shim)), None)),

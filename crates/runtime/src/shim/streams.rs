@@ -5,14 +5,17 @@ use crate::channel::set_nonblocking;
 use crate::error::{Error, Result};
 use crate::sandbox::{Started, Streams};
 use coracle_logfile::Stream;
+use coracle_spec::Owners;
 use coracle_spec::runtime::Process;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use std::os::fd::OwnedFd;
 
 /// Our ends of a process's streams, unless it has a terminal.
 pub(super) type Pipes = Option<(Vec<Output>, Option<Input>)>;
 
-/// Makes the streams of a process that has an input or none.
-pub(super) fn of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)> {
+/// Makes the streams of a process that has an input or none. Where users of the container are others outside, as `owners`
+/// says, they belong to its root, who opens them again through `/dev/stdout` and the like.
+pub(super) fn of(process: &Process, has_input: bool, owners: Option<&Owners>) -> Result<(Streams, Pipes)> {
     if process.terminal {
         return Ok((Streams::Terminal(process.console_size), None));
     }
@@ -22,6 +25,9 @@ pub(super) fn of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)>
     let (our_error, stderr) = pipe()?;
     set_nonblocking(&our_output)?;
     set_nonblocking(&our_error)?;
+    let root = owners.and_then(|owners| owners.outside((0, 0)));
+    give(&stdout, root)?;
+    give(&stderr, root)?;
     let outputs = vec![Output::new(our_output, Stream::Stdout), Output::new(our_error, Stream::Stderr)];
     if !has_input {
         let stdin =
@@ -30,7 +36,14 @@ pub(super) fn of(process: &Process, has_input: bool) -> Result<(Streams, Pipes)>
     }
     let (stdin, our_input) = pipe()?;
     set_nonblocking(&our_input)?;
+    give(&stdin, root)?;
     Ok((Streams::Separate { stdin, stdout, stderr }, Some((outputs, Some(Input::new(our_input))))))
+}
+
+fn give(pipe: &OwnedFd, owner: Option<(u32, u32)>) -> Result<()> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    rustix::fs::fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(|error| Error::Protocol { action: "give a pipe away", source: error.into() })
 }
 
 /// The channel between a process's streams and whoever is attached.

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
+use coracle_spec::Owners;
 use coracle_sys::error::Context;
 use coracle_sys::rooted::{Root, reopen};
 use coracle_sys::xattr;
@@ -21,7 +22,7 @@ use super::spot::{IMPLIED, Spot, Spots, Target, is_whiteout};
 use crate::archive::name::{Meaning, Place, meaning};
 use crate::archive::{Entry, Kind, Reader, Segment, Time};
 use crate::error::{Error, Result, shown};
-use crate::limits;
+use crate::{limits, outside};
 
 /// What was unpacked.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub enum Replace {
 pub(crate) struct Unpacker {
     spots: Spots,
     rules: Rules,
+    /// Who the users of the archive are where it is unpacked, if they are others.
+    owners: Option<Owners>,
     result: Unpacked,
     /// Set last, since making entries in a directory changes its time and an ACL is inherited.
     directories: Vec<Directory>,
@@ -79,18 +82,19 @@ struct Directory {
 impl Unpacker {
     /// Unpacks a layer into the directory `root`.
     pub(crate) fn of_layer(root: Root) -> Self {
-        Self::new(Spots::of_layer(root), Rules::Layer)
+        Self::new(Spots::of_layer(root), Rules::Layer, None)
     }
 
     /// Unpacks into a directory of a container.
-    pub(crate) fn of_copy(target: Target, copying: Copying) -> Self {
-        Self::new(Spots::of_copy(target), Rules::Copy(copying))
+    pub(crate) fn of_copy(target: Target, copying: Copying, owners: Option<Owners>) -> Self {
+        Self::new(Spots::of_copy(target), Rules::Copy(copying), owners)
     }
 
-    fn new(spots: Spots, rules: Rules) -> Self {
+    fn new(spots: Spots, rules: Rules, owners: Option<Owners>) -> Self {
         Self {
             spots,
             rules,
+            owners,
             result: Unpacked::default(),
             directories: Vec::new(),
             buffer: vec![0; limits::CHUNK],
@@ -102,6 +106,9 @@ impl Unpacker {
         while let Some(mut entry) = reader.next_entry()? {
             if let Rules::Copy(Copying { owner: Some(owner), .. }) = self.rules {
                 (entry.uid, entry.gid) = owner;
+            }
+            if let Some(owners) = &self.owners {
+                outside::put_out(owners, &mut entry).map_err(|reason| Error::archive(&entry.path, reason))?;
             }
             self.entry(reader, &entry).map_err(|error| error.of(&entry.path))?;
         }

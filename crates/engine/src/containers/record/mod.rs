@@ -186,6 +186,7 @@ fn mount_record(mount: &super::MountPoint) -> MountPoint {
 fn mount_of(mount: MountPoint) -> super::MountPoint {
     super::MountPoint {
         kind: mount.kind,
+        is_engines: false,
         name: mount.name,
         source: mount.source,
         destination: mount.destination,

@@ -3,7 +3,7 @@
 //! These types mirror the domain's and are private to this module: the domain can change without changing what is on
 //! disk, and a document of an earlier release is read here. Unknown fields are ignored, missing ones have defaults.
 
-use super::super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UtsMode};
+use super::super::modes::{CgroupMode, IpcMode, NetworkMode, PidMode, UserMode, UtsMode};
 use super::super::settings as domain;
 use coracle_network::{HostPort, Protocol, PublishRequest};
 use coracle_spec::image::Healthcheck;
@@ -178,6 +178,7 @@ struct HostSettings {
     ipc: String,
     uts: String,
     cgroupns: String,
+    user_namespace: String,
     cgroup_parent: String,
     volumes_from: Vec<String>,
     annotations: BTreeMap<String, String>,
@@ -228,6 +229,7 @@ impl From<domain::HostSettings> for HostSettings {
             ipc: from.ipc.to_string(),
             uts: from.uts.to_string(),
             cgroupns: from.cgroupns.to_string(),
+            user_namespace: from.user_namespace.to_string(),
             cgroup_parent: from.cgroup_parent,
             volumes_from: from.volumes_from,
             annotations: from.annotations,
@@ -282,6 +284,7 @@ impl From<HostSettings> for domain::HostSettings {
             ipc: IpcMode::parse(&from.ipc).unwrap_or_default(),
             uts: UtsMode::parse(&from.uts).unwrap_or_default(),
             cgroupns: CgroupMode::parse(&from.cgroupns).unwrap_or_default(),
+            user_namespace: UserMode::parse(&from.user_namespace).unwrap_or_default(),
             cgroup_parent: from.cgroup_parent,
             volumes_from: from.volumes_from,
             annotations: from.annotations,
@@ -353,6 +356,7 @@ impl From<MountSetting> for domain::MountSetting {
     fn from(from: MountSetting) -> Self {
         Self {
             kind: from.kind,
+            is_engines: false,
             source: from.source,
             target: from.target,
             read_only: from.read_only,

@@ -28,10 +28,11 @@ pub(super) use orphans::collect;
 use super::container::{Made, Maker, become_ready};
 use super::descriptors::Inherited;
 use super::ending::{self, end};
-use super::prepared::{cgroup_of, overlay};
+use super::prepared::cgroup_of;
 use super::streams::{self, Pipes};
 use crate::cgroup::Group;
 use crate::error::{Error, Result};
+use crate::layers;
 use crate::limits;
 use crate::protocol::{Plan, Stdin};
 use crate::sandbox::{Joins, Started, Streams};
@@ -72,7 +73,7 @@ pub(super) fn start(
 ) -> Result<Made> {
     prove_procfs()?;
     let process = plan.spec.process.clone().unwrap_or_default();
-    let (streams, pipes) = streams::of(&process, plan.stdin != Stdin::Closed)?;
+    let (streams, pipes) = streams::of(&process, plan.stdin != Stdin::Closed, None)?;
     let (foreign, mounted, log) = prepare(plan, shared_memory, joins, limit)?;
     let (started, root) = foreign.begin(streams, &pipes, mounted)?;
     let group = foreign.group.clone();
@@ -92,7 +93,7 @@ fn prepare(
     let turn = wait_for_turn(&plan.root.upper)?;
     let trees = bundle::open(&plan.spec.mounts, shared_memory)?;
     // Layers that were opened in another mount namespace cannot be mounted.
-    let layers = overlay(&plan.root)?;
+    let layers = layers::overlay(&plan.root, None)?;
     let (root, log) = become_ready(plan, layers, limit)?;
     let bundle = Bundle::make(&plan.state_directory)?;
     let places = Places {
