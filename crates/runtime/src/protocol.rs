@@ -399,6 +399,18 @@ pub struct Names {
 /// The source of a bind mount that shows what came as [`Role::SharedMemory`]: no path, as it is not absolute.
 pub const SHARED_MEMORY: &str = "shared memory";
 
+const TREE: &str = "tree ";
+
+/// The source of a bind mount that shows what came as the [`Role::Tree`] of this number, counted from 0.
+pub fn tree(number: usize) -> String {
+    format!("{TREE}{number}")
+}
+
+/// The number of the tree that a source stands for, if it was made by [`tree`].
+pub(crate) fn tree_number(source: &str) -> Option<usize> {
+    source.strip_prefix(TREE)?.parse().ok()
+}
+
 /// What a descriptor that accompanies a plan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -414,6 +426,8 @@ pub enum Role {
     /// A detached mount of the shared memory that belongs to the ipc namespace to join. It is what the mount with the source
     /// [`SHARED_MEMORY`] shows.
     SharedMemory,
+    /// A detached mount, which the mounts show whose source is [`tree`] of its number among those that come.
+    Tree,
     /// A socket on which names are asked for in datagrams.
     NamesUdp,
     /// A socket on which names are asked for in connections.

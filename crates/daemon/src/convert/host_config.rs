@@ -28,6 +28,8 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         // Said elsewhere in the request.
         joins: std::collections::BTreeMap::new(),
         endpoint_links: Vec::new(),
+        // A matter of the version that is spoken.
+        read_only_non_recursive: false,
         links: host
             .links
             .iter()

@@ -3,7 +3,7 @@
 use super::streams;
 use crate::answer::{self, Answer};
 use crate::convert::update::Update;
-use crate::convert::{container, listing, settings, time};
+use crate::convert::{container, listing, mounts, settings, time};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -233,8 +233,11 @@ async fn create(call: Call) -> Answer {
             names.join(", ")
         )));
     }
-    context.requested().fill(request.host_config.get_or_insert_default());
-    let settings = settings::settings(request)?;
+    let host = request.host_config.get_or_insert_default();
+    mounts::understand(host, call.version)?;
+    context.requested().fill(host);
+    let mut settings = settings::settings(request)?;
+    settings.host.read_only_non_recursive = call.version < ApiVersion::new(1, 44);
     let created = context.engine.create_for(query.get("name"), settings, wanted.as_ref()).await?;
     let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     answer::json(StatusCode::CREATED, &response)

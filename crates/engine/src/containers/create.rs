@@ -7,13 +7,15 @@ use super::mounts::{self, Wanted};
 use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
-use super::{Description, MountPoint, links, logs, merge, oci_spec, partners, record, volumes_from};
+use super::{Description, MountPoint, MountedImage};
+use super::{links, logs, merge, oci_spec, partners, record, volumes_from};
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::images::Image;
+use crate::images::{Hold, Image};
 use crate::index::Durability;
 use crate::volumes::Creation;
 use coracle_spec::{ContainerId, Name, Platform};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -53,7 +55,8 @@ impl Engine {
         let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
-        let (mut created, description) = create_on(shared, id, name, settings, &image).await?;
+        let mounted = mounted_images(shared, &settings).await?;
+        let (mut created, description) = create_on(shared, id, name, settings, (&image, &mounted)).await?;
         shared.containers.insert(spawn_prepared(shared, description));
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         Ok(created)
@@ -71,7 +74,7 @@ pub(crate) async fn create_of(
     settings: Settings,
     image: Image,
 ) -> Result<Created> {
-    let (created, description) = create_on(&shared, id, None, settings, &image).await?;
+    let (created, description) = create_on(&shared, id, None, settings, (&image, &BTreeMap::new())).await?;
     shared.containers.insert(spawn(&shared, description, None));
     Ok(created)
 }
@@ -82,7 +85,7 @@ async fn create_on(
     id: ContainerId,
     name: Option<&str>,
     settings: Settings,
-    image: &Image,
+    (image, mounted): (&Image, &BTreeMap<String, Mounted>),
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
     let mut settings = merge::merge(settings, &image.config.config);
@@ -94,13 +97,38 @@ async fn create_on(
     let wanted = mounts::wanted(&settings, volumes_from::shared_points(&shared.containers, &settings)?)?;
     let name = reserve_name(shared, &id, name)?;
     let request = Request { id: id.clone(), name: name.clone(), settings, networks, wanted };
-    let made = make(shared, image, request).await;
+    let made = make(shared, (image, mounted), request).await;
     if made.is_err() {
         shared.containers.release(&name, &id);
     }
     let description = made?;
     shared.tell_of(&description, "create", &[]);
     Ok((Created { id, warnings }, description))
+}
+
+/// An image that is mounted, which nobody frees before the container is known.
+struct Mounted {
+    image: MountedImage,
+    _hold: Hold,
+}
+
+/// The images that a container is to mount, by the names that it has for them.
+async fn mounted_images(shared: &Shared, settings: &Settings) -> Result<BTreeMap<String, Mounted>> {
+    let mut mounted = BTreeMap::new();
+    for mount in settings.host.mounts.iter().filter(|mount| mount.kind == "image" && !mount.source.is_empty())
+    {
+        let hold = shared.images.hold();
+        let image = shared.images.resolve(&mount.source).await?;
+        if image.artifact.is_some() {
+            let text = format!("{} is no image but an artifact: it cannot be mounted", mount.source);
+            return Err(Error::Invalid(text));
+        }
+        shared.images.hold_for_container(&hold, &image).await?;
+        shared.images.note_use(&image.id, OffsetDateTime::now_utc());
+        let image = MountedImage { id: image.id, layers: image.layers };
+        mounted.insert(mount.source.clone(), Mounted { image, _hold: hold });
+    }
+    Ok(mounted)
 }
 
 /// Nothing runs in a chart or a signature.
@@ -227,10 +255,14 @@ fn reserve_name(shared: &Shared, id: &ContainerId, name: Option<&str>) -> Result
     }
 }
 
-async fn make(shared: &Arc<Shared>, image: &Image, request: Request) -> Result<Description> {
+async fn make(
+    shared: &Arc<Shared>,
+    images: (&Image, &BTreeMap<String, Mounted>),
+    request: Request,
+) -> Result<Description> {
     let mut volumes = Vec::new();
     let id = request.id.clone();
-    let made = make_steps(shared, image, request, &mut volumes).await;
+    let made = make_steps(shared, images, request, &mut volumes).await;
     if made.is_err() {
         undo(shared, &id, &volumes).await;
     }
@@ -248,7 +280,7 @@ struct Request {
 
 async fn make_steps(
     shared: &Arc<Shared>,
-    image: &Image,
+    (image, mounted): (&Image, &BTreeMap<String, Mounted>),
     request: Request,
     volumes: &mut Vec<String>,
 ) -> Result<Description> {
@@ -256,9 +288,10 @@ async fn make_steps(
     // The container knows from here on.
     settings.host.joins.clear();
     settings.host.endpoint_links.clear();
+    settings.host.read_only_non_recursive = false;
     let mut points = Vec::new();
     for wanted in wanted {
-        points.push(realise(shared, image, wanted, volumes).await?);
+        points.push(realise(shared, (image, mounted), wanted, volumes).await?);
     }
     let (store, layers, container) = (Arc::clone(&shared.store), image.layers.clone(), id.clone());
     blocking(move || store.prepare(&container, &layers))
@@ -283,7 +316,7 @@ async fn make_steps(
 /// Makes what a mount needs, and returns its mount point.
 async fn realise(
     shared: &Shared,
-    image: &Image,
+    (image, mounted): (&Image, &BTreeMap<String, Mounted>),
     wanted: Wanted,
     made: &mut Vec<String>,
 ) -> Result<MountPoint> {
@@ -300,6 +333,13 @@ async fn realise(
         blocking(move || check_source(&path, create)).await??;
         return Ok(point);
     }
+    if point.kind == "image" {
+        let missing = || Error::NotFound { kind: "image", name: point.name.clone() };
+        let image = mounted.get(&point.name).ok_or_else(missing)?.image.clone();
+        point.source = image.id.to_string();
+        point.image = Some(image);
+        return Ok(point);
+    }
     let creation = Creation {
         name: (!point.name.is_empty()).then(|| point.name.clone()),
         driver: point.driver.clone(),
@@ -311,7 +351,8 @@ async fn realise(
         made.push(volume.name.clone());
     }
     if wanted.copy_up {
-        shared.volumes.copy_up(&volume.name, &image.layers, &point.destination).await?;
+        let part = (volume.name.as_str(), point.subpath.as_str());
+        shared.volumes.copy_up(part, &image.layers, &point.destination).await?;
     }
     point.source = volume.mountpoint.display().to_string();
     point.name = volume.name;

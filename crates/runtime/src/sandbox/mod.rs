@@ -16,6 +16,7 @@ mod capability;
 mod cgroupfs;
 mod device;
 mod filesystem;
+mod given;
 mod ground;
 mod identity;
 mod init;
@@ -30,6 +31,7 @@ mod terminal;
 pub mod users;
 
 pub use capability::NAMES as CAPABILITY_NAMES;
+pub use given::Given;
 pub use ground::Ground;
 pub use init::reap_for;
 pub use join::{Joining, join};
@@ -38,13 +40,12 @@ pub(crate) use terminal::resize;
 use crate::cgroup::{Entry, Group};
 use crate::channel;
 use crate::error::{Error, Result};
-use crate::protocol::SHARED_MEMORY;
-use coracle_spec::runtime::{ConsoleSize, Mount, Namespace, NamespaceKind, Spec};
+use coracle_spec::runtime::{ConsoleSize, Namespace, NamespaceKind, Spec};
 use coracle_sys::mount::{self, Attributes};
 use coracle_sys::process::{Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, unshare};
 use coracle_sys::rooted::Root;
 use coracle_sys::signal;
-use plan::{Plan, PlannedMount, Program};
+use plan::{Plan, Program};
 use rest::{Received, Rest};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Signal};
@@ -109,8 +110,8 @@ pub struct Start<'a> {
     pub root: &'a Root,
     /// What the first process is.
     pub first: FirstProcess,
-    /// What the mount with the source [`SHARED_MEMORY`] shows: a detached mount.
-    pub shared_memory: Option<OwnedFd>,
+    /// What mounts show that no path names.
+    pub given: Given,
 }
 
 /// A sandbox that nothing runs in yet: its first process waits for what it is to become, and ends with this value or
@@ -164,14 +165,6 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
     }
 }
 
-/// The tree of the host that a mount shows, if it shows one, as it is seen in the caller's mount namespace.
-///
-/// # Errors
-/// [`Error::Invalid`] for a mount that no container may have, `ENOENT` and the like for its source.
-pub(crate) fn open_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
-    Ok(PlannedMount::open(mount)?.into_tree())
-}
-
 /// Has children of this process begin in another pid namespace. Returns the one where they began before.
 fn enter_for_children(pid: &OwnedFd) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -179,21 +172,6 @@ fn enter_for_children(pid: &OwnedFd) -> Result<OwnedFd> {
         rustix::fs::open("/proc/self/ns/pid", flags, Mode::empty()).map_err(failed("open a namespace"))?;
     enter(pid, LinkNameSpaceType::ProcessID)?;
     Ok(own)
-}
-
-impl Start<'_> {
-    /// Checks a mount, and opens what it shows.
-    fn open(&self, mount: &Mount) -> Result<PlannedMount> {
-        if mount.source != SHARED_MEMORY {
-            return PlannedMount::open(mount);
-        }
-        PlannedMount::with(mount, || {
-            let missing =
-                || Error::Invalid("the shared memory to join did not come with the plan".to_owned());
-            let shared = self.shared_memory.as_ref().ok_or_else(missing)?;
-            shared.try_clone().map_err(|error| Error::Child(format!("duplicate shared memory: {error}")))
-        })
-    }
 }
 
 impl Prepared {
@@ -230,7 +208,7 @@ impl Prepared {
         // Refused here rather than inside.
         Program::new(process)?;
         let mounts = Ground::left_of(start.spec);
-        let planned = mounts.iter().map(|mount| start.open(mount)).collect::<Result<Vec<_>>>()?;
+        let planned = mounts.iter().map(|mount| start.given.open(mount)).collect::<Result<Vec<_>>>()?;
         let readonly_root = start.spec.root.as_ref().is_some_and(|root| root.readonly);
         Rest::new(process, mounts, readonly_root, start.first).send(
             self.channel.as_fd(),

@@ -9,7 +9,7 @@ use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Group};
 use crate::error::{Error, Result};
 use crate::protocol::{Execution, HeldPort, Plan, Role};
-use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
+use crate::sandbox::{self, FirstProcess, Given, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::runtime::Process;
 use coracle_sys::mount;
@@ -74,7 +74,7 @@ pub(super) struct Belongings {
     pub(super) joins: Joins,
     pub(super) datagrams: Option<OwnedFd>,
     pub(super) listener: Option<OwnedFd>,
-    pub(super) shared_memory: Option<OwnedFd>,
+    pub(super) given: Given,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
 }
@@ -93,7 +93,8 @@ impl Belongings {
                 Role::Pid => sorted.joins.pid = Some(descriptor),
                 Role::Ipc => sorted.joins.ipc = Some(descriptor),
                 Role::Uts => sorted.joins.uts = Some(descriptor),
-                Role::SharedMemory => sorted.shared_memory = Some(descriptor),
+                Role::SharedMemory => sorted.given.shared_memory = Some(descriptor),
+                Role::Tree => sorted.given.trees.push(descriptor),
                 Role::Attached => sorted.attached.push(descriptor),
                 Role::Held => sorted.held.push(descriptor),
                 Role::NamesUdp => sorted.datagrams = Some(descriptor),
@@ -114,8 +115,8 @@ impl Container {
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
         let Place { overlay, group, entry, streams: (streams, pipes), sandbox, .. } = place;
-        let started =
-            start_in(&mut plan, overlay, sandbox, (streams, limit, belongings.shared_memory.take()));
+        let given = std::mem::take(&mut belongings.given);
+        let started = start_in(&mut plan, overlay, sandbox, (streams, limit, given));
         let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
@@ -127,11 +128,11 @@ impl Container {
     /// The same by the runtime that the plan names.
     pub(super) fn start_foreign(
         mut plan: Plan,
-        mut belongings: Belongings,
+        belongings: Belongings,
         joins: &Joins,
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
-        let made = foreign::start(&mut plan, belongings.shared_memory.take(), joins, limit)?;
+        let made = foreign::start(&mut plan, &belongings.given, joins, limit)?;
         Self::new(plan, belongings, made, limit)
     }
 
@@ -385,7 +386,7 @@ fn start_in(
     plan: &mut Plan,
     overlay: mount::Overlay,
     sandbox: sandbox::Prepared,
-    (streams, limit, shared_memory): (Streams, Inherited, Option<OwnedFd>),
+    (streams, limit, given): (Streams, Inherited, Given),
 ) -> Result<(Root, Option<Writer>, Started)> {
     let (root, log) = match become_ready(plan, overlay, limit) {
         Ok(ready) => ready,
@@ -395,7 +396,7 @@ fn start_in(
         }
     };
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
-    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first, shared_memory }, streams)?;
+    let started = sandbox.start(&Start { spec: &plan.spec, root: &root, first, given }, streams)?;
     Ok((root, log, started))
 }
 
