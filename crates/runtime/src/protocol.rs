@@ -386,6 +386,9 @@ pub enum Stdin {
 pub struct Names {
     /// The name tables of the container's networks.
     pub tables: Vec<PathBuf>,
+    /// What the networks of the tables are called, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// The endpoint whose names are withdrawn when the container ends.
     pub endpoint: String,
     /// Servers that everything else is asked of; the host's own if empty.

@@ -88,6 +88,12 @@ async fn create_on(
     (image, mounted): (&Image, &BTreeMap<String, Mounted>),
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
+    // What the image exposes is no choice of the client's, and what is published is refused as such.
+    let exposes = !settings.exposed_ports.is_empty() && settings.host.ports.is_empty();
+    if matches!(settings.host.network, NetworkMode::Container(_)) && exposes {
+        let text = "conflicting options: port exposing and the container type network mode";
+        return Err(Error::Invalid(text.to_owned()));
+    }
     let mut settings = merge::merge(settings, &image.config.config);
     links::resolve(shared, &mut settings.host)?;
     partners::resolve(&shared.containers, &mut settings.host)?;
@@ -210,20 +216,32 @@ fn check_modes(settings: &Settings) -> Result<()> {
             }
         }
     }
-    if let NetworkMode::Container(_) = &host.network {
-        if !settings.hostname.is_empty() {
-            return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
-        }
-        if !host.ports.is_empty() || host.publish_all {
-            return Err(Error::Invalid(
-                "conflicting options: port publishing and the container type network mode".to_owned(),
-            ));
-        }
-    }
+    check_network_mode(settings)?;
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
         return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
     }
     Ok(())
+}
+
+/// What is another's cannot be chosen as well, in Docker's words.
+fn check_network_mode(settings: &Settings) -> Result<()> {
+    let host = &settings.host;
+    let is_anothers = matches!(host.network, NetworkMode::Container(_));
+    let has_ports = !host.ports.is_empty() || host.publish_all;
+    let conflicts = [
+        (is_anothers && !settings.hostname.is_empty(), "hostname and the network mode"),
+        (is_anothers && !host.dns.is_empty(), "dns and the network mode"),
+        (is_anothers && !host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            (is_anothers || host.network == NetworkMode::Host) && !host.mac_address.is_empty(),
+            "mac-address and the network mode",
+        ),
+        (is_anothers && has_ports, "port publishing and the container type network mode"),
+    ];
+    match conflicts.iter().find(|(is_so, _)| *is_so) {
+        Some((_, what)) => Err(Error::Invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
 }
 
 fn check_texts(settings: &Settings) -> Result<()> {

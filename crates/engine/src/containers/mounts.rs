@@ -58,6 +58,10 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
         let as_usual = |point: &&mut MountPoint| point.kind == "bind" && point.below == Below::Alike;
         binds.filter(as_usual).for_each(|point| point.below = Below::Writable);
     }
+    // As Docker has it of volumes of its own driver that the client names.
+    let bare = asked.iter_mut().map(|wanted| &mut wanted.point);
+    let is_bare = |point: &&mut MountPoint| point.kind == "volume" && point.mode.is_empty();
+    bare.filter(is_bare).for_each(|point| "z".clone_into(&mut point.mode));
     let mut targets = std::collections::BTreeSet::new();
     for wanted in &asked {
         if !targets.insert(wanted.point.destination.clone()) {
@@ -67,6 +71,9 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
     settings.host.tmpfs.keys().try_for_each(|target| check_target(target))?;
     settings.host.mounts.iter().filter(|mount| mount.kind == "tmpfs").try_for_each(check_tmpfs)?;
     let tmpfs = tmpfs_targets(settings);
+    if let Some(twice) = targets.intersection(&tmpfs).next() {
+        return Err(Error::Invalid(format!("Duplicate mount point: {twice}")));
+    }
     by_target.retain(|target, _| !targets.contains(target) && !tmpfs.contains(target));
     Ok(by_target.into_values().chain(asked).collect())
 }
@@ -166,7 +173,7 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
         return Err(invalid("field Target must not be empty".to_owned()));
     }
     check_target(&mount.target).map_err(|error| invalid(error.to_string()))?;
-    if mount.kind != "volume" && mount.source.is_empty() {
+    if matches!(mount.kind.as_str(), "bind" | "image") && mount.source.is_empty() {
         return Err(invalid("field Source must not be empty".to_owned()));
     }
     match mount.kind.as_str() {

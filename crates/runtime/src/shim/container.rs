@@ -367,6 +367,8 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
     groups.extend(given);
     let mut seen = BTreeSet::new();
     groups.retain(|group| seen.insert(*group));
+    // As runc: none that is empty is a home.
+    process.env.retain(|entry| entry != "HOME=");
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
         process.env.push(format!("HOME={}", resolved.home));
     }
