@@ -114,3 +114,35 @@ fn every_version_between_the_oldest_and_the_newest_is_answered() {
         }
     }
 }
+
+#[test]
+fn the_hardware_address_that_was_asked_for_is_shown_before_the_start() {
+    let engine = Engine::start();
+    let address = "02:42:ac:11:00:42";
+    let endpoint =
+        format!(r#""NetworkingConfig":{{"EndpointsConfig":{{"bridge":{{"MacAddress":"{address}"}}}}}}"#);
+    let all = format!(r#""MacAddress":"{address}""#);
+    for (version, asked) in [("v1.44", &endpoint), ("v1.43", &all)] {
+        let body = format!(r#"{{"Image":"{SMALL}","Cmd":["true"],{asked}}}"#);
+        let (status, text) = engine.request("POST", &format!("/{version}/containers/create"), Some(&body));
+        let created: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(status, 201, "{text}");
+        let id = created["Id"].as_str().unwrap();
+        let (_, inspected) = engine.request("GET", &format!("/v1.45/containers/{id}/json"), None);
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(inspected["Config"]["MacAddress"], address, "{version}");
+        engine.request("DELETE", &format!("/v1.45/containers/{id}"), None);
+    }
+}
+
+#[test]
+fn documents_of_plugins_are_looked_at_before_the_plugins() {
+    let engine = Engine::start();
+    for path in ["/plugins/foobar/set", "/plugins/foobar/upgrade", "/plugins/pull"] {
+        let (status, text) = engine.request("POST", &format!("/v1.45{path}"), Some("{invalid"));
+        let expected = "invalid JSON: invalid character 'i' looking for beginning of object key string";
+        assert_eq!((status, text.contains(expected)), (400, true), "{path}: {text}");
+    }
+    let (status, _) = engine.request("POST", "/v1.45/plugins/foobar/set", Some("[]"));
+    assert_eq!(status, 404);
+}

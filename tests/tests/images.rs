@@ -41,6 +41,34 @@ fn an_imported_archive_has_the_changes_that_were_asked_for() {
 }
 
 #[test]
+fn an_archive_is_imported_for_the_platform_that_is_named() {
+    let engine = Engine::start();
+    let name = engine.name("foreign");
+    // What scratch is made of: an archive that holds nothing and ends.
+    let import = |platform: &str| {
+        let path = format!("/v1.45/images/create?fromSrc=-&repo={name}&platform={platform}");
+        engine.upload("POST", &path, &[0; 1024])
+    };
+    for (platform, expected) in [("LINUX", "linux "), ("linux%2Fsparc64", "linux sparc64"), ("", "linux ")] {
+        let (status, text) = import(platform);
+        assert_eq!(status, 200, "{text}");
+        let shown = engine.docker(&["image", "inspect", "-f", "{{.Os}} {{.Architecture}}", &name]).ok();
+        assert!(shown.starts_with(expected), "{platform}: {shown}");
+    }
+    for (platform, expected) in [
+        ("%20%20", "is an invalid component"),
+        ("%2F", "is an invalid component"),
+        ("macos", "operating system is not supported"),
+        ("macos%2Farm64", "operating system is not supported"),
+        ("nintendo64", "unknown operating system or architecture"),
+    ] {
+        let (status, text) = import(platform);
+        assert_eq!((status, text.contains(expected)), (400, true), "{platform}: {text}");
+    }
+    engine.docker(&["rmi", &name]).ok();
+}
+
+#[test]
 fn a_committed_container_is_an_image() {
     let engine = Engine::start();
     let (name, image) = (engine.name("c"), engine.name("committed"));

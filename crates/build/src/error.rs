@@ -68,6 +68,12 @@ pub enum Error {
         /// Which one was probably meant.
         meant: Option<&'static str>,
     },
+    /// No stage is called as the one that is to be built.
+    #[error("target stage {name:?} could not be found")]
+    NoStage {
+        /// What it is called.
+        name: String,
+    },
     /// Something is longer than accepted.
     #[error("{what} is larger than the {limit} allowed")]
     TooLarge {
@@ -110,6 +116,10 @@ impl Error {
 
     pub(crate) fn value(reason: &'static str, text: &str) -> Self {
         Self::Value { reason, text: text.chars().take(200).collect() }
+    }
+
+    pub(crate) fn no_stage(name: &str) -> Self {
+        Self::NoStage { name: name.chars().take(200).collect() }
     }
 
     pub(crate) fn too_long() -> Self {

@@ -163,7 +163,7 @@ impl Around<'_> {
 fn target(file: &Dockerfile, name: Option<&str>) -> Result<usize> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(file.stages.len() - 1) };
     let by_number = || name.parse::<usize>().ok().filter(|number| *number < file.stages.len());
-    file.stage(name).or_else(by_number).ok_or_else(|| Error::value("target stage could not be found", name))
+    file.stage(name).or_else(by_number).ok_or_else(|| Error::no_stage(name))
 }
 
 /// Where `--from` leads.
@@ -304,7 +304,7 @@ mod tests {
             ("FROM a AS b\nFROM c AS B", None, "line 2: duplicate name of a stage: b"),
             ("FROM $NOTHING", None, "base name should not be blank: $NOTHING"),
             ("FROM --platform=x/y/z/w a", None, "failed to parse platform: x/y/z/w"),
-            ("FROM a", Some("b"), "target stage could not be found: b"),
+            ("FROM a", Some("b"), "target stage \"b\" could not be found"),
             ("ARG A=${B?gone}\nFROM a", None, "B: gone"),
         ];
         for (text, target, expected) in cases {

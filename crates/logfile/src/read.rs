@@ -38,6 +38,7 @@ pub struct Reader {
     /// Identifies the newest file that was opened. Nobody else gets its number while it is held open.
     newest: Option<u64>,
     line: Vec<u8>,
+    since: Option<OffsetDateTime>,
     until: Option<OffsetDateTime>,
     /// Where the newest file ended, if what came after that is not wanted.
     end: Option<u64>,
@@ -55,6 +56,7 @@ impl Reader {
             current: None,
             newest: None,
             line: Vec::new(),
+            since: selection.since,
             until: selection.until,
             end: None,
         };
@@ -105,6 +107,8 @@ impl Reader {
                 self.line.clear();
                 match entry {
                     Some(entry) if self.until.is_some_and(|until| entry.time > until) => return Ok(None),
+                    // Written after the reader began, and before what is wanted.
+                    Some(entry) if self.since.is_some_and(|since| entry.time < since) => {}
                     Some(entry) => return Ok(Some(entry)),
                     None => {}
                 }
@@ -203,6 +207,12 @@ mod tests {
         assert_eq!(select(Selection { since: Some(at(5)), ..Selection::default() }), numbers(5..20));
         let window = Selection { since: Some(at(5)), until: Some(at(8)), tail: Tail::All };
         assert_eq!(select(window), numbers(5..9));
+        let ahead = Selection { since: Some(at(22)), ..Selection::default() };
+        let mut reader = Reader::open(&path, &ahead).unwrap();
+        for number in 20..24 {
+            writer.append(Stream::Stdout, at(number), format!("{number}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(all(&mut reader), numbers(22..24));
     }
 
     #[test]

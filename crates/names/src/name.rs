@@ -23,6 +23,12 @@ impl Name {
         }
     }
 
+    /// What stands before `suffix` and its dot, if the name ends so.
+    pub(crate) fn before(&self, suffix: &Self) -> Option<Self> {
+        let rest = self.0.strip_suffix(suffix.as_str())?.strip_suffix('.')?;
+        (!rest.is_empty()).then(|| Self(rest.to_owned()))
+    }
+
     /// The name, without a final dot.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,6 +49,20 @@ impl fmt::Display for Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suffix_is_whole_parts_and_never_all() {
+        let name = |text| Name::parse(text).unwrap();
+        for (text, suffix, expected) in [
+            ("web.net", "net", Some("web")),
+            ("c1.net1.br.net1", "br.net1", Some("c1.net1")),
+            ("webnet", "net", None),
+            ("net", "net", None),
+            ("web.net.example", "net", None),
+        ] {
+            assert_eq!(name(text).before(&name(suffix)), expected.map(name), "{text}");
+        }
+    }
 
     #[test]
     fn names_are_lower_case_and_never_paths() {

@@ -383,3 +383,14 @@ fn what_one_container_calls_another_is_answered_from_the_tables() {
     bench.service.set_aliases([].into());
     assert_ne!(code(&bench.ask(&question(9, "site", A))), 0);
 }
+
+#[test]
+fn a_name_is_known_with_its_network_behind_it() {
+    let mut bench = bench(Upstream::none());
+    bench.service.set_networks(vec![Some(Name::parse("br.net1").unwrap())]);
+    let found = bench.ask(&question(7, "web.br.net1", A));
+    assert_eq!((code(&found), found[found.len() - 4..].to_vec()), (0, WEB.octets().to_vec()));
+    for (id, other) in [(8, "web.net1"), (9, "web.br.net1.example"), (10, "br.net1")] {
+        assert_ne!(code(&bench.ask(&question(id, other, A))), 0, "{other}");
+    }
+}

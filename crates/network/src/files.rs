@@ -114,7 +114,11 @@ fn extra_hosts(extra: &[(String, ExtraAddress)], gateway: Option<IpAddr>) -> Res
 fn own_names(hosts: &Hosts<'_>) -> Result<String> {
     check_host_name(hosts.hostname)?;
     if hosts.domain.is_empty() {
-        return Ok(hosts.hostname.to_owned());
+        // Programs look for what stands before the first dot as well.
+        return Ok(match hosts.hostname.split_once('.') {
+            Some((short, _)) => format!("{} {short}", hosts.hostname),
+            None => hosts.hostname.to_owned(),
+        });
     }
     check_domain("domain name", hosts.domain)?;
     Ok(format!("{0}.{1} {0}", hosts.hostname, hosts.domain))

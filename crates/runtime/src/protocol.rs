@@ -420,6 +420,9 @@ pub enum Stdin {
 pub struct Names {
     /// The name tables of the container's networks.
     pub tables: Vec<PathBuf>,
+    /// What the networks of the tables are called, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// The endpoint whose names are withdrawn when the container ends.
     pub endpoint: String,
     /// Servers that everything else is asked of; the host's own if empty.
@@ -432,6 +435,18 @@ pub struct Names {
 
 /// The source of a bind mount that shows what came as [`Role::SharedMemory`]: no path, as it is not absolute.
 pub const SHARED_MEMORY: &str = "shared memory";
+
+const TREE: &str = "tree ";
+
+/// The source of a bind mount that shows what came as the [`Role::Tree`] of this number, counted from 0.
+pub fn tree(number: usize) -> String {
+    format!("{TREE}{number}")
+}
+
+/// The number of the tree that a source stands for, if it was made by [`tree`].
+pub(crate) fn tree_number(source: &str) -> Option<usize> {
+    source.strip_prefix(TREE)?.parse().ok()
+}
 
 /// What a descriptor that accompanies a plan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -448,6 +463,8 @@ pub enum Role {
     /// A detached mount of the shared memory that belongs to the ipc namespace to join. It is what the mount with the source
     /// [`SHARED_MEMORY`] shows.
     SharedMemory,
+    /// A detached mount, which the mounts show whose source is [`tree`] of its number among those that come.
+    Tree,
     /// A socket on which names are asked for in datagrams.
     NamesUdp,
     /// A socket on which names are asked for in connections.

@@ -85,6 +85,7 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
     }
     let names = Names {
         tables: vec![bench.path("front")],
+        networks: vec![],
         endpoint: "me".into(),
         servers: vec![Ipv4Addr::LOCALHOST.into()],
         aliases: Default::default(),
@@ -125,8 +126,13 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
 fn a_plan_with_names_and_no_sockets_is_refused() {
     let bench = Bench::new();
     let mut plan = plan(&bench, &["true"]);
-    plan.names =
-        Some(Names { tables: vec![], endpoint: "me".into(), servers: vec![], aliases: Default::default() });
+    plan.names = Some(Names {
+        tables: vec![],
+        networks: vec![],
+        endpoint: "me".into(),
+        servers: vec![],
+        aliases: Default::default(),
+    });
     assert!(bench.start(&plan).unwrap_err().text.contains("sockets"));
     bench.assert_nothing_is_left();
 }

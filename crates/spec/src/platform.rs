@@ -94,6 +94,9 @@ fn version(variant: &str) -> Option<u32> {
     if variant.is_empty() { Some(0) } else { variant.strip_prefix('v')?.split('.').next()?.parse().ok() }
 }
 
+/// Operating systems that one word may be.
+const SYSTEMS: [&str; 5] = ["linux", "windows", "darwin", "macos", "freebsd"];
+
 /// What one word may be: by itself, anything would be an architecture, and a slip of the pen too.
 const ARCHITECTURES: [&str; 17] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
@@ -113,20 +116,18 @@ impl FromStr for Platform {
         };
         let parts: Vec<_> = text.split('/').collect();
         if !parts.iter().all(|text| part(text)) {
-            return Err(Error::grammar("platform", text, "not os/architecture/variant"));
+            let reason =
+                "a part is an invalid component: os/architecture/variant of letters, digits, _, . and -";
+            return Err(Error::grammar("platform", text, reason));
         }
         match parts[..] {
-            [os @ ("linux" | "windows" | "darwin" | "freebsd")] => {
-                Ok(Self { os: os.to_owned(), ..Self::host() })
+            [os] if SYSTEMS.iter().any(|system| os.eq_ignore_ascii_case(system)) => {
+                Ok(Self { os: Self::named(os, "", "").os, ..Self::host() })
             }
             [architecture] => {
                 let platform = Self::named(std::env::consts::OS, architecture, "");
                 if !ARCHITECTURES.contains(&platform.architecture.as_str()) {
-                    return Err(Error::grammar(
-                        "platform",
-                        text,
-                        "neither operating system nor architecture",
-                    ));
+                    return Err(Error::grammar("platform", text, "unknown operating system or architecture"));
                 }
                 Ok(platform)
             }

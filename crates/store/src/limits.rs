@@ -55,6 +55,9 @@ pub const ARCHIVE_LINKS: usize = 8;
 /// Indexes inside each other in a `docker load` archive.
 pub const ARCHIVE_INDEXES: usize = 3;
 
+/// Largest file of zeros in a `docker load` archive that is taken for an archive that holds nothing, in bytes: writers fill up their last
+/// record, which may have 64 KiB.
+pub const EMPTY_ARCHIVE: u64 = 64 << 10;
 /// Bytes of a compressed file in a `docker load` archive that are looked at to know whether it holds an archive: what the
 /// largest block of Zstandard takes, and some more.
 pub const ARCHIVE_PEEK: u64 = 160 << 10;

@@ -167,7 +167,13 @@ impl Contents<'_> {
         if named.is_some() && Compression::detect(&start) != Compression::None {
             content.by_ref().take(limits::ARCHIVE_PEEK).read_to_end(&mut start).map_err(stream)?;
         }
-        if looks_like_layer(&start, named.is_some()) {
+        let may_be_empty = size <= limits::EMPTY_ARCHIVE && start.len() == BLOCK && is_zero(&start);
+        if may_be_empty {
+            content.by_ref().read_to_end(&mut start).map_err(stream)?;
+        }
+        // What scratch was once made of, and steps that change nothing: an archive that ends at once.
+        let is_empty = may_be_empty && is_zero(&start);
+        if is_empty || looks_like_layer(&start, named.is_some()) {
             // A file under its digest must have it; any other name says nothing.
             let expected = Expected { blob: named, diff_id: None };
             let layer = self.store.import(io::Cursor::new(start).chain(content), &expected)?;
@@ -256,6 +262,10 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 /// Whether a file that begins so is an archive. What is compressed is one by its name in old archives; behind the name of
 /// its digest anything may stand, so it is looked at, as far as the beginning goes.
 fn looks_like_layer(start: &[u8], named_by_digest: bool) -> bool {
@@ -264,8 +274,7 @@ fn looks_like_layer(start: &[u8], named_by_digest: bool) -> bool {
         block.is_some_and(|block| is_header(block) || *block == [0; BLOCK])
     };
     if Compression::detect(start) == Compression::None {
-        return start.get(..BLOCK).is_some_and(|block| !block.iter().all(|byte| *byte == 0))
-            && is_header(start);
+        return start.get(..BLOCK).is_some_and(|block| !is_zero(block)) && is_header(start);
     }
     if !named_by_digest {
         return true;

@@ -7,6 +7,8 @@ use std::io::{BufWriter, Cursor, Write};
 use coracle_spec::image::{Descriptor, Document, ImageConfig, Index, Manifest, media_type};
 use coracle_spec::{Digest, Reference};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::archive::writer::Writer;
 use crate::archive::{Entry, Kind, Time};
@@ -98,7 +100,13 @@ impl Store {
         left_out: LeftOut,
         output: impl Write,
     ) -> Result<()> {
-        let mut plan = Plan { blobs: BTreeMap::new(), listed: Vec::new(), manifests: Vec::new(), left_out };
+        let mut plan = Plan {
+            blobs: BTreeMap::new(),
+            made: BTreeMap::new(),
+            listed: Vec::new(),
+            manifests: Vec::new(),
+            left_out,
+        };
         for (saved, references) in saved {
             let descriptor = match saved {
                 Saved::Image(image) => {
@@ -125,7 +133,8 @@ impl Store {
             writer.entry(&entry(&format!("blobs/{algorithm}/"), Kind::Directory, 0o755)).map_err(write)?;
         }
         for (digest, (size, source)) in &plan.blobs {
-            self.write_source(&mut writer, digest, *size, source)?;
+            let made = plan.made.get(digest).copied().unwrap_or_default();
+            self.write_source(&mut writer, (digest, made), *size, source)?;
         }
         for (name, content) in plan.documents() {
             small(&mut writer, name, &content)?;
@@ -161,6 +170,7 @@ impl Store {
         if let Some(digest) = image.manifest.filter(|_| as_it_came) {
             descriptor.digest = digest;
         }
+        plan.date(&config, &descriptor, &manifest);
         descriptor.platform = Some(config.platform);
         plan.blobs.insert(descriptor.digest, (descriptor.size, Source::Bytes(content)));
         Ok(Planned { descriptor, manifest, as_it_came })
@@ -282,12 +292,13 @@ impl Store {
     fn write_source<W: Write>(
         &self,
         writer: &mut Writer<W>,
-        digest: &Digest,
+        (digest, made): (&Digest, Time),
         size: u64,
         source: &Source,
     ) -> Result<()> {
         let kind = Kind::File { size, segments: None };
-        writer.entry(&entry(&blob_name(digest), kind, 0o644)).map_err(write)?;
+        let entry = Entry { mtime: made, ..entry(&blob_name(digest), kind, 0o644) };
+        writer.entry(&entry).map_err(write)?;
         match source {
             Source::Bytes(content) => writer.content(&mut Cursor::new(content), size).map_err(write),
             Source::Blob => {
@@ -302,6 +313,8 @@ impl Store {
 /// What an archive will hold.
 struct Plan {
     blobs: BTreeMap<Digest, (u64, Source)>,
+    /// When images were made, of which blobs are parts. Others have no time.
+    made: BTreeMap<Digest, Time>,
     listed: Vec<Listed>,
     manifests: Vec<Descriptor>,
     left_out: LeftOut,
@@ -333,6 +346,16 @@ impl Plan {
             if self.left_out.has(diff_id) {
                 self.blobs.remove(&layer.digest);
             }
+        }
+    }
+
+    /// Gives what an image consists of the time at which it was made, as Docker does; what several share, that of the first.
+    fn date(&mut self, config: &ImageConfig, descriptor: &Descriptor, manifest: &Manifest) {
+        let made = config.created.as_deref().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        let Some(made) = made.filter(|made| made.unix_timestamp() > 0) else { return };
+        let made = Time { seconds: made.unix_timestamp(), nanoseconds: 0 };
+        for part in manifest.layers.iter().chain([&manifest.config, descriptor]) {
+            self.made.entry(part.digest).or_insert(made);
         }
     }
 

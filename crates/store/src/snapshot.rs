@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_spec::{ContainerId, Digest};
-use coracle_sys::atomic;
 use coracle_sys::error::Context;
+use coracle_sys::rooted::Root;
+use coracle_sys::{atomic, mount};
 use rustix::fs::{Gid, Mode, Uid};
 
 pub use changes::{Change, ChangeKind};
@@ -124,6 +125,25 @@ impl Store {
             }
         }
         Ok(lowers)
+    }
+
+    /// What `layers`, the lowest first, have together: mounted nowhere, and read-only.
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`], and the kernel's.
+    pub fn merged(&self, layers: &[Digest]) -> Result<Root> {
+        let open = |path: &Path| Root::open(path).map(Root::into_fd);
+        let mut lowers = Vec::new();
+        for path in self.lowers(layers)? {
+            lowers.push(open(&path)?);
+        }
+        // An overlay without an upper directory wants two lower ones at least. The mount keeps it, not the name.
+        let empty = self.layout.temporary()?;
+        atomic::create_dir(&empty, Mode::from_raw_mode(0o700))?;
+        let opened = open(&empty);
+        rustix::fs::rmdir(&empty).context("rmdir", empty.display())?;
+        lowers.push(opened?);
+        Ok(Root::of_mount(mount::overlay(&lowers, None)?))
     }
 
     /// Gives the upper directory the owner and mode of the image's root, which overlayfs takes from there.

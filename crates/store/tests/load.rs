@@ -169,6 +169,31 @@ fn of_an_index_in_an_oci_layout_loads_what_is_there() {
     }
 }
 
+#[test]
+fn a_layout_without_schema_versions_is_loaded_and_gets_a_new_manifest() {
+    let field = Field::new();
+    let layers = [layer(1)];
+    let config = config(&layers);
+    let describe = |kind: &str, content: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(content), "size": content.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 0, "mediaType": media_type::MANIFEST, "config": describe(media_type::CONFIG, &config),
+        "layers": [describe(media_type::LAYER, &layers[0])],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut entry = describe(media_type::MANIFEST, &manifest);
+    entry["annotations"] = serde_json::json!({"io.containerd.image.name": "docker.io/library/app:3"});
+    let index = serde_json::json!({"manifests": [entry]}).to_string();
+    let archive = [&layers[0], &config, &manifest]
+        .iter()
+        .fold(Tar::new(), |tar, content| tar.file(&blob_path(content), content))
+        .file("index.json", index.as_bytes());
+    let images = load(&field, &archive.end()).unwrap();
+    assert_eq!((images.len(), images[0].config), (1, Digest::of(&config)));
+    assert_eq!(images[0].references[0].familiar(), "app:3");
+    assert_eq!(images[0].origin.manifest, None);
+    assert!(field.store.has_blob(&Digest::of(&manifest)).unwrap().is_none());
+}
+
 /// An index of two images and an artifact, whose layer looks like a compressed archive and is none.
 fn several(others: &[(&str, Vec<u8>)]) -> (Tar, Digest) {
     let describe = |kind: &str, content: &[u8]| serde_json::json!({"mediaType": kind, "digest": Digest::of(content), "size": content.len()});
@@ -447,6 +472,25 @@ fn what_is_saved_loads_elsewhere_and_always_is_the_same() {
     assert_eq!(*ids(&loaded[1]).last().unwrap(), committed.diff_id);
     let content = std::fs::read_to_string(elsewhere.fs(&committed.diff_id).join("more")).unwrap();
     assert_eq!(content, "data");
+}
+
+#[test]
+fn what_an_image_consists_of_is_saved_with_the_time_at_which_it_was_made() {
+    let field = Field::new();
+    let created = Some("2024-01-02T03:04:05.678Z".to_owned());
+    let config = ImageConfig { created, ..ImageConfig::default() };
+    let config = field.store.put_config(&config).unwrap();
+    let mut archive = Vec::new();
+    field.store.save(&[SavedImage { config, references: vec![] }], &mut archive).unwrap();
+    let mut times = std::collections::BTreeMap::new();
+    for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.path().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        times.insert(name, entry.header().mtime().unwrap());
+    }
+    assert_eq!(times.remove(&config.hex()), Some(1_704_164_645));
+    assert_eq!(times.remove("index.json"), Some(0));
+    assert_eq!(times.values().filter(|time| **time == 1_704_164_645).count(), 1, "the manifest");
 }
 
 #[test]

@@ -128,6 +128,16 @@ impl Root {
         openat2(self.as_fd(), path.as_ref(), flags | OFlags::NOFOLLOW, mode, resolve)
     }
 
+    /// A handle (`O_PATH`) of what `path` leads to, refusing whatever leads out of the root: `..` and symbolic links above it,
+    /// and absolute links, which [`Root::open_path`] would follow inside.
+    ///
+    /// # Errors
+    /// `EXDEV` for an absolute path or an escape, and the call's others (`openat2`).
+    pub fn open_beneath(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(self.as_fd(), path.as_ref(), OFlags::PATH, Mode::empty(), resolve)
+    }
+
     /// A handle (`O_PATH`) of the directory `path`, refusing any symbolic link and `..` above the root; other mounts are
     /// entered.
     ///

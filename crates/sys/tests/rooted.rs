@@ -215,6 +215,29 @@ fn the_strict_open_refuses_links_and_escapes() {
 }
 
 #[test]
+fn links_are_followed_beneath_and_refused_where_they_lead_out() {
+    let field = Field::new();
+    fs::create_dir(field.path("dir")).unwrap();
+    fs::write(field.path("dir/file"), "inside").unwrap();
+    for (link, target) in [("in", "dir"), ("out", ".."), ("absolute", "/dir"), ("loop", "loop")] {
+        symlink(target, field.path(link)).unwrap();
+    }
+    for (path, expected) in [
+        ("dir/file", None),
+        ("in/file", None),
+        ("dir/../dir/file", None),
+        ("out", Some(Errno::XDEV)),
+        ("..", Some(Errno::XDEV)),
+        ("absolute/file", Some(Errno::XDEV)),
+        ("/dir", Some(Errno::XDEV)),
+        ("loop", Some(Errno::LOOP)),
+        ("missing", Some(Errno::NOENT)),
+    ] {
+        assert_eq!(field.root.open_beneath(path).err().and_then(|error| error.errno()), expected, "{path}");
+    }
+}
+
+#[test]
 fn a_tree_is_removed_whole_and_nothing_beside_it() {
     let field = Field::new();
     let mut deep = field.root.create_dir_all("tree", Mode::from_raw_mode(0o755)).unwrap();

@@ -165,10 +165,17 @@ const TABLE: &[Group] = &[
     },
     Group {
         because: "1.52 has lost it",
+        whose: Whose::Both,
+        fault: Fault::Unknown,
+        until: (1, 51),
+        places: &["ContainerConfig.MacAddress"],
+    },
+    Group {
+        because: "1.52 has lost it",
         whose: Whose::Original,
         fault: Fault::Unknown,
         until: (1, 51),
-        places: &["ContainerConfig.MacAddress", "SystemInfo.KernelMemoryTCP"],
+        places: &["SystemInfo.KernelMemoryTCP"],
     },
     Group {
         because: "1.25 has lost it",

@@ -30,7 +30,21 @@ pub(crate) fn parse(text: &str, directory: &std::path::Path) -> Result<Mount, In
     ];
     match foreign.iter().find(|(kind, given)| *given && *kind != mount.kind) {
         Some((kind, _)) => invalid(format!("cannot mix '{kind}-*' options with mount type '{}'", mount.kind)),
-        None => Ok(mount),
+        None => recursion_fits(&mount).map(|()| mount),
+    }
+}
+
+/// What is mounted below is said to be read-only, or not, of read-only mounts alone, and only where nothing comes later.
+fn recursion_fits(mount: &Mount) -> Result<(), Invalid> {
+    let Some(bind) = &mount.bind_options else { return Ok(()) };
+    let needs = |value: &str, other: &str| {
+        invalid(format!("option 'bind-recursive={value}' requires '{other}' to be specified in conjunction"))
+    };
+    match (bind.read_only_non_recursive, bind.read_only_force_recursive) {
+        (true, _) if !mount.read_only => needs("writable", "readonly"),
+        (_, true) if !mount.read_only => needs("readonly", "readonly"),
+        (_, true) if bind.propagation != "rprivate" => needs("readonly", "bind-propagation=rprivate"),
+        _ => Ok(()),
     }
 }
 
@@ -147,6 +161,20 @@ mod tests {
                 serde_json::json!({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 1023}}),
             ),
             (
+                "type=image,src=i:1,dst=/t,image-subpath=a/b",
+                serde_json::json!({"Type": "image", "Source": "i:1", "Target": "/t", "ImageOptions": {"Subpath": "a/b"}}),
+            ),
+            (
+                "type=bind,src=/s,dst=/t,ro,bind-recursive=readonly,bind-propagation=rprivate",
+                serde_json::json!({"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": true,
+                    "BindOptions": {"Propagation": "rprivate", "ReadOnlyForceRecursive": true}}),
+            ),
+            (
+                "type=bind,src=/s,dst=/t,ro,bind-recursive=writable",
+                serde_json::json!({"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": true,
+                    "BindOptions": {"ReadOnlyNonRecursive": true}}),
+            ),
+            (
                 r#"source=v,dst=/t,ro=false,volume-nocopy,"volume-opt=o=a,b",volume-label=l=1"#,
                 serde_json::json!({"Type": "volume", "Source": "v", "Target": "/t", "VolumeOptions": {"NoCopy": true,
                     "Labels": {"l": "1"}, "DriverConfig": {"Options": {"o": "a,b"}}}}),
@@ -166,6 +194,8 @@ mod tests {
             "dst=/t,x=y",
             "dst=/t,bind-propagation=private",
             "dst",
+            "type=bind,src=/s,dst=/t,bind-recursive=writable",
+            "type=bind,src=/s,dst=/t,ro,bind-recursive=readonly",
             "\"dst=/t",
         ] {
             assert_eq!(json(text), None, "{text}");

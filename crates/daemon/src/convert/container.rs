@@ -48,7 +48,7 @@ pub(crate) fn inspect(
         },
         graph_driver: (version < ApiVersion::new(1, 52)).then(|| graph_driver(&paths.layers())),
         mounts: container.mounts.iter().map(mount).collect(),
-        config: config(container),
+        config: api::Config { mac_address: own_mac_address(container, version), ..config(container) },
         network_settings: network_settings(container, version),
         ..api::ContainerInspect::default()
     }
@@ -117,6 +117,12 @@ fn config(container: &Description) -> api::Config {
         shell: settings.shell.clone(),
         ..api::Config::default()
     }
+}
+
+/// The address that was asked for on the container's first network, as long as the API had one for all of the container.
+fn own_mac_address(container: &Description, version: ApiVersion) -> String {
+    let first = container.networks.first().filter(|_| version < ApiVersion::new(1, 52));
+    first.map(|network| network.mac_address.clone()).unwrap_or_default()
 }
 
 pub(super) fn health(check: &Healthcheck) -> api::HealthConfig {

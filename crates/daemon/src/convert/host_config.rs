@@ -28,6 +28,8 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         // Said elsewhere in the request.
         joins: std::collections::BTreeMap::new(),
         endpoint_links: Vec::new(),
+        // A matter of the version that is spoken.
+        read_only_non_recursive: false,
         links: host
             .links
             .iter()
@@ -51,7 +53,10 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         oom_score_adj: i32::try_from(host.oom_score_adj)
             .ok()
             .filter(|score| (-1000..=1000).contains(score))
-            .ok_or_else(|| Failure::invalid("Invalid value, range for oom score adj is [-1000, 1000]"))?,
+            .ok_or_else(|| {
+                let score = host.oom_score_adj;
+                Failure::invalid(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"))
+            })?,
         binds: host.binds.unwrap_or_default(),
         mounts: host.mounts.unwrap_or_default().into_iter().map(mounts::read).collect::<Result<_, _>>()?,
         tmpfs: host.tmpfs.unwrap_or_default(),
@@ -71,7 +76,9 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         device_cgroup_rules: host.device_cgroup_rules.unwrap_or_default(),
         ulimits: host.ulimits.unwrap_or_default().into_iter().map(ulimit).collect(),
         sysctls: host.sysctls.unwrap_or_default(),
-        shm_size: host.shm_size,
+        shm_size: u64::try_from(host.shm_size)
+            .map(|_| host.shm_size)
+            .map_err(|_| Failure::invalid("SHM size can not be less than 0"))?,
         group_add: host.group_add.unwrap_or_default(),
         resources,
         dns_search: host.dns_search.unwrap_or_default(),
@@ -161,8 +168,9 @@ pub(super) fn ports(bindings: api::PortMap) -> Result<Vec<PublishRequest>, Failu
                 "" => None,
                 text => Some(text.parse().map_err(|_| invalid("host address", text))?),
             };
-            let number =
-                |text: &str| text.parse::<u16>().map_err(|_| invalid("host port", &binding.host_port));
+            let number = |text: &str| {
+                text.parse::<u16>().map_err(|_| invalid("port specification", &binding.host_port))
+            };
             let host_port = match binding.host_port.split_once('-') {
                 _ if matches!(binding.host_port.as_str(), "" | "0") => HostPort::Random,
                 Some((first, last)) => HostPort::Between(number(first)?, number(last)?),

@@ -159,10 +159,15 @@ fn matches(
         })
         && any("ancestor", &|image| is_of_image(container, image))
         && any("volume", &|volume| {
-            container.mounts.iter().any(|mount| mount.name == volume || mount.destination == volume)
+            container.mounts.iter().any(|mount| {
+                // A bind mount has no name.
+                let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
+                name == volume || mount.destination == volume
+            })
         })
         && any("network", &|network| {
-            networks(container).iter().any(|(name, endpoint)| name == network || endpoint.network_id == network)
+            let is_it = |id: &str| !network.is_empty() && id.starts_with(network);
+            networks(container).iter().any(|(name, endpoint)| name == network || is_it(&endpoint.network_id))
         })
         && any("health", &|health| health == health_summary(container).status)
         // None belongs to a swarm.

@@ -4,7 +4,7 @@ pub(crate) mod container;
 pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod listing;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod path;
 pub(crate) mod platform;

@@ -28,6 +28,7 @@ pub(super) async fn attach(mut call: Call, name: &str) -> Answer {
 
 /// Attaches the client to a container over a websocket: for browsers, which have no other stream.
 pub(super) async fn attach_by_websocket(mut call: Call, name: &str) -> Answer {
+    call.engine().inspect(name)?;
     let headers = websocket::accept(call.request.headers())?;
     let takeover = Takeover::of(&mut call.request);
     let wanted = Wanted::of(&call, name, takeover.carries_input()).await?;
@@ -75,13 +76,15 @@ impl Wanted {
         } else {
             None
         };
-        let live = match (on("stream"), &past) {
-            (false, _) => Live::Unwanted,
-            (true, None) => Live::Attached(engine.attach(name, streams).await?),
-            (true, Some(_)) => {
-                engine.can_be_attached_to(name)?;
-                Live::AfterThePast
-            }
+        // What does not run writes nothing meanwhile, and whoever attaches may start it next and mean all that comes.
+        let is_after_the_past = past.is_some() && container.state.status.is_up();
+        let live = if !on("stream") {
+            Live::Unwanted
+        } else if is_after_the_past {
+            engine.can_be_attached_to(name)?;
+            Live::AfterThePast
+        } else {
+            Live::Attached(engine.attach(name, streams).await?)
         };
         Ok(Self { container, keys, streams, past, live, watch: call.client.clone() })
     }

@@ -3,7 +3,7 @@
 use super::streams;
 use crate::answer::{self, Answer};
 use crate::convert::update::Update;
-use crate::convert::{container, listing, settings, time};
+use crate::convert::{container, listing, mounts, settings, time};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -14,9 +14,10 @@ use coracle_engine::containers::settings::Settings;
 use coracle_engine::containers::{Description, WaitCondition};
 use coracle_engine::labels::LabelChoice;
 use coracle_engine::{ChangeKind, Engine};
-use coracle_spec::Platform;
 use coracle_spec::runtime::ConsoleSize;
+use coracle_spec::{Digest, Platform};
 use hyper::{Method, StatusCode};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub(super) async fn route(call: Call, rest: &[&str]) -> Answer {
@@ -160,14 +161,10 @@ async fn list(call: &Call) -> Answer {
             usize::try_from(number).ok().filter(|limit| *limit > 0)
         }
     };
-    let mut images = std::collections::BTreeMap::new();
-    for wanted in filters.values("ancestor") {
-        if let Ok(image) = engine.images().resolve(wanted).await {
-            images.insert(wanted.to_owned(), image.id);
-        }
-    }
-    let of_image =
-        |container: &Description, wanted: &str| images.get(wanted).is_some_and(|id| container.image == *id);
+    let ancestors = descendants(engine, &filters).await;
+    let of_image = |container: &Description, wanted: &str| {
+        ancestors.get(wanted).is_some_and(|images| images.contains(&container.image))
+    };
     let mut found = listing::select(engine.list(), &filters, &of_image)?;
     found.sort_by_key(|container| std::cmp::Reverse(container.created));
     if !call.query.is_on("all") && limit.is_none() && !filters.has("status") && !filters.has("exited") {
@@ -181,6 +178,10 @@ async fn list(call: &Call) -> Answer {
     let sizes = if call.query.is_on("size") { sizes(engine, &found).await? } else { Vec::new() };
     answer::list(found.iter().enumerate().map(|(at, container)| {
         let mut row = listing::summary(container, now);
+        // As Docker: a name that has been given to another image says nothing any more.
+        if engine.images().find_id(&row.image).map_or(true, |id| id != container.image) {
+            row.image = container.image.to_string();
+        }
         row.names.extend(linked.get(container.id.as_str()).into_iter().flatten().cloned());
         row.health = (call.version >= ApiVersion::new(1, 52)).then(|| listing::health_summary(container));
         if let Some((own, all)) = sizes.get(at) {
@@ -188,6 +189,24 @@ async fn list(call: &Call) -> Answer {
         }
         row
     }))
+}
+
+/// The images that were made of those that the filter names, and these themselves.
+async fn descendants(engine: &Engine, filters: &Filters) -> BTreeMap<String, HashSet<Digest>> {
+    let mut found = BTreeMap::new();
+    for wanted in filters.values("ancestor") {
+        let Ok(ancestor) = engine.images().resolve(wanted).await else { continue };
+        let mut images = HashSet::from([ancestor.id]);
+        for container in engine.list() {
+            // One whose image is gone is of no ancestor that is told.
+            let Ok(image) = engine.images().resolve(&container.image.to_string()).await else { continue };
+            if image.config.is_made_of(&ancestor.config) {
+                images.insert(image.id);
+            }
+        }
+        found.insert(wanted.to_owned(), images);
+    }
+    found
 }
 
 /// What each container has of its own, and what that is with its image, in bytes.
@@ -211,7 +230,7 @@ async fn create(call: Call) -> Answer {
         check.start_interval = 0;
     }
     if request.config.image.is_empty() {
-        return Err(Failure::invalid("no image was named"));
+        return Err(Failure::invalid(what_is_missing(&request)));
     }
     let wanted = query.get("platform").filter(|text| !text.is_empty());
     let wanted: Option<Platform> = wanted
@@ -233,11 +252,26 @@ async fn create(call: Call) -> Answer {
             names.join(", ")
         )));
     }
-    context.requested().fill(request.host_config.get_or_insert_default());
-    let settings = settings::settings(request)?;
+    let host = request.host_config.get_or_insert_default();
+    mounts::understand(host, call.version)?;
+    context.requested().fill(host);
+    let mut settings = settings::settings(request)?;
+    settings.host.read_only_non_recursive = call.version < ApiVersion::new(1, 44);
     let created = context.engine.create_for(query.get("name"), settings, wanted.as_ref()).await?;
     let response = api::CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     answer::json(StatusCode::CREATED, &response)
+}
+
+/// What a request lacks that names no image, in Docker's words as far as it has any.
+fn what_is_missing(request: &api::CreateRequest) -> &'static str {
+    let config = &request.config;
+    if *config == api::Config::default() && request.host_config.is_none() {
+        "config cannot be empty in order to create a container"
+    } else if config.cmd.is_none() && config.entrypoint.is_none() {
+        "no command specified"
+    } else {
+        "no image was named"
+    }
 }
 
 async fn remove(call: &Call, name: &str) -> Answer {

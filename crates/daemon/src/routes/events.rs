@@ -38,6 +38,12 @@ pub(super) fn events(call: &Call) -> Answer {
         return Err(Failure::invalid(format!("invalid filter '{unknown}'")));
     }
     let (since, until) = (moment(call.query.get("since"))?, moment(call.query.get("until"))?);
+    if let (Some(since), Some(until)) = (since, until)
+        && until < since
+    {
+        let text = format!("`since` time ({since}) cannot be after `until` time ({until})");
+        return Err(Failure::invalid(text));
+    }
     let (past, receiver) = call.engine().listen_events();
     let in_time = move |event: &Event| {
         since.is_none_or(|since| event.at >= since) && until.is_none_or(|until| event.at <= until)

@@ -23,7 +23,7 @@ mod volumes;
 
 pub(crate) use streams::frame;
 
-use crate::answer::Answer;
+use crate::answer::{self, Answer};
 use crate::error::Failure;
 use crate::input;
 use crate::server::Call;
@@ -35,6 +35,8 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
     let get = method == Method::GET;
     match (method.as_str(), segments) {
         ("GET" | "HEAD", ["_ping"]) => system::ping(get),
+        // As Docker, of everything: no page of elsewhere is allowed anything by that.
+        ("OPTIONS", _) => answer::empty(StatusCode::OK),
         ("GET", ["version"]) => system::version(&call),
         ("GET", ["info"]) => system::info(&call).await,
         ("GET", ["events"]) => events::events(&call),
@@ -59,7 +61,11 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
             registries::distribution(&call, &name.join("/")).await
         }
         (method, ["plugins", rest @ ..]) => {
-            input::discard(call.request);
+            if plugins::has_document(method, rest) {
+                input::document::<Option<serde_json::Value>>(call.request).await?;
+            } else {
+                input::discard(call.request);
+            }
             plugins::route(method, rest)
         }
         (method, [area @ ("swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs"), rest @ ..]) => {

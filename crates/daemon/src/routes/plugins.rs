@@ -5,6 +5,11 @@ use crate::answer::{Answer, ok};
 use crate::error::Failure;
 use hyper::StatusCode;
 
+/// Whether a call comes with a document, which Docker looks at before it looks for the plugin.
+pub(super) fn has_document(method: &str, rest: &[&str]) -> bool {
+    method == "POST" && matches!(rest, ["pull"] | [_, .., "set" | "upgrade"])
+}
+
 /// Answers a call.
 pub(super) fn route(method: &str, rest: &[&str]) -> Answer {
     match (method, rest) {

@@ -35,6 +35,7 @@ pub(crate) enum Plan {
 pub(crate) enum Refusal {
     NotRunning,
     Paused,
+    PausedStart,
     NotPaused,
     AlreadyPaused,
     StillRunning,
@@ -48,6 +49,7 @@ impl Refusal {
         Error::Conflict(match self {
             Self::NotRunning => format!("container {id} is not running"),
             Self::Paused => format!("container {id} is paused, unpause the container first"),
+            Self::PausedStart => "cannot start a paused container, try unpause instead".to_owned(),
             Self::NotPaused => format!("Container {id} is not paused"),
             Self::AlreadyPaused => format!("Container {id} is already paused"),
             Self::StillRunning => {
@@ -66,7 +68,7 @@ pub(crate) fn admit(status: Status, command: Command) -> Result<Plan, Refusal> {
     match (status, command) {
         (Created | Exited | Restarting, Start) => Ok(Plan::Do),
         (Running, Start) => Ok(Plan::Nothing),
-        (Paused, Start) => Err(Refusal::Paused),
+        (Paused, Start) => Err(Refusal::PausedStart),
         (Running | Paused, Signal) => Ok(Plan::Do),
         (Created | Exited | Restarting, Signal) => Err(Refusal::NotRunning),
         (Running, Pause) => Ok(Plan::Do),

@@ -24,9 +24,15 @@ impl Engine {
     /// [`Error::Invalid`] for changes that are none.
     pub async fn commit(&self, name: &str, pause: bool, request: CommitRequest) -> Result<Digest> {
         let container = self.inspect(name)?;
-        let paused = pause && container.state.status == Status::Running;
+        let mut paused = pause && container.state.status == Status::Running;
         if paused {
-            self.pause_for_commit(&container.id).await?;
+            match self.pause_for_commit(&container.id).await {
+                // It has ended meanwhile.
+                Err(Error::Conflict(_)) if !self.inspect(container.id.as_str())?.state.status.is_up() => {
+                    paused = false;
+                }
+                done => done?,
+            }
         }
         let image = self.images().commit(request).await;
         if paused {

@@ -8,14 +8,16 @@ use super::settings::Settings;
 use super::state::State;
 use super::task::{spawn, spawn_prepared};
 use super::{
-    Description, MountPoint, isolation, links, logs, merge, oci_spec, partners, quota, record, volumes_from,
+    Description, MountPoint, MountedImage, isolation, links, logs, merge, oci_spec, partners, quota, record,
+    volumes_from,
 };
 use crate::engine::{Engine, Shared};
 use crate::error::{Attempt, Error, Result, blocking};
-use crate::images::Image;
+use crate::images::{Hold, Image};
 use crate::index::Durability;
 use crate::volumes::Creation;
 use coracle_spec::{ContainerId, Name, Platform};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -55,8 +57,10 @@ impl Engine {
         let image = shared.images.resolve_for(&settings.image, platform).await?;
         shared.images.hold_for_container(&hold, &image).await?;
         shared.images.note_use(&image.id, OffsetDateTime::now_utc());
+        let mounted = mounted_images(shared, &settings).await?;
         let default = shared.config.storage.container;
-        let (mut created, description) = create_on(shared, id, name, settings, (&image, default)).await?;
+        let of = (&image, &mounted, default);
+        let (mut created, description) = create_on(shared, id, name, settings, of).await?;
         shared.containers.insert(spawn_prepared(shared, description));
         created.warnings.extend(foreign(&image.config.platform).filter(|_| platform.is_none()));
         Ok(created)
@@ -74,7 +78,8 @@ pub(crate) async fn create_of(
     settings: Settings,
     image: Image,
 ) -> Result<Created> {
-    let (created, description) = create_on(&shared, id, None, settings, (&image, None)).await?;
+    let of = (&image, &BTreeMap::new(), None);
+    let (created, description) = create_on(&shared, id, None, settings, of).await?;
     shared.containers.insert(spawn(&shared, description, None));
     Ok(created)
 }
@@ -85,9 +90,15 @@ async fn create_on(
     id: ContainerId,
     name: Option<&str>,
     settings: Settings,
-    (image, default): (&Image, Option<u64>),
+    (image, mounted, default): (&Image, &BTreeMap<String, Mounted>, Option<u64>),
 ) -> Result<(Created, Description)> {
     refuse_artifact(image, &settings.image)?;
+    // What the image exposes is no choice of the client's, and what is published is refused as such.
+    let exposes = !settings.exposed_ports.is_empty() && settings.host.ports.is_empty();
+    if matches!(settings.host.network, NetworkMode::Container(_)) && exposes {
+        let text = "conflicting options: port exposing and the container type network mode";
+        return Err(Error::Invalid(text.to_owned()));
+    }
     let mut settings = merge::merge(settings, &image.config.config);
     links::resolve(shared, &mut settings.host)?;
     partners::resolve(&shared.containers, &mut settings.host)?;
@@ -98,13 +109,38 @@ async fn create_on(
     let wanted = mounts::wanted(&settings, volumes_from::shared_points(&shared.containers, &settings)?)?;
     let name = reserve_name(shared, &id, name)?;
     let request = Request { id: id.clone(), name: name.clone(), settings, networks, wanted, bound };
-    let made = make(shared, image, request).await;
+    let made = make(shared, (image, mounted), request).await;
     if made.is_err() {
         shared.containers.release(&name, &id);
     }
     let description = made?;
     shared.tell_of(&description, "create", &[]);
     Ok((Created { id, warnings }, description))
+}
+
+/// An image that is mounted, which nobody frees before the container is known.
+struct Mounted {
+    image: MountedImage,
+    _hold: Hold,
+}
+
+/// The images that a container is to mount, by the names that it has for them.
+async fn mounted_images(shared: &Shared, settings: &Settings) -> Result<BTreeMap<String, Mounted>> {
+    let mut mounted = BTreeMap::new();
+    for mount in settings.host.mounts.iter().filter(|mount| mount.kind == "image" && !mount.source.is_empty())
+    {
+        let hold = shared.images.hold();
+        let image = shared.images.resolve(&mount.source).await?;
+        if image.artifact.is_some() {
+            let text = format!("{} is no image but an artifact: it cannot be mounted", mount.source);
+            return Err(Error::Invalid(text));
+        }
+        shared.images.hold_for_container(&hold, &image).await?;
+        shared.images.note_use(&image.id, OffsetDateTime::now_utc());
+        let image = MountedImage { id: image.id, layers: image.layers };
+        mounted.insert(mount.source.clone(), Mounted { image, _hold: hold });
+    }
+    Ok(mounted)
 }
 
 /// Nothing runs in a chart or a signature.
@@ -187,20 +223,32 @@ fn check_modes(settings: &Settings) -> Result<()> {
             }
         }
     }
-    if let NetworkMode::Container(_) = &host.network {
-        if !settings.hostname.is_empty() {
-            return Err(Error::Invalid("conflicting options: hostname and the network mode".to_owned()));
-        }
-        if !host.ports.is_empty() || host.publish_all {
-            return Err(Error::Invalid(
-                "conflicting options: port publishing and the container type network mode".to_owned(),
-            ));
-        }
-    }
+    check_network_mode(settings)?;
     if host.auto_remove && host.restart != super::settings::RestartPolicy::No {
         return Err(Error::Invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
     }
     Ok(())
+}
+
+/// What is another's cannot be chosen as well, in Docker's words.
+fn check_network_mode(settings: &Settings) -> Result<()> {
+    let host = &settings.host;
+    let is_anothers = matches!(host.network, NetworkMode::Container(_));
+    let has_ports = !host.ports.is_empty() || host.publish_all;
+    let conflicts = [
+        (is_anothers && !settings.hostname.is_empty(), "hostname and the network mode"),
+        (is_anothers && !host.dns.is_empty(), "dns and the network mode"),
+        (is_anothers && !host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            (is_anothers || host.network == NetworkMode::Host) && !host.mac_address.is_empty(),
+            "mac-address and the network mode",
+        ),
+        (is_anothers && has_ports, "port publishing and the container type network mode"),
+    ];
+    match conflicts.iter().find(|(is_so, _)| *is_so) {
+        Some((_, what)) => Err(Error::Invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
 }
 
 fn check_texts(settings: &Settings) -> Result<()> {
@@ -232,10 +280,14 @@ fn reserve_name(shared: &Shared, id: &ContainerId, name: Option<&str>) -> Result
     }
 }
 
-async fn make(shared: &Arc<Shared>, image: &Image, request: Request) -> Result<Description> {
+async fn make(
+    shared: &Arc<Shared>,
+    images: (&Image, &BTreeMap<String, Mounted>),
+    request: Request,
+) -> Result<Description> {
     let mut volumes = Vec::new();
     let id = request.id.clone();
-    let made = make_steps(shared, image, request, &mut volumes).await;
+    let made = make_steps(shared, images, request, &mut volumes).await;
     if made.is_err() {
         undo(shared, &id, &volumes).await;
     }
@@ -255,7 +307,7 @@ struct Request {
 
 async fn make_steps(
     shared: &Arc<Shared>,
-    image: &Image,
+    (image, mounted): (&Image, &BTreeMap<String, Mounted>),
     request: Request,
     volumes: &mut Vec<String>,
 ) -> Result<Description> {
@@ -263,9 +315,10 @@ async fn make_steps(
     // The container knows from here on.
     settings.host.joins.clear();
     settings.host.endpoint_links.clear();
+    settings.host.read_only_non_recursive = false;
     let mut points = Vec::new();
     for wanted in wanted {
-        points.push(realise(shared, image, wanted, volumes).await?);
+        points.push(realise(shared, (image, mounted), wanted, volumes).await?);
     }
     let (store, layers, container) = (Arc::clone(&shared.store), image.layers.clone(), id.clone());
     let prepare = move || {
@@ -292,7 +345,7 @@ async fn make_steps(
 /// Makes what a mount needs, and returns its mount point.
 async fn realise(
     shared: &Shared,
-    image: &Image,
+    (image, mounted): (&Image, &BTreeMap<String, Mounted>),
     wanted: Wanted,
     made: &mut Vec<String>,
 ) -> Result<MountPoint> {
@@ -309,6 +362,13 @@ async fn realise(
         blocking(move || check_source(&path, create)).await??;
         return Ok(point);
     }
+    if point.kind == "image" {
+        let missing = || Error::NotFound { kind: "image", name: point.name.clone() };
+        let image = mounted.get(&point.name).ok_or_else(missing)?.image.clone();
+        point.source = image.id.to_string();
+        point.image = Some(image);
+        return Ok(point);
+    }
     let creation = Creation {
         name: (!point.name.is_empty()).then(|| point.name.clone()),
         driver: point.driver.clone(),
@@ -320,7 +380,8 @@ async fn realise(
         made.push(volume.name.clone());
     }
     if wanted.copy_up {
-        shared.volumes.copy_up(&volume.name, &image.layers, &point.destination).await?;
+        let part = (volume.name.as_str(), point.subpath.as_str());
+        shared.volumes.copy_up(part, &image.layers, &point.destination).await?;
     }
     point.source = volume.mountpoint.display().to_string();
     point.name = volume.name;

@@ -1,8 +1,7 @@
 //! Processes that join running containers: made, started once, remembered until the container has ended.
 
-use super::settings::Settings;
 use super::task::Command;
-use super::{Attached, admit, attach};
+use super::{Attached, Description, admit, attach, links};
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result};
 use coracle_runtime::protocol::{Attachment, Execution, Reply, Request};
@@ -99,9 +98,10 @@ impl Execs {
         }
     }
 
-    /// A container has ended; its execs are of no more use.
+    /// A container has ended; its execs are of no more use, and those that were not started never will be.
     pub(crate) fn forget(&self, container: &ContainerId) {
         self.with(|all| {
+            all.retain(|_, exec| exec.container != *container || exec.running || exec.exit_code.is_some());
             for exec in all.values_mut().filter(|exec| exec.container == *container && exec.running) {
                 exec.running = false;
                 exec.exit_code = Some(137);
@@ -130,6 +130,14 @@ impl Execs {
     }
 }
 
+/// Why there is no exec in a container that the client has `named`.
+fn refused(refusal: admit::Refusal, container: &Description, named: &str) -> Error {
+    if refusal == admit::Refusal::Paused {
+        return Error::Conflict(format!("Container {named} is paused, unpause the container before exec"));
+    }
+    refusal.error(&container.id)
+}
+
 fn missing(id: &str) -> Error {
     Error::NotFound { kind: "exec instance", name: id.to_owned() }
 }
@@ -140,9 +148,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Conflict`] when the container does not run, [`Error::Invalid`] without a command.
     pub fn create_exec(&self, container: &str, settings: ExecSettings) -> Result<ExecId> {
-        let container = self.shared.containers.find(container)?.describe();
+        let named = container;
+        let container = self.shared.containers.find(named)?.describe();
         admit::admit(container.state.status, admit::Command::Exec)
-            .map_err(|refusal| refusal.error(&container.id))?;
+            .map_err(|refusal| refused(refusal, &container, named))?;
         if settings.cmd.is_empty() {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         }
@@ -169,7 +178,7 @@ impl Engine {
         let exec = self.shared.execs.get(id)?;
         let container = self.shared.containers.find(exec.container.as_str())?.describe();
         admit::admit(container.state.status, admit::Command::Exec)
-            .map_err(|refusal| refusal.error(&container.id))?;
+            .map_err(|refusal| refused(refusal, &container, container.id.as_str()))?;
         let exec = self.shared.execs.with(|all| {
             let exec = all.get_mut(id).ok_or_else(|| missing(id))?;
             if exec.running || exec.exit_code.is_some() {
@@ -322,7 +331,7 @@ impl TakenExec {
             if exec.settings.user.is_empty() { &description.settings.user } else { &exec.settings.user };
         let execution = Execution {
             id: exec.id.to_string(),
-            process: process(&exec.settings, &description.settings, shared, size)?,
+            process: process(&exec.settings, &description, shared, size)?,
             user: user.clone(),
             privileged: exec.settings.privileged,
             attachment,
@@ -352,21 +361,21 @@ impl Drop for TakenExec {
 
 fn process(
     exec: &ExecSettings,
-    container: &Settings,
+    description: &Description,
     shared: &Shared,
     size: Option<ConsoleSize>,
 ) -> Result<Process> {
+    let container = &description.settings;
     let mut host = container.host.clone();
     host.privileged |= exec.privileged;
     let allowed = super::confinement::capabilities(&host, &shared.available)?;
     let options = super::confinement::SecurityOptions::parse(&container.host.security_opt)?;
     let no_new_privileges =
         options.no_new_privileges.unwrap_or(shared.config.defaults.no_new_privileges) && !exec.privileged;
-    let mut base = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
-    if exec.tty {
-        base.push("TERM=xterm".to_owned());
-    }
-    let env = super::merge::merge_env(&base, &container.env);
+    let base = super::oci_spec::base_environment(&description.id, container, exec.tty);
+    // A linked container that has ended since is no reason to start nothing in this one.
+    let env = super::merge::merge_env(&base, &links::variables(shared, description).unwrap_or_default());
+    let env = super::merge::merge_env(&env, &container.env);
     let cwd = [&exec.working_dir, &container.working_dir].into_iter().find(|path| !path.is_empty());
     Ok(Process {
         terminal: exec.tty,

@@ -79,12 +79,19 @@ fn devices(settings: &Settings) -> Result<Vec<Opened>> {
     for mapping in &settings.host.devices {
         let path = Path::new(&mapping.host);
         if path.is_dir() {
+            let before = devices.len();
             for_each_device(path, &mut |host| {
                 let inside = host.strip_prefix(path).map(|rest| Path::new(&mapping.container).join(rest));
                 if let (Ok(inside), Some(found)) = (inside, device(host, Path::new(""))) {
                     devices.push(opened(Device { path: inside.display().to_string(), ..found }, mapping));
                 }
             });
+            if devices.len() == before {
+                return Err(Error::Invalid(format!(
+                    "error gathering device information while adding custom device \"{}\": not a device node",
+                    mapping.host
+                )));
+            }
             continue;
         }
         let missing = || {

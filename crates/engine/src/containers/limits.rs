@@ -27,6 +27,9 @@ pub(crate) fn resources(asked: &Resources, devices: &Devices) -> Result<runtime:
     })
 }
 
+/// The largest weight of the kernel's scheduler (`MAX_SHARES`): more would silently be this.
+const MOST_SHARES: i64 = 262_144;
+
 fn invalid<T>(text: &str) -> Result<T> {
     Err(Error::Invalid(text.to_owned()))
 }
@@ -94,15 +97,20 @@ fn cpu(asked: &Resources) -> Result<Option<Cpu>> {
     if asked.cpu_quota > 0 && asked.cpu_quota < 1_000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
+    if asked.cpu_shares == 1 {
+        return invalid("The minimum allowed cpu-shares is 2");
+    }
+    if asked.cpu_shares > MOST_SHARES {
+        return Err(Error::Invalid(format!("The maximum allowed cpu-shares is {MOST_SHARES}")));
+    }
     if asked.cpu_shares < 0 {
         return Err(Error::Invalid(format!(
             "invalid CPU shares ({}): value must be a positive integer",
             asked.cpu_shares
         )));
     }
-    for list in [&asked.cpuset_cpus, &asked.cpuset_mems] {
-        check_list(list)?;
-    }
+    check_list("cpus", &asked.cpuset_cpus)?;
+    check_list("mems", &asked.cpuset_mems)?;
     let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     let (quota, period) = if asked.nano_cpus > 0 {
         (Some(asked.nano_cpus / (1_000_000_000 / PERIOD)), positive(PERIOD))
@@ -122,7 +130,7 @@ fn cpu(asked: &Resources) -> Result<Option<Cpu>> {
 }
 
 /// Checks a list such as `0-2,7` without expanding it (CVE-2018-20699).
-fn check_list(list: &str) -> Result<()> {
+fn check_list(of: &str, list: &str) -> Result<()> {
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number < 8192);
     let range = |part: &str| match part.split_once('-') {
         Some((first, last)) => matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b),
@@ -131,7 +139,7 @@ fn check_list(list: &str) -> Result<()> {
     if list.is_empty() || list.split(',').all(range) {
         Ok(())
     } else {
-        Err(Error::Invalid(format!("Invalid value {list} for cpuset cpus or mems")))
+        Err(Error::Invalid(format!("Invalid value {list} for cpuset {of}")))
     }
 }
 

@@ -27,13 +27,15 @@ pub(super) fn resolve(shared: &Shared, host: &mut HostSettings) -> Result<()> {
     }
     let conflict = |mode: &str| {
         let text = format!(
-            "conflicting options: {mode} type networking can't be used with links. This would result in undefined behavior"
+            "conflicting options: {mode} can't be used with links. This would result in undefined behavior"
         );
         Err(Error::Invalid(text))
     };
     match host.network {
-        NetworkMode::Host => return conflict("host"),
-        NetworkMode::Container(_) => return conflict("container"),
+        NetworkMode::Host => return conflict("host type networking"),
+        NetworkMode::Container(_) => return conflict("container type network"),
+        // There whoever is called so later is meant.
+        NetworkMode::Named(_) => return Ok(()),
         _ => {}
     }
     if shared.networks.default().network.is_isolated() {
@@ -49,7 +51,7 @@ pub(super) fn resolve(shared: &Shared, host: &mut HostSettings) -> Result<()> {
             found = shared.containers.find(other)?.describe();
         }
         if found.settings.host.network == NetworkMode::Host {
-            return conflict("host");
+            return conflict("host type networking");
         }
         link.container = found.id.to_string();
     }

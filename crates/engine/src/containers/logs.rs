@@ -61,9 +61,8 @@ fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<O
             "compress" if matches!(value.as_str(), "true" | "false") => {}
             "mode" if value == "blocking" => {}
             _ => {
-                return Err(Error::Unsupported(format!(
-                    "log option {key}={value} is not supported by this driver"
-                )));
+                let driver = if settings.driver.is_empty() { "json-file" } else { &settings.driver };
+                return Err(Error::Invalid(format!("unknown log opt '{key}' for {driver} log driver")));
             }
         }
     }

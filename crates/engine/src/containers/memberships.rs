@@ -119,7 +119,11 @@ pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Members
         address: host.address,
         mac_address: host.mac_address.clone(),
     };
-    let mut memberships = vec![found_or_named(networks, main, join)?];
+    let mut memberships = Vec::new();
+    // As Docker: where there is no default network, who wants it has a loopback.
+    if main != BRIDGE || networks.default().bridge.exists() {
+        memberships.push(found_or_named(networks, main, join)?);
+    }
     for (name, join) in &host.joins {
         let membership = found_or_named(networks, name, join.clone())?;
         if memberships.iter().any(|other| other.network == membership.network) {

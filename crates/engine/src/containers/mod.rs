@@ -21,6 +21,7 @@ mod logs;
 mod memberships;
 mod merge;
 pub mod modes;
+mod mount_mode;
 mod mounts;
 mod names;
 mod network;
@@ -44,6 +45,7 @@ pub(crate) mod task;
 #[cfg(test)]
 mod tests;
 mod top;
+mod trees;
 mod usage;
 mod view;
 mod volumes_from;
@@ -62,6 +64,7 @@ pub use network::parse_port;
 pub use paths::Paths;
 pub(crate) use remove::remove_unasked;
 pub use top::Top;
+pub use trees::MountedImage;
 pub(crate) use usage::image_users;
 pub(crate) use view::{View, of_scratch as view_of_scratch};
 
@@ -99,17 +102,28 @@ impl Description {
     pub(crate) fn volumes(&self) -> impl Iterator<Item = &MountPoint> {
         self.mounts.iter().filter(|mount| mount.kind == "volume")
     }
+
+    /// The images that it mounts.
+    pub(crate) fn mounted_images(&self) -> impl Iterator<Item = &MountedImage> {
+        self.mounts.iter().filter_map(|mount| mount.image.as_ref())
+    }
 }
 
-/// A volume or bind mount of a container.
+/// A volume, bind mount or image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountPoint {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume` or `image`.
     pub kind: String,
-    /// The volume's name.
+    /// The volume's name, or what the client called the image.
     pub name: String,
-    /// The directory on the host.
+    /// The path on the host, or the image's id.
     pub source: String,
+    /// What of the volume or image is mounted, a path in it; all of it if empty.
+    pub subpath: String,
+    /// The image.
+    pub image: Option<MountedImage>,
+    /// What becomes of that which is mounted below.
+    pub below: Below,
     /// Where, inside the container.
     pub destination: String,
     /// The client's options, for instance `ro,z`.
@@ -132,4 +146,16 @@ impl MountPoint {
     pub(crate) fn is_of_containers(&self) -> bool {
         self.kind == "volume" || self.is_engines
     }
+}
+
+/// What becomes in a container of that which is mounted below a bind mount's source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Below {
+    /// It is there, and read-only where the mount is.
+    #[default]
+    Alike,
+    /// It is there, and can be written to where the host can.
+    Writable,
+    /// It is not there.
+    Absent,
 }

@@ -1,9 +1,11 @@
 //! Volumes, bind mounts and tmpfs: from what the client wrote to mount points, and from those to mounts.
 
+use super::mount_mode::{self, Kind};
 use super::network::Files;
 use super::settings::{MountSetting, Settings};
-use super::{Description, MountPoint};
+use super::{Below, Description, MountPoint};
 use crate::error::{Error, Result};
+use coracle_runtime::protocol;
 use coracle_spec::Owners;
 use coracle_spec::runtime::Mount;
 use std::collections::BTreeMap;
@@ -52,6 +54,15 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
     for mount in settings.host.mounts.iter().filter(|mount| mount.kind != "tmpfs") {
         asked.push(from_setting(mount)?);
     }
+    if settings.host.read_only_non_recursive {
+        let binds = asked.iter_mut().map(|wanted| &mut wanted.point);
+        let as_usual = |point: &&mut MountPoint| point.kind == "bind" && point.below == Below::Alike;
+        binds.filter(as_usual).for_each(|point| point.below = Below::Writable);
+    }
+    // As Docker has it of volumes of its own driver that the client names.
+    let bare = asked.iter_mut().map(|wanted| &mut wanted.point);
+    let is_bare = |point: &&mut MountPoint| point.kind == "volume" && point.mode.is_empty();
+    bare.filter(is_bare).for_each(|point| "z".clone_into(&mut point.mode));
     let mut targets = std::collections::BTreeSet::new();
     for wanted in &asked {
         if !targets.insert(wanted.point.destination.clone()) {
@@ -59,9 +70,24 @@ pub(crate) fn wanted(settings: &Settings, shared: Vec<MountPoint>) -> Result<Vec
         }
     }
     settings.host.tmpfs.keys().try_for_each(|target| check_target(target))?;
+    settings.host.mounts.iter().filter(|mount| mount.kind == "tmpfs").try_for_each(check_tmpfs)?;
     let tmpfs = tmpfs_targets(settings);
+    if let Some(twice) = targets.intersection(&tmpfs).next() {
+        return Err(Error::Invalid(format!("Duplicate mount point: {twice}")));
+    }
     by_target.retain(|target, _| !targets.contains(target) && !tmpfs.contains(target));
     Ok(by_target.into_values().chain(asked).collect())
+}
+
+fn check_tmpfs(mount: &MountSetting) -> Result<()> {
+    let invalid = |text: &str| Error::Invalid(format!("invalid mount config for type \"tmpfs\": {text}"));
+    if mount.target.is_empty() {
+        return Err(invalid("field Target must not be empty"));
+    }
+    if !mount.source.is_empty() {
+        return Err(invalid("field Source must not be specified"));
+    }
+    check_target(&mount.target).map_err(|error| invalid(&error.to_string()))
 }
 
 fn tmpfs_targets(settings: &Settings) -> std::collections::BTreeSet<String> {
@@ -92,21 +118,22 @@ fn choose_driver(wanted: &mut Wanted, driver: &str) {
     }
 }
 
-/// Parses `[SOURCE:]TARGET[:OPTIONS]` of `-v`.
+/// Parses `[SOURCE:]TARGET[:MODE]` of `-v`.
 fn parse_bind(text: &str) -> Result<Wanted> {
-    let invalid = |reason: &str| Error::Invalid(format!("invalid volume specification: '{text}': {reason}"));
+    let invalid = |reason: &str| Error::Invalid(format!("invalid volume specification: '{text}'{reason}"));
     let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts[..] {
-        [target] => ("", target, ""),
-        [source, target] if target.starts_with('/') => (source, target, ""),
-        [target, options] => ("", target, options),
-        [source, target, options] => (source, target, options),
-        _ => return Err(invalid("too many colons")),
+    let (source, target, mode) = match parts[..] {
+        [target] if !target.is_empty() => ("", target, ""),
+        // Without a source there is no mode.
+        [source, target] if mount_mode::words(target).is_none() => (source, target, ""),
+        [source, target, mode] => (source, target, mode),
+        _ => return Err(invalid("")),
     };
-    if source.is_empty() && parts.len() > 2 {
-        return Err(invalid("the source is missing"));
+    if parts.iter().take(2).any(|part| part.is_empty()) {
+        return Err(invalid(""));
     }
-    check_target(target)?;
+    let words = mount_mode::words(mode).ok_or_else(|| Error::Invalid(format!("invalid mode: {mode}")))?;
+    check_target(target).map_err(|error| invalid(&format!(": {error}")))?;
     let mut wanted = if source.starts_with('/') {
         let point = MountPoint {
             kind: "bind".to_owned(),
@@ -122,34 +149,41 @@ fn parse_bind(text: &str) -> Result<Wanted> {
         wanted.point.anonymous = source.is_empty();
         wanted
     };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        apply_option(&mut wanted, option).ok_or_else(|| invalid("invalid mode"))?;
-    }
-    wanted.point.mode = options.to_owned();
-    Ok(wanted)
-}
-
-fn apply_option(wanted: &mut Wanted, option: &str) -> Option<()> {
-    let bind = wanted.point.kind == "bind";
-    match option {
-        "ro" => wanted.point.writable = false,
-        // SELinux relabelling means nothing where SELinux is off; consistency is a matter of Docker Desktop.
-        "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-        "nocopy" if !bind => wanted.copy_up = false,
-        "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" if bind => {
-            option.clone_into(&mut wanted.point.propagation);
+    let kind = wanted.point.kind.clone();
+    let foreign = |field: &str| {
+        invalid(&format!(": invalid mount config for type \"{kind}\": field {field} must not be specified"))
+    };
+    for (about, word) in words {
+        match about {
+            Kind::Access => wanted.point.writable = word == "rw",
+            Kind::Propagation if kind == "bind" => word.clone_into(&mut wanted.point.propagation),
+            Kind::Propagation => return Err(foreign("BindOptions")),
+            Kind::Copying if kind == "bind" => return Err(foreign("VolumeOptions")),
+            Kind::Copying => wanted.copy_up = false,
+            Kind::Label | Kind::Consistency => {}
         }
-        _ => return None,
     }
-    Some(())
+    wanted.point.mode = mode.to_owned();
+    Ok(wanted)
 }
 
 fn from_setting(mount: &MountSetting) -> Result<Wanted> {
     let invalid =
         |text: String| Error::Invalid(format!("invalid mount config for type \"{}\": {text}", mount.kind));
-    check_target(&mount.target)?;
+    if mount.target.is_empty() {
+        return Err(invalid("field Target must not be empty".to_owned()));
+    }
+    check_target(&mount.target).map_err(|error| invalid(error.to_string()))?;
+    if matches!(mount.kind.as_str(), "bind" | "image") && mount.source.is_empty() {
+        return Err(invalid("field Source must not be empty".to_owned()));
+    }
     match mount.kind.as_str() {
         "bind" => {
+            if mount_mode::words(&mount.propagation)
+                .is_none_or(|words| words.iter().any(|(kind, _)| *kind != Kind::Propagation))
+            {
+                return Err(invalid(format!("invalid propagation mode: {}", mount.propagation)));
+            }
             if !mount.source.starts_with('/') {
                 return Err(invalid(format!(
                     "invalid mount path: '{}' mount path must be absolute",
@@ -161,10 +195,10 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
                 kind: "bind".to_owned(),
                 source: clean(&mount.source),
                 destination: clean(&mount.target),
-                mode: if mount.non_recursive { "nonrecursive".to_owned() } else { String::new() },
                 writable: !mount.read_only,
                 propagation: propagation.to_owned(),
                 is_engines: mount.is_engines,
+                below: below(mount).map_err(|text| invalid(text.to_owned()))?,
                 ..MountPoint::default()
             };
             Ok(Wanted { point, create_source: mount.create_source, ..Wanted::default() })
@@ -172,6 +206,14 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
         "volume" => {
             let mut wanted = volume(mount.source.clone(), &mount.target);
             wanted.point.anonymous = mount.source.is_empty();
+            if wanted.point.anonymous && !mount.subpath.is_empty() {
+                return Err(invalid("must not set Subpath when using anonymous volumes".to_owned()));
+            }
+            if wanted.point.anonymous && mount.read_only {
+                let text = "must not set ReadOnly mode when using anonymous volumes";
+                return Err(invalid(text.to_owned()));
+            }
+            wanted.point.subpath = local(&mount.subpath, "volume").map_err(invalid)?;
             wanted.point.writable = !mount.read_only;
             wanted.copy_up = !mount.no_copy;
             wanted.labels.clone_from(&mount.labels);
@@ -181,9 +223,54 @@ fn from_setting(mount: &MountSetting) -> Result<Wanted> {
             }
             Ok(wanted)
         }
-        other => Err(Error::Unsupported(format!(
-            "mounts of type {other:?} are not supported; use bind, volume or tmpfs"
+        "image" => {
+            let point = MountPoint {
+                kind: "image".to_owned(),
+                name: mount.source.clone(),
+                destination: clean(&mount.target),
+                subpath: local(&mount.subpath, "image").map_err(invalid)?,
+                propagation: "rprivate".to_owned(),
+                ..MountPoint::default()
+            };
+            Ok(Wanted { point, ..Wanted::default() })
+        }
+        other @ ("cluster" | "npipe") => Err(Error::Unsupported(format!(
+            "mounts of type {other:?} are not supported; use bind, volume, image or tmpfs"
         ))),
+        _ => Err(invalid("mount type unknown".to_owned())),
+    }
+}
+
+/// What becomes of that which is mounted below a bind mount.
+fn below(mount: &MountSetting) -> std::result::Result<Below, &'static str> {
+    match (mount.read_only, mount.read_only_non_recursive, mount.read_only_force_recursive) {
+        (false, true, _) => Err("mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive"),
+        (false, _, true) => Err("mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive"),
+        (_, true, true) => {
+            Err("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
+        }
+        _ if mount.non_recursive => Ok(Below::Absent),
+        (_, true, false) => Ok(Below::Writable),
+        (_, false, _) => Ok(Below::Alike),
+    }
+}
+
+/// A path that does not lead out of where it begins, as far as its text tells.
+fn local(subpath: &str, of: &str) -> std::result::Result<String, String> {
+    let mut depth = 0_usize;
+    let stays = Path::new(subpath).components().all(|component| match component {
+        Component::ParentDir => depth.checked_sub(1).map(|up| depth = up).is_some(),
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::CurDir => true,
+        Component::RootDir | Component::Prefix(_) => false,
+    });
+    if stays && !subpath.contains('\0') {
+        Ok(subpath.to_owned())
+    } else {
+        Err(format!("subpath must be a relative path within the {of}"))
     }
 }
 
@@ -219,9 +306,11 @@ pub(super) fn clean(path: &str) -> String {
 pub(super) fn of(description: &Description, files: Files, mapped: Option<&Owners>) -> Result<Vec<Mount>> {
     let settings = &description.settings;
     let map = mapped.map(|_| "idmap".to_owned());
-    let mut mounts: Vec<Mount> = Vec::new();
+    let mut trees = (0..).map(protocol::tree);
+    let mut mounts = Vec::new();
     for point in &description.mounts {
-        let mut mount = bind(point);
+        let tree = if point.is_tree() { trees.next() } else { None };
+        let mut mount = Mount { source: tree.unwrap_or_else(|| point.source.clone()), ..bind(point) };
         mount.options.extend(map.clone().filter(|_| point.is_of_containers()));
         mounts.push(mount);
     }
@@ -230,7 +319,6 @@ pub(super) fn of(description: &Description, files: Files, mapped: Option<&Owners
         mounts.push(tmpfs(&clean(target), &options));
     }
     for mount in settings.host.mounts.iter().filter(|mount| mount.kind == "tmpfs") {
-        check_target(&mount.target)?;
         let size = format!("size={}", mount.tmpfs_size);
         let mode = format!("mode={:o}", mount.tmpfs_mode);
         let mut options = Vec::new();
@@ -254,13 +342,14 @@ pub(super) fn of(description: &Description, files: Files, mapped: Option<&Owners
     Ok(mounts)
 }
 
+/// The mount of a point that a path names.
 pub(super) fn bind(point: &MountPoint) -> Mount {
-    let depth = if point.mode == "nonrecursive" { "bind" } else { "rbind" };
+    let depth = if point.below == Below::Absent { "bind" } else { "rbind" };
     let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
     let mut options = vec![depth.to_owned(), propagation.to_owned()];
     if !point.writable {
-        // Recursively: what is mounted below would be writable otherwise.
-        options.push("rro".to_owned());
+        let access = if point.below == Below::Writable { "ro" } else { "rro" };
+        options.push(access.to_owned());
     }
     Mount {
         destination: point.destination.clone(),
@@ -292,7 +381,6 @@ mod tests {
             ("/a//x/../y:/b/:ro", "bind", "/a/y", "", "/b", false),
             ("data:/b", "volume", "", "data", "/b", true),
             ("/b", "volume", "", "", "/b", true),
-            ("/b:ro", "volume", "", "", "/b", false),
             ("data:/b:ro,nocopy", "volume", "", "data", "/b", false),
         ] {
             let wanted = parse_bind(text).unwrap();
@@ -305,11 +393,89 @@ mod tests {
 
     #[test]
     fn impossible_specifications_are_refused() {
-        for text in
-            ["", "data:relative", "/a:/", "/a:/b:rx", "/a:/b:ro:z", ":/b:ro", "/a:/b:nocopy", "v:/b:rshared"]
-        {
-            assert!(parse_bind(text).is_err(), "{text:?}");
+        for (text, reason) in [
+            ("", ""),
+            ("/b:ro", ""),
+            (":/b:ro", ""),
+            ("/a:", ""),
+            ("/a:/b:ro:z", ""),
+            ("data:relative", ": invalid mount path: 'relative' mount path must be absolute"),
+            ("/a:/", ": invalid specification: destination can't be '/'"),
+            (
+                "/a:/b:nocopy",
+                ": invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+            ),
+            (
+                "v:/b:rshared",
+                ": invalid mount config for type \"volume\": field BindOptions must not be specified",
+            ),
+        ] {
+            let error = parse_bind(text).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid volume specification: '{text}'{reason}"));
         }
+        for mode in ["rx", "ro,ro", "ro,rshared,shared"] {
+            let error = parse_bind(&format!("/a:/b:{mode}")).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid mode: {mode}"));
+        }
+    }
+
+    #[test]
+    fn a_subpath_leads_nowhere_else() {
+        for (subpath, stays) in [
+            ("", true),
+            ("a/b", true),
+            ("a/../b", true),
+            ("..a", true),
+            ("a/..", true),
+            ("..", false),
+            ("a/../../b", false),
+            ("/a", false),
+            ("a\0b", false),
+        ] {
+            assert_eq!(local(subpath, "volume").is_ok(), stays, "{subpath:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_below_is_as_the_client_wants_it() {
+        let options = |read_only, [non_recursive, writable, force]: [bool; 3]| {
+            let setting = MountSetting {
+                kind: "bind".into(),
+                source: "/a".into(),
+                target: "/b".into(),
+                read_only,
+                non_recursive,
+                read_only_non_recursive: writable,
+                read_only_force_recursive: force,
+                ..MountSetting::default()
+            };
+            from_setting(&setting).map(|wanted| bind(&wanted.point).options.join(","))
+        };
+        for (read_only, asked, expected) in [
+            (false, [false; 3], "rbind,rprivate"),
+            (false, [true, false, false], "bind,rprivate"),
+            (true, [false; 3], "rbind,rprivate,rro"),
+            (true, [false, true, false], "rbind,rprivate,ro"),
+            (true, [false, false, true], "rbind,rprivate,rro"),
+            (true, [true, true, false], "bind,rprivate,rro"),
+        ] {
+            assert_eq!(options(read_only, asked).unwrap(), expected);
+        }
+        for (read_only, asked) in
+            [(false, [false, true, false]), (false, [false, false, true]), (true, [false, true, true])]
+        {
+            let error = options(read_only, asked).unwrap_err().to_string();
+            assert!(error.contains("mount options conflict: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn before_api_1_44_read_only_binds_left_writable_what_is_below() {
+        let mut settings = Settings::default();
+        settings.host.binds = vec!["/a:/b:ro".into()];
+        settings.host.read_only_non_recursive = true;
+        let wanted = wanted(&settings, Vec::new()).unwrap();
+        assert_eq!(bind(&wanted[0].point).options.join(","), "rbind,rprivate,ro");
     }
 
     #[test]

@@ -199,6 +199,7 @@ pub(super) async fn give_back(shared: &Shared, id: &ContainerId, networks: Vec<M
 pub(super) fn names(shared: &Shared, now: &Description) -> Names {
     Names {
         tables: now.networks.iter().map(|membership| shared.networks.names(&membership.network)).collect(),
+        networks: now.networks.iter().map(|membership| membership.name.clone()).collect(),
         endpoint: now.id.to_string(),
         servers: servers(&shared.config, &now.settings),
         aliases: links::aliases(shared, now),
@@ -292,8 +293,8 @@ pub(super) fn write_files(
     networks: &[Membership],
     written: &Texts,
 ) -> Result<Files> {
-    if let NetworkMode::Container(other) = &now.settings.host.network {
-        return Ok(own_files(&shared.state_directory(shared.containers.find(other)?.id())));
+    if matches!(now.settings.host.network, NetworkMode::Container(_)) {
+        return Ok(own_files(&shared.state_directory(&partners::owner_of_network(shared, now)?)));
     }
     let files = own_files(&shared.state_directory(&now.id));
     let addresses: Vec<_> =

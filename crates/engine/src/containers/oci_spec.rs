@@ -101,19 +101,25 @@ pub(crate) fn hostname(id: &ContainerId, settings: &Settings, host: &Host) -> St
     if shared { host.hostname.clone() } else { id.short().to_owned() }
 }
 
+/// What every process of a container has in its environment unless somebody says otherwise.
+pub(super) fn base_environment(id: &ContainerId, settings: &Settings, terminal: bool) -> Vec<String> {
+    let mut base = vec![
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("HOSTNAME={}", if settings.hostname.is_empty() { id.short() } else { &settings.hostname }),
+    ];
+    if terminal {
+        base.push("TERM=xterm".to_owned());
+    }
+    base
+}
+
 fn process(id: &ContainerId, settings: &Settings, host: &Host, no_new_privileges: bool) -> Result<Process> {
     let mut args = settings.entrypoint.clone().unwrap_or_default();
     args.extend(settings.cmd.clone().unwrap_or_default());
     if args.is_empty() {
         return Err(Error::Invalid("no command specified".to_owned()));
     }
-    let mut base = vec![
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        format!("HOSTNAME={}", if settings.hostname.is_empty() { id.short() } else { &settings.hostname }),
-    ];
-    if settings.tty {
-        base.push("TERM=xterm".to_owned());
-    }
+    let base = base_environment(id, settings, settings.tty);
     let allowed = confinement::capabilities(&settings.host, &host.available)?;
     let own = [&host.links, &settings.env, &host.env, &settings.secret_env.0];
     Ok(Process {

@@ -67,6 +67,24 @@ pub(super) fn awaited(containers: &Registry, now: &Description) -> Option<watch:
     })
 }
 
+/// Whose network a container has: another's may be a third one's in turn.
+///
+/// # Errors
+/// [`Error::NotFound`] where one is gone.
+pub(super) fn owner_of_network(shared: &Shared, container: &Description) -> Result<ContainerId> {
+    let mut owner = container.id.clone();
+    let mut network = container.settings.host.network.clone();
+    while let NetworkMode::Container(other) = network {
+        let other = shared.containers.find(&other)?.describe();
+        if other.id == container.id {
+            return Err(Error::Invalid("cannot join own network".to_owned()));
+        }
+        owner = other.id.clone();
+        network = other.settings.host.network.clone();
+    }
+    Ok(owner)
+}
+
 /// The network namespace of another container.
 ///
 /// # Errors

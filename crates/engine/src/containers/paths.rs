@@ -1,7 +1,6 @@
 //! Where things of a container are on the host, as `inspect` shows it.
 
 use super::Description;
-use super::modes::NetworkMode;
 use crate::engine::Engine;
 use std::path::PathBuf;
 
@@ -34,12 +33,7 @@ impl Engine {
     /// Where things of a container are.
     pub fn paths_of(&self, container: &Description) -> Paths {
         let shared = &self.shared;
-        let owner = match &container.settings.host.network {
-            NetworkMode::Container(other) => {
-                shared.containers.find(other).ok().map(|other| other.id().clone())
-            }
-            _ => None,
-        };
+        let owner = super::partners::owner_of_network(shared, container).ok();
         let mut layers = Vec::new();
         if let Ok(snapshot) = shared.store.snapshot(&container.id, &container.layers) {
             let lower: Vec<String> = snapshot.lower.iter().map(|path| path.display().to_string()).collect();

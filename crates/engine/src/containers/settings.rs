@@ -81,6 +81,9 @@ pub struct HostSettings {
     pub binds: Vec<String>,
     /// `--mount`.
     pub mounts: Vec<MountSetting>,
+    /// Whether all read-only bind mounts leave what is mounted below them writable, until the container is made: so it was
+    /// before API 1.44.
+    pub read_only_non_recursive: bool,
     /// `--tmpfs`: options by path.
     pub tmpfs: BTreeMap<String, String>,
     /// The network.
@@ -200,12 +203,14 @@ pub struct Join {
 /// One `--mount`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountSetting {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `image` or `tmpfs`.
     pub kind: String,
     /// Whether what is bound is the engine's own, which belongs to users of containers; in no record.
     pub is_engines: bool,
-    /// The host's path, or the volume's name.
+    /// The host's path, the volume's name, or the image.
     pub source: String,
+    /// What of a volume or image is mounted, a path in it; all of it if empty.
+    pub subpath: String,
     /// Where, inside the container.
     pub target: String,
     /// Whether it is read-only.
@@ -214,6 +219,10 @@ pub struct MountSetting {
     pub propagation: String,
     /// Whether a bind mount leaves out what is mounted below it.
     pub non_recursive: bool,
+    /// Whether a read-only bind mount leaves what is mounted below it writable.
+    pub read_only_non_recursive: bool,
+    /// Whether it is an error if what is mounted below cannot be made read-only, which it always can.
+    pub read_only_force_recursive: bool,
     /// Whether a missing source of a bind mount is made.
     pub create_source: bool,
     /// Whether a new volume is left empty.

@@ -8,7 +8,7 @@ use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{Description, host, isolation, mounts, partners, quota};
+use super::{Description, host, isolation, mounts, partners, quota, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -178,6 +178,7 @@ fn prepare(
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(partners::joins(shared, settings)?);
+    descriptors.extend(trees::of(shared, now)?);
     let has_names = connected.has_names;
     if let Some(namespace) = connected.namespace.filter(|_| !connected.is_with_shim) {
         descriptors.extend(of_namespace(namespace.netns, namespace.dns));

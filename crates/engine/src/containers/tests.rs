@@ -176,6 +176,19 @@ async fn a_container_that_ended_starts_again_and_an_exec_joins_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_default_network_who_wants_it_has_a_loopback() {
+    let field = Field::new().await;
+    let script = "case $(cat /proc/net/dev) in *eth0*) exit 1;; *lo:*) exit 0;; esac; exit 2";
+    for mode in [NetworkMode::Default, NetworkMode::Bridge] {
+        let id = field.create(script, |settings| settings.host.network = mode).await;
+        let waiting = field.engine.wait(&id, WaitCondition::NextExit).unwrap();
+        field.engine.start(&id).await.unwrap();
+        assert_eq!(waiting.done().await.state.exit_code, 0);
+        field.engine.remove(&id, false, true).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_fails_leaves_a_container_that_says_why() {
     let field = Field::new().await;
     let id = field.create("", |settings| settings.cmd = Some(vec!["no-such-program".into()])).await;

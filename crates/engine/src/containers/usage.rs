@@ -24,7 +24,7 @@ impl Uses {
 
 impl InUse for Uses {
     fn image(&self, id: &Digest) -> Option<ContainerUse> {
-        let mut users: Vec<_> = self.all().into_iter().filter(|container| container.image == *id).collect();
+        let mut users: Vec<_> = self.all().into_iter().filter(|container| uses(container, id)).collect();
         // One that runs forbids more than one that does not.
         users.sort_by_key(|container| !container.state.status.is_up());
         users.first().map(|container| ContainerUse {
@@ -35,7 +35,7 @@ impl InUse for Uses {
 
     fn layer(&self, diff_id: &Digest) -> bool {
         self.0.built.has_layer(diff_id)
-            || self.all().iter().any(|container| container.layers.contains(diff_id))
+            || self.all().iter().any(|container| layers(container).any(|layer| layer == diff_id))
     }
 
     fn remembers(&self, diff_id: &Digest) -> bool {
@@ -44,9 +44,19 @@ impl InUse for Uses {
 
     fn layers(&self) -> HashSet<Digest> {
         let of_containers = self.all();
-        let of_containers = of_containers.iter().flat_map(|container| container.layers.iter().copied());
+        let of_containers = of_containers.iter().flat_map(|container| layers(container).copied());
         of_containers.chain(self.0.built.layers()).collect()
     }
+}
+
+/// Whether it is made of the image, or mounts it.
+fn uses(container: &Description, image: &Digest) -> bool {
+    container.image == *image || container.mounted_images().any(|mounted| mounted.id == *image)
+}
+
+/// Of the image that it is made of, and of those that it mounts.
+fn layers(container: &Description) -> impl Iterator<Item = &Digest> {
+    container.layers.iter().chain(container.mounted_images().flat_map(|mounted| &mounted.layers))
 }
 
 /// Containers that were removed, and the bytes that came free.

@@ -5,14 +5,12 @@
 //! once, whoever asks meanwhile, as a second overlay on the same upper directory would destroy it.
 
 use super::isolation;
-use super::mounts;
 use super::sizes::Changing;
-use super::{Description, MountPoint};
+use super::{Below, Description, MountPoint, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result};
 use crate::images::Patience;
 use crate::limits::COPY_STALL;
-use coracle_spec::runtime::Mount;
 use coracle_store::{Snapshot, Tree};
 use coracle_sys::error::Context;
 use coracle_sys::mntns;
@@ -86,7 +84,7 @@ impl View {
         let opening = || opening(container);
         let mut snapshot = shared.store.snapshot(&container.id, &container.layers).attempt(opening)?;
         snapshot.lower.push(shared.mount_points.clone());
-        let mounts = Prepared::all(shared, container).attempt(opening)?;
+        let mounts = Prepared::all(shared, container)?;
         let readonly = container.settings.host.readonly_root;
         let room = shared.store.room_to_mount(&container.id).attempt(opening)?;
         let assembled = assemble(&snapshot, Durability::Durable, &mounts, readonly);
@@ -129,15 +127,22 @@ struct Prepared {
 
 impl Prepared {
     /// Volumes, bind mounts and the files that the last run had of its network, those above others first.
-    fn all(shared: &Shared, container: &Description) -> coracle_sys::Result<Vec<Self>> {
-        let mut all = container.mounts.iter().map(Self::new).collect::<coracle_sys::Result<Vec<_>>>()?;
+    fn all(shared: &Shared, container: &Description) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for point in &container.mounts {
+            all.push(if point.is_tree() {
+                Self::of_tree(point, trees::open(shared, point)?).attempt(|| opening(container))?
+            } else {
+                Self::new(point).attempt(|| opening(container))?
+            });
+        }
         let state = shared.state_directory(&container.id);
         for name in ["hostname", "hosts", "resolv.conf"] {
             let (source, destination) = (state.join(name), format!("/etc/{name}"));
             if source.is_file() && !container.mounts.iter().any(|mount| mount.destination == destination) {
                 let source = source.display().to_string();
                 let point = MountPoint { source, destination, writable: true, ..MountPoint::default() };
-                all.push(Self::new(&point)?);
+                all.push(Self::new(&point).attempt(|| opening(container))?);
             }
         }
         all.sort_by_key(|mount| mount.destination.components().count());
@@ -145,17 +150,21 @@ impl Prepared {
     }
 
     fn new(point: &MountPoint) -> coracle_sys::Result<Self> {
-        let Mount { source, destination, options, .. } = mounts::bind(point);
-        let recursive = options.iter().any(|option| option == "rbind");
-        let depth = if recursive { Depth::Recursive } else { Depth::One };
-        let copy = mount::copy_path(Path::new(&source), depth)?;
-        let set = if point.writable { Attributes::empty() } else { Attributes::MOUNT_ATTR_RDONLY };
+        let depth = if point.below == Below::Absent { Depth::One } else { Depth::Recursive };
+        Self::of_tree(point, mount::copy_path(Path::new(&point.source), depth)?)
+    }
+
+    fn of_tree(point: &MountPoint, copy: OwnedFd) -> coracle_sys::Result<Self> {
+        let none = Attributes::empty();
         // Private, or what is mounted below it would appear on the host.
-        let propagation = Some(Propagation::Private);
-        mount::change(copy.as_fd(), set, Attributes::empty(), propagation, Depth::Recursive)?;
-        let stat = rustix::fs::fstat(&copy).context("fstat", &source)?;
+        mount::change(copy.as_fd(), none, none, Some(Propagation::Private), Depth::Recursive)?;
+        if !point.writable {
+            let depth = if point.below == Below::Writable { Depth::One } else { Depth::Recursive };
+            mount::change(copy.as_fd(), Attributes::MOUNT_ATTR_RDONLY, none, None, depth)?;
+        }
+        let stat = rustix::fs::fstat(&copy).context("fstat", &point.source)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        Ok(Self { copy, directory, destination: destination.into() })
+        Ok(Self { copy, directory, destination: (&point.destination).into() })
     }
 
     fn attach(&self, root: &Root) -> coracle_sys::Result<()> {

@@ -1,6 +1,7 @@
 //! `--volumes-from`: the mounts of other containers.
 
 use super::MountPoint;
+use super::mount_mode::{self, Kind};
 use super::registry::Registry;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -22,9 +23,8 @@ pub(super) fn shared_points(containers: &Registry, settings: &Settings) -> Resul
 }
 
 fn shared(point: &MountPoint, is_writable: bool) -> MountPoint {
-    // The client's options were for the other container, but for the one that says what is mounted.
-    let mode = if point.mode == "nonrecursive" { point.mode.clone() } else { String::new() };
-    MountPoint { mode, writable: point.writable && is_writable, ..point.clone() }
+    // The client's options were for the other container.
+    MountPoint { mode: String::new(), writable: point.writable && is_writable, ..point.clone() }
 }
 
 /// `CONTAINER[:MODE]`.
@@ -43,40 +43,11 @@ impl<'a> Source<'a> {
         if container.is_empty() {
             return Err(Error::Invalid("invalid name or ID supplied: \"\"".to_owned()));
         }
-        let words: Vec<&str> = if mode.is_empty() { Vec::new() } else { mode.split(',').collect() };
-        let kinds: Option<Vec<Kind>> = words.iter().map(|word| Kind::of(word)).collect();
-        let is_valid = kinds.is_some_and(|mut kinds| {
-            let all = kinds.len();
-            kinds.sort();
-            kinds.dedup();
-            kinds.len() == all
-        });
-        if !is_valid {
-            return Err(Error::Invalid(format!("invalid mode: {mode}")));
-        }
-        Ok(Self { container, is_writable: !words.contains(&"ro") })
-    }
-}
-
-/// What a word of a mode is about; a mode has one of each at most. Propagation and copying are not for mounts that are
-/// there already.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Access,
-    /// SELinux relabelling, which means nothing where SELinux is off.
-    Label,
-    /// A matter of Docker Desktop.
-    Consistency,
-}
-
-impl Kind {
-    fn of(word: &str) -> Option<Self> {
-        Some(match word {
-            "ro" | "rw" => Self::Access,
-            "z" | "Z" => Self::Label,
-            "consistent" | "cached" | "delegated" => Self::Consistency,
-            _ => return None,
-        })
+        // Propagation and copying are not for mounts that are there already.
+        let own = |(kind, _): &(Kind, &str)| !matches!(kind, Kind::Propagation | Kind::Copying);
+        let words = mount_mode::words(mode).filter(|words| words.iter().all(own));
+        let words = words.ok_or_else(|| Error::Invalid(format!("invalid mode: {mode}")))?;
+        Ok(Self { container, is_writable: !words.contains(&(Kind::Access, "ro")) })
     }
 }
 

@@ -43,6 +43,9 @@ impl Images {
 
 impl Inner {
     fn import(&self, archive: impl Read + Send, request: ImportRequest, run: RunConfig) -> Result<Digest> {
+        if request.platform.as_ref().is_some_and(|platform| platform.os != std::env::consts::OS) {
+            return Err(Error::Invalid("operating system is not supported".to_owned()));
+        }
         let _hold = self.holds.arrivals();
         let importing = || "import the archive".to_owned();
         let layer =

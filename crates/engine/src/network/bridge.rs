@@ -188,8 +188,16 @@ impl Bridge {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the engine has this network at all.
+    pub(crate) fn exists(&self) -> bool {
+        self.setup.is_some()
+    }
+
     fn missing(&self) -> Error {
-        Error::NotFound { kind: "network", name: format!("{}: this engine does not have it", self.network) }
+        if self.exists() {
+            return Error::NotFound { kind: "network", name: self.network.clone() };
+        }
+        Error::Missing(format!("network {}: the engine was started without it (--bridge none)", self.network))
     }
 }
 

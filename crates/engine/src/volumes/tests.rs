@@ -192,7 +192,7 @@ async fn an_empty_volume_begins_with_what_the_image_has() {
     let layers = layers(&field);
     for (name, path) in [("direct", "/data"), ("linked", "/link/"), ("beyond", "/out/../data")] {
         let volume = field.volumes.create(named(name)).await.unwrap();
-        field.volumes.copy_up(name, &layers, path).await.unwrap();
+        field.volumes.copy_up((name, ""), &layers, path).await.unwrap();
         let at = |below: &str| volume.mountpoint.join(below);
         let root = fs::metadata(&volume.mountpoint).unwrap();
         assert_eq!(
@@ -232,7 +232,7 @@ async fn an_empty_directory_of_the_image_gives_its_owner_and_mode() {
     builder.append(&header, &[][..]).unwrap();
     let layer = field.layer(&builder.into_inner().unwrap());
     let volume = field.volumes.create(named("data")).await.unwrap();
-    field.volumes.copy_up("data", &[layer], "/data").await.unwrap();
+    field.volumes.copy_up(("data", ""), &[layer], "/data").await.unwrap();
     let root = fs::metadata(&volume.mountpoint).unwrap();
     assert_eq!((root.mode() & 0o7777, root.uid(), root.gid()), (0o750, 70, 71));
 }
@@ -254,7 +254,7 @@ async fn attributes_and_holes_are_copied() {
     .unwrap();
     drop(file);
     let volume = field.volumes.create(named("data")).await.unwrap();
-    field.volumes.copy_up("data", &[layer], "/data").await.unwrap();
+    field.volumes.copy_up(("data", ""), &[layer], "/data").await.unwrap();
     let copy = fs::File::open(volume.mountpoint.join("file")).unwrap();
     let metadata = copy.metadata().unwrap();
     assert!(metadata.len() == 1 << 30 && metadata.blocks() < 100, "{}", metadata.blocks());
@@ -267,14 +267,14 @@ async fn nothing_is_copied_over_data_or_where_the_image_has_nothing() {
     let field = Field::new().await;
     let layers = layers(&field);
     let volume = field.volumes.create(named("data")).await.unwrap();
-    field.volumes.copy_up("data", &layers, "/missing").await.unwrap();
-    field.volumes.copy_up("data", &[], "/data").await.unwrap();
-    let error = field.volumes.copy_up("data", &layers, "/file").await.unwrap_err();
+    field.volumes.copy_up(("data", ""), &layers, "/missing").await.unwrap();
+    field.volumes.copy_up(("data", ""), &[], "/data").await.unwrap();
+    let error = field.volumes.copy_up(("data", ""), &layers, "/file").await.unwrap_err();
     assert!(matches!(error, Error::Invalid(_)), "{error}");
     assert!(fs::read_dir(&volume.mountpoint).unwrap().next().is_none());
     fs::set_permissions(&volume.mountpoint, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(volume.mountpoint.join("mine"), "").unwrap();
-    field.volumes.copy_up("data", &layers, "/data").await.unwrap();
+    field.volumes.copy_up(("data", ""), &layers, "/data").await.unwrap();
     assert_eq!(fs::read_dir(&volume.mountpoint).unwrap().count(), 1);
     assert_eq!(fs::metadata(&volume.mountpoint).unwrap().mode() & 0o7777, 0o700);
 }
@@ -284,7 +284,7 @@ async fn copies_that_run_at_once_do_not_disturb_each_other() {
     let field = Field::new().await;
     let layers = layers(&field);
     let volume = field.volumes.create(named("data")).await.unwrap();
-    let copy = || field.volumes.copy_up("data", &layers, "/data");
+    let copy = || field.volumes.copy_up(("data", ""), &layers, "/data");
     let (first, second, third) = tokio::join!(copy(), copy(), copy());
     first.and(second).and(third).unwrap();
     assert_eq!(fs::read(volume.mountpoint.join("old")).unwrap(), b"new");

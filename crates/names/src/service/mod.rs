@@ -46,6 +46,8 @@ pub struct Service {
     datagrams: OwnedFd,
     listener: OwnedFd,
     tables: Vec<Table>,
+    /// What the network of each table is called, as far as it can be asked for.
+    networks: Vec<Option<Name>>,
     /// Further names that this container alone has for others.
     aliases: HashMap<Name, Name>,
     upstream: Upstream,
@@ -87,6 +89,7 @@ impl Service {
             datagrams,
             listener,
             tables: Vec::new(),
+            networks: Vec::new(),
             aliases: HashMap::new(),
             upstream,
             exchanges: HashMap::new(),
@@ -106,6 +109,11 @@ impl Service {
     pub fn set_tables(&mut self, tables: &[PathBuf]) -> Result<()> {
         self.tables = tables.iter().map(|path| Table::open(path)).collect::<Result<_>>()?;
         Ok(())
+    }
+
+    /// Knows the names in the tables, in order, also with these networks behind them from now on: `web.backend`.
+    pub fn set_networks(&mut self, networks: Vec<Option<Name>>) {
+        self.networks = networks;
     }
 
     /// Knows others by these names besides those in the tables from now on.
@@ -197,8 +205,12 @@ impl Service {
         let Some(name) = &question.name else { return Ok(None) };
         let name = self.aliases.get(name).unwrap_or(name);
         let mut addresses: Vec<Ipv4Addr> = Vec::new();
-        for table in &self.tables {
+        for (nth, table) in self.tables.iter().enumerate() {
             addresses.extend(table.lookup(name)?);
+            let network = self.networks.get(nth).and_then(Option::as_ref);
+            if let Some(name) = network.and_then(|network| name.before(network)) {
+                addresses.extend(table.lookup(&name)?);
+            }
         }
         if addresses.is_empty() {
             return Ok(None);

@@ -66,6 +66,8 @@ fn enter_directory(path: &str) -> Result<()> {
     let refused =
         |error: Errno| Error::Child(format!("cannot enter the working directory {path:?}: {error}"));
     match rustix::process::chdir(path) {
+        // Docker's words.
+        Err(Errno::NOTDIR) => Err(Error::Child(format!("Cannot mkdir: {path} is not a directory"))),
         Err(Errno::NOENT) => {
             let root = Root::open("/")?;
             drop(root.create_dir_all(path, Mode::from_raw_mode(0o755))?);

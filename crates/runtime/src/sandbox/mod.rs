@@ -18,6 +18,7 @@ mod capability;
 mod cgroupfs;
 mod device;
 mod filesystem;
+mod given;
 mod ground;
 mod identity;
 mod init;
@@ -33,6 +34,7 @@ mod terminal;
 pub mod users;
 
 pub use capability::NAMES as CAPABILITY_NAMES;
+pub use given::Given;
 pub use ground::Ground;
 pub use init::reap_for;
 pub use join::{Joining, join};
@@ -41,7 +43,6 @@ pub(crate) use terminal::resize;
 use crate::cgroup::{Entry, Group};
 use crate::channel;
 use crate::error::{Error, Result};
-use crate::protocol::SHARED_MEMORY;
 use coracle_spec::runtime::{ConsoleSize, Mount, Namespace, NamespaceKind, Spec};
 use coracle_sys::mount::{self, Attributes};
 use coracle_sys::process::{Child, Clone, Cloned, Namespaces, clone, close_all_but, exit_now, unshare};
@@ -114,8 +115,8 @@ pub struct Start<'a> {
     pub root: &'a Root,
     /// What the first process is.
     pub first: FirstProcess,
-    /// What the mount with the source [`SHARED_MEMORY`] shows: a detached mount.
-    pub shared_memory: Option<OwnedFd>,
+    /// What mounts show that no path names.
+    pub given: Given,
     /// The container's user namespace, if it has one.
     pub user: Option<BorrowedFd<'a>>,
 }
@@ -167,14 +168,6 @@ pub fn prepare(ground: &Ground, (group, entry): (&Group, &Entry), joins: &Joins)
     }
 }
 
-/// The tree of the host that a mount shows, if it shows one, as it is seen in the caller's mount namespace.
-///
-/// # Errors
-/// [`Error::Invalid`] for a mount that no container may have, `ENOENT` and the like for its source.
-pub(crate) fn open_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
-    Ok(PlannedMount::open(mount)?.into_tree())
-}
-
 /// Has children of this process begin in another pid namespace. Returns the one where they began before.
 fn enter_for_children(pid: &OwnedFd) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -187,17 +180,9 @@ fn enter_for_children(pid: &OwnedFd) -> Result<OwnedFd> {
 impl Start<'_> {
     /// Checks a mount, and opens what it shows.
     fn open(&self, mount: &Mount) -> Result<PlannedMount> {
-        if mount.source != SHARED_MEMORY {
-            let planned = PlannedMount::open(mount)?;
-            planned.map_owners(self.user)?;
-            return Ok(planned);
-        }
-        PlannedMount::with(mount, || {
-            let missing =
-                || Error::Invalid("the shared memory to join did not come with the plan".to_owned());
-            let shared = self.shared_memory.as_ref().ok_or_else(missing)?;
-            shared.try_clone().map_err(|error| Error::Child(format!("duplicate shared memory: {error}")))
-        })
+        let planned = self.given.open(mount)?;
+        planned.map_owners(self.user)?;
+        Ok(planned)
     }
 }
 

@@ -117,8 +117,15 @@ fn group_id(group: &str, wanted: &str) -> Result<u32> {
     })
 }
 
-/// The number that `text` is, if it is one. Signs, blanks and prefixes make it a name.
+/// The number that `text` is, if it is one. Blanks and prefixes make it a name.
 fn number(text: &str) -> Result<Option<u32>> {
+    // No name begins so.
+    if let Some(rest) = text.strip_prefix('-')
+        && !rest.is_empty()
+        && rest.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err(out_of_range(text));
+    }
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Frozen, Group};
 use crate::error::{Error, Result};
 use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
-use crate::sandbox::{self, FirstProcess, Joining, Joins, Start, Started, Streams, users};
+use crate::sandbox::{self, FirstProcess, Given, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::Owners;
 use coracle_spec::runtime::{Process, User};
@@ -81,7 +81,7 @@ pub(super) struct Belongings {
     pub(super) joins: Joins,
     pub(super) datagrams: Option<OwnedFd>,
     pub(super) listener: Option<OwnedFd>,
-    pub(super) shared_memory: Option<OwnedFd>,
+    pub(super) given: Given,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
 }
@@ -100,7 +100,8 @@ impl Belongings {
                 Role::Pid => sorted.joins.pid = Some(descriptor),
                 Role::Ipc => sorted.joins.ipc = Some(descriptor),
                 Role::Uts => sorted.joins.uts = Some(descriptor),
-                Role::SharedMemory => sorted.shared_memory = Some(descriptor),
+                Role::SharedMemory => sorted.given.shared_memory = Some(descriptor),
+                Role::Tree => sorted.given.trees.push(descriptor),
                 Role::Attached => sorted.attached.push(descriptor),
                 Role::Held => sorted.held.push(descriptor),
                 Role::NamesUdp => sorted.datagrams = Some(descriptor),
@@ -121,8 +122,8 @@ impl Container {
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
         let Place { overlay, group, entry, streams: (streams, pipes), sandbox, user, .. } = place;
-        let given = Given { limit, shared_memory: belongings.shared_memory.take(), user };
-        let started = start_in(&mut plan, overlay, sandbox, (streams, given));
+        let outside = Outside { limit, given: std::mem::take(&mut belongings.given), user };
+        let started = start_in(&mut plan, overlay, sandbox, (streams, outside));
         let (root, log, started) = started.inspect_err(|_| {
             // The reason of the failure matters more than a directory that is left for the engine to remove.
             let _ = group.remove();
@@ -134,11 +135,11 @@ impl Container {
     /// The same by the runtime that the plan names.
     pub(super) fn start_foreign(
         mut plan: Plan,
-        mut belongings: Belongings,
+        belongings: Belongings,
         joins: &Joins,
         limit: Inherited,
     ) -> Result<(Self, Channel)> {
-        let made = foreign::start(&mut plan, belongings.shared_memory.take(), joins, limit)?;
+        let made = foreign::start(&mut plan, &belongings.given, joins, limit)?;
         Self::new(plan, belongings, made, limit)
     }
 
@@ -392,6 +393,8 @@ fn apply_user(process: &mut Process, root: &Root, user: &str, groups: &[String])
     groups.extend(given);
     let mut seen = BTreeSet::new();
     groups.retain(|group| seen.insert(*group));
+    // As runc: none that is empty is a home.
+    process.env.retain(|entry| entry != "HOME=");
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
         process.env.push(format!("HOME={}", resolved.home));
     }
@@ -418,10 +421,10 @@ fn require_somebody(user: &User, owners: Option<&Owners>) -> Result<()> {
     }
 }
 
-/// What a container is given besides its streams.
-struct Given {
+/// What a container has from outside, besides its streams.
+struct Outside {
     limit: Inherited,
-    shared_memory: Option<OwnedFd>,
+    given: Given,
     user: Option<OwnedFd>,
 }
 
@@ -430,7 +433,7 @@ fn start_in(
     plan: &mut Plan,
     overlay: mount::Overlay,
     sandbox: sandbox::Prepared,
-    (streams, Given { limit, shared_memory, user }): (Streams, Given),
+    (streams, Outside { limit, given, user }): (Streams, Outside),
 ) -> Result<(Root, Option<Writer>, Started)> {
     let (root, log) = match become_ready(plan, overlay, limit) {
         Ok(ready) => ready,
@@ -441,7 +444,7 @@ fn start_in(
     };
     let first = if plan.init { FirstProcess::Reaper } else { FirstProcess::Program };
     let user = user.as_ref().map(AsFd::as_fd);
-    let start = Start { spec: &plan.spec, root: &root, first, shared_memory, user };
+    let start = Start { spec: &plan.spec, root: &root, first, given, user };
     let started = sandbox.start(&start, streams)?;
     Ok((root, log, started))
 }

@@ -36,6 +36,7 @@ impl Resolver {
             (None, None, None) => Ok(None),
             (Some(names), Some(datagrams), Some(listener)) => {
                 let mut service = Service::new(datagrams, listener, &names.tables, upstream(names))?;
+                service.set_networks(networks(names));
                 service.set_aliases(aliases(names));
                 Ok(Some(Self { service, names: names.clone() }))
             }
@@ -65,6 +66,7 @@ impl Resolver {
     /// Answers from other tables, and asks other servers, from now on.
     pub(super) fn change(&mut self, names: Names) -> Result<()> {
         self.service.set_tables(&names.tables)?;
+        self.service.set_networks(networks(&names));
         self.service.set_aliases(aliases(&names));
         self.service.set_upstream(upstream(&names));
         self.names = names;
@@ -83,6 +85,11 @@ impl Resolver {
         });
         withdrawals.fold(Ok(()), Result::and)
     }
+}
+
+/// Those that are names; others are behind no name that can be asked for.
+fn networks(names: &Names) -> Vec<Option<Name>> {
+    names.networks.iter().map(|network| Name::parse(network).ok()).collect()
 }
 
 /// Those that are names; nobody can ask for the others.

@@ -151,6 +151,13 @@ pub struct Healthcheck {
 }
 
 impl ImageConfig {
+    /// Whether the image was made of `other`: it has all layers and all steps of that, and further steps.
+    pub fn is_made_of(&self, other: &Self) -> bool {
+        self.rootfs.diff_ids.starts_with(&other.rootfs.diff_ids)
+            && self.history.len() > other.history.len()
+            && self.history.starts_with(&other.history)
+    }
+
     /// Reads a configuration of at most [`limits::CONFIG`] bytes and [`limits::LAYERS`] layers.
     ///
     /// # Errors
@@ -187,6 +194,26 @@ fn layers() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_made_of_those_whose_steps_it_goes_on_from() {
+        let made = |steps: &[&str]| ImageConfig {
+            history: steps
+                .iter()
+                .map(|step| History { created_by: (*step).to_owned(), ..History::default() })
+                .collect(),
+            ..ImageConfig::default()
+        };
+        let base = made(&["a", "b"]);
+        assert!(made(&["a", "b", "c"]).is_made_of(&base));
+        assert!(!base.is_made_of(&base));
+        assert!(!made(&["a"]).is_made_of(&base));
+        assert!(!made(&["b", "b", "c"]).is_made_of(&base));
+        let mut other = made(&["a", "b", "c"]);
+        other.rootfs.diff_ids = vec![Digest::of(b"x")];
+        assert!(other.is_made_of(&base));
+        assert!(!made(&["a", "b", "c", "d"]).is_made_of(&other));
+    }
 
     #[test]
     fn everything_docker_writes_survives_the_round_trip() {

@@ -65,7 +65,8 @@ pub struct Descriptor {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Always 2.
+    /// 2, or 0 of some archives that say nothing.
+    #[serde(default)]
     pub schema_version: u32,
     /// The manifest's own media type, which older OCI manifests leave out.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_default")]
@@ -86,7 +87,8 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// Always 2.
+    /// 2, or 0 of some archives that say nothing.
+    #[serde(default)]
     pub schema_version: u32,
     /// The index's own media type.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_default")]
@@ -139,6 +141,21 @@ impl Document {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Json`], or [`Error::Document`] for a contradiction.
     pub fn parse(content: &[u8], served_as: Option<&str>) -> Result<Self> {
+        let document = Self::parse_of_any_version(content, served_as)?;
+        if document.schema_version() == 2 { Ok(document) } else { Err(other_version()) }
+    }
+
+    /// As [`Document::parse`] of what is in an archive of images, where some programs leave the version out or write 0,
+    /// and Docker loads it.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn parse_archived(content: &[u8]) -> Result<Self> {
+        let document = Self::parse_of_any_version(content, None)?;
+        if matches!(document.schema_version(), 0 | 2) { Ok(document) } else { Err(other_version()) }
+    }
+
+    fn parse_of_any_version(content: &[u8], served_as: Option<&str>) -> Result<Self> {
         let fields: Map<String, Value> = parse("manifest", content, limits::MANIFEST)?;
         let kind = kind(&fields)?;
         let own = fields.get("mediaType").and_then(Value::as_str);
@@ -154,23 +171,26 @@ impl Document {
             Kind::Manifest => Self::Manifest(Box::new(serde_json::from_slice(content).map_err(json)?)),
             Kind::Index => Self::Index(serde_json::from_slice(content).map_err(json)?),
         };
-        document.check()?;
-        Ok(document)
+        match &document {
+            Self::Manifest(manifest) if manifest.layers.len() > limits::LAYERS => {
+                let size = manifest.layers.len();
+                Err(Error::TooLarge { what: "list of layers", size, limit: limits::LAYERS })
+            }
+            _ => Ok(document),
+        }
     }
 
-    fn check(&self) -> Result<()> {
-        let (version, entries) = match self {
-            Self::Manifest(manifest) => (manifest.schema_version, manifest.layers.len()),
-            Self::Index(index) => (index.schema_version, 0),
-        };
-        if version != 2 {
-            return Err(contradiction("only schema version 2 is supported"));
+    /// The schema version that it says it has; 2 of all that registries take.
+    pub fn schema_version(&self) -> u32 {
+        match self {
+            Self::Manifest(manifest) => manifest.schema_version,
+            Self::Index(index) => index.schema_version,
         }
-        if entries > limits::LAYERS {
-            return Err(Error::TooLarge { what: "list of layers", size: entries, limit: limits::LAYERS });
-        }
-        Ok(())
     }
+}
+
+fn other_version() -> Error {
+    contradiction("only schema version 2 is supported")
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -216,6 +236,22 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn archives_may_leave_the_schema_version_out() {
+        let index =
+            |version: &str| format!(r#"{{{version}"mediaType":"{}","manifests":[]}}"#, media_type::INDEX);
+        for (version, archived, served) in [
+            (r#""schemaVersion":2,"#, true, true),
+            (r#""schemaVersion":0,"#, true, false),
+            ("", true, false),
+            (r#""schemaVersion":1,"#, false, false),
+        ] {
+            let content = index(version);
+            assert_eq!(Document::parse_archived(content.as_bytes()).is_ok(), archived, "{version}");
+            assert_eq!(Document::parse(content.as_bytes(), None).is_ok(), served, "{version}");
+        }
+    }
 
     fn descriptor(media_type: &str) -> Value {
         serde_json::json!({"mediaType": media_type, "digest": Digest::of(b"x"), "size": 1})

@@ -39,7 +39,9 @@ impl<R: Read> Reader<R> {
 
     /// The next entry, skipping what is left of the current one; `None` at the end of the archive.
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>> {
-        self.skip(self.data + self.padding)?;
+        self.skip(self.data)?;
+        // Docker's command leaves the end of what it sends out with the padding before it (build -f - DIRECTORY).
+        self.ended |= self.discard(self.padding)? < self.padding;
         (self.data, self.padding) = (0, 0);
         let mut pending = Pending::default();
         while let Some(block) = self.header_block()? {
@@ -151,8 +153,12 @@ impl<R: Read> Reader<R> {
     }
 
     fn skip(&mut self, count: u64) -> Result<()> {
-        let skipped = io::copy(&mut self.input.by_ref().take(count), &mut io::sink()).map_err(stream)?;
-        if skipped == count { Ok(()) } else { Err(truncated()) }
+        if self.discard(count)? == count { Ok(()) } else { Err(truncated()) }
+    }
+
+    /// Reads as much to no purpose. Returns how much there was.
+    fn discard(&mut self, count: u64) -> Result<u64> {
+        io::copy(&mut self.input.by_ref().take(count), &mut io::sink()).map_err(stream)
     }
 
     fn entry(&mut self, header: &Header, pending: Pending) -> Result<Entry> {

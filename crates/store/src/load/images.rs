@@ -205,6 +205,10 @@ impl Contents<'_> {
                 loaded.extend(images);
                 Ok(())
             }
+            // It is kept as it came, and no registry takes it.
+            Document::Index(index) if index.schema_version != 2 => {
+                Err(invalid("an index of another schema version than 2", &path))
+            }
             Document::Index(_) if depth == 0 => Err(invalid("indexes are nested too deep", &path)),
             Document::Index(index) => {
                 bounded(index.manifests.len())?;
@@ -277,8 +281,11 @@ impl Contents<'_> {
             layers: Some(manifest.layers.iter().map(path).collect()),
         })?;
         image.references = references.to_vec();
-        self.store.put_blob_as(descriptor.digest, content)?;
-        image.origin.manifest = Some(descriptor.digest);
+        // No registry takes another: such an image gets a new manifest.
+        if manifest.schema_version == 2 {
+            self.store.put_blob_as(descriptor.digest, content)?;
+            image.origin.manifest = Some(descriptor.digest);
+        }
         Ok(Loaded::Image(Box::new(image)))
     }
 
@@ -332,7 +339,7 @@ impl Contents<'_> {
         let mut found: Vec<Loaded> = Vec::new();
         for entry in wanted(index, platforms) {
             let Ok((document, Document::Manifest(manifest))) = self.document_of(entry) else { continue };
-            if !self.is_whole(&manifest) {
+            if manifest.schema_version != 2 || !self.is_whole(&manifest) {
                 continue;
             }
             let mut loaded = self.manifest(entry, document, &manifest, references)?;
@@ -354,6 +361,9 @@ impl Contents<'_> {
         let (mut beside, mut room) = (Vec::new(), coracle_spec::limits::ATTESTED);
         for entry in index.attestations_of(manifest).take(coracle_spec::limits::ATTESTATIONS) {
             let Ok((content, document)) = self.document_of(entry) else { continue };
+            if document.schema_version() != 2 {
+                continue;
+            }
             let Ok(parts) = document.attested(room) else { continue };
             let kept = match parts.iter().map(|part| self.kept(part)).collect::<Result<Vec<Blob>>>() {
                 Err(error) if error.is_input() => continue,
@@ -400,7 +410,8 @@ fn bounded(images: usize) -> Result<()> {
 }
 
 fn document(name: &str, content: &[u8]) -> Result<Document> {
-    Document::parse(content, None).map_err(|source| Error::Document { what: shown(name.as_bytes()), source })
+    Document::parse_archived(content)
+        .map_err(|source| Error::Document { what: shown(name.as_bytes()), source })
 }
 
 /// Attestations stand beside images, mostly for a platform that does not exist.

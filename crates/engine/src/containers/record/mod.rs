@@ -75,6 +75,28 @@ struct MountPoint {
     propagation: String,
     driver: String,
     anonymous: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    subpath: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<MountedImage>,
+    #[serde(default)]
+    below: Below,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MountedImage {
+    id: String,
+    layers: Vec<String>,
+}
+
+/// As [`super::Below`].
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Below {
+    #[default]
+    Alike,
+    Writable,
+    Absent,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -157,7 +179,7 @@ pub(crate) fn read(text: &str) -> Result<Description, Error> {
         image: record.image.parse::<Digest>()?,
         layers: record.layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?,
         settings: std::sync::Arc::new(settings),
-        mounts: record.mounts.into_iter().map(mount_of).collect(),
+        mounts: record.mounts.into_iter().map(mount_of).collect::<Result<_, _>>()?,
         state: state_of(record.state),
         networks,
         id,
@@ -170,6 +192,10 @@ fn moment(nanoseconds: i128) -> OffsetDateTime {
 
 fn mount_record(mount: &super::MountPoint) -> MountPoint {
     let mount = mount.clone();
+    let image = mount.image.map(|image| MountedImage {
+        id: image.id.to_string(),
+        layers: image.layers.iter().map(ToString::to_string).collect(),
+    });
     MountPoint {
         kind: mount.kind,
         name: mount.name,
@@ -180,22 +206,43 @@ fn mount_record(mount: &super::MountPoint) -> MountPoint {
         propagation: mount.propagation,
         driver: mount.driver,
         anonymous: mount.anonymous,
+        subpath: mount.subpath,
+        image,
+        below: match mount.below {
+            super::Below::Alike => Below::Alike,
+            super::Below::Writable => Below::Writable,
+            super::Below::Absent => Below::Absent,
+        },
     }
 }
 
-fn mount_of(mount: MountPoint) -> super::MountPoint {
-    super::MountPoint {
+fn mount_of(mount: MountPoint) -> Result<super::MountPoint, Error> {
+    let image = mount.image.map(|image| {
+        let layers = image.layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?;
+        Ok::<_, Error>(super::MountedImage { id: image.id.parse()?, layers })
+    });
+    // Earlier engines had it in the mode.
+    let was_absent = mount.mode == "nonrecursive";
+    Ok(super::MountPoint {
         kind: mount.kind,
         is_engines: false,
         name: mount.name,
         source: mount.source,
         destination: mount.destination,
-        mode: mount.mode,
+        mode: if was_absent { String::new() } else { mount.mode },
         writable: mount.writable,
         propagation: mount.propagation,
         driver: mount.driver,
         anonymous: mount.anonymous,
-    }
+        subpath: mount.subpath,
+        image: image.transpose()?,
+        below: match mount.below {
+            Below::Absent => super::Below::Absent,
+            Below::Alike if was_absent => super::Below::Absent,
+            Below::Alike => super::Below::Alike,
+            Below::Writable => super::Below::Writable,
+        },
+    })
 }
 
 fn state_record(state: &State) -> RunState {

@@ -2,8 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::protocol::SHARED_MEMORY;
-use crate::sandbox;
+use crate::sandbox::Given;
 use coracle_spec::runtime::Mount;
 use coracle_sys::mount::{self, Attributes, Depth, Parameter, Propagation};
 use coracle_sys::process::{Namespaces, unshare};
@@ -26,13 +25,8 @@ pub(super) struct Bundle {
 
 /// Opens the trees of the host that `mounts` show, where the host's mounts are: a tree that is opened later would not
 /// have the propagation that it has there.
-pub(super) fn open(mounts: &[Mount], mut shared_memory: Option<OwnedFd>) -> Result<Vec<Option<OwnedFd>>> {
-    let missing = || Error::Invalid("the shared memory to join did not come with the plan".to_owned());
-    let open = |mount: &Mount| match mount.source.as_str() {
-        SHARED_MEMORY => shared_memory.take().ok_or_else(missing).map(Some),
-        _ => sandbox::open_tree(mount),
-    };
-    mounts.iter().map(open).collect()
+pub(super) fn open(mounts: &[Mount], given: &Given) -> Result<Vec<Option<OwnedFd>>> {
+    mounts.iter().map(|mount| given.open_tree(mount)).collect()
 }
 
 /// That something could not be made at `path`.

@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::layers;
 use crate::limits;
 use crate::protocol::{Plan, Stdin};
-use crate::sandbox::{Joins, Started, Streams};
+use crate::sandbox::{Given, Joins, Started, Streams};
 use bundle::{Bundle, end_of};
 use call::{Caller, Stdio};
 use config::Places;
@@ -65,16 +65,11 @@ pub(super) struct Foreign {
 ///
 /// # Errors
 /// [`Error::Foreign`] has the runtime's own words, the others are the shim's.
-pub(super) fn start(
-    plan: &mut Plan,
-    shared_memory: Option<OwnedFd>,
-    joins: &Joins,
-    limit: Inherited,
-) -> Result<Made> {
+pub(super) fn start(plan: &mut Plan, given: &Given, joins: &Joins, limit: Inherited) -> Result<Made> {
     prove_procfs()?;
     let process = plan.spec.process.clone().unwrap_or_default();
     let (streams, pipes) = streams::of(&process, plan.stdin != Stdin::Closed, None)?;
-    let (foreign, mounted, log) = prepare(plan, shared_memory, joins, limit)?;
+    let (foreign, mounted, log) = prepare(plan, given, joins, limit)?;
     let (started, root) = foreign.begin(streams, &pipes, mounted)?;
     let group = foreign.group.clone();
     Ok(Made { maker: Maker::Foreign(Box::new(foreign)), started, root, group, log, pipes })
@@ -83,7 +78,7 @@ pub(super) fn start(
 /// Makes all that the runtime reads. What is mounted for it ends with the shim.
 fn prepare(
     plan: &mut Plan,
-    shared_memory: Option<OwnedFd>,
+    given: &Given,
     joins: &Joins,
     limit: Inherited,
 ) -> Result<(Foreign, Root, Option<Writer>)> {
@@ -91,7 +86,7 @@ fn prepare(
     let runtime = plan.runtime.clone().ok_or_else(missing)?;
     let group = Group::existing(&plan.cgroups, Path::new(cgroup_of(&plan.spec)?));
     let turn = wait_for_turn(&plan.root.upper)?;
-    let trees = bundle::open(&plan.spec.mounts, shared_memory)?;
+    let trees = bundle::open(&plan.spec.mounts, given)?;
     // Layers that were opened in another mount namespace cannot be mounted.
     let layers = layers::overlay(&plan.root, None)?;
     let (root, log) = become_ready(plan, layers, limit)?;
