@@ -81,7 +81,7 @@ fn requests_without_sense_hear_why() {
             r#"invalid port specification: \"aa80\""#,
         ),
         ("/containers/create", "{}", 400, "config cannot be empty in order to create a container"),
-        ("/containers/create", r#"{"HostConfig":{}}"#, 400, "no command specified"),
+        ("/containers/create", r#"{"Env":[]}"#, 400, "no command specified"),
         ("/containers/nothing/attach/ws", "", 404, "No such container: nothing"),
     ] {
         let method = if body.is_empty() { "GET" } else { "POST" };
