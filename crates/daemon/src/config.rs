@@ -317,7 +317,9 @@ fn container_size(all: &Values) -> Result<Option<u64>, Error> {
         match key.to_ascii_lowercase().as_str() {
             "overlay2.size" => bytes = Some(size("storage-opt", value)?),
             // There is no kernel that would be refused.
-            "overlay2.override_kernel_check" => drop(truth_of("storage-opt", value)?),
+            "overlay.override_kernel_check" | "overlay2.override_kernel_check" => {
+                drop(truth_of("storage-opt", value)?)
+            }
             _ => {
                 return Err(refused("storage-opt", text, "the options are overlay2.size=SIZE and no others"));
             }
@@ -418,6 +420,25 @@ mod tests {
     fn decided(arguments: &[&str]) -> Result<Settings, Error> {
         let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
         decide(&sources::read(&arguments, [])?)
+    }
+
+    #[test]
+    fn containers_have_the_size_that_the_storage_options_say() {
+        let size = |options: &[&str]| {
+            let flags: Vec<String> = options.iter().map(|option| format!("--storage-opt={option}")).collect();
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            decided(&flags).map(|settings| settings.engine.storage.container)
+        };
+        assert_eq!(
+            size(&["overlay2.size=10G", "overlay2.override_kernel_check=true"]).unwrap(),
+            Some(10 << 30)
+        );
+        assert_eq!(size(&["overlay2.size=0"]).unwrap(), None);
+        for options in
+            ["overlay2.size=many", "overlay2.override_kernel_check=maybe", "dm.thinpooldev=x", "size=1G"]
+        {
+            assert!(size(&[options]).is_err(), "{options}");
+        }
     }
 
     #[test]

@@ -161,24 +161,6 @@ pub(super) fn check_words(all: &Values) -> Result<(), Error> {
             _ => return Err(refused("exec-opt", text, "native.cgroupdriver=cgroupfs is the only one")),
         }
     }
-    for text in all.get("storage-opt").into_iter().flatten() {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        match name {
-            // Since Linux 4.0 there is nothing to override.
-            "overlay.override_kernel_check" | "overlay2.override_kernel_check" => {}
-            "overlay2.size" if value == "0" => {}
-            "overlay2.size" => {
-                return Err(refused("storage-opt", text, "layers have no quota; use one of the file system"));
-            }
-            _ => {
-                return Err(refused(
-                    "storage-opt",
-                    text,
-                    "overlay is the only driver, and has no such option",
-                ));
-            }
-        }
-    }
     Ok(())
 }
 
@@ -254,10 +236,6 @@ mod tests {
             ("exec-opt", "native.cgroupdriver=cgroupfs", true),
             ("exec-opt", "native.cgroupdriver=systemd", false),
             ("exec-opt", "isolation=process", false),
-            ("storage-opt", "overlay2.override_kernel_check=true", true),
-            ("storage-opt", "overlay2.size=0", true),
-            ("storage-opt", "overlay2.size=10G", false),
-            ("storage-opt", "dm.thinpooldev=x", false),
         ] {
             assert_eq!(check_words(&values(&[(name, &[value])])).is_ok(), is_fine, "{name}={value}");
         }
