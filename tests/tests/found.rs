@@ -197,7 +197,7 @@ fn lists_show_and_find_containers_as_docker_does() {
         names.sort();
         names
     };
-    assert_eq!(names(&format!("volume={directory}")), [moved.clone()]);
+    assert_eq!(names(&format!("volume={directory}")), std::slice::from_ref(&moved));
     let id = engine.docker(&["network", "inspect", "-f", "{{.Id}}", "bridge"]).ok();
     // With Docker, who was never started is on no network yet.
     assert!(names(&format!("network={}", &id[..6])).contains(&moved));
@@ -205,10 +205,10 @@ fn lists_show_and_find_containers_as_docker_does() {
     both.sort();
     if engine.is_original() {
         // Docker finds what its classic builder has made alone.
-        assert_eq!(names(&format!("ancestor={child}")), [made.clone()]);
+        assert_eq!(names(&format!("ancestor={child}")), std::slice::from_ref(&made));
     } else {
         assert_eq!(names(&format!("ancestor={SMALL}")), both);
-        assert_eq!(names(&format!("ancestor={child}")), [made.clone()]);
+        assert_eq!(names(&format!("ancestor={child}")), std::slice::from_ref(&made));
     }
     let shown = || {
         let filter = format!("name=^/{moved}$");

@@ -318,7 +318,7 @@ fn container_size(all: &Values) -> Result<Option<u64>, Error> {
             "overlay2.size" => bytes = Some(size("storage-opt", value)?),
             // There is no kernel that would be refused.
             "overlay.override_kernel_check" | "overlay2.override_kernel_check" => {
-                drop(truth_of("storage-opt", value)?)
+                truth_of("storage-opt", value)?;
             }
             _ => {
                 return Err(refused("storage-opt", text, "the options are overlay2.size=SIZE and no others"));
