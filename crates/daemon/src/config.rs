@@ -426,8 +426,8 @@ mod tests {
     fn containers_have_the_size_that_the_storage_options_say() {
         let size = |options: &[&str]| {
             let flags: Vec<String> = options.iter().map(|option| format!("--storage-opt={option}")).collect();
-            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-            decided(&flags).map(|settings| settings.engine.storage.container)
+            let flags: Vec<OsString> = flags.into_iter().map(OsString::from).collect();
+            container_size(&sources::read(&flags, [])?)
         };
         assert_eq!(
             size(&["overlay2.size=10G", "overlay2.override_kernel_check=true"]).unwrap(),

@@ -119,7 +119,8 @@ fn broken(cases: &mut Vec<Case>) {
     let refused = Fate::Refused;
     let twin = || Tar::new().file("f", &[b'x'; 1000]);
     let whole = Tar::new().dir("d").file("d/f", &[b'x'; 1000]).file("g", b"y");
-    for cut in [100, 513, 700, 1100, 1600, 2700] {
+    // The last is a byte before all content is there; what pads it out may be missing, as to Go.
+    for cut in [100, 513, 700, 1100, 1600, 2560] {
         bytes(cases, format!("cut after {cut} bytes"), refused, whole.0[..cut].to_vec(), twin());
     }
     let mut checksum = Tar::new().file("f", b"");

@@ -345,9 +345,9 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused_by_name() {
         for (key, value) in [
-            ("com.docker.network.bridge.enable_icc", "false"),
-            ("com.docker.network.bridge.enable_ip_masquerade", "false"),
-            ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1"),
+            ("com.docker.network.bridge.enable_icc", "maybe"),
+            ("com.docker.network.bridge.enable_ip_masquerade", ""),
+            ("com.docker.network.bridge.host_binding_ipv4", "::1"),
             ("com.docker.network.container_iface_prefix", "net"),
             ("parent", "eth0"),
         ] {
@@ -362,6 +362,22 @@ mod tests {
             assert!(wanted(|wanted| name.clone_into(&mut wanted.name)).is_err(), "{name}");
         }
         assert!(wanted(|wanted| " with space".clone_into(&mut wanted.name)).is_ok());
+    }
+
+    #[test]
+    fn what_passes_is_as_the_options_say() {
+        let read = |pairs: &[(&str, &str)]| {
+            let named = pairs.iter().map(|(name, value)| (format!("{BRIDGE}{name}"), (*value).to_owned()));
+            read_options(&named.collect()).unwrap()
+        };
+        assert_eq!(read(&[("enable_icc", "true"), ("host_binding_ipv4", "0.0.0.0")]), Options::default());
+        let all =
+            [("enable_icc", "0"), ("enable_ip_masquerade", "false"), ("host_binding_ipv4", "127.0.0.1")];
+        let Options { isolated, unmasqueraded, binding, .. } = read(&all);
+        assert!(isolated && unmasqueraded && binding == Some(Ipv4Addr::LOCALHOST));
+        let defaults = NetworkDefaults { icc: false, ..NetworkDefaults::default() };
+        let of_default = read_options(&of_default("docker0", 1400, &defaults)).unwrap();
+        assert!(of_default.isolated && !of_default.unmasqueraded && of_default.mtu == Some(1400));
     }
 
     #[test]
