@@ -121,7 +121,7 @@ fn who_waits_for_a_partner_can_be_stopped_and_removed() {
             SMALL,
             "sh",
             "-c",
-            "sleep 0.2; exit 1",
+            "sleep 1; exit 1",
         ])
         .ok();
     let joiner = engine.name("joiner");
