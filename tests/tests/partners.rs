@@ -111,18 +111,7 @@ fn who_waits_for_a_partner_can_be_stopped_and_removed() {
     let donor = engine.name("failing");
     // It restarts for ever, after ever longer pauses.
     engine
-        .docker(&[
-            "run",
-            "-d",
-            "--name",
-            &donor,
-            "--restart",
-            "always",
-            SMALL,
-            "sh",
-            "-c",
-            "sleep 1; exit 1",
-        ])
+        .docker(&["run", "-d", "--name", &donor, "--restart", "always", SMALL, "sh", "-c", "sleep 1; exit 1"])
         .ok();
     let joiner = engine.name("joiner");
     let by = format!("container:{donor}");
