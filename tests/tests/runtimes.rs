@@ -392,7 +392,7 @@ fn without_its_shim_it_is_killed_and_can_start_again() {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
     };
-    assert!(!is_alive());
+    wait_until("it is killed", || !is_alive());
     engine.docker(&["start", &name]).ok();
     assert_eq!(engine.docker(&["exec", &name, "echo", "again"]).ok(), "again");
     remove(&engine, &[&name]);
