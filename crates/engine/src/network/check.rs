@@ -156,7 +156,7 @@ pub(super) fn read_options(options: &BTreeMap<String, String>) -> Result<Options
     for (key, value) in options {
         let switch = || {
             let refused = || invalid(format!("invalid value {value:?} of {key}: it is true or false"));
-            go_bool(value).ok_or_else(refused)
+            coracle_spec::truth(value).ok_or_else(refused)
         };
         match key.as_str() {
             "com.docker.network.bridge.name" => {
@@ -185,15 +185,6 @@ pub(super) fn read_options(options: &BTreeMap<String, String>) -> Result<Options
         }
     }
     Ok(read)
-}
-
-/// A truth as Go reads it.
-fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 fn check_subnet(wanted: &Wanted) -> Result<Option<Ipv4Net>> {
