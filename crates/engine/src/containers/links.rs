@@ -38,7 +38,7 @@ pub(super) fn resolve(shared: &Shared, host: &mut HostSettings) -> Result<()> {
         NetworkMode::Named(_) => return Ok(()),
         _ => {}
     }
-    if shared.networks.default().network.is_isolated() {
+    if shared.networks.default().options.isolated {
         let text =
             "links lead nowhere: containers on the default network do not reach each other (icc=false)";
         return Err(Error::Unsupported(text.to_owned()));

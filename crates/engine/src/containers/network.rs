@@ -235,7 +235,8 @@ pub(super) fn ports(
             }
         }
     }
-    let binding = through.and_then(|live| live.network.binding()).or(config.defaults.publish_address);
+    let binding =
+        through.and_then(|live| live.options.binding).map(IpAddr::V4).or(config.defaults.publish_address);
     for port in ports.iter_mut().filter(|port| port.host_ip.is_none()) {
         port.host_ip = binding;
     }

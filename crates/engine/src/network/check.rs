@@ -127,15 +127,17 @@ const MTU: &str = "com.docker.network.driver.mtu";
 
 /// Options of the driver, understood.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// The name of the bridge.
     pub(super) bridge: Option<String>,
     /// Largest packet, in bytes.
     pub(super) mtu: Option<u32>,
-    pub(super) isolated: bool,
+    /// Whether containers of the network do not reach each other, published ports excepted.
+    pub(crate) isolated: bool,
+    /// Whether what leaves it keeps the addresses of its containers.
     pub(super) unmasqueraded: bool,
-    /// Where ports are published that name no address.
-    pub(super) binding: Option<Ipv4Addr>,
+    /// Where ports are published that name no address, if not wherever the engine publishes them.
+    pub(crate) binding: Option<Ipv4Addr>,
 }
 
 /// The options of the default network, as Docker shows them.

@@ -20,7 +20,7 @@ use crate::index::Index;
 use coracle_network::{InterfaceName, Passage};
 use coracle_spec::{ContainerId, Digest};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -74,21 +74,6 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether its containers do not reach each other, published ports excepted.
-    pub fn is_isolated(&self) -> bool {
-        self.understood().isolated
-    }
-
-    /// Where ports are published that name no address, if not wherever the engine publishes them.
-    pub(crate) fn binding(&self) -> Option<IpAddr> {
-        self.understood().binding.map(IpAddr::V4)
-    }
-
-    /// Its options, which were checked when it was made.
-    fn understood(&self) -> check::Options {
-        check::read_options(&self.options).unwrap_or_default()
-    }
-
     /// Whether it was always there.
     pub fn is_predefined(&self) -> bool {
         self.created.is_none()
@@ -99,6 +84,8 @@ impl Network {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) network: Network,
+    /// The network's options, understood.
+    pub(crate) options: check::Options,
     pub(crate) bridge: Bridge,
 }
 
@@ -120,9 +107,10 @@ impl Networks {
         let default = Arc::new(open_default(config).await?);
         let mut own = BTreeMap::new();
         for text in index.networks().await? {
-            match record::read(&text) {
-                Ok(network) => {
-                    let live = Arc::new(live(config, network)?);
+            // One whose options are not understood would let through what it should not.
+            match record::read(&text).and_then(|network| live(config, network)) {
+                Ok(live) => {
+                    let live = Arc::new(live);
                     if let Err(error) = live.bridge.ready().await {
                         // Tried again whenever somebody needs it.
                         let name = &live.network.name;
@@ -397,6 +385,7 @@ async fn open_default(config: &Config) -> Result<Live> {
 /// What there is of a network in the kernel, which is not looked at yet.
 fn live(config: &Config, network: Network) -> Result<Live> {
     let subject = || format!("set up the network {}", network.name);
+    let options = check::read_options(&network.options)?;
     let setup = match network.subnet {
         None => None,
         Some(subnet) => Some(coracle_network::Config {
@@ -406,8 +395,8 @@ fn live(config: &Config, network: Network) -> Result<Live> {
             mtu: network.mtu,
             passage: Passage {
                 internal: network.internal,
-                isolated: network.is_isolated(),
-                unmasqueraded: network.understood().unmasqueraded,
+                isolated: options.isolated,
+                unmasqueraded: options.unmasqueraded,
             },
             range: network.range.as_deref().map(range).transpose()?,
             reserved: network.reserved.values().copied().collect(),
@@ -415,7 +404,7 @@ fn live(config: &Config, network: Network) -> Result<Live> {
     };
     let directory = if network.is_predefined() { BRIDGE } else { network.id.as_str() };
     let bridge = Bridge::new(&network.name, setup, names(config, directory))?;
-    Ok(Live { network, bridge })
+    Ok(Live { network, options, bridge })
 }
 
 /// The first and the last address of a range.
