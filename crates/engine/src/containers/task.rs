@@ -597,12 +597,13 @@ impl Task {
         self.shared.index.put_container(&self.now.id, &self.now.name, record, durability).await
     }
 
-    /// Shows a change of the state and records it, which need not survive a loss of power.
+    /// Records a change of the state, which need not survive a loss of power, and shows it: who was told finds it again after an
+    /// engine that was killed.
     pub(crate) async fn changed(&self) {
-        self.publish();
         if let Err(error) = self.save(Durability::Deferred).await {
             tracing::error!(container = %self.now.id, error = error.chain(), "its record could not be written");
         }
+        self.publish();
     }
 
     /// Tells of something that happened to the container.

@@ -7,6 +7,7 @@ use super::state::Status;
 use super::{AttachSettings, WaitCondition};
 use crate::images::NewImage;
 use crate::{Config, Engine, Error};
+use coracle_spec::ContainerId;
 use coracle_spec::image::ImageConfig;
 use coracle_store::Expected;
 use std::path::PathBuf;
@@ -173,6 +174,48 @@ async fn a_container_that_ended_starts_again_and_an_exec_joins_it() {
     field.engine.stop(&id, Some(0), None).await.unwrap();
     assert_eq!(field.engine.inspect(&id).unwrap().state.exit_code, 137);
     field.engine.remove(&id, true, true).await.unwrap();
+}
+
+/// Of what nobody knows after the engine was killed, nobody was told before.
+#[tokio::test]
+async fn an_end_is_seen_when_it_is_on_record() {
+    let field = Field::new().await;
+    let id = field.create("exec sleep 100", |_| ()).await;
+    field.engine.start(&id).await.unwrap();
+    let (_, mut events) = field.engine.listen_events();
+    let waiting = field.engine.wait(&id, WaitCondition::NextExit).unwrap();
+    let index = rusqlite::Connection::open(field.engine.config().data_root.join("meta.db")).unwrap();
+    index.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let pid = rustix::process::Pid::from_raw(field.engine.inspect(&id).unwrap().state.pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while events.recv().await.unwrap().action != "die" {}
+    // What the task does after it has told of the end, it has done by now, as there is one thread, but for what it waits for.
+    assert_eq!(field.engine.inspect(&id).unwrap().state.status, Status::Running);
+    index.execute_batch("COMMIT").unwrap();
+    assert_eq!(waiting.done().await.state.status, Status::Exited);
+    field.engine.remove(&id, false, true).await.unwrap();
+}
+
+#[test]
+fn a_network_with_options_of_tomorrow_is_left_out() {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let id = ContainerId::random().to_string();
+    let text = format!(
+        r#"{{"version":1,"id":"{id}","name":"sea","created":1,"bridge":"cn-{}","subnet":"10.255.255.1/24","mtu":1500,
+            "shows_gateway":false,"range":null,"internal":false,"attachable":false,"labels":{{}},
+            "options":{{"com.docker.network.bridge.of_tomorrow":"false"}}}}"#,
+        &id[..8]
+    );
+    let first = run();
+    let field = first.block_on(async {
+        let field = Field::new().await;
+        field.engine.shared.index.put_network(&id, "sea", text).await.unwrap();
+        field
+    });
+    let known = field.engine.networks().len();
+    drop(first);
+    let field = run().block_on(field.another());
+    assert_eq!(field.engine.networks().len(), known);
 }
 
 #[tokio::test(flavor = "multi_thread")]
