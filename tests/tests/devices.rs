@@ -252,6 +252,8 @@ fn graphics_processors_are_devices_of_their_vendors() {
     assert_eq!(got(&engine, "1"), "0=yes");
     assert_eq!(got(&engine, "\"device=0,1\",driver=nvidia,\"capabilities=compute,utility\""), "0=yes 1=yes");
     run(&engine, &["--gpus", "3"], "true").refused(125, "unresolvable CDI devices nvidia.com/gpu=2");
+    run(&engine, &["--gpus", "1000000000000"], "true")
+        .refused(125, "unresolvable CDI devices nvidia.com/gpu=2");
     run(&engine, &["--gpus", "driver=amd"], "true").refused(125, "has devices amd.com/gpu");
     // Without a device for all of them, all are meant.
     vendor.put("amd.yaml", &processors("amd.com/gpu", &["0", "1"]));

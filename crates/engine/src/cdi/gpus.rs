@@ -61,7 +61,10 @@ impl Vendor {
             return ids.iter().map(|id| self.name(id)).collect();
         }
         match usize::try_from(request.count) {
-            Ok(count) => (0..count).map(|number| self.name(&number.to_string())).collect(),
+            // One more than there can be is missing all the same.
+            Ok(count) => (0..count.min(self.numbers(catalogue).count() + 1))
+                .map(|number| self.name(&number.to_string()))
+                .collect(),
             Err(_) if self.numbers(catalogue).any(|number| number == ALL) => vec![self.name(ALL)],
             Err(_) => self.numbers(catalogue).map(|number| self.name(number)).collect(),
         }
