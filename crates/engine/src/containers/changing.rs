@@ -2,7 +2,7 @@
 //! change that fails leaves everything as it was.
 
 use super::republish::Republished;
-use super::settings::{HostSettings, LogSettings, RestartPolicy, Settings};
+use super::settings::{LogSettings, RestartPolicy, Settings};
 use super::task::{Change, Task};
 use super::{health, limits, logs};
 use crate::error::{Error, Result};
@@ -27,8 +27,8 @@ impl Task {
         let warnings = if checked { health::validate(&settings)? } else { Vec::new() };
         let bounds = self.log_bounds(&before.host.log, &settings.host.log)?;
         // What is refused most often comes first, and its undo is exact.
-        let published = |host: &HostSettings| (host.ports.clone(), host.publish_all);
-        let republished = if published(&settings.host) == published(&before.host) {
+        let (asked, had) = (&settings.host, &before.host);
+        let republished = if asked.ports == had.ports && asked.publish_all == had.publish_all {
             None
         } else {
             self.republish(&settings).await?

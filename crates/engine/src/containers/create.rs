@@ -70,8 +70,8 @@ impl Engine {
 /// Makes a container on an image that need not have a record.
 ///
 /// # Errors
-/// As [`Engine::create`]. What it writes is bounded only if it asks for that. Whoever calls holds on to the image's layers, and waits for the end: of what is half made nobody
-/// knows.
+/// As [`Engine::create`]. What it writes is bounded only if it asks for that. Whoever calls holds on to the image's layers, and
+/// waits for the end: of what is half made nobody knows.
 pub(crate) async fn create_of(
     shared: Arc<Shared>,
     id: ContainerId,
