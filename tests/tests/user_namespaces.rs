@@ -257,6 +257,28 @@ fn volumes_are_the_same_for_every_container() {
     engine.docker(&["volume", "rm", &volume]).ok();
 }
 
+/// What no path names is shown as the rest is: a part of a volume, an image.
+#[test]
+fn parts_of_volumes_and_images_are_its_users() {
+    let Some(engine) = remapped(&[]) else { return };
+    if engine.is_original() {
+        // It has neither of containers with a user namespace of their own data root.
+        return;
+    }
+    let volume = engine.name("parted");
+    said(
+        &engine,
+        &["-v", &format!("{volume}:/data")],
+        "mkdir -p /data/a; touch /data/a/b; chown 33:77 /data/a/b",
+    );
+    let part = format!("type=volume,source={volume},target=/x,volume-subpath=a");
+    let script = "stat -c %u:%g /x /x/b; touch /x/c && echo written";
+    assert_eq!(said(&engine, &["--mount", &part], script), "0:0\n33:77\nwritten");
+    let image = format!("type=image,source={SMALL},target=/x");
+    assert_eq!(said(&engine, &["--mount", &image], "stat -c %u:%g /x/bin /x/bin/busybox"), "0:0\n0:0");
+    engine.docker(&["volume", "rm", &volume]).ok();
+}
+
 #[test]
 fn files_of_the_host_are_its_users() {
     let Some(engine) = remapped(&[]) else { return };

@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use crate::protocol::Overlay;
 use coracle_spec::Owners;
-use coracle_sys::mount::{self, Depth, Durability, Writable};
+use coracle_sys::mount::{self, Durability, Writable};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,10 +31,12 @@ pub fn overlay(layers: &Overlay, mapping: Option<(BorrowedFd<'_>, &Owners)>) -> 
         let lower = layers.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         return Ok(of(&lower, &open(&layers.upper)?, &open(&layers.work)?)?);
     };
-    let mut lower = layers.lower.iter().map(|path| open_as_theirs(path, user)).collect::<Result<Vec<_>>>()?;
+    let as_theirs = |path: &Path| mount::copy_mapped(path, user);
+    let mut lower =
+        layers.lower.iter().map(|path| as_theirs(path)).collect::<coracle_sys::Result<Vec<_>>>()?;
     // The kernel takes both from one mount alone.
     let (above, upper, work) = same_directory(layers)?;
-    let above = open_as_theirs(above, user)?;
+    let above = as_theirs(above)?;
     let beneath = |name: &OsStr| {
         rustix::fs::openat(&above, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| Error::Invalid(format!("layer {}: {error}", layers.upper.display())))
@@ -49,13 +51,6 @@ pub fn overlay(layers: &Overlay, mapping: Option<(BorrowedFd<'_>, &Owners)>) -> 
 fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::Invalid(format!("layer {}: {error}", path.display())))
-}
-
-/// A mount of its own of the directory at `path`, whose owners are shown as those of the user namespace.
-fn open_as_theirs(path: &Path, user: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let copy = mount::copy_path(path, Depth::One)?;
-    mount::map_owners(copy.as_fd(), user, Depth::One)?;
-    Ok(copy)
 }
 
 /// The directory that both the upper directory and the work directory are in, and their names there.

@@ -2,7 +2,7 @@
 
 mod changes;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_spec::{ContainerId, Digest};
@@ -127,12 +127,16 @@ impl Store {
         Ok(lowers)
     }
 
-    /// What `layers`, the lowest first, have together: mounted nowhere, and read-only.
+    /// What `layers`, the lowest first, have together: mounted nowhere, and read-only. Owners are shown as those of the user
+    /// namespace `mapping`, if one is given.
     ///
     /// # Errors
     /// [`crate::Error::LayerMissing`], and the kernel's.
-    pub fn merged(&self, layers: &[Digest]) -> Result<Root> {
-        let open = |path: &Path| Root::open(path).map(Root::into_fd);
+    pub fn merged(&self, layers: &[Digest], mapping: Option<BorrowedFd<'_>>) -> Result<Root> {
+        let open = |path: &Path| match mapping {
+            None => Root::open(path).map(Root::into_fd),
+            Some(user) => mount::copy_mapped(path, user),
+        };
         let mut lowers = Vec::new();
         for path in self.lowers(layers)? {
             lowers.push(open(&path)?);

@@ -110,6 +110,16 @@ pub fn copy_path(path: &Path, depth: Depth) -> Result<OwnedFd> {
     copy(CWD, path, depth, OpenTreeFlags::empty())
 }
 
+/// A mount of its own of the directory at `path`, whose owners are shown as those of the user namespace `mapping`.
+///
+/// # Errors
+/// As [`copy_path`] and [`map_owners`].
+pub fn copy_mapped(path: &Path, mapping: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let copy = copy_path(path, Depth::One)?;
+    map_owners(copy.as_fd(), mapping, Depth::One)?;
+    Ok(copy)
+}
+
 /// A detached copy of the mount that `descriptor` is on, rooted at the file it refers to.
 ///
 /// # Errors

@@ -172,13 +172,16 @@ fn prepare(
     quota::check(shared, now)?;
     let settings = &now.settings;
     let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
+    let netns = connected.namespace.as_ref().map(|namespace| namespace.netns.as_fd());
+    let netns = netns.or_else(|| connected.joined.as_ref().map(AsFd::as_fd));
+    let trees = trees::of(shared, now, netns.filter(|_| connected.owners.is_some()))?;
     let owners = connected.owners;
     let facts = host::facts(shared, settings, mounts::of(now, files, owners.as_ref())?)?;
     let mut plan = plan(shared, now, &Host { links: connected.links, owners, ..facts })?;
     let mut descriptors: Vec<(Role, OwnedFd)> = Vec::new();
     descriptors.extend(connected.joined.map(|joined| (Role::Network, joined)));
     descriptors.extend(partners::joins(shared, settings)?);
-    descriptors.extend(trees::of(shared, now)?);
+    descriptors.extend(trees);
     let has_names = connected.has_names;
     if let Some(namespace) = connected.namespace.filter(|_| !connected.is_with_shim) {
         descriptors.extend(of_namespace(namespace.netns, namespace.dns));

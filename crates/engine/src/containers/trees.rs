@@ -9,12 +9,12 @@ use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result};
 use coracle_runtime::protocol::Role;
 use coracle_spec::Digest;
-use coracle_sys::mntns;
 use coracle_sys::mount::{self, Depth};
 use coracle_sys::rooted::Root;
+use coracle_sys::{mntns, netns};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// An image that a container mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +32,31 @@ impl MountPoint {
     }
 }
 
-/// The trees of a container, in the order of its mounts.
-pub(super) fn of(shared: &Shared, container: &Description) -> Result<Vec<(Role, OwnedFd)>> {
+/// The trees of a container, in the order of its mounts; `remapped` is the network namespace of one that has a user namespace.
+pub(super) fn of(
+    shared: &Shared,
+    container: &Description,
+    remapped: Option<BorrowedFd<'_>>,
+) -> Result<Vec<(Role, OwnedFd)>> {
     let points = container.mounts.iter().filter(|point| point.is_tree());
-    points.map(|point| Ok((Role::Tree, open(shared, point)?))).collect()
+    points.map(|point| Ok((Role::Tree, open(shared, point, remapped)?))).collect()
 }
 
-/// What a mount point shows, detached.
+/// What a mount point shows, detached. The owners in images are shown as those of the user namespace that the network namespace
+/// `remapped` belongs to, if one is given: a whole image cannot be mapped later, as the mount of a volume is.
 ///
 /// # Errors
 /// [`Error::Missing`] where it is not there, [`Error::Invalid`] where its path leads out of the volume or image: Docker's
 /// words and status.
-pub(super) fn open(shared: &Shared, point: &MountPoint) -> Result<OwnedFd> {
+pub(super) fn open(shared: &Shared, point: &MountPoint, remapped: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let opening = || format!("open what is mounted at {}", point.destination);
     let Some(image) = &point.image else {
         let volume = Root::open(&point.source).attempt(opening)?;
         let part = part(&volume, point)?;
         return mount::copy_descriptor(part.as_fd(), Depth::Recursive).attempt(opening);
     };
-    let whole = shared.store.merged(&image.layers).attempt(opening)?;
+    let user = remapped.map(netns::owner).transpose().attempt(opening)?;
+    let whole = shared.store.merged(&image.layers, user.as_ref().map(AsFd::as_fd)).attempt(opening)?;
     if point.subpath.is_empty() {
         return Ok(whole.into_fd());
     }

@@ -131,7 +131,7 @@ impl Prepared {
         let mut all = Vec::new();
         for point in &container.mounts {
             all.push(if point.is_tree() {
-                Self::of_tree(point, trees::open(shared, point)?).attempt(|| opening(container))?
+                Self::of_tree(point, trees::open(shared, point, None)?).attempt(|| opening(container))?
             } else {
                 Self::new(point).attempt(|| opening(container))?
             });

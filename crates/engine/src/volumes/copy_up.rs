@@ -52,7 +52,7 @@ impl Inner {
         if layers.is_empty() || !is_empty(target.as_fd()).attempt(copying)? {
             return Ok(());
         }
-        let image = self.store.merged(layers).attempt(copying)?;
+        let image = self.store.merged(layers, None).attempt(copying)?;
         let Some(source) = open_source(&image, path)? else { return Ok(()) };
         // Most images have nothing but the directory: no need to sync the whole file system for that.
         if is_empty(source.as_fd()).attempt(copying)? {
