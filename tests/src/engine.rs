@@ -355,7 +355,7 @@ impl Engine {
 
     fn wait_until_it_answers(&self) {
         let socket = self.own_socket();
-        wait_until("the engine answers", || UnixStream::connect(&socket).is_ok());
+        wait_until("the engine answers", || is_answered(&socket).unwrap_or(false));
     }
 
     /// What the host's mount table holds of our engine.
@@ -492,6 +492,18 @@ fn other_runtime(path: &str) -> [String; 4] {
 
 /// How long something may take on a machine that is busy with other things: deleting a Debian, for instance.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether an engine answers at `socket`. That somebody listens is not enough: what an engine was just starting when it
+/// was killed holds its sockets until its own exec.
+fn is_answered(socket: &Path) -> std::io::Result<bool> {
+    use std::io::{Read, Write};
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(&status == b"HTTP/1.1 200")
+}
 
 /// Waits until something is so; a test does not wait for ever.
 #[track_caller]
