@@ -5,13 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use coracle_trust::{Chain, Identity};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -49,40 +44,26 @@ impl Tls {
     /// # Errors
     /// [`Error::Certificate`] for what is of no use.
     pub fn new(trust: Trust<'_>, identity: Option<(Pem<'_>, Pem<'_>)>) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match trust {
-            Trust::Anyone => Arc::new(Unverified(Arc::clone(&provider))),
-            Trust::Authorities(file) => {
-                let mut roots = RootCertStore::empty();
-                let named = certificates(file)?;
-                for certificate in &named {
-                    roots.add(certificate.clone()).map_err(|error| of_no_use(file, &error))?;
-                }
-                let authorities = verifier(roots, &provider).map_err(|error| of_no_use(file, &error))?;
-                Arc::new(Named { authorities, named })
-            }
-            Trust::Machine => {
-                let machine = Pem { name: "the certificate authorities of this machine", content: &[] };
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                verifier(roots, &provider).map_err(|error| of_no_use(machine, &error))?
-            }
+        let believed = match trust {
+            Trust::Anyone => coracle_trust::Trust::Anyone,
+            Trust::Authorities(file) => coracle_trust::Trust::Named(certificates(file)?),
+            Trust::Machine => coracle_trust::Trust::NamedAndMachine(Vec::new()),
         };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has cipher suites for TLS 1.2 and 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let config = match identity {
-            None => builder.with_no_client_auth(),
+        let ours = match identity {
+            None => None,
             Some((chain, key)) => {
-                let private =
-                    PrivateKeyDer::from_pem_slice(key.content).map_err(|error| of_no_use(key, &error))?;
-                builder
-                    .with_client_auth_cert(certificates(chain)?, private)
-                    .map_err(|error| of_no_use(chain, &error))?
+                let private = coracle_trust::key(key.content).map_err(|reason| of_no_use(key, &reason))?;
+                Some(Identity { chain: certificates(chain)?, key: private })
             }
         };
+        let config = coracle_trust::configuration(believed, ours).map_err(|error| {
+            let file = match (&error, trust, identity) {
+                (coracle_trust::Error::Authorities(_), Trust::Authorities(file), _) => file,
+                (_, _, Some((chain, _))) => chain,
+                _ => Pem { name: "the certificate authorities of this machine", content: &[] },
+            };
+            of_no_use(file, &error)
+        })?;
         Ok(Self(Arc::new(config).into()))
     }
 
@@ -140,113 +121,10 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     None
 }
 
-fn verifier(
-    roots: RootCertStore,
-    provider: &Arc<CryptoProvider>,
-) -> std::result::Result<Arc<WebPkiServerVerifier>, rustls::client::VerifierBuilderError> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()
-}
-
-fn certificates(file: Pem<'_>) -> Result<Vec<CertificateDer<'static>>> {
-    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.content).collect();
-    let found = found.map_err(|error| of_no_use(file, &error))?;
-    if found.is_empty() { Err(of_no_use(file, &"there is no certificate in it")) } else { Ok(found) }
+fn certificates(file: Pem<'_>) -> Result<Chain> {
+    coracle_trust::certificates(file.content).map_err(|reason| of_no_use(file, &reason))
 }
 
 fn of_no_use(file: Pem<'_>, reason: &dyn fmt::Display) -> Error {
     Error::Certificate { name: file.name.to_owned(), reason: reason.to_string() }
-}
-
-/// Takes for the engine whose certificate one of the authorities has signed, and whose certificate is itself among those that
-/// were named.
-///
-/// OpenSSL marks a certificate that signs itself as an authority, and the web's rules then refuse it as a server's, which Go and
-/// so Docker's command do not. Whoever names exactly this certificate means exactly this engine.
-#[derive(Debug)]
-struct Named {
-    authorities: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let Err(error) = verified else { return verified };
-        // The period of validity is checked before what a certificate is for, so an expired one does not come here.
-        let is_authority = matches!(&error, rustls::Error::InvalidCertificate(CertificateError::Other(_)));
-        if !is_authority || !self.named.iter().any(|named| named.as_ref() == end_entity.as_ref()) {
-            return Err(error);
-        }
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
-}
-
-/// Takes whoever answers for the engine, as `--tls` without `--tlsverify` asks.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
