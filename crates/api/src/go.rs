@@ -28,12 +28,15 @@ pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     from_value(&serde_json::from_slice(body)?)
 }
 
-/// Parses a list of a response, entry by entry, as a list may be long. `null` is an empty one. Engines spell fields as the
-/// API does: an entry is only read as [`from_slice`] reads it where Rust's own way does not do, as with a `null`.
+/// Parses a list of a response, which may be long. `null` is an empty one. Engines spell fields as the API does: where Rust's
+/// own way of reading does not do, as with a `null` inside, each entry is tried by it and then read as [`from_slice`] reads.
 ///
 /// # Errors
 /// As [`from_slice`].
 pub fn list_from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, Error> {
+    if let Ok(list) = serde_json::from_slice::<Option<Vec<T>>>(body) {
+        return Ok(list.unwrap_or_default());
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let list = Option::<List<T>>::deserialize(&mut reader)?;
     reader.end()?;

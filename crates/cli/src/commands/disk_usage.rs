@@ -199,7 +199,7 @@ fn verbose(usage: &ObjectLists, format: Option<&str>) -> Result<String> {
 
 /// Of a container only what is its own.
 fn container_row(container: &ContainerSummary, short: bool) -> Row {
-    ps::row(container, short).with("Size", units::short_size(container.size_rw))
+    ps::row(Row::default(), container, short).with("Size", units::short_size(container.size_rw))
 }
 
 fn cache_row(record: &BuildCache, short: bool) -> Row {

@@ -41,42 +41,41 @@ pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
     let filters = pairs::filters(&args.list.filter)?;
     let last = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
     let format = app.format(args.list.format.as_deref(), "psFormat");
-    let needs_size = args.size || format.is_some_and(asks_for_size);
-    let client = app.client().await?;
-    let containers = client.containers(args.all, last, needs_size, &filters).await?;
-    let rows = containers.iter().map(|container| row(container, !args.list.no_trunc));
     let layout = if args.size { &LAYOUT_WITH_SIZE } else { &LAYOUT };
     let format = if args.list.quiet { Some("{{.ID}}") } else { format };
+    let fields = layout.fields(format)?;
+    // They take time to find out; `json` shows what comes without them, as Docker's does.
+    let needs_size = args.size || format != Some("json") && fields.have("Size");
+    let client = app.client().await?;
+    let containers = client.containers(args.all, last, needs_size, &filters).await?;
+    let rows = containers.iter().map(|container| row(Row::of(&fields), container, !args.list.no_trunc));
     print(layout.render(format, rows)?)
 }
 
-/// Whether a template shows sizes, which take time to find out.
-fn asks_for_size(format: &str) -> bool {
-    let words: String = format.split_whitespace().collect();
-    words.contains(".Size") || words.contains("json.}") || words.contains("json.|")
-}
-
-/// The fields of one container; `short` cuts ids, commands and mounts.
-pub(super) fn row(container: &ContainerSummary, short: bool) -> Row {
-    let command = if short { ellipsis(&container.command, 20) } else { container.command.clone() };
-    let id = if short { short_id(&container.id) } else { &container.id };
-    let local = container.mounts.iter().filter(|mount| mount.driver == "local").count();
-    let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
-    Row::default()
-        .with("ID", id)
-        .with("Names", names(container, short))
-        .with("Image", image(container, short))
-        .with("Command", quoted(&command))
-        .with("CreatedAt", units::timestamp(container.created))
-        .with("RunningFor", units::ago(container.created))
-        .with("Ports", ports(&container.ports))
-        .with("State", container.state.as_str())
-        .with("Status", container.status.as_str())
-        .with("Size", size(container))
+/// Adds the fields of one container to a row; `short` cuts ids, commands and mounts.
+pub(super) fn row(row: Row, container: &ContainerSummary, short: bool) -> Row {
+    row.with_late("ID", || if short { short_id(&container.id) } else { &container.id })
+        .with_late("Names", || names(container, short))
+        .with_late("Image", || image(container, short))
+        .with_late("Command", || match short {
+            true => quoted(&ellipsis(&container.command, 20)),
+            false => quoted(&container.command),
+        })
+        .with_late("CreatedAt", || units::timestamp(container.created))
+        .with_late("RunningFor", || units::ago(container.created))
+        .with_late("Ports", || ports(&container.ports))
+        .with_late("State", || container.state.as_str())
+        .with_late("Status", || container.status.as_str())
+        .with_late("Size", || size(container))
         .with_labels(&container.labels)
-        .with("Mounts", mounts(&container.mounts, short))
-        .with("LocalVolumes", local.to_string())
-        .with("Networks", networks.join(","))
+        .with_late("Mounts", || mounts(&container.mounts, short))
+        .with_late("LocalVolumes", || {
+            container.mounts.iter().filter(|mount| mount.driver == "local").count().to_string()
+        })
+        .with_late("Networks", || {
+            let networks = container.network_settings.networks.keys();
+            networks.map(String::as_str).collect::<Vec<_>>().join(",")
+        })
         // The engine does not say yet.
         .with("Platform", Value::Null)
 }

@@ -1,25 +1,48 @@
 //! Lists of rows under `--format`: a table, JSON lines, or a template per row.
 
+use std::rc::Rc;
+
 use crate::error::Result;
 use crate::render::table;
-use crate::template::{Object, Template, Value, print};
+use crate::template::{Fields, Object, Template, Value, print};
 
 /// The field that holds a row's labels, for `{{.Label "key"}}`.
 const LABELS: &str = "Label";
 
 /// One row: the fields that templates name.
 #[derive(Debug, Default)]
-pub(crate) struct Row(Object);
+pub(crate) struct Row {
+    fields: Object,
+    /// Which may be asked for; none where that is not known.
+    asked: Option<Rc<Fields>>,
+}
 
 impl Row {
+    /// A row of which nothing else is asked for.
+    pub(crate) fn of(asked: &Rc<Fields>) -> Self {
+        Self { fields: Object::default(), asked: Some(Rc::clone(asked)) }
+    }
+
     /// Adds a field.
     pub(crate) fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
-        self.0.set(field, value);
+        self.fields.set(field, value);
         self
+    }
+
+    /// Adds a field that takes some work, if it may be asked for.
+    pub(crate) fn with_late<V: Into<Value>>(self, field: &'static str, value: impl FnOnce() -> V) -> Self {
+        if self.is_asked_for(field) { self.with(field, value()) } else { self }
+    }
+
+    fn is_asked_for(&self, field: &str) -> bool {
+        self.asked.as_ref().is_none_or(|asked| asked.have(field))
     }
 
     /// Adds labels, in one cell and for templates that ask for one of them.
     pub(crate) fn with_labels<'a>(self, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        if !self.is_asked_for("Labels") && !self.is_asked_for(LABELS) {
+            return self;
+        }
         let labels: Object =
             labels.into_iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let pairs = labels.iter().map(|(key, value)| format!("{key}={}", print(value)));
@@ -29,7 +52,7 @@ impl Row {
 
     /// For templates.
     pub(crate) fn into_value(self) -> Value {
-        Value::Row(self.0)
+        Value::Row(self.fields)
     }
 }
 
@@ -42,6 +65,16 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Which fields of rows `format` can ask for.
+    pub(crate) fn fields(&self, format: Option<&str>) -> Result<Rc<Fields>> {
+        let template = match format.map(str::trim) {
+            None | Some("" | "table") => self.table,
+            Some("json") => return Ok(Rc::new(Fields::All)),
+            Some(format) => format.strip_prefix("table ").unwrap_or(format),
+        };
+        Ok(Rc::new(Template::parse(template)?.fields()))
+    }
+
     /// Renders rows as `format` says; without one as a table.
     pub(crate) fn render(&self, format: Option<&str>, rows: impl IntoIterator<Item = Row>) -> Result<String> {
         match format.map(str::trim) {
@@ -114,6 +147,23 @@ mod tests {
             assert_eq!(LAYOUT.render(format, rows()).expect("renders"), expected, "{format:?}");
         }
         assert!(LAYOUT.render(Some("{{.Nope}}"), rows()).is_err());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_not_worked_out() {
+        let unasked = || -> String { panic!("nobody asks for it") };
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        for (format, expected) in [("{{.ID}}", "1\n"), ("table {{.ID}}", "CONTAINER ID\n1\n")] {
+            let fields = LAYOUT.fields(Some(format)).expect("a template");
+            let row =
+                Row::of(&fields).with_late("ID", || "1").with_late("Name", unasked).with_labels(&labels);
+            assert_eq!(LAYOUT.render(Some(format), [row]).expect("renders"), expected);
+        }
+        for format in [None, Some("json"), Some("{{json .}}"), Some("{{.Name}}")] {
+            let fields = LAYOUT.fields(format).expect("a template");
+            assert!(fields.have("Name"), "{format:?}");
+        }
+        assert!(LAYOUT.fields(Some("{{")).is_err());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! and Docker's functions, over JSON values and rows. Pure.
 
 mod evaluate;
+mod fields;
 mod functions;
 mod lex;
 mod parse;
 mod value;
 
+pub(crate) use fields::Fields;
 pub(crate) use functions::print;
 pub(crate) use value::{Object, Value};
 
@@ -36,6 +38,11 @@ impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         parse::parse(lex::lex(&text)?).map(Self)
+    }
+
+    /// Which fields of its data it can ask for.
+    pub(crate) fn fields(&self) -> Fields {
+        Fields::of(&self.0)
     }
 
     /// Fills it in.
