@@ -3,6 +3,7 @@
 use crate::entry::{Stream, line_end, write_line};
 use crate::files::rotated;
 use crate::{Error, Result, failed, limits};
+use memchr::{memchr, memrchr};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -55,7 +56,10 @@ impl Writer {
     /// When the file system is full or broken; what was not written is dropped.
     pub fn append(&mut self, stream: Stream, now: OffsetDateTime, bytes: &[u8]) -> Result<()> {
         let end = line_end(stream, now);
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |at| at + 1));
+            rest = others;
             self.take(stream, piece, &end);
             if self.batch.len() >= limits::BATCH {
                 self.write_batch()?;
@@ -179,10 +183,7 @@ fn whole_lines(lines: &[u8], room: usize) -> usize {
     if lines.len() <= room {
         return lines.len();
     }
-    let newline = |part: &[u8]| part.iter().rposition(|byte| *byte == b'\n');
-    newline(&lines[..room])
-        .or_else(|| lines.iter().position(|byte| *byte == b'\n'))
-        .map_or(lines.len(), |at| at + 1)
+    memrchr(b'\n', &lines[..room]).or_else(|| memchr(b'\n', lines)).map_or(lines.len(), |at| at + 1)
 }
 
 fn open(path: &Path) -> Result<File> {
