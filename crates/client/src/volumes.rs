@@ -3,13 +3,19 @@
 use coracle_api::volume::{PruneResponse, Volume, VolumeCreateRequest, VolumeList};
 use coracle_api::{Filters, Query};
 use serde_json::value::RawValue;
+use tokio::io::AsyncRead;
 
-use crate::Result;
 use crate::containers::filters_query;
 use crate::transport::{Call, Client, segment};
+use crate::{Body, Result};
 
 fn volume(name: &str) -> String {
-    format!("/volumes/{}", segment(name).replace('/', "%2F"))
+    format!("/volumes/{}", encoded(name))
+}
+
+/// One part of a path.
+fn encoded(name: &str) -> String {
+    segment(name).replace('/', "%2F")
 }
 
 /// # Errors
@@ -39,4 +45,40 @@ impl Client {
     pub async fn prune_volumes(&self, filters: &Filters) -> Result<PruneResponse> {
         self.json(Call::post("/volumes/prune").query(filters_query(filters))).await
     }
+
+    /// The files of a volume as a tar archive. `writers` says what becomes of running containers that can write to it: they are
+    /// refused if it is empty, stand still meanwhile (`pause`), or go on (`live`).
+    pub async fn save_volume(&self, name: &str, writers: &str) -> Result<Body> {
+        let call = Call::get(own(&format!("{}/archive", encoded(name))));
+        self.stream(call.query(writers_query(writers))).await
+    }
+
+    /// Makes a volume of a tar archive, compressed or not. `query` has its `name`, and each `label` and `opt`.
+    pub async fn load_volume(
+        &self,
+        query: Query,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Volume> {
+        self.json(Call::post(own("load")).query(query).upload(archive)).await
+    }
+
+    /// Makes a volume with the files of another one; `writers` as with [`Self::save_volume`].
+    pub async fn copy_volume(
+        &self,
+        name: &str,
+        writers: &str,
+        request: &VolumeCreateRequest,
+    ) -> Result<Volume> {
+        let call = Call::post(own(&format!("{}/copy", encoded(name))));
+        self.json(call.query(writers_query(writers)).json(request)).await
+    }
+}
+
+/// Below what Docker has not.
+fn own(path: &str) -> String {
+    format!("/coracle/volumes/{path}")
+}
+
+fn writers_query(writers: &str) -> Query {
+    Query::new().with_some("writers", (!writers.is_empty()).then(|| writers.to_owned()))
 }

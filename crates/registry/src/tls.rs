@@ -60,7 +60,8 @@ impl Files {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => files.authorities.extend(certificates(&path)?),
                 Some("cert") => {
-                    files.identity = Some(Identity { chain: certificates(&path)?, key: key_of(&path)? })
+                    let identity = Identity { chain: certificates(&path)?, key: key_of(&path)? };
+                    files.identity = Some(identity);
                 }
                 _ => (),
             }

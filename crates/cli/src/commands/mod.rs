@@ -28,6 +28,7 @@ mod stats;
 mod system;
 mod transfer;
 mod tree;
+mod volume_copies;
 mod volumes;
 
 use std::io::Write as _;

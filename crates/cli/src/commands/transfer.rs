@@ -40,16 +40,21 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> Result<()> {
 }
 
 pub(super) async fn load(app: &App, args: LoadArgs) -> Result<()> {
-    if args.input.is_none() && raw::stdin_is_terminal() {
-        return Err(Invalid("requested load from stdin, but stdin is empty".into()).into());
-    }
-    let archive = match &args.input {
-        Some(path) => open(path).await?,
-        None => stdio(std::io::stdin())?,
-    };
+    let archive = archive_of(args.input.as_deref()).await?;
     let client = app.client().await?;
     let quiet = args.quiet || !raw::stdout_is_terminal();
     show(client.load_images(quiet, &platform::documents(&args.platform), archive).await?, false).await
+}
+
+/// The archive that is to be loaded: a file, or what somebody sends.
+pub(super) async fn archive_of(input: Option<&str>) -> Result<File> {
+    match input {
+        Some(path) => open(path).await,
+        None if raw::stdin_is_terminal() => {
+            Err(Invalid("requested load from stdin, but stdin is empty".into()).into())
+        }
+        None => Ok(stdio(std::io::stdin())?),
+    }
 }
 
 async fn open(path: &str) -> Result<File> {

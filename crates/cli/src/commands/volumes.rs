@@ -2,7 +2,7 @@
 
 use coracle_api::volume::{Volume, VolumeCreateRequest};
 
-use super::{App, Code, done, for_each, inspect, print, print_line, prune};
+use super::{App, Code, done, for_each, inspect, print, print_line, prune, volume_copies};
 use crate::args::volume::{VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs};
 use crate::error::Result;
 use crate::render::listing::{Layout, Row};
@@ -32,6 +32,9 @@ pub(super) async fn dispatch(app: &App, command: VolumeCommand) -> Code {
         VolumeCommand::Inspect(args) => inspect::of_kind(app, args, inspect::Kind::Volume).await.map(done),
         VolumeCommand::Rm(args) => remove(app, args).await.map(done),
         VolumeCommand::Prune(args) => prune::volumes(app, args).await.map(done),
+        VolumeCommand::Save(args) => volume_copies::save(app, args).await.map(done),
+        VolumeCommand::Load(args) => volume_copies::load(app, args).await.map(done),
+        VolumeCommand::Clone(args) => volume_copies::clone(app, args).await.map(done),
     }
 }
 

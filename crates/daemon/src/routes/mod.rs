@@ -19,6 +19,7 @@ mod streams;
 mod swarm;
 pub(crate) mod system;
 mod usage;
+mod volume_copies;
 mod volumes;
 
 pub(crate) use streams::frame;
@@ -50,6 +51,9 @@ pub(crate) async fn route(call: Call, segments: &[&str]) -> Answer {
         ("GET" | "POST", ["coracle", "system", "reclaim"]) => reclaim::reclaim(&call).await,
         ("POST", ["coracle", "images", name @ .., "pin"]) => reclaim::pin(&call, &name.join("/")).await,
         ("DELETE", ["coracle", "images", name @ .., "pin"]) => reclaim::unpin(&call, &name.join("/")).await,
+        ("POST", ["coracle", "volumes", "load"]) => volume_copies::load(call).await,
+        ("GET", ["coracle", "volumes", name, "archive"]) => volume_copies::save(call, name).await,
+        ("POST", ["coracle", "volumes", name, "copy"]) => volume_copies::copy(call, name).await,
         ("POST", ["auth"]) => registries::login(call).await,
         ("POST", ["coracle", "build"]) => build::own::build(call).await,
         ("POST", ["build"]) => build::build(call).await,

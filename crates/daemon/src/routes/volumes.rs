@@ -62,14 +62,18 @@ fn list(call: &Call) -> Answer {
 async fn create(call: Call) -> Answer {
     let context = call.context;
     let request: api::VolumeCreateRequest = input::document(call.request).await?;
-    let creation = Creation {
+    let volume = context.engine.volumes().create(creation(request)).await?;
+    answer::json(StatusCode::CREATED, &shown(&volume))
+}
+
+/// What a client asks for.
+pub(super) fn creation(request: api::VolumeCreateRequest) -> Creation {
+    Creation {
         name: (!request.name.is_empty()).then_some(request.name),
         driver: request.driver,
         labels: request.labels.unwrap_or_default(),
         options: request.driver_opts.unwrap_or_default(),
-    };
-    let volume = context.engine.volumes().create(creation).await?;
-    answer::json(StatusCode::CREATED, &shown(&volume))
+    }
 }
 
 async fn prune(call: &Call) -> Answer {

@@ -24,16 +24,7 @@ impl Engine {
     /// [`Error::Invalid`] for changes that are none.
     pub async fn commit(&self, name: &str, pause: bool, request: CommitRequest) -> Result<Digest> {
         let container = self.inspect(name)?;
-        let mut paused = pause && container.state.status == Status::Running;
-        if paused {
-            match self.pause_for_commit(&container.id).await {
-                // It has ended meanwhile.
-                Err(Error::Conflict(_)) if !self.inspect(container.id.as_str())?.state.status.is_up() => {
-                    paused = false;
-                }
-                done => done?,
-            }
-        }
+        let paused = pause && self.pause_briefly(&container).await?;
         let image = self.images().commit(request).await;
         if paused {
             self.go_on(&container.id).await?;
@@ -41,18 +32,29 @@ impl Engine {
         image
     }
 
-    async fn pause_for_commit(&self, id: &ContainerId) -> Result<()> {
+    /// Has a container that runs stand still until [`Self::go_on`]; whether it does because of that.
+    pub(super) async fn pause_briefly(&self, container: &Description) -> Result<bool> {
+        let id = &container.id;
+        if container.state.status != Status::Running {
+            return Ok(false);
+        }
         let note = note(&self.shared, id);
         let writing = move || atomic::write(note, b"", Mode::from_raw_mode(0o600));
-        blocking(writing).await?.attempt(|| format!("note that container {id} is committed"))?;
+        blocking(writing).await?.attempt(|| format!("note that container {id} stands still for a moment"))?;
         let paused = self.pause(id.as_str()).await;
         if paused.is_err() {
             forget(&self.shared, id);
         }
-        paused
+        match paused {
+            Ok(()) => Ok(true),
+            // It has ended meanwhile.
+            Err(Error::Conflict(_)) if !self.inspect(id.as_str())?.state.status.is_up() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn go_on(&self, id: &ContainerId) -> Result<()> {
+    /// Has a container go on that stands still because of [`Self::pause_briefly`].
+    pub(super) async fn go_on(&self, id: &ContainerId) -> Result<()> {
         let thawed = match self.unpause(id.as_str()).await {
             // It was killed meanwhile.
             Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => Ok(()),

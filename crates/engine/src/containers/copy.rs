@@ -164,6 +164,7 @@ fn extract(
     let copying = Copying {
         owner: owner(view, description, extraction)?,
         replace: if extraction.keep_kinds { Replace::SameKind } else { Replace::Anything },
+        ..Copying::default()
     };
     view.tree.unpack(&target, archive, copying).map_err(|error| refused(error, path))
 }

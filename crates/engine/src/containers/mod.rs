@@ -41,6 +41,7 @@ pub(crate) mod sizes;
 mod start;
 pub mod state;
 pub mod stats;
+mod still;
 pub(crate) mod task;
 #[cfg(test)]
 mod tests;
@@ -63,6 +64,7 @@ pub(crate) use merge::inherit_health;
 pub use network::parse_port;
 pub use paths::Paths;
 pub(crate) use remove::remove_unasked;
+pub use still::{SavingVolume, Writers};
 pub use top::Top;
 pub use trees::MountedImage;
 pub(crate) use usage::image_users;

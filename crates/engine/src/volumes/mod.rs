@@ -9,6 +9,7 @@
 //! A volume appears with its record in one step and goes in one. What lies in `volumes/` without a record is reported
 //! and never touched.
 
+mod copies;
 mod copy;
 mod copy_up;
 mod list;
@@ -20,6 +21,7 @@ mod remove;
 mod tests;
 mod tree;
 
+pub use copies::Saving;
 pub use list::VolumeFilter;
 pub use remove::Pruned;
 
@@ -33,6 +35,7 @@ use coracle_sys::atomic;
 use rustix::fs::Mode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use time::OffsetDateTime;
 
@@ -100,6 +103,14 @@ struct Entry {
     volume: Volume,
     /// Held by whoever copies into it, on a blocking thread.
     copying: Arc<Mutex<()>>,
+    /// How many read all of it.
+    kept: Arc<AtomicUsize>,
+}
+
+impl Entry {
+    fn new(volume: Volume) -> Self {
+        Self { volume, copying: Arc::default(), kept: Arc::default() }
+    }
 }
 
 impl Volumes {
@@ -172,60 +183,91 @@ impl Inner {
         labels: BTreeMap<String, String>,
         (options, bound): (BTreeMap<String, String>, Option<u64>),
     ) -> Result<Volume> {
-        let _change = self.change();
-        // Somebody else may have been faster.
-        if let Some(entry) = self.lock().get(name.as_str()) {
-            return Ok(entry.volume.clone());
+        let volume = self.describe(name, labels, options);
+        match self.publish(name, volume, bound, |_| Ok(())) {
+            // Somebody else may have been faster.
+            Err(error @ Error::Conflict(_)) => {
+                self.lock().get(name.as_str()).map(|entry| entry.volume.clone()).ok_or(error)
+            }
+            done => done,
+        }
+    }
+
+    /// A volume that is not there yet.
+    fn describe(
+        &self,
+        name: &Name,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+    ) -> Volume {
+        Volume {
+            name: name.to_string(),
+            mountpoint: self.directory(name.as_str()).join(DATA),
+            created: OffsetDateTime::now_utc(),
+            labels,
+            options,
+        }
+    }
+
+    /// Fails when there is a volume of this name, or something else in its place.
+    fn require_free(&self, name: &Name) -> Result<()> {
+        if self.lock().contains_key(name.as_str()) {
+            return Err(Error::Conflict(format!("create {name}: there is a volume of that name")));
         }
         let directory = self.directory(name.as_str());
         if directory.symlink_metadata().is_ok() {
             let text = "something that is no volume lies in its place";
             return Err(Error::Conflict(format!("create {name}: {text}: {}", directory.display())));
         }
-        let volume = Volume {
-            name: name.to_string(),
-            mountpoint: directory.join(DATA),
-            created: OffsetDateTime::now_utc(),
-            labels,
-            options,
-        };
-        let record = record::write(&volume);
-        self.make_directory(&directory, record.as_bytes(), bound)
-            .attempt(|| format!("create volume {name}"))?;
-        if let Err(error) = self.index.put_volume(name, record) {
-            // The failure that is reported is the one that matters; what stays is found at the next start.
-            let _ = atomic::discard(&directory, self.root.join("trash"));
-            return Err(error);
-        }
-        self.lock().insert(name.to_string(), Entry { volume: volume.clone(), copying: Arc::default() });
-        self.tell(name.as_str(), "create");
-        Ok(volume)
+        Ok(())
     }
 
-    /// The directory of a volume, which holds `bound` bytes at most, appears with everything in it, or not at all.
-    fn make_directory(
+    /// The directory of a volume, which holds `bound` bytes at most, appears with everything that `fill` puts into the
+    /// directory that it is given, or not at all.
+    fn publish(
         &self,
-        directory: &Path,
-        record: &[u8],
+        name: &Name,
+        volume: Volume,
         bound: Option<u64>,
-    ) -> coracle_store::Result<()> {
-        let made = self.root.join("tmp").join(atomic::random_name()?);
-        let done = self
-            .fill_directory(&made, record, bound)
-            .and_then(|()| Ok(atomic::publish_durable(&made, directory)?));
-        if done.is_err() {
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Volume> {
+        let creating = || format!("create volume {name}");
+        let made = self.root.join("tmp").join(atomic::random_name().attempt(creating)?);
+        let record = record::write(&volume);
+        let published = self
+            .make_directory(&made, record.as_bytes(), bound)
+            .attempt(creating)
+            .and_then(|()| fill(&made.join(DATA)))
+            .and_then(|()| self.enter(name, volume, record, &made));
+        if published.is_err() {
             // The failure that is reported is the one that matters; what stays is swept at the next start.
             let _ = atomic::discard(&made, self.root.join("trash"));
         }
-        done
+        published
     }
 
-    fn fill_directory(&self, made: &Path, record: &[u8], bound: Option<u64>) -> coracle_store::Result<()> {
+    fn make_directory(&self, made: &Path, record: &[u8], bound: Option<u64>) -> coracle_store::Result<()> {
         atomic::create_dir(made, DIRECTORY)?;
         let data = made.join(DATA);
         atomic::create_dir(&data, Mode::from_raw_mode(0o755))?;
         bound.map_or(Ok(()), |bytes| self.store.bound(&data, bytes))?;
         Ok(atomic::write_durable(made.join(open::RECORD), record, Mode::from_raw_mode(0o600))?)
+    }
+
+    /// The volume whose directory was made is one.
+    fn enter(&self, name: &Name, volume: Volume, record: String, made: &Path) -> Result<Volume> {
+        let _change = self.change();
+        self.require_free(name)?;
+        let directory = self.directory(name.as_str());
+        atomic::publish_durable(made, &directory).attempt(|| format!("create volume {name}"))?;
+        if let Err(error) = self.index.put_volume(name, record) {
+            // The failure that is reported is the one that matters; what stays is found at the next start.
+            let _ = atomic::discard(&directory, self.root.join("trash"));
+            return Err(error);
+        }
+        self.lock().insert(name.to_string(), Entry::new(volume.clone()));
+        self.tell(name.as_str(), "create");
+        Ok(volume)
     }
 
     fn tell(&self, name: &str, action: &str) {

@@ -9,7 +9,6 @@ use coracle_sys::atomic;
 use coracle_sys::rooted::Root;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The record in a volume's directory.
 pub(super) const RECORD: &str = "record.json";
@@ -25,7 +24,7 @@ pub(super) fn volumes(root: &Path, index: &Index) -> Result<BTreeMap<String, Ent
         if !volume.mountpoint.is_dir() {
             tracing::error!(volume = volume.name, "the directory of a volume is missing");
         }
-        volumes.insert(volume.name.clone(), Entry { volume, copying: Arc::default() });
+        volumes.insert(volume.name.clone(), Entry::new(volume));
     }
     let reading = || format!("list {}", top.display());
     for entry in std::fs::read_dir(&top).attempt(reading)? {
@@ -39,7 +38,7 @@ pub(super) fn volumes(root: &Path, index: &Index) -> Result<BTreeMap<String, Ent
                     volume = volume.name,
                     "a volume that the index lacked was found by its record"
                 );
-                volumes.insert(volume.name.clone(), Entry { volume, copying: Arc::default() });
+                volumes.insert(volume.name.clone(), Entry::new(volume));
             }
             Err(reason) => {
                 let place = top.join(&file_name);

@@ -61,7 +61,8 @@ impl Volumes {
                         pruned.bytes = pruned.bytes.saturating_add(size);
                         pruned.volumes.push(volume.name);
                     }
-                    Err(Error::NotFound { .. }) => {}
+                    // Gone already, or read by somebody.
+                    Err(Error::NotFound { .. } | Error::Conflict(_)) => {}
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }
@@ -79,6 +80,11 @@ impl Inner {
     fn remove(&self, name: &str) -> Result<()> {
         let _change = self.change();
         let entry = self.entry(name)?;
+        if entry.is_kept() {
+            return Err(Error::Conflict(format!(
+                "remove {name}: volume is in use - it is being saved or copied"
+            )));
+        }
         let checked: Name = name.parse().attempt(|| format!("remove volume {name}"))?;
         self.index.remove_volume(&checked)?;
         let directory = self.directory(name);

@@ -49,6 +49,8 @@ pub struct Copying {
     pub owner: Option<(u32, u32)>,
     /// Whether a directory may be replaced by something else, and something else by a directory.
     pub replace: Replace,
+    /// Whether what the archive says of its own top is said of the directory that it is unpacked into.
+    pub describe_top: bool,
 }
 
 /// See [`Copying::replace`].
@@ -142,7 +144,7 @@ impl Unpacker {
     /// The root may be described, not replaced (CVE-2021-29136).
     fn root(&mut self, entry: &Entry, place: &Place) -> Outcome<()> {
         let Kind::Directory = entry.kind else { return Err("it would replace the root".into()) };
-        if self.rules != Rules::Layer {
+        if matches!(self.rules, Rules::Copy(copying) if !copying.describe_top) {
             // As Docker: the directory that is copied into stays what it is.
             return Ok(());
         }
