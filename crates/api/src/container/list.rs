@@ -92,6 +92,6 @@ pub struct HealthSummary {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkSettingsSummary {
-    /// By name of the network.
-    pub networks: BTreeMap<String, EndpointSettings>,
+    /// By name of the network. Boxed, as a map has room for eleven where there is mostly one.
+    pub networks: BTreeMap<String, Box<EndpointSettings>>,
 }

@@ -37,7 +37,9 @@ pub(crate) fn summary(container: &Description, now: OffsetDateTime) -> api::Cont
             network_mode: settings.host.network.to_string(),
             ..api::HostConfigSummary::default()
         },
-        network_settings: api::NetworkSettingsSummary { networks: networks(container) },
+        network_settings: api::NetworkSettingsSummary {
+            networks: networks(container).into_iter().map(|(name, it)| (name, Box::new(it))).collect(),
+        },
         mounts: container.mounts.iter().map(mount).collect(),
         ..api::ContainerSummary::default()
     }
