@@ -247,3 +247,27 @@ fn every_answer_names_the_version_and_failures_are_documents() {
         assert!(head.headers.contains(header), "{}", head.headers);
     }
 }
+
+/// The log of a container that has ended comes at once with its end. Testcontainers of Node read it on a connection that does not keep
+/// their program alive, which is over before a second piece comes. Docker writes pieces, mostly faster than anybody reads.
+#[test]
+fn a_short_log_comes_in_one_piece() {
+    let engine = Engine::start();
+    let name = engine.name("short");
+    engine.docker(&["run", "--name", &name, "--network", "none", SMALL, "echo", "migrated"]).ok();
+    if !engine.is_original() {
+        for follow in ["0", "1"] {
+            // Past whoever watches the answers, who may cut them.
+            let mut stream = UnixStream::connect(engine.own_socket()).unwrap();
+            let request =
+                format!("GET /containers/{name}/logs?stdout=1&follow={follow} HTTP/1.1\r\nHost: d\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut buffer = [0; 4096];
+            let count = stream.read(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..count]);
+            assert!(text.starts_with("HTTP/1.1 200") && text.contains("migrated\n"), "{text}");
+            assert!(text.ends_with("\r\n0\r\n\r\n"), "{text}");
+        }
+    }
+    engine.docker(&["rm", &name]).ok();
+}

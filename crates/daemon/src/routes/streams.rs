@@ -9,7 +9,7 @@ use coracle_api::ApiVersion;
 use coracle_api::version::{MULTIPLEXED_STREAM, RAW_STREAM};
 use coracle_engine::images::BodyWriter;
 use coracle_engine::logs::{Entry, Selection, Stream, Tail};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use hyper::Response;
 use std::io;
 use tokio::sync::mpsc::Receiver;
@@ -99,23 +99,29 @@ pub(super) async fn logs(call: &Call, name: &str) -> Answer {
         since: moment(query.get("since"))?,
         until: moment(query.get("until"))?,
     };
-    let log = call.engine().logs(name, selection, query.is_on("follow")).await?;
+    let mut log = call.engine().logs(name, selection, query.is_on("follow")).await?;
     let kind = stream_type(call.version, shown.tty);
-    let parts = stream::unfold((log, shown), |(mut log, shown)| async move {
+    // What is there goes with the head of the answer, and so does the end of a short log that has ended: clients have been
+    // seen to look for nothing that comes later.
+    let (entries, is_all) = log.first().await?;
+    let first = shown.write(&entries);
+    let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
+    let parts = stream::unfold((!is_all).then_some((log, shown)), |rest| async move {
+        let (mut log, shown) = rest?;
         loop {
             match log.next().await {
                 Ok(entries) if entries.is_empty() => return None,
                 Ok(entries) => {
                     let bytes = shown.write(&entries);
                     if !bytes.is_empty() {
-                        return Some((Ok(bytes), (log, shown)));
+                        return Some((Ok(bytes), Some((log, shown))));
                     }
                 }
-                Err(error) => return Some((Err(io::Error::other(error.chain())), (log, shown))),
+                Err(error) => return Some((Err(io::Error::other(error.chain())), None)),
             }
         }
     });
-    Ok(answer::stream(kind, parts))
+    Ok(answer::stream(kind, first.chain(parts)))
 }
 
 /// Docker takes what is no number, and negative ones, for all lines.

@@ -132,18 +132,24 @@ impl LogStream {
         Ok(Self { reader: Some(reader), path: path.to_owned(), follow })
     }
 
+    /// What there is already, up to one batch, without waiting for more; and whether that is all of it.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn first(&mut self) -> Result<(Vec<Entry>, bool)> {
+        // Asked before it is read: whoever has ended by then writes nothing more.
+        let has_ended = self.follow.as_mut().is_none_or(|follow| !(follow.running)());
+        let (entries, is_full) = self.read().await?;
+        Ok((entries, has_ended && !is_full))
+    }
+
     /// The next entries; none at the end.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub async fn next(&mut self) -> Result<Vec<Entry>> {
         loop {
-            // Whoever was kept from waiting for the last ones gets no more.
-            let Some(reader) = self.reader.take() else { return Ok(Vec::new()) };
-            let path = self.path.clone();
-            let (reader, entries) = blocking(move || read(reader, &path)).await?;
-            self.reader = Some(reader);
-            let entries = entries?;
+            let (entries, _) = self.read().await?;
             if !entries.is_empty() {
                 return Ok(entries);
             }
@@ -153,10 +159,20 @@ impl LogStream {
             follow.wait().await.attempt(|| format!("follow {}", self.path.display()))?;
         }
     }
+
+    /// Reads up to one batch, and says whether it is full.
+    async fn read(&mut self) -> Result<(Vec<Entry>, bool)> {
+        // Whoever was kept from waiting for the last ones gets no more.
+        let Some(reader) = self.reader.take() else { return Ok((Vec::new(), false)) };
+        let path = self.path.clone();
+        let (reader, read) = blocking(move || read(reader, &path)).await?;
+        self.reader = Some(reader);
+        read
+    }
 }
 
-/// Reads what there is, up to one batch.
-fn read(mut reader: Reader, path: &Path) -> (Reader, Result<Vec<Entry>>) {
+/// Reads what there is, up to one batch, and says whether it is full.
+fn read(mut reader: Reader, path: &Path) -> (Reader, Result<(Vec<Entry>, bool)>) {
     let (mut entries, mut size) = (Vec::new(), 0);
     while entries.len() < BATCH && size < BATCH_SIZE {
         match reader.next_entry().attempt(|| format!("read {}", path.display())) {
@@ -164,11 +180,11 @@ fn read(mut reader: Reader, path: &Path) -> (Reader, Result<Vec<Entry>>) {
                 size += entry.bytes.len();
                 entries.push(entry);
             }
-            Ok(None) => break,
+            Ok(None) => return (reader, Ok((entries, false))),
             Err(error) => return (reader, Err(error)),
         }
     }
-    (reader, Ok(entries))
+    (reader, Ok((entries, true)))
 }
 
 impl Follow {
