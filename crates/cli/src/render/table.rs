@@ -19,7 +19,8 @@ pub(crate) fn align(text: &str, minimum: usize, padding: usize) -> String {
     let mut out = String::new();
     for (cells, widths) in lines.iter().zip(&widths) {
         for (cell, width) in cells.iter().zip(widths) {
-            out.push_str(&format!("{cell:<width$}"));
+            out.push_str(cell);
+            out.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
         }
         out.push_str(cells.last().copied().unwrap_or_default());
         out.push('\n');
