@@ -13,7 +13,6 @@ use coracle_engine::config::{
     BuildSettings, DEFAULT_CDI_DIRECTORIES, DEFAULT_DOWNLOADS, DEFAULT_UPLOADS, RegistrySettings,
     StorageSettings,
 };
-use coracle_engine::network::Subnet;
 use coracle_spec::truth;
 use sources::Values;
 use std::collections::BTreeMap;
@@ -145,7 +144,8 @@ fn decide(all: &Values) -> Result<Settings, Error> {
             ),
             exec_root: absolute(exec_root),
             bridge: last("bridge"),
-            bip: last("bip").map(|text| subnet(&text)).transpose()?,
+            default_v4: networks::default_v4(all)?,
+            default_v6: networks::default_v6(all)?,
             mtu: number(all, "mtu", 1500)?,
             networks: networks::defaults(all)?,
             init: switch(all, "init")?,
@@ -385,14 +385,6 @@ fn format(given: Option<&str>) -> Result<LogFormat, Error> {
     }
 }
 
-fn subnet(text: &str) -> Result<Subnet, Error> {
-    let invalid = |reason: &str| refused("bip", text, reason);
-    let (address, length) = text.split_once('/').ok_or_else(|| invalid("it has no prefix length"))?;
-    let address = address.parse().map_err(|_| invalid("it is no IPv4 address"))?;
-    let length = length.parse().map_err(|_| invalid("its prefix length is no number"))?;
-    Subnet::new(address, length).map_err(|error| invalid(&error.to_string()))
-}
-
 fn log_limits(all: &Values) -> Result<(u64, u32), Error> {
     let driver = all.get("log-driver").and_then(|values| values.last()).cloned().unwrap_or_default();
     let options = all.get("log-opt").into_iter().flatten();
@@ -477,6 +469,9 @@ mod tests {
                 "config-file" => file,
                 // Off, as whose ids there are depends on the machine.
                 "userns-remap" => "",
+                // Nothing: they say something of --ipv6 alone.
+                "bip6" | "fixed-cidr-v6" => "",
+                "fixed-cidr" => "10.1.2.0/24",
                 _ => "x",
             };
             let given = match (option.takes, option.name) {
@@ -553,6 +548,10 @@ mod tests {
     fn values_that_make_no_sense_are_refused() {
         for arguments in [
             ["--bip", "10.1.2.3"],
+            ["--bip", "fd00::1/64"],
+            ["--fixed-cidr", "10.1.2.3"],
+            ["--fixed-cidr-v6", "fd00::/64"],
+            ["--bip6", "fd00::1/64"],
             ["--mtu", "big"],
             ["--log-level", "loud"],
             ["--dns", "nowhere"],

@@ -3,7 +3,7 @@
 use crate::error::{Attempt, Error, Result};
 use crate::remap::Remap;
 use crate::runtimes::Runtimes;
-use coracle_network::{AddressPool, Ipv4Net};
+use coracle_network::{AddressPool, Family, Subnet};
 use coracle_spec::Digest;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,8 +37,10 @@ pub struct Config {
     pub runtime: PathBuf,
     /// The default bridge's name; `none` for no default network. Derived from the data root if absent.
     pub bridge: Option<String>,
-    /// The default bridge's address and network; chosen if absent.
-    pub bip: Option<Ipv4Net>,
+    /// Where containers on the default bridge get their addresses of IPv4.
+    pub default_v4: DefaultAddressing,
+    /// The same of IPv6, if they have any.
+    pub default_v6: Option<DefaultAddressing>,
     /// Largest packet on the default bridge, in bytes.
     pub mtu: u32,
     /// What networks have that ask for nothing else.
@@ -75,10 +77,19 @@ pub struct Config {
     pub remap: Option<Remap>,
 }
 
+/// Where containers on the default bridge get their addresses of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DefaultAddressing {
+    /// The bridge's address and network; chosen if absent.
+    pub subnet: Option<Subnet>,
+    /// What of it is given out, `ADDRESS/LENGTH`; all if absent.
+    pub range: Option<String>,
+}
+
 /// What networks have that ask for nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkDefaults {
-    /// Where their addresses come from, in this order.
+    /// Where their addresses come from, in this order; a family that is not among them has the usual ones.
     pub pools: Vec<AddressPool>,
     /// Options of their driver.
     pub options: BTreeMap<String, String>,
@@ -90,7 +101,7 @@ pub struct NetworkDefaults {
 
 impl Default for NetworkDefaults {
     fn default() -> Self {
-        Self { pools: AddressPool::usual(), options: BTreeMap::new(), icc: true, masquerade: true }
+        Self { pools: Vec::new(), options: BTreeMap::new(), icc: true, masquerade: true }
     }
 }
 
@@ -221,6 +232,31 @@ impl Config {
     /// Eight digits that tell engines apart which share a machine.
     pub fn engine_id(&self) -> String {
         Digest::of(self.data_root.as_os_str().as_encoded_bytes()).hex()[..8].to_owned()
+    }
+
+    /// Where the subnets of networks come from that are given none.
+    pub(crate) fn pools(&self) -> Vec<AddressPool> {
+        let mut pools = self.networks.pools.clone();
+        let has = |family| self.networks.pools.iter().any(|pool| pool.family() == family);
+        if !has(Family::V4) {
+            pools.extend(AddressPool::usual());
+        }
+        if !has(Family::V6) {
+            pools.push(AddressPool::unique_local(self.site()));
+        }
+        pools
+    }
+
+    /// The number of this engine among all sites that have unique local addresses (RFC 4193, 3.2.1): always the same here, and
+    /// nobody else's as good as always.
+    fn site(&self) -> [u8; 5] {
+        let read = |path| std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty());
+        let machine =
+            read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default();
+        let digest = Digest::of(format!("site {} {}", machine.trim(), self.data_root.display()).as_bytes());
+        let octet =
+            |nth: usize| u8::from_str_radix(&digest.hex()[2 * nth..2 * nth + 2], 16).unwrap_or_default();
+        [0, 1, 2, 3, 4].map(octet)
     }
 
     /// The default bridge's name.

@@ -91,16 +91,24 @@ impl Shim {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Answer> {
         let needed = if descriptors.len() > DESCRIPTORS { CHANGES | MANY } else { CHANGES };
-        let lacks = || self.features.load(Ordering::Relaxed) & needed != needed;
-        if lacks() {
-            // Told in the first answer.
-            self.ask(&Request::State, &[]).await?;
-        }
-        if lacks() {
+        if !self.can(needed).await? {
             let text = "the container was started by an earlier release, which cannot change this while it runs: restart it";
             return Err(Error::Conflict(text.to_owned()));
         }
         self.ask(request, descriptors).await
+    }
+
+    /// Whether the shim has features that earlier releases did not have.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the container has ended.
+    pub(crate) async fn can(&self, features: u64) -> Result<bool> {
+        let has = || self.features.load(Ordering::Relaxed) & features == features;
+        if !has() {
+            // Told in the first answer.
+            self.ask(&Request::State, &[]).await?;
+        }
+        Ok(has())
     }
 
     /// Sends a request that is not answered.
@@ -266,7 +274,7 @@ mod tests {
             assert!(protocol::receive::<Request>(theirs.as_fd()).unwrap().is_none(), "nothing more came");
         });
         let many = vec![rustix::stdio::stdin(); DESCRIPTORS + 1];
-        let request = Request::Ports { release: Vec::new() };
+        let request = Request::Ports { release: Vec::new(), relays: Vec::new() };
         let error = shim.ask_for_change(&request, &many).await.unwrap_err();
         assert!(matches!(&error, Error::Conflict(text) if text.contains("earlier release")), "{error}");
         drop(shim);

@@ -29,6 +29,12 @@ pub enum Error {
         /// How many are allowed.
         limit: usize,
     },
+    /// No address, or several of IPv4.
+    #[error("endpoint {endpoint} needs an address, and further ones of IPv6")]
+    Addresses {
+        /// The identifier.
+        endpoint: String,
+    },
     /// The table on disk cannot be read or changed.
     #[error("cannot {attempt} in the table of names {table}")]
     Table {

@@ -2,7 +2,7 @@
 //!
 //! Questions come from containers and answers from the network, so that every read is checked against the end.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits::{LABEL, NAME, TIME_TO_LIVE};
 use crate::name::Name;
@@ -14,6 +14,11 @@ const AUTHORITATIVE: u8 = 0x04;
 const RECURSION_DESIRED: u8 = 0x01;
 const RECURSION_AVAILABLE: u8 = 0x80;
 const CLASS_INTERNET: u16 = 1;
+// Types of records (RFC 1035, 3.2.2; RFC 3596, 2.1).
+const A: u16 = 1;
+const PTR: u16 = 12;
+const AAAA: u16 = 28;
+const ANY: u16 = 255;
 /// Points to the name in the question, the first thing behind the header.
 const POINTER_TO_QUESTION: [u8; 2] = [0xc0, 0x0c];
 
@@ -31,8 +36,8 @@ pub(crate) enum Failure {
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// IPv4 addresses (A), or anything there is (ANY).
-    Address,
+    /// Addresses: of IPv4 (A), of IPv6 (AAAA), or all there are (ANY).
+    Address { v4: bool, v6: bool },
     /// The name of an address (PTR).
     Pointer,
     /// Something else of a name.
@@ -53,7 +58,7 @@ pub(crate) struct Question<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Records {
     /// Addresses; none means that the name exists and has nothing of the kind.
-    Addresses(Vec<Ipv4Addr>),
+    Addresses(Vec<IpAddr>),
     /// The name of an address.
     Pointer(Name),
 }
@@ -88,20 +93,29 @@ impl<'a> Question<'a> {
             .ok_or_else(|| refuse(Failure::Format))?;
         let internet = u16::from_be_bytes([c, d]) == CLASS_INTERNET;
         let kind = match u16::from_be_bytes([a, b]) {
-            1 | 255 => Kind::Address,
-            12 => Kind::Pointer,
+            A => Kind::Address { v4: true, v6: false },
+            AAAA => Kind::Address { v4: false, v6: true },
+            ANY => Kind::Address { v4: true, v6: true },
+            PTR => Kind::Pointer,
             _ => Kind::Other,
         };
         let name = name.filter(|_| internet).and_then(|name| Name::parse(&name).ok());
         Ok(Self { bytes: &message[..end + 4], name, kind })
     }
 
-    /// The address whose name is asked for (RFC 1035, 3.5).
-    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        let name = self.name.as_ref().filter(|_| self.kind == Kind::Pointer)?;
-        let reversed: Ipv4Addr = name.as_str().strip_suffix(".in-addr.arpa")?.parse().ok()?;
-        let [a, b, c, d] = reversed.octets();
-        Some(Ipv4Addr::new(d, c, b, a))
+    /// The address whose name is asked for (RFC 1035, 3.5; RFC 3596, 2.5).
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        let name = self.name.as_ref().filter(|_| self.kind == Kind::Pointer)?.as_str();
+        if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+            let [a, b, c, d] = reversed.parse::<Ipv4Addr>().ok()?.octets();
+            return Some(Ipv4Addr::new(d, c, b, a).into());
+        }
+        let digits: Vec<&str> = name.strip_suffix(".ip6.arpa")?.split('.').collect();
+        if digits.len() != 32 || digits.iter().any(|digit| digit.len() != 1) {
+            return None;
+        }
+        let text: String = digits.into_iter().rev().collect();
+        u128::from_str_radix(&text, 16).ok().map(|bits| Ipv6Addr::from(bits).into())
     }
 
     /// The answer with as many records as fit into `limit` bytes.
@@ -112,8 +126,8 @@ impl<'a> Question<'a> {
         message[4..HEADER].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
         let mut count = 0u16;
         let encoded: Vec<(u16, Vec<u8>)> = match records {
-            Records::Addresses(all) => all.iter().map(|address| (1, address.octets().to_vec())).collect(),
-            Records::Pointer(name) => vec![(12, encode_name(name))],
+            Records::Addresses(all) => all.iter().map(encode_address).collect(),
+            Records::Pointer(name) => vec![(PTR, encode_name(name))],
         };
         for (kind, data) in encoded {
             if message.len() + HEADER + data.len() > limit {
@@ -215,6 +229,13 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(Option<String>, usize)> {
     }
 }
 
+fn encode_address(address: &IpAddr) -> (u16, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (A, address.octets().to_vec()),
+        IpAddr::V6(address) => (AAAA, address.octets().to_vec()),
+    }
+}
+
 fn encode_name(name: &Name) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(name.as_str().len() + 2);
     for label in name.as_str().split('.') {
@@ -246,12 +267,28 @@ mod tests {
     fn questions_are_read_in_lower_case_and_addresses_backwards() {
         let message = question("Web.Example", 1);
         let parsed = Question::parse(&message).unwrap();
-        assert_eq!((parsed.name.as_ref().unwrap().as_str(), parsed.kind), ("web.example", Kind::Address));
+        let kind = Kind::Address { v4: true, v6: false };
+        assert_eq!((parsed.name.as_ref().unwrap().as_str(), parsed.kind), ("web.example", kind));
+        let v6 = question("web", 28);
+        assert_eq!(Question::parse(&v6).unwrap().kind, Kind::Address { v4: false, v6: true });
         let message = question("2.0.17.172.in-addr.arpa", 12);
-        assert_eq!(Question::parse(&message).unwrap().address(), Some(Ipv4Addr::new(172, 17, 0, 2)));
-        for other in
-            ["2.0.17.in-addr.arpa", "x.0.17.172.in-addr.arpa", "1.2.0.17.172.in-addr.arpa", "in-addr.arpa"]
-        {
+        assert_eq!(Question::parse(&message).unwrap().address(), Some(Ipv4Addr::new(172, 17, 0, 2).into()));
+        let nibbles = format!("2{}.0.d.f.ip6.arpa", ".0".repeat(28));
+        let message = question(&nibbles, 12);
+        assert_eq!(Question::parse(&message).unwrap().address(), Some("fd00::2".parse().unwrap()));
+        let nibbles = nibbles.replace("ip6.arpa", "");
+        for other in [
+            "2.0.17.in-addr.arpa",
+            "x.0.17.172.in-addr.arpa",
+            "1.2.0.17.172.in-addr.arpa",
+            "in-addr.arpa",
+            "ip6.arpa",
+            &format!("{nibbles}in-addr.arpa"),
+            &format!("0.{nibbles}ip6.arpa"),
+            &format!("{}ip6.arpa", &nibbles[2..]),
+            &format!("x{}ip6.arpa", &nibbles[1..]),
+            &format!("+{}ip6.arpa", &nibbles[1..]),
+        ] {
             let message = question(other, 12);
             assert_eq!(Question::parse(&message).unwrap().address(), None, "{other}");
         }
@@ -286,7 +323,7 @@ mod tests {
     fn an_answer_repeats_the_question_and_holds_what_fits() {
         let message = question("web", 1);
         let parsed = Question::parse(&message).unwrap();
-        let addresses: Vec<_> = (0..100).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        let addresses: Vec<_> = (0..100).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
         let answer = parsed.answer(&Records::Addresses(addresses), 512);
         assert!(answer.len() <= 512 && answer.len() > 512 - 16);
         assert_eq!(answer[..4], [0xab, 0xcd, 0x85, 0x80]);
@@ -298,6 +335,9 @@ mod tests {
             [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 0]
         );
         assert_eq!(judge(&message, &answer), Verdict::Answered);
+        let answer = parsed.answer(&Records::Addresses(vec!["fd00::2".parse().unwrap()]), 512);
+        assert_eq!(answer[message.len()..message.len() + 12], [0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 5, 0, 16]);
+        assert_eq!((answer.len(), answer.last()), (message.len() + 28, Some(&2)));
     }
 
     #[test]

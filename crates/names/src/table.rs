@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! <table>/names/<name>/<endpoint>        → address     symbolic links, whose text is the value
+//! <table>/names/<name>/<endpoint>@1      → further address, which shims of earlier releases pass over
 //! <table>/addresses/<address>/<endpoint> → name
-//! <table>/endpoints/<endpoint>           address and names, a line each: what to withdraw
+//! <table>/endpoints/<endpoint>           address, names and further addresses, a line each: what to withdraw
 //! ```
+//!
+//! Further addresses are of IPv6: their lines are told from names by their colons.
 //!
 //! The record of an endpoint is written before its entries and removed after them, so that whatever dies in between,
 //! withdrawing finds everything. There is no lock: entries of different endpoints are different files, and one endpoint
 //! has one writer at a time, the engine while it runs and the shim when it ends.
 
 use std::ffi::CStr;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -38,8 +41,19 @@ pub struct Table {
 /// What an endpoint has published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
-    address: Ipv4Addr,
+    /// One at least.
+    addresses: Vec<IpAddr>,
     names: Vec<Name>,
+}
+
+impl Record {
+    /// The addresses, with what their entries are called.
+    fn entries(&self, endpoint: &str) -> impl Iterator<Item = (&IpAddr, String)> {
+        self.addresses.iter().enumerate().map(move |(nth, address)| match nth {
+            0 => (address, endpoint.to_owned()),
+            nth => (address, format!("{endpoint}@{nth}")),
+        })
+    }
 }
 
 impl Table {
@@ -68,33 +82,37 @@ impl Table {
         Ok(Self { path: path.to_owned(), directory })
     }
 
-    /// Publishes an endpoint under `names`, instead of what it had published before. Its address resolves to the first.
+    /// Publishes an endpoint with its addresses, all but the first of them of IPv6, under `names`, instead of what it had
+    /// published before. Its addresses resolve to the first name.
     ///
     /// # Errors
-    /// When a name or the identifier is none, or the directory cannot be changed.
-    pub fn publish(&self, endpoint: &str, address: Ipv4Addr, names: &[Name]) -> Result<()> {
+    /// When a name or the identifier is none, there is no address or a further one of IPv4, or the directory cannot be changed.
+    pub fn publish(&self, endpoint: &str, addresses: &[IpAddr], names: &[Name]) -> Result<()> {
         check_endpoint(endpoint)?;
+        if addresses.is_empty() || addresses[1..].iter().any(IpAddr::is_ipv4) {
+            return Err(Error::Addresses { endpoint: endpoint.to_owned() });
+        }
         if names.len() > NAMES_PER_ENDPOINT {
             return Err(Error::TooManyNames { count: names.len(), limit: NAMES_PER_ENDPOINT });
         }
         let attempt = self.failed("publish names");
-        let record = Record { address, names: names.to_vec() };
+        let record = Record { addresses: addresses.to_vec(), names: names.to_vec() };
         match self.record(endpoint).map_err(&attempt)? {
             Some(old) if old == record => Ok(()),
-            Some(old) if old.address == address => self.rename(endpoint, &old, &record),
+            Some(old) if old.addresses == addresses => self.rename(endpoint, &old, &record),
             old => self.replace(endpoint, old.as_ref(), &record),
         }
         .map_err(attempt)
     }
 
-    /// Under another address it is another endpoint: nothing of the old one may be found any more.
+    /// Under other addresses it is another endpoint: nothing of the old one may be found any more.
     fn replace(&self, endpoint: &str, old: Option<&Record>, new: &Record) -> Result<(), Errno> {
         old.map_or(Ok(()), |old| self.remove_entries(endpoint, old))?;
         self.write_record(endpoint, new)?;
         self.add_entries(endpoint, new)
     }
 
-    /// Changes the names of an endpoint that keeps its address; those it keeps are there all the time.
+    /// Changes the names of an endpoint that keeps its addresses; those it keeps are there all the time.
     fn rename(&self, endpoint: &str, old: &Record, new: &Record) -> Result<(), Errno> {
         let (mut all, mut gone) = (new.clone(), old.clone());
         gone.names.retain(|name| !new.names.contains(name));
@@ -104,21 +122,21 @@ impl Table {
             self.remove_entries(endpoint, &gone)?;
         }
         self.add_entries(endpoint, new)?;
-        for name in &gone.names {
-            self.remove_entry(NAMES, name.as_str(), endpoint)?;
-        }
+        self.remove_names(endpoint, &gone)?;
         self.write_record(endpoint, new)
     }
 
     fn add_entries(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
-        let address = record.address.to_string();
-        for name in &record.names {
-            self.add_entry(NAMES, name.as_str(), endpoint, &address)?;
+        for (address, entry) in record.entries(endpoint) {
+            let address = address.to_string();
+            for name in &record.names {
+                self.add_entry(NAMES, name.as_str(), &entry, &address)?;
+            }
+            if let Some(first) = record.names.first() {
+                self.add_entry(ADDRESSES, &address, endpoint, first.as_str())?;
+            }
         }
-        match record.names.first() {
-            Some(first) => self.add_entry(ADDRESSES, &address, endpoint, first.as_str()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Withdraws all that an endpoint has published; nothing, if it has published nothing.
@@ -138,7 +156,7 @@ impl Table {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn lookup(&self, name: &Name) -> Result<Vec<Ipv4Addr>> {
+    pub fn lookup(&self, name: &Name) -> Result<Vec<IpAddr>> {
         let texts =
             self.entries(NAMES, name.as_str(), ADDRESSES_PER_NAME).map_err(self.failed("look up a name"))?;
         Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
@@ -148,7 +166,7 @@ impl Table {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn reverse(&self, address: Ipv4Addr) -> Result<Option<Name>> {
+    pub fn reverse(&self, address: IpAddr) -> Result<Option<Name>> {
         let attempt = self.failed("look up an address");
         let texts = self.entries(ADDRESSES, &address.to_string(), 1).map_err(attempt)?;
         Ok(texts.iter().find_map(|text| Name::parse(text).ok()))
@@ -184,10 +202,18 @@ impl Table {
     }
 
     fn remove_entries(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
-        for name in &record.names {
-            self.remove_entry(NAMES, name.as_str(), endpoint)?;
+        self.remove_names(endpoint, record)?;
+        let mut addresses = record.addresses.iter();
+        addresses.try_for_each(|address| self.remove_entry(ADDRESSES, &address.to_string(), endpoint))
+    }
+
+    fn remove_names(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
+        for (_, entry) in record.entries(endpoint) {
+            for name in &record.names {
+                self.remove_entry(NAMES, name.as_str(), &entry)?;
+            }
         }
-        self.remove_entry(ADDRESSES, &record.address.to_string(), endpoint)
+        Ok(())
     }
 
     fn remove_entry(&self, kind: &str, key: &str, endpoint: &str) -> Result<(), Errno> {
@@ -228,15 +254,24 @@ impl Table {
         read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let mut lines = text.lines();
         let address = lines.next().and_then(|line| line.parse().ok()).ok_or(Errno::IO)?;
-        Ok(Some(Record { address, names: lines.filter_map(|line| Name::parse(line).ok()).collect() }))
+        let mut record = Record { addresses: vec![address], names: Vec::new() };
+        for line in lines {
+            match line.contains(':') {
+                true => record.addresses.extend(line.parse::<IpAddr>()),
+                false => record.names.extend(Name::parse(line)),
+            }
+        }
+        Ok(Some(record))
     }
 
     /// Writes the record beside its place and renames it there: it is read whole or not at all.
     fn write_record(&self, endpoint: &str, record: &Record) -> Result<(), Errno> {
-        let mut text = record.address.to_string();
-        for name in &record.names {
+        let (first, further) = record.addresses.split_first().ok_or(Errno::INVAL)?;
+        let mut text = first.to_string();
+        let names = record.names.iter().map(ToString::to_string);
+        for line in names.chain(further.iter().map(ToString::to_string)) {
             text.push('\n');
-            text.push_str(name.as_str());
+            text.push_str(&line);
         }
         let (aside, place) = (format!("{ENDPOINTS}/.{endpoint}"), format!("{ENDPOINTS}/{endpoint}"));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;

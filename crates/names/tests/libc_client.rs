@@ -29,7 +29,7 @@ fn getent_finds_names_and_addresses_of_containers() {
     let directory = tempfile::tempdir().unwrap();
     let tables = [directory.path().join("net")];
     let table = Table::open(&tables[0]).unwrap();
-    table.publish("e1", Ipv4Addr::new(172, 17, 0, 2), &[Name::parse("web").unwrap()]).unwrap();
+    table.publish("e1", &[Ipv4Addr::new(172, 17, 0, 2).into()], &[Name::parse("web").unwrap()]).unwrap();
     let conf = directory.path().join("resolv.conf");
     std::fs::write(&conf, "nameserver 127.0.0.11\noptions ndots:0 timeout:5 attempts:1\n").unwrap();
     netns::in_new(|| {
@@ -59,6 +59,11 @@ fn getent_finds_names_and_addresses_of_containers() {
         assert!(found);
         assert_eq!(words[0], "172.17.0.2");
         assert_eq!(getent("hosts 172.17.0.2"), (true, vec!["172.17.0.2".to_owned(), "web".to_owned()]));
+        let both = ["172.17.0.3".parse().unwrap(), "fd00::3".parse().unwrap()];
+        table.publish("e2", &both, &[Name::parse("dual").unwrap()]).unwrap();
+        // IPv6 is asked for first, and counts more.
+        assert_eq!(getent("hosts dual"), (true, vec!["fd00::3".to_owned(), "dual".to_owned()]));
+        assert_eq!(getent("hosts fd00::3"), (true, vec!["fd00::3".to_owned(), "dual".to_owned()]));
         let (found, _) = getent("ahostsv4 absent");
         assert!(!found);
     })

@@ -1,7 +1,7 @@
 //! The resolver with real sockets: a client, the service, and servers that the test plays.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const WEB: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+const WEB_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const A: u16 = 1;
 const PTR: u16 = 12;
 const AAAA: u16 = 28;
@@ -44,7 +45,9 @@ fn bench(upstream: Upstream) -> Bench {
     let service = Service::new(socket.into(), listener.into(), &paths, upstream).expect("a service");
     let client = udp();
     client.connect(address).expect("connected");
-    tables[0].publish("e1", WEB, &[Name::parse("web").expect("a name")]).expect("published");
+    tables[0]
+        .publish("e1", &[WEB.into(), WEB_V6.into()], &[Name::parse("web").expect("a name")])
+        .expect("published");
     Bench { service, tables, _directory: directory, client, stream_address }
 }
 
@@ -133,7 +136,7 @@ fn unframe(stream: &mut TcpStream) -> Vec<u8> {
 fn names_of_all_tables_are_answered_and_other_kinds_of_them_are_empty() {
     let mut bench = bench(Upstream::none());
     let name = |text| Name::parse(text).unwrap();
-    bench.tables[1].publish("e2", Ipv4Addr::new(10, 0, 0, 9), &[name("db"), name("web")]).unwrap();
+    bench.tables[1].publish("e2", &[Ipv4Addr::new(10, 0, 0, 9).into()], &[name("db"), name("web")]).unwrap();
     let db = bench.ask(&question(7, "DB", A));
     assert_eq!((code(&db), records(&db)), (0, 1));
     assert_eq!(db[db.len() - 4..], [10, 0, 0, 9]);
@@ -146,8 +149,11 @@ fn names_of_all_tables_are_answered_and_other_kinds_of_them_are_empty() {
         })
         .collect();
     assert_eq!(firsts.len(), 2, "both addresses take turns");
-    let none = bench.ask(&question(9, "web", AAAA));
+    let none = bench.ask(&question(9, "db", AAAA));
     assert_eq!((code(&none), records(&none)), (0, 0));
+    let of_v6 = bench.ask(&question(9, "web", AAAA));
+    assert_eq!((code(&of_v6), records(&of_v6)), (0, 1));
+    assert!(of_v6.ends_with(&WEB_V6.octets()), "{of_v6:?}");
     let pointer = bench.ask(&question(10, "9.0.0.10.in-addr.arpa", PTR));
     assert_eq!(records(&pointer), 1);
     assert!(pointer.ends_with(&[0, 4, 2, b'd', b'b', 0]), "{pointer:?}");

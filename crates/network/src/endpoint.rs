@@ -1,9 +1,11 @@
 //! What goes into attaching a container and what comes out: plain data, kept by the engine in its own records.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
-use coracle_sys::netlink::route::{InterfaceName, Mac};
+use coracle_sys::netlink::route::{Family, InterfaceName, Mac};
+
+use crate::subnet::is_link_local;
 
 /// A transport whose ports can be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +57,7 @@ pub struct PublishRequest {
     pub protocol: Protocol,
     /// The port inside the container.
     pub container_port: u16,
-    /// The host's address it appears on; `None` is every IPv4 address of the host. Every IPv6 address is `::`, a request
-    /// of its own.
+    /// The host's address it appears on; `None` is every address of the host, of both families, with the same port.
     pub host_ip: Option<IpAddr>,
     /// The host's port.
     pub host_port: HostPort,
@@ -78,8 +79,8 @@ pub struct EndpointRequest {
     pub container_id: String,
     /// The interface's name in the container: `eth0`, or `eth1` and so on for further networks.
     pub interface: InterfaceName,
-    /// The address wanted.
-    pub ip: Option<Ipv4Addr>,
+    /// The addresses wanted, one of a family at most.
+    pub ips: Vec<IpAddr>,
     /// The hardware address wanted; by default it derives from the address, as Docker's does.
     pub mac: Option<Mac>,
     /// Whether the container reaches everything else through this network: one of its networks.
@@ -95,11 +96,22 @@ pub struct Published {
     pub protocol: Protocol,
     /// The port inside the container.
     pub container_port: u16,
-    /// The host's address; `0.0.0.0` is every IPv4 address of the host, `::` every IPv6 address. The kernel translates
-    /// IPv4; what arrives by IPv6 the shim relays, see [`crate::Relay`].
+    /// The host's address; `0.0.0.0` is every IPv4 address of the host, `::` every IPv6 address. Where the container has
+    /// an address of the same family, the kernel translates; the rest the shim relays, see [`Endpoint::relays`].
     pub host_ip: IpAddr,
     /// The host's port.
     pub host_port: u16,
+}
+
+/// An address of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// How many leading bits of it name the network.
+    pub prefix_length: u8,
+    /// The bridge's address of the same family: the container's default route.
+    pub gateway: IpAddr,
 }
 
 /// A container's attachment to a network.
@@ -109,16 +121,52 @@ pub struct Endpoint {
     pub container_id: String,
     /// The interface's name in the container.
     pub interface: InterfaceName,
-    /// The container's address.
-    pub ip: Ipv4Addr,
-    /// How many leading bits of it name the network.
-    pub prefix_length: u8,
-    /// The bridge's address: the container's default route.
-    pub gateway: Ipv4Addr,
+    /// The container's addresses: one of each family that the network has, that of IPv4 first.
+    pub addresses: Vec<Address>,
     /// The container's hardware address.
     pub mac: Mac,
     /// The host's end of the veth pair.
     pub host_interface: InterfaceName,
     /// What is published.
     pub ports: Vec<Published>,
+}
+
+impl Endpoint {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<&Address> {
+        self.addresses.iter().find(|address| Family::of(address.ip) == family)
+    }
+
+    /// Its addresses alone.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().map(|address| address.ip)
+    }
+
+    /// Its address of a family to which packets of others can be sent on: a link-local one is reached from its own network alone.
+    pub(crate) fn reached_at(&self, family: Family) -> Option<IpAddr> {
+        self.address(family).map(|address| address.ip).filter(|ip| !is_link_local(*ip))
+    }
+
+    /// Published ports on which something arrives that the kernel does not translate, and where it is relayed: the container has
+    /// no address of the family, or it comes from a link-local address, or from the host itself to `::1`.
+    pub fn relays(&self) -> impl Iterator<Item = (Published, SocketAddr)> + '_ {
+        let any = || Family::BOTH.into_iter().find_map(|family| self.reached_at(family));
+        self.ports.iter().filter_map(move |port| {
+            let own = self.reached_at(Family::of(port.host_ip));
+            let is_relayed = port.protocol != Protocol::Sctp && (own.is_none() || port.host_ip.is_ipv6());
+            let target = own.or_else(any).filter(|_| is_relayed)?;
+            Some((*port, SocketAddr::new(target, port.container_port)))
+        })
+    }
+
+    /// Whether the kernel translates what is sent to a host address.
+    pub(crate) fn is_translated(&self, host_ip: IpAddr) -> bool {
+        self.reached_at(Family::of(host_ip)).is_some()
+    }
+
+    /// Whether what is sent to a host address gets to the container at all.
+    pub(crate) fn is_reached(&self, protocol: Protocol, host_ip: IpAddr) -> bool {
+        let relays = || Family::BOTH.into_iter().any(|family| self.reached_at(family).is_some());
+        self.is_translated(host_ip) || protocol != Protocol::Sctp && relays()
+    }
 }

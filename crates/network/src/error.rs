@@ -1,10 +1,11 @@
 //! Why a network operation was refused or failed.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::endpoint::Protocol;
-use crate::subnet::Ipv4Net;
+use crate::subnet::Subnet;
+use coracle_sys::netlink::route::Family;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,8 +43,11 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Ports of this protocol cannot be published on this kind of address: nothing can relay them to IPv4.
-    #[error("cannot publish {protocol} ports on {address}: the network has IPv4 addresses only")]
+    /// Ports of this protocol cannot be published on this kind of address: the container has none of that family but a link-local
+    /// one, and nothing relays them to another.
+    #[error(
+        "cannot publish {protocol} ports on {address}: the container has no address that they could lead to"
+    )]
     HostAddress {
         /// The protocol of the port.
         protocol: Protocol,
@@ -62,27 +66,40 @@ pub enum Error {
     #[error("address {address} is already in use on this network")]
     AddressTaken {
         /// The address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A container's address is not one that this network can give.
     #[error("address {address} is not a free host address of {subnet}")]
     AddressOutside {
         /// The address asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The network.
-        subnet: Ipv4Net,
+        subnet: Subnet,
     },
     /// The network is full.
     #[error("no free address left in {subnet}")]
     NoAddress {
         /// The network.
-        subnet: Ipv4Net,
+        subnet: Subnet,
+    },
+    /// An address of a family that the network does not have.
+    #[error("the network has no {family} addresses, {address} is none of its own")]
+    NoFamily {
+        /// The address asked for.
+        address: IpAddr,
+        /// Its family.
+        family: Family,
     },
     /// No private network is left that no interface and no route of the host uses.
-    #[error("no private IPv4 network is free on this host; give the bridge an address (--bip)")]
-    NoSubnet,
+    #[error("no private {family} network is free on this host; give the bridge an address ({})", bridge_option(*family))]
+    NoSubnet {
+        /// The family asked for.
+        family: Family,
+    },
     /// Not a usable network.
-    #[error("{text:?} is not an IPv4 address with a prefix length between 8 and 30")]
+    #[error(
+        "{text:?} is not an IPv4 address with a prefix length between 8 and 30, nor an IPv6 address with one between 8 and 126"
+    )]
     Subnet {
         /// What was given.
         text: String,
@@ -123,6 +140,14 @@ pub enum Error {
         /// The call that failed.
         source: coracle_sys::Error,
     },
+}
+
+/// The daemon's option that gives the default bridge an address.
+fn bridge_option(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "--bip",
+        Family::V6 => "--bip6",
+    }
 }
 
 /// Says what was attempted when the kernel refuses.

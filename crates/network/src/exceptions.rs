@@ -1,4 +1,4 @@
-//! The one exception to "one table of our own": two accept rules in iptables' `ip filter`.
+//! The one exception to "tables of our own": two accept rules in iptables' `filter`, of each family that the network has.
 //!
 //! Docker sets the policy of that table's FORWARD chain to drop, and a drop there is final whatever our chains accept.
 //! So packets of our bridge are accepted by name in DOCKER-USER, or in FORWARD where there is no DOCKER-USER. What
@@ -6,7 +6,7 @@
 //! found, never added twice, and removed.
 
 use coracle_sys::netlink::Socket;
-use coracle_sys::netlink::route::InterfaceName;
+use coracle_sys::netlink::route::{Family, InterfaceName};
 
 use crate::error::{Attempt, Result};
 use crate::firewall::absent;
@@ -19,70 +19,80 @@ const CHAINS: [&str; 2] = ["DOCKER-USER", "FORWARD"];
 /// The two rules of one bridge.
 #[derive(Debug)]
 pub(crate) struct Exceptions {
-    rules: [Rule; 2],
+    tag: String,
+    bridge: InterfaceName,
 }
 
 impl Exceptions {
     pub(crate) fn new(tag: &str, bridge: &InterfaceName) -> Self {
+        Self { tag: tag.to_owned(), bridge: bridge.clone() }
+    }
+
+    fn rules(&self, family: Family) -> [Rule; 2] {
         let rule = |which, direction| {
-            Rule::new(format!("{tag} {direction} {bridge}"))
-                .interface_is(which, bridge)
+            Rule::new(family, format!("{} {direction} {}", self.tag, self.bridge))
+                .interface_is(which, &self.bridge)
                 .counted()
                 .verdict(Verdict::Accept)
         };
-        Self { rules: [rule(Meta::InputName, "from"), rule(Meta::OutputName, "to")] }
+        [rule(Meta::InputName, "from"), rule(Meta::OutputName, "to")]
     }
 
-    /// Adds what is missing in the best chain there is, and removes what is in the other. Whether rules were added.
-    pub(crate) fn ensure(&self, socket: &Socket) -> Result<bool> {
+    /// Adds what is missing in the best chain of a family that there is, and removes what is in the other. Whether rules were
+    /// added.
+    pub(crate) fn ensure(&self, socket: &Socket, family: Family) -> Result<bool> {
+        let rules = self.rules(family);
         let mut transaction = Transaction::new(TABLE);
+        transaction.turn_to(family);
         let mut placed = false;
         let mut added = false;
         for chain in CHAINS {
-            if !placed && exists(socket, chain)? {
+            let present = present(socket, family, chain, &rules)?;
+            if !placed && exists(socket, family, chain)? {
                 placed = true;
-                let present = self.present(socket, chain)?;
-                let whole = self.rules.iter().all(|rule| present.iter().any(|p| is(p, rule)));
-                if present.len() == self.rules.len() && whole {
+                let whole = rules.iter().all(|rule| present.iter().any(|p| is(p, rule)));
+                if present.len() == rules.len() && whole {
                     continue;
                 }
                 added = true;
                 remove_all(&mut transaction, &present);
-                for rule in &self.rules {
+                for rule in &rules {
                     transaction.prepend_rule(chain, rule);
                 }
             } else {
-                remove_all(&mut transaction, &self.present(socket, chain)?);
+                remove_all(&mut transaction, &present);
             }
         }
         commit(socket, transaction)?;
         Ok(added)
     }
 
-    /// Removes the rules wherever they are.
-    pub(crate) fn remove(&self, socket: &Socket) -> Result<()> {
+    /// Removes the rules of a family wherever they are.
+    pub(crate) fn remove(&self, socket: &Socket, family: Family) -> Result<()> {
+        let rules = self.rules(family);
         let mut transaction = Transaction::new(TABLE);
+        transaction.turn_to(family);
         for chain in CHAINS {
-            remove_all(&mut transaction, &self.present(socket, chain)?);
+            remove_all(&mut transaction, &present(socket, family, chain, &rules)?);
         }
         commit(socket, transaction)
     }
+}
 
-    fn present(&self, socket: &Socket, chain: &str) -> Result<Vec<ListedRule>> {
-        let listed = absent(socket.dump(&nft::list_rules(TABLE, Some(chain))))
-            .attempt(|| format!("list chain {chain} of table {TABLE}"))?
-            .unwrap_or_default();
-        let rules = listed.iter().filter_map(ListedRule::parse).filter(|rule| rule.chain == chain);
-        Ok(rules.filter(|rule| self.rules.iter().any(|ours| is(rule, ours))).collect())
-    }
+fn present(socket: &Socket, family: Family, chain: &str, rules: &[Rule; 2]) -> Result<Vec<ListedRule>> {
+    let listed = absent(socket.dump(&nft::list_rules(family, TABLE, Some(chain))))
+        .attempt(|| format!("list chain {chain} of table {TABLE}"))?
+        .unwrap_or_default();
+    let listed = listed.iter().filter_map(ListedRule::parse).filter(|rule| rule.chain == chain);
+    Ok(listed.filter(|rule| rules.iter().any(|ours| is(rule, ours))).collect())
 }
 
 fn is(listed: &ListedRule, rule: &Rule) -> bool {
     listed.comment.as_deref() == Some(rule.comment.as_str())
 }
 
-fn exists(socket: &Socket, chain: &str) -> Result<bool> {
-    let found = absent(socket.request(&[nft::get_chain(TABLE, chain)]))
+fn exists(socket: &Socket, family: Family, chain: &str) -> Result<bool> {
+    let found = absent(socket.request(&[nft::get_chain(family, TABLE, chain)]))
         .attempt(|| format!("look for chain {chain} of table {TABLE}"))?;
     Ok(found.is_some())
 }

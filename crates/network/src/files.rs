@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub struct Hosts<'a> {
     /// Its domain; may be empty.
     pub domain: &'a str,
     /// Its addresses, the first network's first.
-    pub addresses: &'a [Ipv4Addr],
+    pub addresses: &'a [IpAddr],
     /// Further hosts, in order.
     pub extra: &'a [(String, ExtraAddress)],
     /// What `host-gateway` stands for: the bridge's address, unless configured otherwise.
@@ -271,7 +271,7 @@ mod tests {
         let text = hosts(&Hosts {
             hostname: "web",
             domain: "example.com",
-            addresses: &[Ipv4Addr::new(172, 17, 0, 2)],
+            addresses: &["172.17.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             extra: &extra,
             gateway: Some("172.17.0.1".parse().unwrap()),
         })
@@ -280,7 +280,12 @@ mod tests {
         assert_eq!(lines[0], "127.0.0.1\tlocalhost");
         assert_eq!(
             lines[6..],
-            ["10.0.0.5\tdb", "172.17.0.1\thost.docker.internal", "172.17.0.2\tweb.example.com web"]
+            [
+                "10.0.0.5\tdb",
+                "172.17.0.1\thost.docker.internal",
+                "172.17.0.2\tweb.example.com web",
+                "fd00::2\tweb.example.com web"
+            ]
         );
         let none = Hosts { hostname: "web", extra: &extra, ..Hosts::default() };
         assert!(hosts(&none).is_err(), "host-gateway without a gateway");

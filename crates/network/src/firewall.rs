@@ -1,12 +1,13 @@
-//! The engine's nftables table as this network uses it: installed, verified, healed, removed; and its elements.
+//! The engine's nftables tables, one for each family, as this network uses them: installed, verified, healed, removed; and their elements.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coracle_sys::netlink::route::InterfaceName;
+use coracle_sys::netlink::route::{Family, InterfaceName};
 use coracle_sys::netlink::{self, Message, Reply, Socket};
 use rustix::io::Errno;
 
+use crate::bridge::frames_can_be_filtered;
 use crate::conntrack::{self, Flow};
 use crate::driver::Passage;
 use crate::endpoint::{Endpoint, Published};
@@ -16,15 +17,16 @@ use crate::nft::{self, Element, Elements, ListedRule, Transaction};
 use crate::ruleset::{
     self, BRIDGES, FOREIGN, INTERNAL, NETWORKS, PASSAGES, PUBLISHED, PUBLISHED_ANYWHERE, UNMASQUERADED,
 };
-use crate::subnet::Ipv4Net;
+use crate::subnet::Subnet;
 
-/// The engine's table, for one of its bridges.
+/// The engine's tables, for one of its bridges.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     socket: Socket,
     table: String,
     bridge: InterfaceName,
-    subnet: Ipv4Net,
+    /// One of each family that the network has.
+    subnets: Vec<Subnet>,
     passage: Passage,
     exceptions: Exceptions,
     /// The generation of rules at which everything was found in place. A change of our own advances both it and the
@@ -35,6 +37,13 @@ pub(crate) struct Firewall {
 /// The elements of some published ports.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct PortElements {
+    v4: FamilyElements,
+    v6: FamilyElements,
+}
+
+/// Those in the table of one family.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct FamilyElements {
     by_address: Elements,
     anywhere: Elements,
 }
@@ -50,28 +59,33 @@ impl PortElements {
     /// Adds those of one more endpoint.
     pub(crate) fn add(&mut self, endpoint: &Endpoint) {
         for port in &endpoint.ports {
-            let (transport, value) =
-                (port.protocol.number(), nft::target_value(endpoint.ip, port.container_port));
-            match port.host_ip {
-                IpAddr::V4(ip) if ip.is_unspecified() => {
-                    self.anywhere.push(Element::entry(nft::port_key(transport, port.host_port), value));
-                }
-                IpAddr::V4(ip) => {
-                    let key = nft::address_port_key(transport, ip, port.host_port);
-                    self.by_address.push(Element::entry(key, value));
-                }
-                // Relayed by the shim: `::1` cannot be translated, and the container has no IPv6 address.
-                IpAddr::V6(_) => {}
+            let family = Family::of(port.host_ip);
+            // Where the container has no such address, the shim relays.
+            let Some(target) = endpoint.reached_at(family) else { continue };
+            let (transport, value) = (port.protocol.number(), nft::target_value(target, port.container_port));
+            let elements = match family {
+                Family::V4 => &mut self.v4,
+                Family::V6 => &mut self.v6,
+            };
+            if port.host_ip.is_unspecified() {
+                elements.anywhere.push(Element::entry(nft::port_key(transport, port.host_port), value));
+            } else {
+                let key = nft::address_port_key(transport, port.host_ip, port.host_port);
+                elements.by_address.push(Element::entry(key, value));
             }
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_address.is_empty() && self.anywhere.is_empty()
+        Family::BOTH.into_iter().flat_map(|family| self.sets(family)).all(|(_, elements)| elements.is_empty())
     }
 
-    fn sets(&self) -> [(&'static str, &Elements); 2] {
-        [(PUBLISHED.name, &self.by_address), (PUBLISHED_ANYWHERE.name, &self.anywhere)]
+    fn sets(&self, family: Family) -> [(&'static str, &Elements); 2] {
+        let elements = match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        [(PUBLISHED.name, &elements.by_address), (PUBLISHED_ANYWHERE.name, &elements.anywhere)]
     }
 }
 
@@ -80,13 +94,13 @@ impl Firewall {
     pub(crate) fn open(
         table: String,
         bridge: InterfaceName,
-        subnet: Ipv4Net,
+        subnets: Vec<Subnet>,
         passage: Passage,
     ) -> Result<Self> {
         let socket = Socket::open(netlink::Protocol::Netfilter)
             .attempt(|| String::from("speak to the kernel's firewall"))?;
         let exceptions = Exceptions::new(&table, &bridge);
-        Ok(Self { socket, table, bridge, subnet, passage, exceptions, settled: Mutex::new(None) })
+        Ok(Self { socket, table, bridge, subnets, passage, exceptions, settled: Mutex::new(None) })
     }
 
     /// How many times the socket has sent.
@@ -97,45 +111,70 @@ impl Firewall {
     /// Puts the constant content and this bridge in place, and the exceptions in another engine's table.
     pub(crate) fn install(&self, foreign: &[InterfaceName]) -> Result<()> {
         self.restore(&PortElements::default(), foreign)?;
-        self.exceptions.ensure(&self.socket)?;
+        self.ensure_exceptions()?;
         Ok(())
     }
 
-    /// Publishes ports that nobody else has: all of them or none.
-    pub(crate) fn publish(&self, elements: &PortElements) -> Result<(), coracle_sys::Error> {
+    /// The families that are filtered: those of the network, and IPv6 as well where containers that are kept apart could speak it
+    /// to each other by addresses that the kernel gives them, and nothing but the firewall is in the way.
+    fn families(&self) -> Vec<Family> {
+        let has = |family| self.subnets.iter().any(|subnet| subnet.family() == family);
+        let speaks_v6 = self.passage.isolated && frames_can_be_filtered(Family::V6);
+        let is_filtered = |family: &Family| has(*family) || *family == Family::V6 && speaks_v6;
+        Family::BOTH.into_iter().filter(is_filtered).collect()
+    }
+
+    /// Whether any exception was missing.
+    fn ensure_exceptions(&self) -> Result<bool> {
+        let mut added = false;
+        for family in self.families() {
+            added |= self.exceptions.ensure(&self.socket, family)?;
+        }
+        Ok(added)
+    }
+
+    /// Changes the elements of ports in all tables.
+    fn change_ports(
+        &self,
+        elements: &PortElements,
+        change: impl Fn(&mut Transaction<'_>, &'static str, &Elements),
+    ) -> Result<(), coracle_sys::Error> {
         let mut transaction = Transaction::new(&self.table);
-        for (set, elements) in elements.sets() {
-            transaction.claim_elements(set, elements);
+        for family in Family::BOTH {
+            transaction.turn_to(family);
+            elements.sets(family).into_iter().for_each(|(set, elements)| {
+                change(&mut transaction, set, elements);
+            });
         }
         self.commit(transaction)
     }
 
+    /// Publishes ports that nobody else has: all of them or none.
+    pub(crate) fn publish(&self, elements: &PortElements) -> Result<(), coracle_sys::Error> {
+        self.change_ports(elements, |transaction, set, elements| transaction.claim_elements(set, elements))
+    }
+
     /// Publishes ports that may be published already.
     pub(crate) fn ensure(&self, elements: &PortElements) -> Result<()> {
-        let mut transaction = Transaction::new(&self.table);
-        for (set, elements) in elements.sets() {
-            transaction.ensure_elements(set, elements);
-        }
-        self.commit(transaction).attempt(|| format!("publish ports in table {}", self.table))
+        self.change_ports(elements, |transaction, set, elements| transaction.ensure_elements(set, elements))
+            .attempt(|| format!("publish ports in table {}", self.table))
     }
 
     /// Withdraws ports; those that somebody removed already are no failure.
     pub(crate) fn withdraw(&self, elements: &PortElements) -> Result<()> {
-        let attempt = || format!("withdraw ports from table {}", self.table);
-        let mut transaction = Transaction::new(&self.table);
-        for (set, elements) in elements.sets() {
-            transaction.delete_elements(set, elements);
-        }
-        match absent(self.commit(transaction)).attempt(attempt)? {
+        let withdrawn = self
+            .change_ports(elements, |transaction, set, elements| transaction.delete_elements(set, elements));
+        match absent(withdrawn).attempt(|| format!("withdraw ports from table {}", self.table))? {
             Some(()) => Ok(()),
-            None => self.withdraw_remaining(elements),
+            None => Family::BOTH.into_iter().try_for_each(|family| self.withdraw_remaining(elements, family)),
         }
     }
 
-    /// Some elements are missing: adds them and deletes all in one transaction. Without the table nothing is left.
-    fn withdraw_remaining(&self, elements: &PortElements) -> Result<()> {
+    /// Some elements are missing: adds those of a family and deletes all in one transaction. Without the table nothing is left.
+    fn withdraw_remaining(&self, elements: &PortElements, family: Family) -> Result<()> {
         let mut transaction = Transaction::new(&self.table);
-        for (set, elements) in elements.sets() {
+        transaction.turn_to(family);
+        for (set, elements) in elements.sets(family) {
             transaction.ensure_elements(set, elements);
             transaction.delete_elements(set, elements);
         }
@@ -143,7 +182,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// Restores what is missing of the table, of this bridge's `ports` and of the exceptions. Asks one question when
+    /// Restores what is missing of the tables, of this bridge's `ports` and of the exceptions. Asks one question when
     /// nobody has changed any rule of the host.
     pub(crate) fn heal(
         &self,
@@ -163,14 +202,28 @@ impl Firewall {
         if !whole {
             self.restore(ports, foreign)?;
         }
-        let added = self.exceptions.ensure(&self.socket)?;
+        let added = self.ensure_exceptions()?;
         Ok(!whole || added)
     }
 
     fn is_whole(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<bool> {
-        let listed = self.list(&nft::list_rules(&self.table, None))?;
+        for family in self.families() {
+            if !self.is_table_whole(family, ports, foreign)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_table_whole(
+        &self,
+        family: Family,
+        ports: &PortElements,
+        foreign: &[InterfaceName],
+    ) -> Result<bool> {
+        let listed = self.list(&nft::list_rules(family, &self.table, None))?;
         let mut found: Vec<_> = listed.iter().filter_map(ListedRule::parse).collect();
-        let expected: Vec<_> = ruleset::rules().collect();
+        let expected: Vec<_> = ruleset::rules(family).collect();
         // The kernel lists chain by chain; within a chain the order counts.
         let position = |chain: &str| expected.iter().position(|(name, _)| *name == chain);
         found.sort_by_key(|rule| position(&rule.chain));
@@ -181,28 +234,28 @@ impl Firewall {
             && found.iter().zip(&wanted).all(|(rule, (chain, comment))| {
                 rule.chain == *chain && rule.comment.as_deref() == Some(*comment)
             });
-        let own = self.own_sets();
+        let own = self.own_sets(family);
         let own = own.iter().map(|(set, elements)| (*set, elements));
         let foreign = foreign_elements(foreign);
-        for (set, elements) in own.chain(ports.sets()).chain([(FOREIGN.name, &foreign)]) {
-            if !same || !self.has(set, elements)? {
+        for (set, elements) in own.chain(ports.sets(family)).chain([(FOREIGN.name, &foreign)]) {
+            if !same || !self.has(family, set, elements)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn has(&self, set: &str, wanted: &Elements) -> Result<bool> {
+    fn has(&self, family: Family, set: &str, wanted: &Elements) -> Result<bool> {
         if wanted.is_empty() {
             return Ok(true);
         }
-        let present: std::collections::HashSet<_> = self.elements(set)?.into_iter().collect();
+        let present: std::collections::HashSet<_> = self.elements(family, set)?.into_iter().collect();
         Ok(wanted.iter().all(|element| present.contains(element)))
     }
 
     /// The elements of a set; none if there is no such set.
-    fn elements(&self, set: &str) -> Result<Elements> {
-        Ok(nft::parse_elements(&self.list(&nft::list_elements(&self.table, set))?))
+    fn elements(&self, family: Family, set: &str) -> Result<Elements> {
+        Ok(nft::parse_elements(&self.list(&nft::list_elements(family, &self.table, set))?))
     }
 
     /// The ports whose target `is_ours` but that are not in `known`, withdrawn: what containers left that ended while
@@ -210,39 +263,51 @@ impl Firewall {
     pub(crate) fn withdraw_unknown(
         &self,
         known: &PortElements,
-        is_ours: impl Fn(Ipv4Addr) -> bool,
+        is_ours: impl Fn(IpAddr) -> bool,
     ) -> Result<usize> {
-        let known: std::collections::HashSet<_> = known.sets().into_iter().flat_map(|(_, e)| e).collect();
-        let stale = |set| -> Result<Elements> {
-            let mut elements = self.elements(set)?;
-            elements.retain(|element| {
-                let target = element.value.first_chunk::<4>().map(|&octets| octets.into());
-                target.is_some_and(&is_ours) && !known.contains(element)
-            });
-            Ok(elements)
+        let stale = |family| {
+            let known: std::collections::HashSet<_> =
+                known.sets(family).into_iter().flat_map(|(_, elements)| elements).collect();
+            let of_set = |set| -> Result<Elements> {
+                let mut elements = self.elements(family, set)?;
+                elements.retain(|element| {
+                    let target = nft::target_address(family, &element.value);
+                    target.is_some_and(&is_ours) && !known.contains(element)
+                });
+                Ok(elements)
+            };
+            Ok::<_, Error>(FamilyElements {
+                by_address: of_set(PUBLISHED.name)?,
+                anywhere: of_set(PUBLISHED_ANYWHERE.name)?,
+            })
         };
-        let stale =
-            PortElements { by_address: stale(PUBLISHED.name)?, anywhere: stale(PUBLISHED_ANYWHERE.name)? };
+        let stale = PortElements { v4: stale(Family::V4)?, v6: stale(Family::V6)? };
         if !stale.is_empty() {
             self.withdraw(&stale)?;
         }
-        Ok(stale.by_address.len() + stale.anywhere.len())
+        Ok(Family::BOTH.into_iter().flat_map(|family| stale.sets(family)).map(|(_, e)| e.len()).sum())
     }
 
-    /// Takes this bridge out, and the table with it when it was the last.
+    /// Takes this bridge out, and each table with it of which it was the last.
     pub(crate) fn remove(&self, ports: &PortElements) -> Result<()> {
-        self.exceptions.remove(&self.socket)?;
         self.withdraw(ports)?;
+        Family::BOTH.into_iter().try_for_each(|family| self.remove_from(family))
+    }
+
+    fn remove_from(&self, family: Family) -> Result<()> {
+        self.exceptions.remove(&self.socket, family)?;
         let mut transaction = Transaction::new(&self.table);
-        for (set, elements) in self.own_sets() {
+        transaction.turn_to(family);
+        for (set, elements) in self.own_sets(family) {
             transaction.ensure_elements(set, &elements);
             transaction.delete_elements(set, &elements);
         }
         let attempt = || format!("remove bridge {} from table {}", self.bridge, self.table);
         if absent(self.commit(transaction)).attempt(attempt)?.is_some()
-            && self.elements(BRIDGES.name)?.is_empty()
+            && self.elements(family, BRIDGES.name)?.is_empty()
         {
             let mut transaction = Transaction::new(&self.table);
+            transaction.turn_to(family);
             transaction.delete_table();
             self.commit(transaction).attempt(|| format!("delete table {}", self.table))?;
         }
@@ -258,48 +323,65 @@ impl Firewall {
         if ports.is_empty() {
             return Ok(());
         }
-        let concerns = |flow: &Flow| flow.target == endpoint.ip || ports.contains(&flow.port);
-        conntrack::forget_udp(&self.socket, concerns)
-            .attempt(|| format!("forget UDP flows of {}", endpoint.ip))
+        for address in &endpoint.addresses {
+            let concerns = |flow: &Flow| flow.target == address.ip || ports.contains(&flow.port);
+            conntrack::forget_udp(&self.socket, Family::of(address.ip), concerns)
+                .attempt(|| format!("forget UDP flows of {}", address.ip))?;
+        }
+        Ok(())
     }
 
     fn restore(&self, ports: &PortElements, foreign: &[InterfaceName]) -> Result<()> {
         let attempt = || format!("install table {}", self.table);
         let mut transaction = Transaction::new(&self.table);
-        self.fill(&mut transaction, ports, foreign);
+        for family in self.families() {
+            transaction.turn_to(family);
+            self.fill(&mut transaction, family, ports, foreign);
+        }
         if self.commit(transaction).is_ok() {
             return Ok(());
         }
         // Left by another version, or changed by hand into something that cannot become ours: begin again.
         let mut transaction = Transaction::new(&self.table);
-        transaction.add_table();
-        transaction.delete_table();
-        self.fill(&mut transaction, ports, foreign);
+        for family in self.families() {
+            transaction.turn_to(family);
+            transaction.add_table();
+            transaction.delete_table();
+            self.fill(&mut transaction, family, ports, foreign);
+        }
         self.commit(transaction).attempt(attempt)
     }
 
-    fn fill(&self, transaction: &mut Transaction<'_>, ports: &PortElements, foreign: &[InterfaceName]) {
-        ruleset::install(transaction);
+    fn fill(
+        &self,
+        transaction: &mut Transaction<'_>,
+        family: Family,
+        ports: &PortElements,
+        foreign: &[InterfaceName],
+    ) {
+        ruleset::install(transaction, family);
         transaction.ensure_elements(FOREIGN.name, &foreign_elements(foreign));
-        for (set, elements) in self.own_sets().iter().map(|(set, e)| (*set, e)).chain(ports.sets()) {
+        let own = self.own_sets(family);
+        for (set, elements) in own.iter().map(|(set, e)| (*set, e)).chain(ports.sets(family)) {
             transaction.ensure_elements(set, elements);
         }
     }
 
-    /// The elements of this network, whatever is attached to it.
-    fn own_sets(&self) -> [(&'static str, Elements); 5] {
+    /// The elements of this network in the table of a family, whatever is attached to it.
+    fn own_sets(&self, family: Family) -> [(&'static str, Elements); 5] {
         let key = nft::interface_key(&self.bridge);
         let within = [key.as_slice(), &key].concat();
         let only_if = |holds: bool, key: &[u8]| {
             let member = holds.then(|| Element::member(key.to_vec()));
             member.into_iter().collect::<Elements>()
         };
+        let of_family = self.subnets.iter().filter(|subnet| subnet.family() == family);
         [
             (INTERNAL.name, only_if(self.passage.internal, &key)),
             (UNMASQUERADED.name, only_if(self.passage.unmasqueraded, &key)),
             (PASSAGES.name, only_if(!self.passage.isolated, &within)),
             (BRIDGES.name, vec![Element::member(key)]),
-            (NETWORKS.name, nft::network_elements(self.subnet)),
+            (NETWORKS.name, of_family.flat_map(|subnet| nft::network_elements(*subnet)).collect()),
         ]
     }
 

@@ -1,4 +1,4 @@
-//! Container networking on one host: a bridge, veth pairs, addresses, and published ports as nftables map elements.
+//! Container networking on one host: a bridge, veth pairs, addresses of IPv4 and IPv6, and published ports as nftables map elements.
 //!
 //! [`Driver`] is one network; several drivers of one engine share its nftables table. What a container needs while
 //! it runs is in the kernel and in descriptors handed to its shim; the driver can be dropped and opened again at any
@@ -32,10 +32,14 @@ mod ports;
 mod ruleset;
 mod subnet;
 
-pub use coracle_sys::netlink::route::{InterfaceName, Mac};
-pub use driver::{Config, Driver, EngineId, Healed, Passage, Swept};
-pub use endpoint::{DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published};
+pub use coracle_sys::netlink::route::{Family, InterfaceName, Mac};
+pub use driver::{Addressing, Config, Driver, EngineId, Healed, Passage, Swept};
+pub use endpoint::{
+    Address, DefaultRoute, Endpoint, EndpointRequest, HostPort, Protocol, PublishRequest, Published,
+};
 pub use error::{Error, Result};
 pub use namespace::{DnsSockets, Namespace, RESOLVER};
-pub use ports::{Held, Relay};
-pub use subnet::{AddressPool, Ipv4Net, claim_subnets, default_subnet, free_subnet};
+pub use ports::Held;
+pub use subnet::{
+    AddressPool, Subnet, claim_subnets, default_subnet, first_host, free_subnet, highest, lowest, prefix,
+};

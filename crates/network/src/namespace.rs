@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::error::Context;
+use coracle_sys::netlink::route::{Family, InterfaceName};
 use coracle_sys::netlink::{self, Socket, route};
 use coracle_sys::netns;
 use rustix::io::Errno;
@@ -109,6 +110,17 @@ impl Namespace {
         Ok(Self { netns, dns: None, route })
     }
 
+    /// Switches IPv6 on for an interface, whose addresses will then be nobody else's and can be used at once.
+    pub(crate) fn switch_on_ipv6(&self, interface: &InterfaceName) -> coracle_sys::Result<()> {
+        netns::inside(self.netns.as_fd(), || {
+            let settings = [("accept_dad", "0"), ("accept_ra", "0"), ("disable_ipv6", "0")];
+            settings.into_iter().try_for_each(|(key, value)| {
+                netns::set_sysctl(&format!("ipv6/conf/{interface}/{key}"), value)
+            })
+        })
+        .flatten()
+    }
+
     /// How many times the namespace's socket has sent.
     pub fn sent(&self) -> u64 {
         self.route.sent()
@@ -126,8 +138,8 @@ fn with_resolver() -> coracle_sys::Result<(Socket, Option<DnsSockets>)> {
     Ok((loopback()?, Some(resolver()?)))
 }
 
-/// Switches on the loopback, and IPv6 off for interfaces to come: this network has none, and an address that nobody
-/// asked for is a way in (CVE-2024-32473), as are a neighbour's router advertisements (CVE-2020-13401).
+/// Switches on the loopback, and IPv6 off for interfaces to come, until they get an address: one that nobody asked for is a
+/// way in (CVE-2024-32473), as are a neighbour's router advertisements (CVE-2020-13401).
 fn loopback() -> coracle_sys::Result<Socket> {
     let route = Socket::open_for_little(netlink::Protocol::Route)?;
     route.request(&[route::set_up(LOOPBACK)])?;
@@ -139,7 +151,7 @@ fn loopback() -> coracle_sys::Result<Socket> {
 }
 
 /// Forgives that the kernel does not have a setting, as without IPv6.
-fn unless_missing(done: coracle_sys::Result<()>) -> coracle_sys::Result<()> {
+pub(crate) fn unless_missing(done: coracle_sys::Result<()>) -> coracle_sys::Result<()> {
     done.or_else(|error| if error.errno() == Some(Errno::NOENT) { Ok(()) } else { Err(error) })
 }
 
@@ -161,10 +173,10 @@ fn resolver() -> coracle_sys::Result<DnsSockets> {
     transaction.add_table();
     transaction.add_chain(CHAIN);
     for (protocol, port) in [(Protocol::Udp, udp_port), (Protocol::Tcp, tcp_port)] {
-        let rule = Rule::new(format!("the resolver, {protocol}"))
-            .destination_is(RESOLVER)
+        let rule = Rule::new(Family::V4, format!("the resolver, {protocol}"))
+            .destination_is(RESOLVER.into())
             .port_is(protocol.number(), 53)
-            .translate_to(RESOLVER, port);
+            .translate_to(RESOLVER.into(), port);
         transaction.append_rule(CHAIN.name, &rule);
     }
     Socket::open_for_little(netlink::Protocol::Netfilter)?.request(&transaction.finish())?;

@@ -1,86 +1,76 @@
-//! Who has which address of a network: a bit for each, handed out in turn so that one just freed comes last.
+//! Who has which address of a network: handed out in turn, so that one just freed comes last.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::error::{Error, Result};
-use crate::subnet::Ipv4Net;
+use crate::subnet::Subnet;
 
-/// The addresses of one network that are in use.
+/// The addresses of one network that are in use. Each is known by how many addresses it is above the network's lowest.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    subnet: Ipv4Net,
-    used: Vec<u64>,
+    subnet: Subnet,
+    used: BTreeSet<u128>,
     /// Where the search for a free address begins.
-    next: u32,
+    next: u128,
     /// What is given out to who asks for no certain address: the first and the last.
-    range: (u32, u32),
+    range: (u128, u128),
 }
 
 impl Pool {
-    /// All free but the network's, the gateway's, the broadcast and the `reserved` addresses; of which only `range` (the
-    /// first and the last address) is given out to who asks for no certain address. All are in the network.
-    pub(crate) fn new(subnet: Ipv4Net, range: Option<(Ipv4Addr, Ipv4Addr)>, reserved: &[Ipv4Addr]) -> Self {
-        let words = subnet.size().div_ceil(64) as usize;
-        let offset = |address| u32::from(address) - u32::from(subnet.network());
-        let range = range.map_or((0, subnet.size() - 1), |(first, last)| (offset(first), offset(last)));
-        let mut pool = Self { subnet, used: vec![0; words], next: range.0.max(1), range };
-        pool.set(0);
-        pool.set(subnet.size() - 1);
-        for address in reserved.iter().chain([&subnet.address()]) {
-            pool.set(pool.offset(*address));
-        }
-        pool
+    /// All free but the lowest, the gateway's, in IPv4 the broadcast, and the `reserved` addresses; of which only `range`
+    /// (the first and the last address) is given out to who asks for no certain address. All are in the network.
+    pub(crate) fn new(subnet: Subnet, range: Option<(IpAddr, IpAddr)>, reserved: &[IpAddr]) -> Self {
+        let (first, last) = range.unwrap_or((subnet.network(), subnet.last()));
+        let range = (subnet.offset(first), subnet.offset(last));
+        let no_hosts =
+            [subnet.network(), subnet.last()].into_iter().filter(|address| !subnet.is_host(*address));
+        let taken = no_hosts.chain(reserved.iter().copied()).chain([subnet.address()]);
+        Self { subnet, used: taken.map(|address| subnet.offset(address)).collect(), next: range.0, range }
+    }
+
+    /// The network.
+    pub(crate) fn subnet(&self) -> Subnet {
+        self.subnet
     }
 
     /// Takes the next free address.
-    pub(crate) fn take(&mut self) -> Result<Ipv4Addr> {
+    pub(crate) fn take(&mut self) -> Result<IpAddr> {
         let (first, last) = self.range;
-        let mut at = self.next;
-        for _ in 0..self.used.len() + 1 {
-            // One word at a time: the free bits from `at` on.
-            let word = (at / 64) as usize;
-            let free = !self.used[word] & (u64::MAX << (at % 64));
-            let found = at / 64 * 64 + free.trailing_zeros();
-            if free != 0 && found <= last {
-                self.set(found);
-                self.next = if found == last { first } else { found + 1 };
-                return Ok(Ipv4Addr::from(u32::from(self.subnet.network()) + found));
+        let found = self.first_free(self.next, last).or_else(|| self.first_free(first, self.next));
+        let found = found.ok_or(Error::NoAddress { subnet: self.subnet })?;
+        self.used.insert(found);
+        self.next = if found == last { first } else { found + 1 };
+        Ok(self.subnet.nth(found))
+    }
+
+    fn first_free(&self, from: u128, to: u128) -> Option<u128> {
+        let mut candidate = from;
+        for &used in self.used.range(from..=to) {
+            if used != candidate {
+                break;
             }
-            at = (at / 64 + 1) * 64;
-            if at > last {
-                at = first;
-            }
+            candidate += 1;
         }
-        Err(Error::NoAddress { subnet: self.subnet })
+        (candidate <= to).then_some(candidate)
     }
 
     /// Takes a certain address.
-    pub(crate) fn take_exactly(&mut self, address: Ipv4Addr) -> Result<()> {
+    pub(crate) fn take_exactly(&mut self, address: IpAddr) -> Result<()> {
         if !self.subnet.is_host(address) || address == self.subnet.address() {
             return Err(Error::AddressOutside { address, subnet: self.subnet });
         }
-        let offset = self.offset(address);
-        if self.used[(offset / 64) as usize] & (1 << (offset % 64)) != 0 {
+        if !self.used.insert(self.subnet.offset(address)) {
             return Err(Error::AddressTaken { address });
         }
-        self.set(offset);
         Ok(())
     }
 
     /// Gives an address back.
-    pub(crate) fn release(&mut self, address: Ipv4Addr) {
+    pub(crate) fn release(&mut self, address: IpAddr) {
         if self.subnet.is_host(address) && address != self.subnet.address() {
-            let offset = self.offset(address);
-            self.used[(offset / 64) as usize] &= !(1 << (offset % 64));
+            self.used.remove(&self.subnet.offset(address));
         }
-    }
-
-    fn set(&mut self, offset: u32) {
-        self.used[(offset / 64) as usize] |= 1 << (offset % 64);
-    }
-
-    fn offset(&self, address: Ipv4Addr) -> u32 {
-        u32::from(address) - u32::from(self.subnet.network())
     }
 }
 
@@ -88,47 +78,63 @@ impl Pool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn pool(text: &str) -> Pool {
         Pool::new(text.parse().unwrap(), None, &[])
     }
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn take(pool: &mut Pool, count: usize) -> Vec<String> {
+        (0..count).map(|_| pool.take().unwrap().to_string()).collect()
+    }
+
     #[test]
     fn addresses_are_handed_out_in_turn_and_a_freed_one_comes_last() {
-        let mut pool = pool("10.0.0.1/29");
-        let first = pool.take().unwrap();
-        assert_eq!(first, Ipv4Addr::new(10, 0, 0, 2));
-        pool.release(first);
-        let rest: Vec<u8> = (0..5).map(|_| pool.take().unwrap().octets()[3]).collect();
-        assert_eq!(rest, [3, 4, 5, 6, 2]);
-        assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
+        for (subnet, prefix, last) in [("10.0.0.1/29", "10.0.0.", 6), ("fd00::1/125", "fd00::", 7)] {
+            let mut pool = pool(subnet);
+            let first = pool.take().unwrap();
+            assert_eq!(first, ip(&format!("{prefix}2")));
+            pool.release(first);
+            let expected: Vec<_> = (3..=last).chain([2]).map(|n| format!("{prefix}{n}")).collect();
+            assert_eq!(take(&mut pool, expected.len()), expected);
+            assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
+        }
     }
 
     #[test]
     fn a_range_is_given_out_alone_and_from_its_beginning_again() {
-        let range = (Ipv4Addr::new(10, 0, 0, 96), Ipv4Addr::new(10, 0, 0, 99));
-        let reserved = Ipv4Addr::new(10, 0, 0, 98);
+        let range = (ip("10.0.0.96"), ip("10.0.0.99"));
+        let reserved = ip("10.0.0.98");
         let mut pool = Pool::new("10.0.0.1/24".parse().unwrap(), Some(range), &[reserved]);
-        let all: Vec<u8> = (0..3).map(|_| pool.take().unwrap().octets()[3]).collect();
-        assert_eq!(all, [96, 97, 99]);
+        assert_eq!(take(&mut pool, 3), ["10.0.0.96", "10.0.0.97", "10.0.0.99"]);
         assert!(matches!(pool.take_exactly(reserved), Err(Error::AddressTaken { .. })));
         assert!(matches!(pool.take(), Err(Error::NoAddress { .. })));
         pool.release(range.0);
         assert_eq!(pool.take().unwrap(), range.0);
-        pool.take_exactly(Ipv4Addr::new(10, 0, 0, 2)).unwrap();
+        pool.take_exactly(ip("10.0.0.2")).unwrap();
     }
 
     #[test]
     fn a_requested_address_must_be_free_and_a_hosts() {
         let mut pool = pool("10.0.0.1/24");
-        pool.take_exactly(Ipv4Addr::new(10, 0, 0, 2)).unwrap();
-        assert!(matches!(pool.take_exactly(Ipv4Addr::new(10, 0, 0, 2)), Err(Error::AddressTaken { .. })));
-        for outside in [[10, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 255], [10, 0, 1, 2]] {
-            let refused = pool.take_exactly(Ipv4Addr::from(outside));
-            assert!(matches!(refused, Err(Error::AddressOutside { .. })), "{outside:?}");
+        pool.take_exactly(ip("10.0.0.2")).unwrap();
+        assert!(matches!(pool.take_exactly(ip("10.0.0.2")), Err(Error::AddressTaken { .. })));
+        for outside in ["10.0.0.0", "10.0.0.1", "10.0.0.255", "10.0.1.2", "fd00::2"] {
+            let refused = pool.take_exactly(ip(outside));
+            assert!(matches!(refused, Err(Error::AddressOutside { .. })), "{outside}");
         }
-        assert_eq!(pool.take().unwrap(), Ipv4Addr::new(10, 0, 0, 3));
+        assert_eq!(pool.take().unwrap(), ip("10.0.0.3"));
+    }
+
+    #[test]
+    fn a_large_network_costs_what_is_in_use() {
+        let mut pool = pool("fd00::1/8");
+        assert_eq!(take(&mut pool, 2), ["fd00::2", "fd00::3"]);
+        pool.take_exactly(ip("fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")).unwrap();
+        assert_eq!(pool.used.len(), 5);
     }
 
     proptest! {

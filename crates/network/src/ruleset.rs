@@ -1,4 +1,4 @@
-//! The constant content of an engine's table: no network and no container adds a rule, only elements.
+//! The constant content of an engine's tables, one for each family: no network and no container adds a rule, only elements.
 //!
 //! ```text
 //! set bridges    { name of a bridge of ours }                 set passages { bridge . same bridge }
@@ -6,7 +6,7 @@
 //! set internal   { name of an internal network's bridge }     set unmasqueraded { name of one whose addresses others know }
 //! map published  { transport . address . port : target }      map published_anywhere { transport . port : target }
 //!
-//! guard        prerouting, before conntrack: nobody but this host speaks to or as 127.0.0.0/8
+//! guard        prerouting, before conntrack: nobody but this host speaks to or as 127.0.0.0/8, in IPv4
 //! prerouting   packets for this host → publish                output       likewise for this host's own
 //! publish      by address, then by port                       postrouting  masquerade
 //! forward      into a bridge: answers, the same bridge, published ports; nothing else. Into Docker's: published ports
@@ -16,9 +16,16 @@
 //!
 //! A set whose kind changes between versions gets another name: older kernels keep the old definition in silence.
 //!
+//! In IPv6 there is no `route_localnet`: what is sent to `::1`, and by who has a link-local address only, is not translated, and
+//! comes to the socket that the shim relays from. The kernel itself drops `::1` on every wire.
+//!
 //! The guard makes `route_localnet` on the bridges safe (CVE-2020-8558). `forward` keeps a port published on
 //! 127.0.0.1 from a neighbour who routes to the container's own address (moby#45610). Only packets for this host are
 //! translated (CVE-2025-67499).
+
+use std::net::Ipv6Addr;
+
+use coracle_sys::netlink::route::Family;
 
 use crate::nft::{Chain, Ct, Header, Hook, Meta, Rule, Set, SetKind, Transaction, Verdict};
 
@@ -50,57 +57,85 @@ const CHAINS: [Chain; 6] = [GUARD, PUBLISH, PREROUTING, OUTPUT, POSTROUTING, FOR
 
 type Placed = (&'static str, Rule);
 
-/// Every rule with its chain, in order.
-pub(crate) fn rules() -> impl Iterator<Item = Placed> {
-    guard().into_iter().chain(translation()).chain(masquerade()).chain(passage())
+/// Every rule of the table of a family with its chain, in order.
+pub(crate) fn rules(family: Family) -> impl Iterator<Item = Placed> {
+    let new = move |comment| Rule::new(family, comment);
+    let own = match family {
+        Family::V4 => of_v4(new),
+        Family::V6 => of_v6(new),
+    };
+    own.into_iter().chain(translation(new)).chain(masquerade(new)).chain(passage(new))
 }
 
-/// Nobody but this host speaks to or as 127.0.0.0/8.
-fn guard() -> [Placed; 2] {
-    [
+/// Nobody but this host speaks to or as 127.0.0.0/8, which containers' ports are published on all the same.
+fn of_v4(new: impl Fn(&'static str) -> Rule) -> Vec<Placed> {
+    vec![
         (
             GUARD.name,
-            Rule::new("containers do not speak to 127.0.0.0/8 of the host")
+            new("containers do not speak to 127.0.0.0/8 of the host")
                 .interface_in(Meta::InputName, BRIDGES.name)
                 .in_loopback_net(Header::Destination)
                 .verdict(Verdict::Drop),
         ),
         (
             GUARD.name,
-            Rule::new("containers do not speak as 127.0.0.0/8")
+            new("containers do not speak as 127.0.0.0/8")
                 .interface_in(Meta::InputName, BRIDGES.name)
                 .in_loopback_net(Header::Source)
                 .verdict(Verdict::Drop),
+        ),
+        (
+            PREROUTING.name,
+            new("127.0.0.0/8 belongs to this host alone")
+                .not_from_loopback()
+                .in_loopback_net(Header::Destination)
+                .verdict(Verdict::Return),
+        ),
+        (
+            POSTROUTING.name,
+            new("a published port used through 127.0.0.1")
+                .interface_in(Meta::OutputName, BRIDGES.name)
+                .in_loopback_net(Header::Source)
+                .masquerade(),
+        ),
+    ]
+}
+
+/// What cannot be translated stays here, where the shim relays it.
+fn of_v6(new: impl Fn(&'static str) -> Rule) -> Vec<Placed> {
+    vec![
+        (
+            PUBLISH.name,
+            new("::1 belongs to this host alone")
+                .destination_is(Ipv6Addr::LOCALHOST.into())
+                .verdict(Verdict::Return),
+        ),
+        (
+            PUBLISH.name,
+            new("link-local addresses are not forwarded").source_is_link_local().verdict(Verdict::Return),
         ),
     ]
 }
 
 /// Packets for published ports go to containers.
-fn translation() -> [Placed; 5] {
+fn translation(new: impl Fn(&'static str) -> Rule) -> [Placed; 4] {
     [
-        (PUBLISH.name, Rule::new("ports published on one address").translate_by_address(PUBLISHED.name)),
-        (PUBLISH.name, Rule::new("ports published everywhere").translate_by_port(PUBLISHED_ANYWHERE.name)),
-        (
-            PREROUTING.name,
-            Rule::new("127.0.0.0/8 belongs to this host alone")
-                .not_from_loopback()
-                .in_loopback_net(Header::Destination)
-                .verdict(Verdict::Return),
-        ),
-        (PREROUTING.name, Rule::new("published ports").for_this_host().verdict(Verdict::Jump(PUBLISH.name))),
+        (PUBLISH.name, new("ports published on one address").translate_by_address(PUBLISHED.name)),
+        (PUBLISH.name, new("ports published everywhere").translate_by_port(PUBLISHED_ANYWHERE.name)),
+        (PREROUTING.name, new("published ports").for_this_host().verdict(Verdict::Jump(PUBLISH.name))),
         (
             OUTPUT.name,
-            Rule::new("published ports, from this host").for_this_host().verdict(Verdict::Jump(PUBLISH.name)),
+            new("published ports, from this host").for_this_host().verdict(Verdict::Jump(PUBLISH.name)),
         ),
     ]
 }
 
 /// Packets whose answers would not find back otherwise leave under the host's address.
-fn masquerade() -> [Placed; 3] {
+fn masquerade(new: impl Fn(&'static str) -> Rule) -> [Placed; 2] {
     [
         (
             POSTROUTING.name,
-            Rule::new("a published port used from a container")
+            new("a published port used from a container")
                 // By address: where br_netfilter is loaded, packets have no input interface here.
                 .source_in(NETWORKS.name)
                 .interface_in(Meta::OutputName, BRIDGES.name)
@@ -109,14 +144,7 @@ fn masquerade() -> [Placed; 3] {
         ),
         (
             POSTROUTING.name,
-            Rule::new("a published port used through 127.0.0.1")
-                .interface_in(Meta::OutputName, BRIDGES.name)
-                .in_loopback_net(Header::Source)
-                .masquerade(),
-        ),
-        (
-            POSTROUTING.name,
-            Rule::new("containers to the outside")
+            new("containers to the outside")
                 .interface_in(Meta::InputName, BRIDGES.name)
                 .interface_not_in(Meta::InputName, UNMASQUERADED.name)
                 .interface_not_in(Meta::OutputName, BRIDGES.name)
@@ -126,38 +154,38 @@ fn masquerade() -> [Placed; 3] {
 }
 
 /// What may be forwarded into a bridge of ours, and by our containers into one of Docker's.
-fn passage() -> [Placed; 6] {
+fn passage(new: impl Fn(&'static str) -> Rule) -> [Placed; 6] {
     [
-        (FORWARD.name, Rule::new("within one bridge").passage_in(PASSAGES.name).verdict(Verdict::Accept)),
+        (FORWARD.name, new("within one bridge").passage_in(PASSAGES.name).verdict(Verdict::Accept)),
         (
             FORWARD.name,
-            Rule::new("nothing leaves an internal network")
+            new("nothing leaves an internal network")
                 .interface_in(Meta::InputName, INTERNAL.name)
                 .verdict(Verdict::Drop),
         ),
         (
             FORWARD.name,
-            Rule::new("nothing comes into an internal network")
+            new("nothing comes into an internal network")
                 .interface_in(Meta::OutputName, INTERNAL.name)
                 .verdict(Verdict::Drop),
         ),
         (
             FORWARD.name,
-            Rule::new("answers to containers")
+            new("answers to containers")
                 .interface_in(Meta::OutputName, BRIDGES.name)
                 .connection(Ct::Known)
                 .verdict(Verdict::Accept),
         ),
         (
             FORWARD.name,
-            Rule::new("everything but published ports")
+            new("everything but published ports")
                 .interface_in(Meta::OutputName, BRIDGES.name)
                 .connection_without(Ct::DestinationTranslated)
                 .verdict(Verdict::Drop),
         ),
         (
             FORWARD.name,
-            Rule::new("everything but ports that Docker published")
+            new("everything but ports that Docker published")
                 .interface_in(Meta::InputName, BRIDGES.name)
                 .interface_in(Meta::OutputName, FOREIGN.name)
                 .connection_without(Ct::DestinationTranslated)
@@ -166,8 +194,9 @@ fn passage() -> [Placed; 6] {
     ]
 }
 
-/// Creates what is missing and replaces all rules, at once: packets never meet half a table.
-pub(crate) fn install(transaction: &mut Transaction<'_>) {
+/// Creates what is missing of the table that the transaction has turned to, which is that of `family`, and replaces all rules,
+/// at once: packets never meet half a table.
+pub(crate) fn install(transaction: &mut Transaction<'_>, family: Family) {
     transaction.add_table();
     for (set, id) in SETS.into_iter().zip(1..) {
         transaction.add_set(set, id);
@@ -178,7 +207,7 @@ pub(crate) fn install(transaction: &mut Transaction<'_>) {
     for chain in CHAINS {
         transaction.flush_chain(chain.name);
     }
-    for (chain, rule) in rules() {
+    for (chain, rule) in rules(family) {
         transaction.append_rule(chain, &rule);
     }
 }

@@ -2,19 +2,19 @@
 
 mod lab;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use coracle_network::{
-    AddressPool, Driver, Endpoint, EndpointRequest, Error, Healed, HostPort, Protocol, PublishRequest, Swept,
-    default_subnet,
+    AddressPool, Driver, Endpoint, EndpointRequest, Error, Family, Healed, HostPort, Protocol,
+    PublishRequest, Swept, default_subnet,
 };
 use coracle_sys::netlink::{self, Socket};
 use coracle_sys::netns;
 use lab::{Lab, config, container, driver, interface, listen, reach, request, ruleset, run, tcp, udp};
 
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const TABLE: &str = "ip coracle-0a1b2c3d";
 
 /// The names of the host's interfaces.
@@ -29,7 +29,7 @@ fn an_attached_container_has_the_address_mac_and_route_that_were_reported() {
     lab::on_host(|lab| {
         let one = container(&driver(), 1, &[]);
         let inside = one.namespace.as_fd();
-        assert_eq!(one.endpoint.ip, Ipv4Addr::new(172, 29, 0, 2));
+        assert_eq!(one.endpoint.ips().collect::<Vec<_>>(), [IpAddr::from([172, 29, 0, 2])]);
         assert_eq!(one.endpoint.mac.to_string(), "02:42:ac:1d:00:02");
         let shown = run(inside, "ip addr show eth0");
         assert!(shown.contains("inet 172.29.0.2/16 brd 172.29.255.255"), "{shown}");
@@ -107,12 +107,13 @@ fn a_failure_after_the_veth_pair_undoes_it_and_the_address() {
         );
         let (rules, links) = (ruleset(lab), interfaces(lab));
         let wanted =
-            EndpointRequest { ip: Some(Ipv4Addr::new(172, 29, 7, 7)), ..request(1, &[tcp(None, 8080, 80)]) };
+            EndpointRequest { ips: vec![[172, 29, 7, 7].into()], ..request(1, &[tcp(None, 8080, 80)]) };
         assert!(matches!(driver.attach(&namespace, &wanted), Err(Error::PortTaken { .. })));
         assert_eq!((ruleset(lab), interfaces(lab)), (rules, links));
         assert!(!run(namespace.as_fd(), "ip -o link").contains("eth0"));
         let free = EndpointRequest { ports: Vec::new(), ..wanted };
-        assert_eq!(driver.attach(&namespace, &free).unwrap().0.ip, Ipv4Addr::new(172, 29, 7, 7));
+        let (endpoint, _held) = driver.attach(&namespace, &free).unwrap();
+        assert_eq!(endpoint.addresses[0].ip, IpAddr::from([172, 29, 7, 7]));
     });
 }
 
@@ -155,7 +156,7 @@ fn host_ports_are_drawn_at_random_from_a_range_and_on_every_protocol() {
         assert_eq!((drawn[0].0, drawn[1].0), (9000, 9001));
         let full = driver.attach(&driver.create_namespace().unwrap(), &request(4, &range));
         assert!(matches!(full, Err(Error::RangeTaken { first: 9000, last: 9001, .. })));
-        let foreign = tcp(Some(Ipv4Addr::new(203, 0, 113, 1)), 80, 80);
+        let foreign = tcp(Some([203, 0, 113, 1].into()), 80, 80);
         let refused = driver.attach(&driver.create_namespace().unwrap(), &request(4, &[foreign]));
         assert!(matches!(refused, Err(Error::Bind { .. })));
     });
@@ -168,14 +169,15 @@ fn ports_of_a_running_container_come_and_go() {
         let web = container(&driver, 1, &[tcp(None, 8080, 80)]);
         let listener = listen(web.namespace.as_fd(), ANY, 80);
         let (more, held) = driver.publish_more(&web.endpoint, &[tcp(None, 8081, 80), udp(53, 53)]).unwrap();
-        assert_eq!((more.ports.len(), held.sockets.len()), (3, 2));
+        // Each on both families, of which the container has one.
+        assert_eq!((more.ports.len(), held.sockets.len(), more.relays().count()), (6, 4, 3));
         let lan = lab.neighbour.as_fd();
         for port in [8080, 8081] {
             reach(lan, (lab::HOST, port), &listener).unwrap();
         }
         let refused = driver.publish_more(&more, &[tcp(None, 8082, 80), tcp(None, 8080, 80)]);
         assert!(matches!(refused, Err(Error::PortTaken { port: 8080, .. })));
-        let less = driver.unpublish(&more, &more.ports[1..]).unwrap();
+        let less = driver.unpublish(&more, &more.ports[2..]).unwrap();
         assert_eq!(less, web.endpoint);
         drop(held);
         let rules = ruleset(lab);
@@ -202,14 +204,15 @@ fn ports_on_ipv6_addresses_are_listened_on_for_the_shim_and_are_no_elements() {
         };
         let web = container(&driver, 1, &[on(Protocol::Tcp, "::"), on(Protocol::Udp, "::1")]);
         assert_eq!(ruleset(lab), before);
-        let relays = &web.held.relays;
-        assert_eq!(relays.iter().map(|relay| relay.published).collect::<Vec<_>>(), web.endpoint.ports);
-        let listener = TcpListener::from(relays[0].socket.try_clone().unwrap());
+        let relays: Vec<_> = web.endpoint.relays().collect();
+        assert_eq!(relays.iter().map(|(port, _)| *port).collect::<Vec<_>>(), web.endpoint.ports);
+        assert!(relays.iter().all(|(_, target)| *target == "172.29.0.2:80".parse().unwrap()));
+        let listener = web.relay("::".parse().unwrap(), 8080);
         let _client = std::net::TcpStream::connect("[::1]:8080").unwrap();
         lab::wait_readable(listener.as_fd(), Duration::from_secs(10)).unwrap();
         listener.accept().unwrap();
         // IPv4 is free for another, IPv6 is not.
-        let _other = container(&driver, 2, &[tcp(None, 8080, 80)]);
+        let _other = container(&driver, 2, &[tcp(Some(ANY), 8080, 80)]);
         let third =
             driver.attach(&driver.create_namespace().unwrap(), &request(3, &[on(Protocol::Tcp, "::1")]));
         let text = third.map(|_| ()).expect_err("taken").to_string();
@@ -234,7 +237,7 @@ fn docker_dropping_what_is_forwarded_does_not_stop_our_containers() {
         reach(lab.neighbour.as_fd(), (lab::HOST, 8080), &listener).unwrap();
         let outside = listen(lab.neighbour.as_fd(), ANY, 7777);
         reach(web.namespace.as_fd(), (lab::NEIGHBOUR, 7777), &outside).unwrap();
-        assert!(!lab::connects(lab.neighbour.as_fd(), (web.endpoint.ip, 80)));
+        assert!(!lab::connects(lab.neighbour.as_fd(), (web.endpoint.addresses[0].ip, 80)));
         let listed = run(host, "iptables -S DOCKER-USER");
         assert_eq!(listed.matches("coracle0").count(), 2 * 2, "name and comment of two rules: {listed}");
         assert_eq!(listed.matches("-j ACCEPT").count(), 2, "{listed}");
@@ -351,7 +354,7 @@ fn a_restarted_engine_adopts_its_containers_and_sweeps_what_died_meanwhile() {
         let listener = listen(living.namespace.as_fd(), ANY, 80);
         reach(lab.neighbour.as_fd(), (lab::HOST, 8080), &listener).unwrap();
         let third = container(&second, 3, &[]);
-        assert_ne!(third.endpoint.ip, living.endpoint.ip);
+        assert_ne!(third.endpoint.addresses[0].ip, living.endpoint.addresses[0].ip);
     });
 }
 
@@ -362,7 +365,7 @@ fn removing_the_last_network_removes_the_table() {
         let one = driver();
         let two = coracle_network::Config {
             bridge: interface("coracle1"),
-            subnet: "172.30.0.1/16".parse().unwrap(),
+            addressing: vec![lab::addressing("172.30.0.1/16")],
             ..config()
         };
         let two = Driver::open(two).unwrap();
@@ -394,11 +397,20 @@ fn the_default_network_avoids_what_the_host_uses_and_keeps_what_the_bridge_has()
     lab::on_host(|lab| {
         let host = lab.host.as_fd();
         let bridge = interface("coracle0");
-        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.17.0.1/16");
+        assert_eq!(
+            default_subnet(&bridge, &AddressPool::usual(), Family::V4).unwrap().to_string(),
+            "172.17.0.1/16"
+        );
         run(host, "ip route add 172.17.4.0/24 via 192.0.2.2");
-        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.18.0.1/16");
+        assert_eq!(
+            default_subnet(&bridge, &AddressPool::usual(), Family::V4).unwrap().to_string(),
+            "172.18.0.1/16"
+        );
         let _driver = driver();
-        assert_eq!(default_subnet(&bridge, &AddressPool::usual()).unwrap().to_string(), "172.29.0.1/16");
+        assert_eq!(
+            default_subnet(&bridge, &AddressPool::usual(), Family::V4).unwrap().to_string(),
+            "172.29.0.1/16"
+        );
     });
 }
 

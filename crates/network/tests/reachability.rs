@@ -9,9 +9,9 @@ use lab::{
     GATEWAY, HOST, LOOPBACK, NEIGHBOUR, connects, container, datagrams, driver, exchange, listen, reach, run,
     tcp, udp,
 };
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Whether frames within a bridge go through the firewall; there where br_netfilter is loaded.
 const BRIDGED_PACKETS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -41,11 +41,11 @@ fn everyone_reaches_what_is_published(bridged_packets: Option<&str>) {
         let published = listen(web.namespace.as_fd(), ANY, 80);
         let private = listen(web.namespace.as_fd(), ANY, 81);
         let (host, lan) = (lab.host.as_fd(), lab.neighbour.as_fd());
-        let address = web.endpoint.ip;
+        let address = web.endpoint.addresses[0].ip;
         let table = [
             ("host by its LAN address", host, HOST, 8080),
             ("host by 127.0.0.1", host, LOOPBACK, 8080),
-            ("host by another address of 127/8", host, Ipv4Addr::new(127, 1, 2, 3), 8080),
+            ("host by another address of 127/8", host, IpAddr::from([127, 1, 2, 3]), 8080),
             ("host by the gateway's address", host, GATEWAY, 8080),
             ("host directly", host, address, 80),
             ("neighbour", lan, HOST, 8080),
@@ -118,7 +118,7 @@ fn containers_go_outside_under_the_hosts_address_and_to_the_bridge_under_their_o
         assert_eq!(seen.ip(), HOST);
         let on_host = listen(lab.host.as_fd(), ANY, 7778);
         let seen = reach(one.namespace.as_fd(), (GATEWAY, 7778), &on_host).unwrap();
-        assert_eq!(seen.ip(), one.endpoint.ip);
+        assert_eq!(seen.ip(), one.endpoint.addresses[0].ip);
     });
 }
 
@@ -131,9 +131,9 @@ fn containers_keep_their_addresses_outside_where_nothing_is_masqueraded() {
         let one = container(&driver, 1, &[tcp(None, 8080, 80)]);
         let outside = listen(lab.neighbour.as_fd(), ANY, 7777);
         let seen = reach(one.namespace.as_fd(), (NEIGHBOUR, 7777), &outside).unwrap();
-        assert_eq!(seen.ip(), one.endpoint.ip);
+        assert_eq!(seen.ip(), one.endpoint.addresses[0].ip);
         let listener = listen(one.namespace.as_fd(), ANY, 80);
-        assert!(!connects(lab.neighbour.as_fd(), (one.endpoint.ip, 80)));
+        assert!(!connects(lab.neighbour.as_fd(), (one.endpoint.addresses[0].ip, 80)));
         reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
         reach(one.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
     });
@@ -158,10 +158,10 @@ fn containers_are_kept_apart(bridged_packets: Option<&str>) {
         let other = container(&driver, 2, &[]);
         let listener = listen(web.namespace.as_fd(), ANY, 80);
         let are_apart = || {
-            assert!(!connects(other.namespace.as_fd(), (web.endpoint.ip, 80)));
+            assert!(!connects(other.namespace.as_fd(), (web.endpoint.addresses[0].ip, 80)));
             reach(other.namespace.as_fd(), (HOST, 8080), &listener).expect("it is reached");
             reach(web.namespace.as_fd(), (HOST, 8080), &listener).expect("it is reached");
-            reach(lab.host.as_fd(), (web.endpoint.ip, 80), &listener).expect("it is reached");
+            reach(lab.host.as_fd(), (web.endpoint.addresses[0].ip, 80), &listener).expect("it is reached");
             reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).expect("it is reached");
             let on_host = listen(lab.host.as_fd(), GATEWAY, 7778);
             reach(other.namespace.as_fd(), (GATEWAY, 7778), &on_host).expect("it is reached");
@@ -171,7 +171,10 @@ fn containers_are_kept_apart(bridged_packets: Option<&str>) {
         driver.heal().expect("healed");
         are_apart();
         // The bridge itself takes frames for everybody.
-        run(other.namespace.as_fd(), &format!("ip route add {}/32 via {GATEWAY}", web.endpoint.ip));
+        run(
+            other.namespace.as_fd(),
+            &format!("ip route add {}/32 via {GATEWAY}", web.endpoint.addresses[0].ip),
+        );
         are_apart();
     });
 }
@@ -204,12 +207,12 @@ fn two_networks_reach_each_other_through_published_ports_only() {
         let one = driver();
         let mut config = lab::config();
         config.bridge = lab::interface("coracle1");
-        config.subnet = "172.30.0.1/16".parse().unwrap();
+        config.addressing = vec![lab::addressing("172.30.0.1/16")];
         let two = coracle_network::Driver::open(config).unwrap();
         let web = container(&one, 1, &[tcp(None, 8080, 80)]);
         let stranger = container(&two, 2, &[]);
         let listener = listen(web.namespace.as_fd(), ANY, 80);
-        assert!(!connects(stranger.namespace.as_fd(), (web.endpoint.ip, 80)));
+        assert!(!connects(stranger.namespace.as_fd(), (web.endpoint.addresses[0].ip, 80)));
         reach(stranger.namespace.as_fd(), (HOST, 8080), &listener).unwrap();
         reach(stranger.namespace.as_fd(), (GATEWAY, 8080), &listener).unwrap();
     });
@@ -221,7 +224,7 @@ fn a_container_on_two_networks_is_in_both_and_goes_outside_through_one_at_a_time
         let one = driver();
         let mut config = lab::config();
         config.bridge = lab::interface("coracle1");
-        config.subnet = "172.30.0.1/16".parse().unwrap();
+        config.addressing = vec![lab::addressing("172.30.0.1/16")];
         let two = coracle_network::Driver::open(config).unwrap();
         let both = container(&one, 1, &[]);
         let second = coracle_network::EndpointRequest {
@@ -232,7 +235,7 @@ fn a_container_on_two_networks_is_in_both_and_goes_outside_through_one_at_a_time
         let (endpoint, _held) = two.attach(&both.namespace, &second).unwrap();
         let neighbour = container(&two, 2, &[]);
         let listener = listen(both.namespace.as_fd(), ANY, 80);
-        reach(neighbour.namespace.as_fd(), (endpoint.ip, 80), &listener).unwrap();
+        reach(neighbour.namespace.as_fd(), (endpoint.addresses[0].ip, 80), &listener).unwrap();
         // Answers go out by the other network, to an address that conntrack knows all the same.
         reach(lab.neighbour.as_fd(), (HOST, 8080), &listener).unwrap();
         let outside = listen(lab.neighbour.as_fd(), ANY, 7777);
@@ -284,7 +287,7 @@ fn port_53_of_the_resolver_leads_to_its_sockets_and_stays_free_for_others() {
         resolver.send_to(b"pong", peer).unwrap();
         assert_eq!(client.recv_from(&mut text).unwrap(), (4, (address, 53).into()));
         let listener = std::net::TcpListener::from(dns.tcp.try_clone().unwrap());
-        reach(inside, (address, 53), &listener).unwrap();
+        reach(inside, (address.into(), 53), &listener).unwrap();
         // A DNS server of the container's own binds every address.
         drop((datagrams(inside, ANY, 53), listen(inside, ANY, 53)));
     });

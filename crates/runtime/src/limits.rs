@@ -1,5 +1,7 @@
 //! Every bound on what this crate reads from others.
 
+use std::time::Duration;
+
 /// Largest frame of the shim protocol, in bytes. Whole plans travel in a memory file beside their frame.
 pub(crate) const FRAME: usize = 64 * 1024;
 /// Most descriptors that accompany a frame.
@@ -30,3 +32,17 @@ pub(crate) const CREATION_TRIES: usize = 1000;
 pub(crate) const REMOVAL_TRIES: usize = 200;
 /// Largest profile of system calls, in bytes.
 pub(crate) const SECCOMP_PROFILE: usize = 1024 * 1024;
+/// Largest piece that is relayed at once, in bytes: a datagram has no more.
+pub(crate) const RELAY_BUFFER: usize = 64 * 1024;
+/// Relayed ports, connections and flows that are looked at before others have their turn.
+pub(crate) const RELAY_EVENTS: usize = 64;
+/// Pieces that one of them passes on before others have their turn.
+pub(crate) const RELAY_TURNS: usize = 16;
+/// Connections that are relayed at once; more wait to be accepted.
+pub(crate) const RELAYED_STREAMS: usize = 4096;
+/// Flows of datagrams that are relayed at once; a further one ends the one that was silent for longest.
+pub(crate) const RELAYED_FLOWS: usize = 1024;
+/// How long a flow of datagrams may be silent.
+pub(crate) const FLOW_PATIENCE: Duration = Duration::from_secs(90);
+/// How long nobody is accepted after there were no descriptors, unless a connection ends.
+pub(crate) const RELAY_PAUSE: Duration = Duration::from_millis(500);

@@ -30,8 +30,11 @@ pub const CHANGES: u64 = 1;
 /// The feature of shims to which a request may bring more descriptors than fit beside one frame.
 pub const MANY: u64 = 2;
 
+/// The feature of shims that relay what arrives at ports which the kernel does not translate.
+pub const RELAYS: u64 = 4;
+
 /// What this release can do, as bits.
-pub const FEATURES: u64 = CHANGES | MANY;
+pub const FEATURES: u64 = CHANGES | MANY | RELAYS;
 
 /// Most descriptors beside one frame.
 pub const DESCRIPTORS: usize = limits::FRAME_DESCRIPTORS;
@@ -109,6 +112,10 @@ pub enum Request {
     Ports {
         /// What is not held any more; what is not held anyway is none of it.
         release: Vec<HeldPort>,
+        /// Which of those that are held from now on are relayed, and where those lead that are already. Of shims that have
+        /// [`RELAYS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        relays: Vec<RelayedPort>,
     },
     /// Keep as much of the log from now on. Of shims that have [`CHANGES`].
     Log(LogBounds),
@@ -136,6 +143,15 @@ pub struct HeldPort {
     pub protocol: u8,
     /// Where the socket is bound.
     pub address: SocketAddr,
+}
+
+/// A held port of which the shim passes on what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayedPort {
+    /// The port of the host.
+    pub port: HeldPort,
+    /// Where it leads: an address of the container.
+    pub target: SocketAddr,
 }
 
 /// How much of a container's output is kept.
@@ -353,6 +369,9 @@ pub struct Plan {
     /// What the descriptors after the plan are, in order.
     #[serde(default)]
     pub descriptors: Vec<Role>,
+    /// Which of the held ports are relayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<RelayedPort>,
     /// Who makes the container's processes instead of the shim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
@@ -574,7 +593,10 @@ mod tests {
         let ports = r#"{"version":1,"features":1,"id":8,"body":{"ports":{"release":[{"protocol":6,"address":"0.0.0.0:80"}]}}}"#;
         let frame: Frame<Request> = serde_json::from_str(ports).unwrap();
         let address = SocketAddr::from(([0, 0, 0, 0], 80));
-        assert_eq!(frame.body, Request::Ports { release: vec![HeldPort { protocol: 6, address }] });
+        assert_eq!(
+            frame.body,
+            Request::Ports { release: vec![HeldPort { protocol: 6, address }], relays: Vec::new() }
+        );
         let log = r#"{"version":1,"features":1,"id":9,"body":{"log":{"max_size":0,"max_files":2}}}"#;
         let frame: Frame<Request> = serde_json::from_str(log).unwrap();
         assert_eq!(frame.body, Request::Log(LogBounds { max_size: 0, max_files: 2 }));

@@ -10,7 +10,7 @@ use coracle_sys::netlink::{Protocol, Socket, route};
 use coracle_sys::netns;
 use harness::{Bench, plan, run};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -71,9 +71,9 @@ impl Drop for EndOfServer<'_> {
 fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
     let bench = Bench::new();
     let tables = ["front", "back"].map(|name| Table::open(&bench.path(name)).unwrap());
-    tables[0].publish("web", WEB, &[name("web")]).unwrap();
-    tables[0].publish("me", SELF, &[name("me"), name("alias")]).unwrap();
-    tables[1].publish("other", WEB, &[name("other")]).unwrap();
+    tables[0].publish("web", &[WEB.into()], &[name("web")]).unwrap();
+    tables[0].publish("me", &[SELF.into()], &[name("me"), name("alias")]).unwrap();
+    tables[1].publish("other", &[WEB.into()], &[name("other")]).unwrap();
     let script = "nslookup -type=a web 127.0.0.11; nslookup -type=a example.com 127.0.0.11; \
         nslookup -type=a other 127.0.0.11; echo ready; \
         while ! test -e /go; do sleep 0.01; done; nslookup -type=a other 127.0.0.11; exit 4";
@@ -103,13 +103,13 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
             bench.wait_for_log("ready");
             let both = Names { tables: vec![bench.path("front"), bench.path("back")], ..names };
             assert_eq!(shim.ask(&Request::Names(both)), Reply::Done);
-            assert_eq!(tables[0].lookup(&name("me")).unwrap(), [SELF]);
+            assert_eq!(tables[0].lookup(&name("me")).unwrap(), [IpAddr::V4(SELF)]);
             std::fs::write(format!("/proc/{}/root/go", shim.pid()), "").unwrap();
             assert_eq!(shim.exited().code, 4);
             for gone in ["me", "alias"] {
                 assert!(tables[0].lookup(&name(gone)).unwrap().is_empty(), "{gone} still resolves");
             }
-            assert_eq!(tables[0].lookup(&name("web")).unwrap(), [WEB], "others stay");
+            assert_eq!(tables[0].lookup(&name("web")).unwrap(), [IpAddr::V4(WEB)], "others stay");
             shim.forget();
         });
         bench

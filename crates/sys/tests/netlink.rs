@@ -1,13 +1,14 @@
 //! rtnetlink in namespaces of its own: what is asked for is what the kernel then has.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use coracle_sys::netlink::route::{self, InterfaceName, Link, Mac, Prefix, Veth};
 use coracle_sys::netlink::{Protocol, Socket};
 use coracle_sys::netns;
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
+const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1));
 
 fn name(text: &str) -> InterfaceName {
     InterfaceName::new(text).expect("a valid name")
@@ -63,15 +64,28 @@ fn addresses_and_routes_are_listed_as_they_were_added() {
         let bridge = [route::create_bridge(&name("br0"), Mac([2, 0, 0, 0, 0, 1]), 1500)];
         socket.request(&bridge).unwrap();
         let index = find(&socket, "br0").unwrap().index;
-        socket.request(&[route::add_address(index, GATEWAY, 24)]).unwrap();
-        let expected = Prefix { address: GATEWAY, length: 24, index };
-        let addresses = socket.dump(&route::list_addresses()).unwrap();
-        assert_eq!(addresses.iter().filter_map(Prefix::parse_address).collect::<Vec<_>>(), [expected]);
+        let both = [(GATEWAY, 24), (GATEWAY_V6, 64)];
+        // The kernel gives the bridge a link-local address of its own whenever it pleases.
+        let of_ours = |prefix: &Prefix| both.contains(&(prefix.address, prefix.length));
+        let list = || {
+            let addresses = socket.dump(&route::list_addresses()).unwrap();
+            addresses.iter().filter_map(Prefix::parse_address).filter(of_ours).collect::<Vec<_>>()
+        };
+        for (address, length) in both {
+            socket.request(&[route::add_address(index, address, length)]).unwrap();
+        }
+        let expected = both.map(|(address, length)| Prefix { address, length, index });
+        assert_eq!(list(), expected);
         let routes = socket.dump(&route::list_routes()).unwrap();
-        let network = Prefix { address: Ipv4Addr::new(10, 9, 0, 0), length: 24, index: 0 };
-        assert!(routes.iter().filter_map(Prefix::parse_route).any(|route| route == network));
-        socket.request(&[route::delete_address(index, GATEWAY, 24)]).unwrap();
-        assert!(socket.dump(&route::list_addresses()).unwrap().is_empty());
+        let routes: Vec<_> = routes.iter().filter_map(Prefix::parse_route).collect();
+        for (address, length) in [("10.9.0.0", 24), ("fd09::", 64)] {
+            let network = Prefix { address: address.parse().unwrap(), length, index: 0 };
+            assert!(routes.contains(&network), "{address}: {routes:?}");
+        }
+        for (address, length) in both {
+            socket.request(&[route::delete_address(index, address, length)]).unwrap();
+        }
+        assert_eq!(list(), []);
         let links = socket.dump(&route::list_links()).unwrap();
         assert!(links.iter().filter_map(Link::parse).any(|link| link.name == "br0"));
     })

@@ -8,13 +8,14 @@ use coracle_api::network::{EndpointIpamConfig, EndpointSettings};
 use coracle_engine::Engine;
 use coracle_engine::containers::health::{Health, Probe};
 use coracle_engine::containers::modes::NetworkMode;
-use coracle_engine::containers::settings::{Link, Settings};
+use coracle_engine::containers::settings::{FixedAddresses, Link, Settings};
 use coracle_engine::containers::state::{State, Status};
 use coracle_engine::containers::{Description, Membership, MountPoint};
-use coracle_engine::network::{BRIDGE, Published, predefined_id};
+use coracle_engine::network::{BRIDGE, Family, Published, predefined_id};
 use coracle_spec::Digest;
 use coracle_spec::image::Healthcheck;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// What a client of this version sees.
 pub(crate) fn inspect(
@@ -189,6 +190,9 @@ fn default_bridge(endpoint: Option<&EndpointSettings>) -> api::DefaultBridge {
         gateway: endpoint.gateway,
         ip_address: endpoint.ip_address,
         ip_prefix_len: endpoint.ip_prefix_len,
+        ipv6_gateway: endpoint.ipv6_gateway,
+        global_ipv6_address: endpoint.global_ipv6_address,
+        global_ipv6_prefix_len: endpoint.global_ipv6_prefix_len,
         mac_address: endpoint.mac_address,
         ..api::DefaultBridge::default()
     }
@@ -230,23 +234,37 @@ fn endpoint(container: &Description, membership: &Membership) -> EndpointSetting
     let mut shown = EndpointSettings {
         links: (!membership.links.is_empty()).then(|| membership.links.iter().map(link).collect()),
         aliases: (!membership.aliases.is_empty()).then(|| membership.aliases.clone()),
-        ipam_config: membership.address.map(|address| EndpointIpamConfig {
-            ipv4_address: address.to_string(),
-            ..EndpointIpamConfig::default()
-        }),
+        ipam_config: ipam_config(membership.addresses),
         mac_address: membership.mac_address.clone(),
         network_id: membership.network.clone(),
         ..EndpointSettings::default()
     };
     if let Some(found) = &membership.endpoint {
         shown.endpoint_id = endpoint_id(container, &membership.network);
-        shown.gateway = found.gateway.to_string();
-        shown.ip_address = found.ip.to_string();
-        shown.ip_prefix_len = i64::from(found.prefix_length);
+        if let Some(address) = found.address(Family::V4) {
+            shown.gateway = address.gateway.to_string();
+            shown.ip_address = address.ip.to_string();
+            shown.ip_prefix_len = i64::from(address.prefix_length);
+        }
+        if let Some(address) = found.address(Family::V6) {
+            shown.ipv6_gateway = address.gateway.to_string();
+            shown.global_ipv6_address = address.ip.to_string();
+            shown.global_ipv6_prefix_len = i64::from(address.prefix_length);
+        }
         shown.mac_address = found.mac.to_string();
         shown.dns_names = Some(membership.names(container));
     }
     shown
+}
+
+/// The addresses that were asked for, if any.
+fn ipam_config(asked: FixedAddresses) -> Option<EndpointIpamConfig> {
+    let text = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+    (asked != FixedAddresses::default()).then(|| EndpointIpamConfig {
+        ipv4_address: text(asked.v4.map(IpAddr::V4)),
+        ipv6_address: text(asked.v6.map(IpAddr::V6)),
+        ..EndpointIpamConfig::default()
+    })
 }
 
 /// The id of a container's place on a network: the same for as long as it is there.

@@ -99,7 +99,7 @@ pub(crate) fn host_settings(host: api::HostConfig) -> Result<domain::HostSetting
         volume_driver: host.volume_driver,
         isolation: host.isolation,
         aliases: Vec::new(),
-        address: None,
+        addresses: coracle_engine::containers::settings::FixedAddresses::default(),
         mac_address: String::new(),
     })
 }

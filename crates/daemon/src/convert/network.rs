@@ -3,8 +3,8 @@
 use crate::error::Failure;
 use coracle_api::network as api;
 use coracle_engine::containers::Description;
-use coracle_engine::containers::settings::{Join, Link};
-use coracle_engine::network::{Network, Wanted, predefined_id};
+use coracle_engine::containers::settings::{FixedAddresses, Join, Link};
+use coracle_engine::network::{Family, Network, Pool, Wanted, WantedPool, predefined_id};
 use hyper::StatusCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,6 @@ fn unsupported(field: &str, hint: &str) -> Failure {
 /// 501 for what is not supported.
 pub(crate) fn wanted(request: api::NetworkCreateRequest) -> Result<Wanted, Failure> {
     let refusals = [
-        ("EnableIPv4", request.enable_ipv4 == Some(false), "networks have IPv4 addresses"),
-        ("EnableIPv6", request.enable_ipv6 == Some(true), "IPv6 networks come later"),
         ("Ingress", request.ingress, "this engine is not part of a swarm"),
         ("ConfigOnly", request.config_only, "this engine is not part of a swarm"),
         (
@@ -33,14 +31,12 @@ pub(crate) fn wanted(request: api::NetworkCreateRequest) -> Result<Wanted, Failu
     if let Some((field, _, hint)) = refusals.into_iter().find(|(_, asked, _)| *asked) {
         return Err(unsupported(field, hint));
     }
-    let pool = pool(request.ipam.unwrap_or_default())?;
     Ok(Wanted {
         name: request.name,
         driver: request.driver,
-        subnet: pool.subnet,
-        gateway: pool.gateway,
-        range: pool.ip_range,
-        reserved: pool.auxiliary_addresses.unwrap_or_default(),
+        without_ipv4: request.enable_ipv4 == Some(false),
+        ipv6: request.enable_ipv6 == Some(true),
+        pools: pools(request.ipam.unwrap_or_default())?,
         internal: request.internal,
         attachable: request.attachable,
         options: request.options.unwrap_or_default(),
@@ -48,18 +44,20 @@ pub(crate) fn wanted(request: api::NetworkCreateRequest) -> Result<Wanted, Failu
     })
 }
 
-fn pool(ipam: api::Ipam) -> Result<api::IpamPool, Failure> {
+fn pools(ipam: api::Ipam) -> Result<Vec<WantedPool>, Failure> {
     if !matches!(ipam.driver.as_str(), "" | "default") {
         return Err(unsupported("IPAM.Driver", "the engine manages addresses itself"));
     }
     if ipam.options.is_some_and(|options| !options.is_empty()) {
         return Err(unsupported("IPAM.Options", "the engine manages addresses itself"));
     }
-    let mut pools = ipam.config.unwrap_or_default();
-    if pools.len() > 1 {
-        return Err(unsupported("IPAM.Config", "a network has one subnet, of IPv4"));
-    }
-    Ok(pools.pop().unwrap_or_default())
+    let wanted = |pool: api::IpamPool| WantedPool {
+        subnet: pool.subnet,
+        gateway: pool.gateway,
+        range: pool.ip_range,
+        reserved: pool.auxiliary_addresses.unwrap_or_default(),
+    };
+    Ok(ipam.config.unwrap_or_default().into_iter().map(wanted).collect())
 }
 
 /// `CONTAINER[:ALIAS]`, where names may have a slash in front, and an alias the way to it.
@@ -83,14 +81,22 @@ pub(crate) fn join(endpoint: api::EndpointSettings) -> Result<Join, Failure> {
     let mut join = Join {
         links: links.iter().map(|text| link(text)).collect::<Result<_, _>>()?,
         aliases: endpoint.aliases.unwrap_or_default(),
-        address: None,
+        addresses: FixedAddresses::default(),
         mac_address: endpoint.mac_address,
     };
-    if let Some(ipam) = endpoint.ipam_config.filter(|ipam| !ipam.ipv4_address.is_empty()) {
-        let invalid = || Failure::invalid(format!("invalid IPv4 address: {}", ipam.ipv4_address));
-        join.address = Some(ipam.ipv4_address.parse().map_err(|_| invalid())?);
+    if let Some(ipam) = endpoint.ipam_config {
+        join.addresses = FixedAddresses {
+            v4: address(Family::V4, &ipam.ipv4_address)?,
+            v6: address(Family::V6, &ipam.ipv6_address)?,
+        };
     }
     Ok(join)
+}
+
+/// An address of a family, unless there is no text.
+fn address<T: std::str::FromStr>(family: Family, text: &str) -> Result<Option<T>, Failure> {
+    let invalid = |_| Failure::invalid(format!("invalid {family} address: {text}"));
+    (!text.is_empty()).then(|| text.parse().map_err(invalid)).transpose()
 }
 
 /// What can be asked of an endpoint in Docker and not here. The rest of its fields are what a running one has.
@@ -103,11 +109,10 @@ fn refuse_unsupported(endpoint: &api::EndpointSettings) -> Result<(), Failure> {
             "the driver has no options for endpoints",
         ),
         ("GwPriority", endpoint.gw_priority != 0, "the first network by name leads out"),
-        ("IPAMConfig.IPv6Address", !ipam.ipv6_address.is_empty(), "IPv6 networks come later"),
         (
             "IPAMConfig.LinkLocalIPs",
             ipam.link_local_ips.is_some_and(|list| !list.is_empty()),
-            "name one IPv4 address",
+            "name an address of the network",
         ),
     ];
     match refusals.into_iter().find(|(_, asked, _)| *asked) {
@@ -118,25 +123,19 @@ fn refuse_unsupported(endpoint: &api::EndpointSettings) -> Result<(), Failure> {
 
 /// A network as clients see it, with the containers of `all` that are on it now.
 pub(crate) fn shown(network: &Network, all: &[Arc<Description>]) -> api::Network {
-    let pool = network.subnet.map(|subnet| api::IpamPool {
-        subnet: format!("{}/{}", subnet.network(), subnet.length()),
-        gateway: if network.shows_gateway { subnet.address().to_string() } else { String::new() },
-        ip_range: network.range.clone().unwrap_or_default(),
-        auxiliary_addresses: (!network.reserved.is_empty()).then(|| {
-            network.reserved.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
-        }),
-    });
     api::Network {
         name: network.name.clone(),
         id: network.id.clone(),
         created: super::time::write(network.created),
         scope: "local".to_owned(),
         driver: "bridge".to_owned(),
-        enable_ipv4: Some(true),
+        // One that the engine was started without would have addresses of IPv4.
+        enable_ipv4: Some(network.pools.is_empty() || network.has(Family::V4)),
+        enable_ipv6: network.has(Family::V6),
         ipam: api::Ipam {
             driver: "default".to_owned(),
             options: None,
-            config: Some(pool.into_iter().collect()),
+            config: Some(network.pools.iter().map(pool).collect()),
         },
         internal: network.internal,
         attachable: network.attachable,
@@ -144,6 +143,18 @@ pub(crate) fn shown(network: &Network, all: &[Arc<Description>]) -> api::Network
         options: Some(network.options.clone()),
         labels: Some(network.labels.clone()),
         ..api::Network::default()
+    }
+}
+
+fn pool(pool: &Pool) -> api::IpamPool {
+    let subnet = pool.subnet;
+    api::IpamPool {
+        subnet: format!("{}/{}", subnet.network(), subnet.length()),
+        gateway: if pool.shows_gateway { subnet.address().to_string() } else { String::new() },
+        ip_range: pool.range.clone().unwrap_or_default(),
+        auxiliary_addresses: (!pool.reserved.is_empty()).then(|| {
+            pool.reserved.iter().map(|(name, address)| (name.clone(), address.to_string())).collect()
+        }),
     }
 }
 
@@ -167,12 +178,16 @@ pub(crate) fn shown_without_bridge(name: &str) -> api::Network {
 fn member(network: &Network, container: &Description) -> Option<(String, api::NetworkContainer)> {
     let membership = container.networks.iter().find(|on| on.network == network.id)?;
     let endpoint = membership.endpoint.as_ref()?;
+    let address = |family| {
+        let address = endpoint.address(family)?;
+        Some(format!("{}/{}", address.ip, address.prefix_length))
+    };
     let member = api::NetworkContainer {
         name: container.name.to_string(),
         endpoint_id: super::container::endpoint_id(container, &network.id),
         mac_address: endpoint.mac.to_string(),
-        ipv4_address: format!("{}/{}", endpoint.ip, endpoint.prefix_length),
-        ipv6_address: String::new(),
+        ipv4_address: address(Family::V4).unwrap_or_default(),
+        ipv6_address: address(Family::V6).unwrap_or_default(),
     };
     Some((container.id.to_string(), member))
 }
@@ -186,32 +201,36 @@ mod tests {
     fn every_field_of_a_request_is_kept_or_refused() {
         let request = |body: serde_json::Value| wanted(coracle_api::go::from_value(&body).unwrap());
         for (field, refused) in [
-            ("EnableIPv4", json!({"EnableIPv4": false})),
-            ("EnableIPv6", json!({"EnableIPv6": true})),
             ("Ingress", json!({"Ingress": true})),
             ("ConfigOnly", json!({"ConfigOnly": true})),
             ("ConfigFrom", json!({"ConfigFrom": {"Network": "a"}})),
             ("Scope", json!({"Scope": "swarm"})),
             ("IPAM.Driver", json!({"IPAM": {"Driver": "dhcp"}})),
             ("IPAM.Options", json!({"IPAM": {"Options": {"a": "b"}}})),
-            ("IPAM.Config", json!({"IPAM": {"Config": [{}, {}]}})),
         ] {
             let failure = request(refused).unwrap_err();
             assert!(failure.status == 501 && failure.message.contains(field), "{field}: {}", failure.message);
         }
         let kept = request(json!({
             "Name": "n", "CheckDuplicate": true, "Driver": "bridge", "Internal": true, "Attachable": true,
-            "EnableIPv6": false, "Options": {"a": "b"}, "Labels": {"c": "d"},
+            "EnableIPv4": false, "EnableIPv6": true, "Options": {"a": "b"}, "Labels": {"c": "d"},
             "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.9", "IPRange": "10.0.0.64/26",
-                "AuxiliaryAddresses": {"router": "10.0.0.7"}}]}
+                "AuxiliaryAddresses": {"router": "10.0.0.7"}}, {"Subnet": "fd00::/64"}]}
         }));
         let expected = Wanted {
             name: "n".to_owned(),
             driver: "bridge".to_owned(),
-            subnet: "10.0.0.0/24".to_owned(),
-            gateway: "10.0.0.9".to_owned(),
-            range: "10.0.0.64/26".to_owned(),
-            reserved: BTreeMap::from([("router".to_owned(), "10.0.0.7".to_owned())]),
+            without_ipv4: true,
+            ipv6: true,
+            pools: vec![
+                WantedPool {
+                    subnet: "10.0.0.0/24".to_owned(),
+                    gateway: "10.0.0.9".to_owned(),
+                    range: "10.0.0.64/26".to_owned(),
+                    reserved: BTreeMap::from([("router".to_owned(), "10.0.0.7".to_owned())]),
+                },
+                WantedPool { subnet: "fd00::/64".to_owned(), ..WantedPool::default() },
+            ],
             internal: true,
             attachable: true,
             options: BTreeMap::from([("a".to_owned(), "b".to_owned())]),

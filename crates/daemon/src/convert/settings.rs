@@ -96,7 +96,8 @@ fn apply_endpoint(settings: &mut Settings, name: &str, endpoint: EndpointSetting
     if !join.mac_address.is_empty() {
         host.mac_address = join.mac_address;
     }
-    host.address = join.address.or(host.address);
+    host.addresses.v4 = join.addresses.v4.or(host.addresses.v4);
+    host.addresses.v6 = join.addresses.v6.or(host.addresses.v6);
     Ok(())
 }
 
@@ -210,18 +211,19 @@ mod tests {
             json!({"Links": ["a:"]}),
             json!({"DriverOpts": {"a": "b"}}),
             json!({"GwPriority": 1}),
-            json!({"IPAMConfig": {"IPv6Address": "::1"}}),
+            json!({"IPAMConfig": {"IPv6Address": "10.0.0.9"}}),
             json!({"IPAMConfig": {"LinkLocalIPs": ["169.254.1.1"]}}),
             json!({"IPAMConfig": {"IPv4Address": "nowhere"}}),
         ] {
             assert!(request(endpoint.clone()).is_err(), "{endpoint}");
         }
-        let endpoint = json!({"Aliases": ["a"], "MacAddress": "02:00:00:00:00:01", "IPAMConfig": {"IPv4Address": "10.0.0.9"}});
+        let endpoint = json!({"Aliases": ["a"], "MacAddress": "02:00:00:00:00:01", "IPAMConfig": {"IPv4Address": "10.0.0.9", "IPv6Address": "fd00::9"}});
         let host = request(endpoint).unwrap().host;
-        let address = host.address.map(|address| address.to_string());
+        let addresses: Vec<_> = host.addresses.all().map(|address| address.to_string()).collect();
+        assert_eq!(addresses, ["10.0.0.9", "fd00::9"]);
         assert_eq!(
-            (&host.aliases[..], host.mac_address.as_str(), address.as_deref()),
-            (&["a".to_owned()][..], "02:00:00:00:00:01", Some("10.0.0.9"))
+            (&host.aliases[..], host.mac_address.as_str()),
+            (&["a".to_owned()][..], "02:00:00:00:00:01")
         );
     }
 }

@@ -6,7 +6,7 @@
 use super::memberships::Membership;
 use super::modes::NetworkMode;
 use super::network::{self, Place};
-use super::settings::Join;
+use super::settings::{FixedAddresses, Join};
 use super::start;
 use super::task::{Command, Task};
 use crate::engine::Engine;
@@ -27,7 +27,7 @@ impl Engine {
         refuse_predefined(network)?;
         let live = self.shared.networks.find(network)?;
         let container = self.shared.containers.find(container)?;
-        if live.network.is_predefined() && join.address.is_some() {
+        if live.network.is_predefined() && join.addresses != FixedAddresses::default() {
             return Err(Error::Invalid(
                 "user specified IP address is supported on user defined networks only".to_owned(),
             ));
@@ -143,9 +143,9 @@ impl Task {
         let live = self.shared.networks.find(&membership.network)?;
         let Some(endpoint) = membership.endpoint.clone() else { return Ok(()) };
         let endpoint = live.bridge.lead_out(self.namespace().await?, endpoint, ports).await?;
-        self.now.networks[nth].endpoint = Some(endpoint);
+        self.now.networks[nth].endpoint = Some(endpoint.clone());
         self.now.networks[nth].is_way_out = true;
-        Ok(())
+        self.relay_to(&endpoint).await
     }
 
     /// The running container's network namespace.

@@ -14,7 +14,7 @@ use crate::index::Durability;
 use crate::network::predefined_id;
 use coracle_network::{Endpoint, Protocol};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Finds the containers that links name, by which they are known from then on.
@@ -87,7 +87,8 @@ pub(super) fn variables(shared: &Shared, now: &Description) -> Result<Vec<String
                 other.name, now.name, link.alias
             )));
         }
-        let Some(Endpoint { ip, .. }) = place(&other).and_then(|on| on.endpoint) else {
+        let ip = |endpoint: Endpoint| endpoint.ips().next();
+        let Some(ip) = place(&other).and_then(|on| on.endpoint).and_then(ip) else {
             return Err(Error::Conflict(format!(
                 "container {} not attached to default bridge network",
                 other.id
@@ -111,7 +112,7 @@ fn linked<'a>(
 }
 
 /// The variables of one linked container, in Docker's order.
-fn tell(alias: &str, path: &str, ip: Ipv4Addr, other: &Settings) -> Vec<String> {
+fn tell(alias: &str, path: &str, ip: IpAddr, other: &Settings) -> Vec<String> {
     let prefix = alias.to_uppercase().replace('-', "_");
     let mut ports: Vec<_> =
         other.exposed_ports.iter().filter_map(|port| super::parse_port(port).ok()).collect();
@@ -201,7 +202,7 @@ mod tests {
             env: ["PATH=/bin", "USER=sea", "NOTHING"].map(str::to_owned).into(),
             ..Settings::default()
         };
-        let told = tell("my-db", "/web/my-db", Ipv4Addr::new(10, 0, 0, 2), &other);
+        let told = tell("my-db", "/web/my-db", "10.0.0.2".parse().unwrap(), &other);
         let expected = [
             "MY_DB_PORT=tcp://10.0.0.2:5432",
             "MY_DB_PORT_5432_TCP=tcp://10.0.0.2:5432",

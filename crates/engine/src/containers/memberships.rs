@@ -2,11 +2,10 @@
 
 use super::Description;
 use super::modes::NetworkMode;
-use super::settings::{Join, Link, Settings};
+use super::settings::{FixedAddresses, Join, Link, Settings};
 use crate::error::{Error, Result};
 use crate::network::{BRIDGE, Live, Networks, predefined_id};
 use coracle_network::{Endpoint, Mac};
-use std::net::Ipv4Addr;
 
 /// One network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +18,8 @@ pub struct Membership {
     pub aliases: Vec<String>,
     /// Other containers there by further names.
     pub links: Vec<Link>,
-    /// The address that it is to have there.
-    pub address: Option<Ipv4Addr>,
+    /// The addresses that it is to have there.
+    pub addresses: FixedAddresses,
     /// The hardware address that it is to have there, as text; empty for one that derives from its address.
     pub mac_address: String,
     /// Where it is on the network, while it runs.
@@ -35,8 +34,12 @@ impl Membership {
     /// # Errors
     /// [`Error::Invalid`] for a hardware address that is none, or an address that the network does not have.
     pub(crate) fn new(live: &Live, join: Join) -> Result<Self> {
-        if let (Some(address), Some(subnet)) = (join.address, live.network.subnet)
-            && (!subnet.is_host(address) || address == subnet.address())
+        let is_there = |address| {
+            let mut subnets = live.network.subnets();
+            subnets.any(|subnet| subnet.is_host(address) && address != subnet.address())
+        };
+        if let Some(address) =
+            join.addresses.all().find(|address| live.bridge.exists() && !is_there(*address))
         {
             return Err(Error::Invalid(format!(
                 "invalid config for network {}: invalid endpoint settings:\nno configured subnet contains the IP address \
@@ -54,7 +57,7 @@ impl Membership {
             name: name.to_owned(),
             aliases: join.aliases,
             links: join.links,
-            address: join.address,
+            addresses: join.addresses,
             mac_address: join.mac_address,
             endpoint: None,
             is_way_out: false,
@@ -116,7 +119,7 @@ pub(super) fn of(networks: &Networks, settings: &Settings) -> Result<Vec<Members
     let join = Join {
         links: host.endpoint_links.clone(),
         aliases: host.aliases.clone(),
-        address: host.address,
+        addresses: host.addresses,
         mac_address: host.mac_address.clone(),
     };
     let mut memberships = Vec::new();
@@ -166,7 +169,7 @@ pub(super) fn of_old(settings: &Settings, endpoint: Option<Endpoint>) -> Vec<Mem
         name: BRIDGE.to_owned(),
         aliases: host.aliases.clone(),
         links: Vec::new(),
-        address: host.address,
+        addresses: host.addresses,
         mac_address: host.mac_address.clone(),
         is_way_out: endpoint.is_some(),
         endpoint,

@@ -13,10 +13,10 @@ use coracle_network::files::{self, ExtraAddress, Hosts, Resolution};
 use coracle_network::{
     DefaultRoute, Endpoint, EndpointRequest, Held, InterfaceName, Mac, Namespace, PublishRequest,
 };
-use coracle_network::{HostPort, Protocol};
-use coracle_runtime::protocol::Names;
+use coracle_network::{HostPort, Protocol, Published};
+use coracle_runtime::protocol::{HeldPort, Names, RelayedPort};
 use coracle_spec::{ContainerId, Owners};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -161,7 +161,7 @@ pub(super) async fn attach_one(
     let request = EndpointRequest {
         container_id: task.now.id.to_string(),
         interface: place.interface,
-        ip: membership.address,
+        ips: membership.addresses.all().collect(),
         mac: membership.mac()?,
         default_route: if place.is_way_out { DefaultRoute::Here } else { DefaultRoute::Elsewhere },
         ports: place.ports,
@@ -243,6 +243,17 @@ pub(super) fn ports(
     Ok(ports)
 }
 
+/// What the shim relays of the ports of an endpoint.
+pub(super) fn relays(endpoint: &Endpoint) -> Vec<RelayedPort> {
+    let relayed = |(port, target): (Published, _)| RelayedPort { port: held(&port), target };
+    endpoint.relays().map(relayed).collect()
+}
+
+/// What the shim knows a port by.
+pub(super) fn held(port: &Published) -> HeldPort {
+    HeldPort { protocol: port.protocol.number(), address: SocketAddr::new(port.host_ip, port.host_port) }
+}
+
 /// Parses `PORT[/PROTOCOL]`.
 ///
 /// # Errors
@@ -298,8 +309,8 @@ pub(super) fn write_files(
         return Ok(own_files(&shared.state_directory(&partners::owner_of_network(shared, now)?)));
     }
     let files = own_files(&shared.state_directory(&now.id));
-    let addresses: Vec<_> =
-        networks.iter().filter_map(|network| Some(network.endpoint.as_ref()?.ip)).collect();
+    let endpoints = networks.iter().filter_map(|network| network.endpoint.as_ref());
+    let addresses: Vec<_> = endpoints.flat_map(Endpoint::ips).collect();
     let is_on_network = is_on_networks(&now.settings.host.network);
     let texts = texts(shared, now, is_on_network.then_some(&addresses))?;
     let mut missing =
@@ -327,14 +338,14 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The files of a container that is on networks (with the addresses that it has so far) or on none.
-fn texts(shared: &Shared, now: &Description, network: Option<&[Ipv4Addr]>) -> Result<Texts> {
+fn texts(shared: &Shared, now: &Description, network: Option<&[IpAddr]>) -> Result<Texts> {
     let settings = &now.settings;
     let config = &shared.config;
     let facts = oci_spec::Host { hostname: shared.hostname.clone(), ..oci_spec::Host::default() };
     let hostname = oci_spec::hostname(&now.id, settings, &facts);
     let refused = |error: coracle_network::Error| Error::Invalid(error.to_string());
     let extra = extra_hosts(settings)?;
-    let bridge = || shared.networks.default().network.subnet.map(|subnet| IpAddr::V4(subnet.address()));
+    let bridge = || shared.networks.default().network.subnets().next().map(|subnet| subnet.address());
     let gateway = config.defaults.host_gateway.or_else(bridge);
     let own =
         |list: &[String], default: &[String]| if list.is_empty() { default.to_vec() } else { list.to_vec() };

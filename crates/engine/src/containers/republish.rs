@@ -7,16 +7,19 @@
 //! removed   withdrawn from the kernel at once, and given free by the shim when the record is written
 //! ```
 
-use super::network;
+use super::network::{self, held};
 use super::settings::Settings;
 use super::task::Task;
 use crate::error::{Error, Result};
 use crate::network::Live;
-use coracle_network::{Endpoint, HostPort, PublishRequest, Published};
-use coracle_runtime::protocol::{HeldPort, Request};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use coracle_network::{Endpoint, HostPort, Protocol, PublishRequest, Published};
+use coracle_runtime::protocol::{RELAYS, RelayedPort, Request};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+
+/// How many relayed ports one request to a shim tells of: a frame has a bound.
+const RELAYS_PER_REQUEST: usize = 256;
 
 /// A change of ports that can be taken back still.
 pub(super) struct Republished {
@@ -39,8 +42,9 @@ struct Difference {
 }
 
 impl Difference {
-    /// A port that is published already satisfies what leaves the choice to us.
-    fn between(current: &[Published], wanted: &[PublishRequest]) -> Self {
+    /// A port that is published already satisfies what leaves the choice to us. `has_ipv6` says whether the host has addresses of
+    /// IPv6, on which a port appears that is to appear everywhere.
+    fn between(current: &[Published], wanted: &[PublishRequest], has_ipv6: bool) -> Self {
         let mut left = current.to_vec();
         let mut requests: Vec<&PublishRequest> = wanted.iter().collect();
         // Who wants a certain port gets it before who takes any.
@@ -51,14 +55,23 @@ impl Difference {
         });
         let mut difference = Self::default();
         for request in requests {
-            if let Some(nth) = left.iter().position(|port| satisfies(port, request)) {
-                left.remove(nth);
-            } else if let Some(nth) = left.iter().position(|port| is_host_port_of(port, request)) {
-                let before = left.remove(nth);
-                let after = Published { container_port: request.container_port, ..before };
-                difference.moved.push((before, after));
-            } else {
+            let same = left.iter().position(|port| satisfies(port, request));
+            let found = same.or_else(|| left.iter().position(|port| is_host_port_of(port, request)));
+            let Some(nth) = found else {
                 difference.added.push(request.clone());
+                continue;
+            };
+            let port = left.remove(nth);
+            let twin = left.iter().position(|other| is_twin(other, &port, request));
+            let twin = twin.map(|nth| left.remove(nth));
+            if same.is_none() {
+                let moved = |before| (before, Published { container_port: request.container_port, ..before });
+                difference.moved.extend([Some(port), twin].into_iter().flatten().map(moved));
+            }
+            let is_everywhere = request.host_ip.is_none() && request.protocol != Protocol::Sctp;
+            if is_everywhere && has_ipv6 && twin.is_none() {
+                let (host_ip, host_port) = (Some(ANY_V6), HostPort::Exactly(port.host_port));
+                difference.added.push(PublishRequest { host_ip, host_port, ..request.clone() });
             }
         }
         difference.removed = left;
@@ -70,8 +83,16 @@ impl Difference {
     }
 }
 
+const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// Where a port is looked for: on the first of its addresses.
 fn address(request: &PublishRequest) -> IpAddr {
     request.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// Whether `other` is what a request for every address made of `port` in IPv6.
+fn is_twin(other: &Published, port: &Published, request: &PublishRequest) -> bool {
+    request.host_ip.is_none() && *other == Published { host_ip: ANY_V6, ..*port }
 }
 
 fn satisfies(port: &Published, request: &PublishRequest) -> bool {
@@ -93,9 +114,9 @@ fn is_host_port_of(port: &Published, request: &PublishRequest) -> bool {
         && request.host_port == HostPort::Exactly(port.host_port)
 }
 
-/// What the shim knows a port by.
-fn held(port: &Published) -> HeldPort {
-    HeldPort { protocol: port.protocol.number(), address: SocketAddr::new(port.host_ip, port.host_port) }
+/// Whether the host has addresses of IPv6.
+fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/net/if_inet6").exists()
 }
 
 impl Task {
@@ -115,7 +136,14 @@ impl Task {
         }
         let Some(nth) = way_out.filter(|_| self.live.is_some()) else { return Ok(None) };
         let Some(before) = self.now.networks[nth].endpoint.clone() else { return Ok(None) };
-        let difference = Difference::between(&before.ports, &wanted);
+        let mut wanted = wanted;
+        let has_relays = self.live()?.shim.can(RELAYS).await?;
+        if !has_relays {
+            // A shim of an earlier release would let who comes by IPv6 wait for ever.
+            let everywhere = wanted.iter_mut().filter(|port| port.host_ip.is_none());
+            everywhere.for_each(|port| port.host_ip = Some(Ipv4Addr::UNSPECIFIED.into()));
+        }
+        let difference = Difference::between(&before.ports, &wanted, has_relays && has_ipv6());
         if difference.is_nothing() {
             return Ok(None);
         }
@@ -140,11 +168,36 @@ impl Task {
         let gone = [difference.removed, from].concat();
         let endpoint = live.bridge.withdraw_ports(endpoint, gone).await?;
         self.now.networks[done.nth].endpoint = Some(endpoint.clone());
+        let changed = [&done.fresh[..], &to].concat();
         let endpoint = live.bridge.carry_ports(endpoint, to).await?;
-        self.now.networks[done.nth].endpoint = Some(endpoint);
+        self.now.networks[done.nth].endpoint = Some(endpoint.clone());
         let sockets: Vec<_> = reserved.sockets.iter().map(AsFd::as_fd).collect();
-        let hold = Request::Ports { release: Vec::new() };
-        self.live()?.shim.ask_for_change(&hold, &sockets).await.map(drop)
+        self.hold(&sockets, &network::relays(&Endpoint { ports: changed, ..endpoint })).await
+    }
+
+    /// Has the shim hold these sockets too, and relay what arrives at these ports.
+    async fn hold(&mut self, sockets: &[BorrowedFd<'_>], relays: &[RelayedPort]) -> Result<()> {
+        let shim = &self.live()?.shim;
+        if !relays.is_empty() && !shim.can(RELAYS).await? {
+            let text = "the container was started by an earlier release, which does not relay what comes by IPv6: restart it";
+            return Err(Error::Conflict(text.to_owned()));
+        }
+        let (first, further) = relays.split_at(relays.len().min(RELAYS_PER_REQUEST));
+        let hold = |relays: &[RelayedPort]| Request::Ports { release: Vec::new(), relays: relays.to_vec() };
+        shim.ask_for_change(&hold(first), sockets).await?;
+        for some in further.chunks(RELAYS_PER_REQUEST) {
+            shim.ask_for_change(&hold(some), &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the shim relay to where the container is now, if it relays at all.
+    pub(super) async fn relay_to(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let relays = network::relays(endpoint);
+        if relays.is_empty() || !self.live()?.shim.can(RELAYS).await? {
+            return Ok(());
+        }
+        self.hold(&[], &relays).await
     }
 
     /// The change stays: what is not published any more is free for others.
@@ -161,7 +214,10 @@ impl Task {
         let (came, lost) = (without(&now.ports, &done.before.ports), without(&done.before.ports, &now.ports));
         let restored = match self.network_of(done.nth) {
             Ok(live) => match live.bridge.withdraw_ports(now, came).await {
-                Ok(endpoint) => live.bridge.carry_ports(endpoint, lost).await.map(drop),
+                Ok(endpoint) => match live.bridge.carry_ports(endpoint, lost.clone()).await {
+                    Ok(endpoint) => self.relay_to(&Endpoint { ports: lost, ..endpoint }).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -181,7 +237,7 @@ impl Task {
     /// Has the shim close sockets.
     async fn release(&self, ports: &[Published]) {
         let Some(live) = self.live.as_ref().filter(|_| !ports.is_empty()) else { return };
-        let release = Request::Ports { release: ports.iter().map(held).collect() };
+        let release = Request::Ports { release: ports.iter().map(held).collect(), relays: Vec::new() };
         if let Err(error) = live.shim.ask_for_change(&release, &[]).await {
             let error = error.chain();
             tracing::warn!(container = %self.now.id, error, "ports stay reserved until it ends");
@@ -207,7 +263,7 @@ mod tests {
     fn what_satisfies_stays_and_a_host_port_leads_elsewhere_without_being_given_up() {
         use HostPort::{Between, Exactly, Random};
         let current = [port(80, 8080), port(80, 9000), port(81, 8081)];
-        let between = |wanted: &[PublishRequest]| Difference::between(&current, wanted);
+        let between = |wanted: &[PublishRequest]| Difference::between(&current, wanted, false);
         let same = [request(80, Random), request(80, Exactly(8080)), request(81, Between(8080, 8090))];
         assert!(between(&same).is_nothing());
         let elsewhere = [request(80, Random), request(82, Exactly(8080)), request(81, Exactly(8081))];
@@ -219,5 +275,23 @@ mod tests {
             PublishRequest { host_ip: Some(Ipv4Addr::LOCALHOST.into()), ..request(81, Exactly(8081)) };
         let found = between(&[udp.clone(), local.clone()]);
         assert_eq!((found.added, found.removed.len()), (vec![udp, local], 3));
+    }
+
+    #[test]
+    fn a_port_that_is_everywhere_is_one_of_each_family() {
+        use HostPort::{Exactly, Random};
+        let of_v6 = |port: Published| Published { host_ip: ANY_V6, ..port };
+        let current = [port(80, 8080), of_v6(port(80, 8080))];
+        let between = |wanted: PublishRequest| Difference::between(&current, &[wanted], true);
+        assert!(between(request(80, Random)).is_nothing());
+        let moved = between(request(81, Exactly(8080))).moved;
+        let expected = [(port(80, 8080), port(81, 8080))];
+        assert_eq!(moved, [expected[0], (of_v6(expected[0].0), of_v6(expected[0].1))]);
+        let on = |host_ip: IpAddr| PublishRequest { host_ip: Some(host_ip), ..request(80, Exactly(8080)) };
+        let of_v4 = between(on(Ipv4Addr::UNSPECIFIED.into()));
+        assert_eq!((of_v4.removed, of_v4.added), (vec![of_v6(port(80, 8080))], vec![]));
+        let back = Difference::between(&current[..1], &[request(80, Random)], true);
+        assert_eq!((back.removed, back.added), (vec![], vec![on(ANY_V6)]));
+        assert!(Difference::between(&current[..1], &[request(80, Random)], false).is_nothing());
     }
 }

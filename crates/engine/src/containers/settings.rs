@@ -8,7 +8,7 @@ use coracle_network::PublishRequest;
 use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Size of `/dev/shm` unless a container wants another, in bytes: Docker's.
 pub const DEFAULT_SHM_SIZE: i64 = 64 << 20;
@@ -96,8 +96,8 @@ pub struct HostSettings {
     pub endpoint_links: Vec<Link>,
     /// Further networks by name or id, until the container is made: from then on it knows itself where it is.
     pub joins: BTreeMap<String, Join>,
-    /// A fixed address on the network.
-    pub address: Option<std::net::Ipv4Addr>,
+    /// Fixed addresses on the network.
+    pub addresses: FixedAddresses,
     /// A fixed hardware address, as text.
     pub mac_address: String,
     /// Ports to publish.
@@ -187,6 +187,22 @@ pub struct Link {
     pub alias: String,
 }
 
+/// The addresses that a container is to have on a network; the engine chooses those that are not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FixedAddresses {
+    /// That of IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// That of IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl FixedAddresses {
+    /// Those that are said.
+    pub fn all(self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::from).into_iter().chain(self.v6.map(IpAddr::from))
+    }
+}
+
 /// How a container joins a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join {
@@ -194,8 +210,8 @@ pub struct Join {
     pub links: Vec<Link>,
     /// Names besides the container's own.
     pub aliases: Vec<String>,
-    /// A fixed address.
-    pub address: Option<std::net::Ipv4Addr>,
+    /// Fixed addresses.
+    pub addresses: FixedAddresses,
     /// A fixed hardware address, as text.
     pub mac_address: String,
 }

@@ -187,6 +187,8 @@ fn prepare(
         descriptors.extend(of_namespace(namespace.netns, namespace.dns));
     }
     plan.names = has_names.then(|| network::names(shared, now));
+    plan.relays =
+        connected.networks.iter().filter_map(|on| on.endpoint.as_ref()).flat_map(network::relays).collect();
     descriptors.extend(connected.held.sockets.into_iter().map(|socket| (Role::Held, socket)));
     for (attachment, socket) in waiting {
         plan.attachments.push(attachment);
@@ -235,6 +237,7 @@ pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<P
         names: None,
         attachments: Vec::new(),
         descriptors: Vec::new(),
+        relays: Vec::new(),
         runtime: shared
             .runtime(&settings.host.runtime)?
             .map(|other| protocol::Runtime { path: other.path, arguments: other.arguments }),

@@ -149,8 +149,8 @@ impl Bridge {
     pub(crate) async fn publish(&self, endpoint: &Endpoint, names: &[String]) -> Result<()> {
         let table = Arc::clone(&self.table);
         let names: Vec<Name> = names.iter().filter_map(|name| Name::parse(name).ok()).collect();
-        let (id, ip) = (endpoint.container_id.clone(), endpoint.ip);
-        blocking(move || table.publish(&id, ip, &names).attempt(|| format!("publish the names of {id}")))
+        let (id, ips) = (endpoint.container_id.clone(), endpoint.ips().collect::<Vec<_>>());
+        blocking(move || table.publish(&id, &ips, &names).attempt(|| format!("publish the names of {id}")))
             .await?
     }
 

@@ -1,13 +1,16 @@
 //! What was asked of a new network, and what it comes to. Pure.
 
+use super::Pool;
 use crate::config::NetworkDefaults;
 use crate::error::{Error, Result};
-use coracle_network::{InterfaceName, Ipv4Net};
+use coracle_network::{Family, InterfaceName, Subnet, first_host, lowest, prefix};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Smallest and largest size of packets that a bridge may have, in bytes (RFC 791, section 3.2; the kernel's `ETH_MAX_MTU`).
 const MTUS: std::ops::RangeInclusive<u32> = 68..=65535;
+/// Smallest size of packets with which the kernel speaks IPv6, in bytes (RFC 8200, section 5).
+const LEAST_MTU_OF_IPV6: u32 = 1280;
 
 /// A network to make, as the client wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,14 +19,12 @@ pub struct Wanted {
     pub name: String,
     /// `bridge`, if empty.
     pub driver: String,
-    /// `ADDRESS/LENGTH`; a free one if empty.
-    pub subnet: String,
-    /// The bridge's address; the subnet's first if empty.
-    pub gateway: String,
-    /// `ADDRESS/LENGTH` within the subnet, from which containers get addresses; the whole subnet if empty.
-    pub range: String,
-    /// Addresses of others in the subnet, by the client's name for them.
-    pub reserved: BTreeMap<String, String>,
+    /// Whether its containers have no addresses of IPv4.
+    pub without_ipv4: bool,
+    /// Whether they have addresses of IPv6.
+    pub ipv6: bool,
+    /// Where they get their addresses; a family of which nothing is said gets a free subnet.
+    pub pools: Vec<WantedPool>,
     /// Whether nothing gets out of it nor into it.
     pub internal: bool,
     /// Whether services may be attached by hand.
@@ -34,15 +35,27 @@ pub struct Wanted {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Where the containers of a network are to get their addresses of a family, as the client wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedPool {
+    /// `ADDRESS/LENGTH`; a free one of IPv4 if empty.
+    pub subnet: String,
+    /// The bridge's address; the subnet's first if empty.
+    pub gateway: String,
+    /// `ADDRESS/LENGTH` within the subnet, from which containers get addresses; the whole subnet if empty.
+    pub range: String,
+    /// Addresses of others in the subnet, by the client's name for them.
+    pub reserved: BTreeMap<String, String>,
+}
+
 /// The same, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Checked {
     pub(super) name: String,
-    /// The bridge's address and the network.
-    pub(super) subnet: Option<Ipv4Net>,
-    pub(super) shows_gateway: bool,
-    pub(super) range: Option<String>,
-    pub(super) reserved: BTreeMap<String, Ipv4Addr>,
+    /// What the client named.
+    pub(super) pools: Vec<Pool>,
+    /// Families that get a free subnet.
+    pub(super) families: Vec<Family>,
     pub(super) bridge: Option<String>,
     pub(super) mtu: Option<u32>,
     pub(super) internal: bool,
@@ -56,19 +69,19 @@ pub(super) fn check(wanted: Wanted) -> Result<Checked> {
     check_name(&wanted.name)?;
     check_driver(&wanted.driver)?;
     let Options { bridge, mtu, .. } = read_options(&wanted.options)?;
-    let subnet = check_subnet(&wanted)?;
-    let range = match (wanted.range.as_str(), subnet) {
-        ("", _) => None,
-        (text, Some(subnet)) => Some(check_range(text, subnet)?),
-        (_, None) => return Err(invalid("an address range needs its subnet")),
+    let pools = check_pools(&wanted)?;
+    let is_missing = |family: &Family| {
+        let is_asked = if *family == Family::V4 { !wanted.without_ipv4 } else { wanted.ipv6 };
+        is_asked && !pools.iter().any(|pool| pool.subnet.family() == *family)
     };
-    let reserved = check_reserved(&wanted.reserved, subnet)?;
+    let families: Vec<_> = Family::BOTH.into_iter().filter(is_missing).collect();
+    if pools.is_empty() && families.is_empty() {
+        return Err(invalid("IPv4 or IPv6 must be enabled"));
+    }
     Ok(Checked {
-        shows_gateway: subnet.is_none() || !wanted.gateway.is_empty(),
         name: wanted.name,
-        subnet,
-        range,
-        reserved,
+        pools,
+        families,
         bridge,
         mtu,
         internal: wanted.internal,
@@ -78,8 +91,55 @@ pub(super) fn check(wanted: Wanted) -> Result<Checked> {
     })
 }
 
+/// Those of which the client has named the subnet.
+fn check_pools(wanted: &Wanted) -> Result<Vec<Pool>> {
+    let mut pools: Vec<Pool> = Vec::new();
+    for pool in &wanted.pools {
+        let Some(pool) = check_pool(pool)? else { continue };
+        let (subnet, family) = (pool.subnet, pool.subnet.family());
+        let is_off = if family == Family::V4 { wanted.without_ipv4 } else { !wanted.ipv6 };
+        if is_off {
+            let (network, length) = (subnet.network(), subnet.length());
+            return Err(invalid(format!(
+                "{family} is not enabled on the network of subnet {network}/{length}"
+            )));
+        }
+        if pools.iter().any(|other| other.subnet.family() == family) {
+            return Err(Error::Unsupported(format!("a network has one {family} subnet; name one of them")));
+        }
+        pools.push(pool);
+    }
+    Ok(pools)
+}
+
+fn check_pool(wanted: &WantedPool) -> Result<Option<Pool>> {
+    let subnet = check_subnet(wanted)?;
+    let reserved = check_reserved(&wanted.reserved, subnet)?;
+    let Some(subnet) = subnet else {
+        return if wanted.range.is_empty() {
+            Ok(None)
+        } else {
+            Err(invalid("an address range needs its subnet"))
+        };
+    };
+    let range = match wanted.range.as_str() {
+        "" => None,
+        text => Some(check_range(text, subnet)?),
+    };
+    Ok(Some(Pool { subnet, shows_gateway: !wanted.gateway.is_empty(), range, reserved }))
+}
+
 fn invalid(text: impl std::fmt::Display) -> Error {
     Error::Invalid(format!("invalid network config:\n{text}"))
+}
+
+/// Refuses IPv6 on a bridge whose packets, of so many bytes, are too small for it.
+pub(super) fn check_mtu(network: &super::Network) -> Result<()> {
+    if network.has(Family::V6) && network.mtu < LEAST_MTU_OF_IPV6 {
+        let mtu = network.mtu;
+        return Err(invalid(format!("invalid MTU {mtu}: IPv6 needs {LEAST_MTU_OF_IPV6} bytes")));
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -189,7 +249,7 @@ pub(super) fn read_options(options: &BTreeMap<String, String>) -> Result<Options
     Ok(read)
 }
 
-fn check_subnet(wanted: &Wanted) -> Result<Option<Ipv4Net>> {
+fn check_subnet(wanted: &WantedPool) -> Result<Option<Subnet>> {
     if wanted.subnet.is_empty() {
         if !wanted.gateway.is_empty() {
             return Err(invalid("a gateway needs its subnet"));
@@ -203,25 +263,26 @@ fn check_subnet(wanted: &Wanted) -> Result<Option<Ipv4Net>> {
         return Err(invalid(format!("invalid subnet {text}: it should be {first}/{length}")));
     }
     let gateway = match wanted.gateway.as_str() {
-        "" => Ipv4Addr::from(u32::from(network).wrapping_add(1)),
+        "" => first_host(network, length),
         text => text.parse().map_err(|_| invalid(format!("invalid gateway {text}: invalid address")))?,
     };
-    if lowest(gateway, length) != first {
+    if Family::of(gateway) != Family::of(network) || lowest(gateway, length) != first {
         return Err(invalid(format!(
             "invalid gateway {gateway}: parent subnet {text} doesn't contain this address"
         )));
     }
-    Ipv4Net::new(gateway, length).map(Some).map_err(|error| invalid(error.to_string()))
+    Subnet::new(gateway, length).map(Some).map_err(|error| invalid(error.to_string()))
 }
 
 fn no_prefix(what: &str, text: &str) -> Error {
-    if text.contains(':') {
-        return Error::Unsupported(format!("{what} {text}: networks have IPv4 addresses only so far"));
-    }
     invalid(format!("invalid {what} {text}: invalid CIDR block notation"))
 }
 
-fn check_range(text: &str, subnet: Ipv4Net) -> Result<String> {
+/// A range of addresses within a subnet.
+///
+/// # Errors
+/// [`Error::Invalid`] for one that is not.
+pub fn check_range(text: &str, subnet: Subnet) -> Result<String> {
     let (address, length) = prefix(text).ok_or_else(|| no_prefix("ip-range", text))?;
     let first = lowest(address, length);
     if first != address {
@@ -238,8 +299,8 @@ fn check_range(text: &str, subnet: Ipv4Net) -> Result<String> {
 
 fn check_reserved(
     wanted: &BTreeMap<String, String>,
-    subnet: Option<Ipv4Net>,
-) -> Result<BTreeMap<String, Ipv4Addr>> {
+    subnet: Option<Subnet>,
+) -> Result<BTreeMap<String, IpAddr>> {
     let check = |(name, text): (&String, &String)| {
         let address = text.parse().map_err(|_| invalid(format!("invalid auxiliary address {text}")))?;
         if !subnet.is_some_and(|subnet| subnet.is_host(address)) {
@@ -248,25 +309,6 @@ fn check_reserved(
         Ok((name.clone(), address))
     };
     wanted.iter().map(check).collect()
-}
-
-/// The first and the last address of `ADDRESS/LENGTH`.
-pub(super) fn range(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let (address, length) = prefix(text)?;
-    let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-    Some((lowest(address, length), Ipv4Addr::from(u32::from(address) | rest)))
-}
-
-fn prefix(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, length) = text.split_once('/')?;
-    let plain = length.bytes().all(|b| b.is_ascii_digit());
-    let length = length.parse().ok().filter(|length| plain && *length <= 32)?;
-    Some((address.parse().ok()?, length))
-}
-
-fn lowest(address: Ipv4Addr, length: u8) -> Ipv4Addr {
-    let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-    Ipv4Addr::from(u32::from(address) & !rest)
 }
 
 #[cfg(test)]
@@ -283,29 +325,37 @@ mod tests {
     fn subnets_have_a_gateway_and_a_range_or_the_reason_why_not() {
         let net = |subnet: &str, gateway: &str, range: &str| {
             wanted(|wanted| {
-                wanted.subnet = subnet.to_owned();
-                wanted.gateway = gateway.to_owned();
-                wanted.range = range.to_owned();
+                wanted.ipv6 = subnet.contains(':');
+                let [subnet, gateway, range] = [subnet, gateway, range].map(str::to_owned);
+                wanted.pools = vec![WantedPool { subnet, gateway, range, ..WantedPool::default() }];
             })
         };
-        let bridge = |checked: Checked| checked.subnet.map(|subnet| subnet.to_string());
+        let bridge = |checked: Checked| checked.pools.first().map(|pool| pool.subnet.to_string());
         assert_eq!(net("", "", "").map(bridge).unwrap(), None);
         assert_eq!(net("10.0.0.0/24", "", "").map(bridge).unwrap().as_deref(), Some("10.0.0.1/24"));
+        assert_eq!(net("fd00::/64", "", "").map(bridge).unwrap().as_deref(), Some("fd00::1/64"));
+        assert_eq!(net("fd00::/64", "fd00::9", "").map(bridge).unwrap().as_deref(), Some("fd00::9/64"));
         let checked = net("10.0.0.0/24", "10.0.0.9", "10.0.0.64/28").unwrap();
-        assert_eq!((checked.shows_gateway, checked.range.as_deref()), (true, Some("10.0.0.64/28")));
+        let pool = &checked.pools[0];
+        assert_eq!((pool.shows_gateway, pool.range.as_deref()), (true, Some("10.0.0.64/28")));
         assert_eq!(bridge(checked).as_deref(), Some("10.0.0.9/24"));
         for (subnet, gateway, range, reason) in [
             ("x", "", "", "invalid subnet x: invalid CIDR block notation"),
             ("172.28.5.1/16", "", "", "it should be 172.28.0.0/16"),
             ("10.77.0.0/24", "10.78.0.1", "", "doesn't contain this address"),
+            ("10.77.0.0/24", "fd00::1", "", "doesn't contain this address"),
             ("10.0.0.0/24", "x", "", "invalid gateway x"),
             ("10.0.0.0/31", "", "", "between 8 and 30"),
+            ("fd00::/127", "", "", "between 8 and 126"),
+            ("fd00::1/64", "", "", "it should be fd00::/64"),
+            ("fd00::/129", "", "", "invalid CIDR block notation"),
             ("10.0.0.0/24", "", "10.0.1.0/28", "doesn't contain this range"),
+            ("10.0.0.0/24", "", "fd00::/64", "doesn't contain this range"),
+            ("fd00::/64", "", "fd00:0:0:1::/80", "doesn't contain this range"),
             ("10.0.0.0/24", "", "10.0.0.0/16", "doesn't contain this range"),
             ("10.0.0.0/24", "", "10.0.0.3/28", "it should be 10.0.0.0/28"),
             ("", "10.0.0.1", "", "needs its subnet"),
             ("", "", "10.0.0.0/24", "needs its subnet"),
-            ("fd00::/64", "", "", "IPv4 addresses only"),
         ] {
             let refused = net(subnet, gateway, range).unwrap_err().to_string();
             assert!(refused.contains(reason), "{subnet} {gateway} {range}: {refused}");
@@ -313,26 +363,50 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_others_are_in_the_subnet() {
-        let reserve = |subnet: &str, address: &str| {
-            wanted(|wanted| {
-                subnet.clone_into(&mut wanted.subnet);
-                wanted.reserved.insert("router".to_owned(), address.to_owned());
-            })
+    fn each_family_that_is_enabled_has_one_subnet() {
+        let net = |without_ipv4: bool, ipv6: bool, subnets: &[&str]| {
+            let checked = wanted(|wanted| {
+                (wanted.without_ipv4, wanted.ipv6) = (without_ipv4, ipv6);
+                let pool =
+                    |subnet: &&str| WantedPool { subnet: (*subnet).to_owned(), ..WantedPool::default() };
+                wanted.pools = subnets.iter().map(pool).collect();
+            });
+            checked.map(|checked| (checked.pools.len(), checked.families)).map_err(|error| error.to_string())
         };
-        let reserved = reserve("10.0.0.0/24", "10.0.0.7").unwrap().reserved;
-        assert_eq!(reserved["router"], Ipv4Addr::new(10, 0, 0, 7));
-        for (subnet, address) in [("10.0.0.0/24", "10.0.1.7"), ("10.0.0.0/24", "x"), ("", "10.0.0.7")] {
-            assert!(reserve(subnet, address).is_err(), "{subnet} {address}");
+        use Family::{V4, V6};
+        assert_eq!(net(false, false, &[]), Ok((0, vec![V4])));
+        assert_eq!(net(false, true, &[]), Ok((0, vec![V4, V6])));
+        assert_eq!(net(false, true, &["fd00::/64"]), Ok((1, vec![V4])));
+        assert_eq!(net(false, true, &["fd00::/64", "10.0.0.0/24"]), Ok((2, vec![])));
+        assert_eq!(net(true, true, &[]), Ok((0, vec![V6])));
+        for (without_ipv4, ipv6, subnets, reason) in [
+            (true, false, &[][..], "IPv4 or IPv6 must be enabled"),
+            (false, false, &["fd00::/64"], "IPv6 is not enabled"),
+            (true, true, &["10.0.0.0/24"], "IPv4 is not enabled"),
+            (false, false, &["10.0.0.0/24", "10.0.1.0/24"], "one IPv4 subnet"),
+            (false, true, &["fd00::/64", "fd01::/64"], "one IPv6 subnet"),
+        ] {
+            let refused = net(without_ipv4, ipv6, subnets).unwrap_err();
+            assert!(refused.contains(reason), "{subnets:?}: {refused}");
         }
     }
 
     #[test]
-    fn ranges_have_two_ends() {
-        let ends = |text| range(text).map(|(first, last)| (first.to_string(), last.to_string()));
-        assert_eq!(ends("10.0.0.64/26"), Some(("10.0.0.64".to_owned(), "10.0.0.127".to_owned())));
-        assert_eq!(ends("0.0.0.0/0"), Some(("0.0.0.0".to_owned(), "255.255.255.255".to_owned())));
-        assert_eq!(ends("10.0.0.0/33"), None);
+    fn addresses_of_others_are_in_the_subnet() {
+        let reserve = |subnet: &str, address: &str| {
+            wanted(|wanted| {
+                let reserved = BTreeMap::from([("router".to_owned(), address.to_owned())]);
+                let pool = WantedPool { subnet: subnet.to_owned(), reserved, ..WantedPool::default() };
+                wanted.pools.push(pool);
+            })
+        };
+        let checked = reserve("10.0.0.0/24", "10.0.0.7").unwrap();
+        assert_eq!(checked.pools[0].reserved["router"], Ipv4Addr::new(10, 0, 0, 7));
+        for (subnet, address) in
+            [("10.0.0.0/24", "10.0.1.7"), ("10.0.0.0/24", "x"), ("10.0.0.0/24", "fd00::7"), ("", "10.0.0.7")]
+        {
+            assert!(reserve(subnet, address).is_err(), "{subnet} {address}");
+        }
     }
 
     #[test]

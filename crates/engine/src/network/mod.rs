@@ -17,19 +17,19 @@ use crate::config::Config;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::events::Bus;
 use crate::index::Index;
-use coracle_network::{InterfaceName, Passage};
+use coracle_network::{Addressing, InterfaceName, Passage};
 use coracle_spec::{ContainerId, Digest};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use time::OffsetDateTime;
 
 pub(crate) use bridge::Bridge;
-pub use check::{Wanted, check_options};
+pub use check::{Wanted, WantedPool, check_options, check_range};
 pub use coracle_network::{
-    AddressPool, Endpoint, HostPort, Ipv4Net as Subnet, Protocol, PublishRequest, Published,
+    AddressPool, Endpoint, Family, HostPort, Protocol, PublishRequest, Published, Subnet, first_host, prefix,
 };
 
 /// The name of the default network.
@@ -53,14 +53,8 @@ pub struct Network {
     pub created: Option<OffsetDateTime>,
     /// Its bridge on the host.
     pub bridge: String,
-    /// The bridge's address and the network; absent where the configuration wants no default network.
-    pub subnet: Option<Subnet>,
-    /// Whether the client named the bridge's address, or left the whole subnet to the engine; others are not shown one.
-    pub shows_gateway: bool,
-    /// Where containers get their addresses from, `ADDRESS/LENGTH`; the whole subnet if absent.
-    pub range: Option<String>,
-    /// Addresses of others in the subnet, by the client's name for them.
-    pub reserved: BTreeMap<String, Ipv4Addr>,
+    /// Where containers get their addresses: one of a family, IPv4 first; none where the configuration wants no default network.
+    pub pools: Vec<Pool>,
     /// Largest packet, in bytes.
     pub mtu: u32,
     /// Whether nothing gets out of it nor into it.
@@ -73,7 +67,37 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Where the containers of a network get their addresses of a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The bridge's address and the network.
+    pub subnet: Subnet,
+    /// Whether the client named the bridge's address, or left the whole subnet to the engine; others are not shown one.
+    pub shows_gateway: bool,
+    /// What of it is given out, `ADDRESS/LENGTH`; all if absent.
+    pub range: Option<String>,
+    /// Addresses of others in the subnet, by the client's name for them.
+    pub reserved: BTreeMap<String, IpAddr>,
+}
+
+impl Pool {
+    /// A subnet that the engine has chosen.
+    fn whole(subnet: Subnet) -> Self {
+        Self { subnet, shows_gateway: true, range: None, reserved: BTreeMap::new() }
+    }
+}
+
 impl Network {
+    /// Its subnets, that of IPv4 first.
+    pub fn subnets(&self) -> impl Iterator<Item = Subnet> + '_ {
+        self.pools.iter().map(|pool| pool.subnet)
+    }
+
+    /// Whether its containers have addresses of a family.
+    pub fn has(&self, family: Family) -> bool {
+        self.subnets().any(|subnet| subnet.family() == family)
+    }
+
     /// Whether it was always there.
     pub fn is_predefined(&self) -> bool {
         self.created.is_none()
@@ -191,12 +215,13 @@ impl Networks {
         if all.iter().any(|live| live.network.name == checked.name) {
             return Err(Error::Conflict(format!("network with name {} already exists", checked.name)));
         }
-        let taken: Vec<Subnet> = all.iter().filter_map(|live| live.network.subnet).collect();
-        // The claim is held until the bridge has its address.
-        let (subnet, _claim) = match checked.subnet {
-            Some(subnet) => (refuse_taken_subnet(subnet, &taken)?, None),
-            None => find_subnet(self.config.networks.pools.clone(), taken).await?,
-        };
+        let taken: Vec<Subnet> = all.iter().flat_map(|live| live.network.subnets()).collect();
+        checked.pools.iter().try_for_each(|pool| refuse_taken_subnet(pool.subnet, &taken))?;
+        // The claim is held until the bridge has its addresses.
+        let (found, _claim) = find_subnets(&self.config, checked.families, taken).await?;
+        let mut pools = checked.pools;
+        pools.extend(found.into_iter().map(Pool::whole));
+        pools.sort_by_key(|pool| pool.subnet.family());
         let id = ContainerId::random().to_string();
         let bridge = match checked.bridge {
             Some(bridge) => {
@@ -210,10 +235,7 @@ impl Networks {
             name: checked.name,
             created: Some(OffsetDateTime::now_utc()),
             bridge,
-            subnet: Some(subnet),
-            shows_gateway: checked.shows_gateway,
-            range: checked.range,
-            reserved: checked.reserved,
+            pools,
             mtu: checked.mtu.unwrap_or(self.config.mtu),
             internal: checked.internal,
             attachable: checked.attachable,
@@ -318,22 +340,35 @@ fn names(config: &Config, directory: &str) -> PathBuf {
     config.exec_root.join("networks").join(directory)
 }
 
-fn refuse_taken_subnet(subnet: Subnet, taken: &[Subnet]) -> Result<Subnet> {
+fn refuse_taken_subnet(subnet: Subnet, taken: &[Subnet]) -> Result<()> {
     if taken.iter().any(|other| other.meets(&subnet)) {
         return Err(Error::Forbidden("Pool overlaps with other one on this address space".to_owned()));
     }
-    Ok(subnet)
+    Ok(())
 }
 
-/// A subnet that neither the machine nor a network in `taken` has, and the claim to it.
-async fn find_subnet(pools: Vec<AddressPool>, taken: Vec<Subnet>) -> Result<(Subnet, Option<OwnedFd>)> {
+/// A subnet of each of `families` that neither the machine nor a network in `taken` has, and the claim to them.
+async fn find_subnets(
+    config: &Config,
+    families: Vec<Family>,
+    taken: Vec<Subnet>,
+) -> Result<(Vec<Subnet>, Option<OwnedFd>)> {
+    if families.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let pools = config.pools();
+    let all: Vec<_> = families.iter().map(ToString::to_string).collect();
     let find = move || {
         let claim = coracle_network::claim_subnets()?;
-        Ok::<_, coracle_network::Error>((coracle_network::free_subnet(&pools, &taken)?, Some(claim)))
+        let free = |family: &Family| coracle_network::free_subnet(&pools, &taken, *family);
+        let found = families.iter().map(free).collect::<coracle_network::Result<Vec<_>>>()?;
+        Ok::<_, coracle_network::Error>((found, Some(claim)))
     };
     blocking(find).await?.attempt(|| {
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
-            .to_owned()
+        format!(
+            "could not find an available, non-overlapping {} address pool among the defaults to assign to the network",
+            all.join(" or ")
+        )
     })
 }
 
@@ -349,16 +384,9 @@ fn refuse_taken_bridge(bridge: &str) -> Result<()> {
 
 async fn open_default(config: &Config) -> Result<Live> {
     let bridge = config.bridge_name();
-    let subnet = match (bridge.as_str(), config.bip) {
-        ("none", _) => None,
-        (_, Some(subnet)) => Some(subnet),
-        (name, None) => {
-            let subject = || format!("set up the network {name}");
-            let interface = InterfaceName::new(name).attempt(subject)?;
-            let pools = config.networks.pools.clone();
-            let found = blocking(move || coracle_network::default_subnet(&interface, &pools)).await?;
-            Some(found.attempt(subject)?)
-        }
+    let pools = match bridge.as_str() {
+        "none" => Vec::new(),
+        name => default_pools(config, name).await?,
     };
     let network = Network {
         id: predefined_id(BRIDGE),
@@ -366,40 +394,59 @@ async fn open_default(config: &Config) -> Result<Live> {
         created: None,
         options: check::of_default(&bridge, config.mtu, &config.networks),
         bridge,
-        subnet,
-        shows_gateway: true,
-        range: None,
-        reserved: BTreeMap::new(),
+        pools,
         mtu: config.mtu,
         internal: false,
         attachable: false,
         labels: BTreeMap::new(),
     };
     let live = live(config, network)?;
-    if subnet.is_some() {
+    if live.bridge.exists() {
         live.bridge.ready().await?;
     }
     Ok(live)
+}
+
+/// Where the containers of the default network get their addresses.
+async fn default_pools(config: &Config, bridge: &str) -> Result<Vec<Pool>> {
+    let subject = || format!("set up the network {bridge}");
+    let interface = InterfaceName::new(bridge).attempt(subject)?;
+    let mut pools = Vec::new();
+    for (family, setting) in
+        [(Family::V4, Some(&config.default_v4)), (Family::V6, config.default_v6.as_ref())]
+    {
+        let Some(setting) = setting else { continue };
+        let subnet = match setting.subnet {
+            Some(subnet) => subnet,
+            None => {
+                let (interface, all) = (interface.clone(), config.pools());
+                let find = move || coracle_network::default_subnet(&interface, &all, family);
+                blocking(find).await?.attempt(subject)?
+            }
+        };
+        pools.push(Pool { range: setting.range.clone(), ..Pool::whole(subnet) });
+    }
+    Ok(pools)
 }
 
 /// What there is of a network in the kernel, which is not looked at yet.
 fn live(config: &Config, network: Network) -> Result<Live> {
     let subject = || format!("set up the network {}", network.name);
     let options = check::read_options(&network.options)?;
-    let setup = match network.subnet {
-        None => None,
-        Some(subnet) => Some(coracle_network::Config {
+    check::check_mtu(&network)?;
+    let addressing = network.pools.iter().map(addressing).collect::<Result<Vec<_>>>()?;
+    let setup = match addressing.is_empty() {
+        true => None,
+        false => Some(coracle_network::Config {
             engine: config.engine_id().parse().attempt(subject)?,
             bridge: InterfaceName::new(&network.bridge).attempt(subject)?,
-            subnet,
+            addressing,
             mtu: network.mtu,
             passage: Passage {
                 internal: network.internal,
                 isolated: options.isolated,
                 unmasqueraded: options.unmasqueraded,
             },
-            range: network.range.as_deref().map(range).transpose()?,
-            reserved: network.reserved.values().copied().collect(),
         }),
     };
     let directory = if network.is_predefined() { BRIDGE } else { network.id.as_str() };
@@ -407,7 +454,16 @@ fn live(config: &Config, network: Network) -> Result<Live> {
     Ok(Live { network, options, bridge })
 }
 
-/// The first and the last address of a range.
-fn range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
-    check::range(text).ok_or_else(|| Error::Invalid(format!("invalid range {text}")))
+fn addressing(pool: &Pool) -> Result<Addressing> {
+    let range = |text: &String| {
+        let (address, length) = coracle_network::prefix(text)
+            .filter(|(address, _)| pool.subnet.contains(*address))
+            .ok_or_else(|| Error::Invalid(format!("invalid range {text}")))?;
+        Ok((coracle_network::lowest(address, length), coracle_network::highest(address, length)))
+    };
+    Ok(Addressing {
+        subnet: pool.subnet,
+        range: pool.range.as_ref().map(range).transpose()?,
+        reserved: pool.reserved.values().copied().collect(),
+    })
 }

@@ -13,7 +13,7 @@ mod datagrams;
 mod streams;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -204,7 +204,7 @@ impl Service {
         }
         let Some(name) = &question.name else { return Ok(None) };
         let name = self.aliases.get(name).unwrap_or(name);
-        let mut addresses: Vec<Ipv4Addr> = Vec::new();
+        let mut addresses: Vec<IpAddr> = Vec::new();
         for (nth, table) in self.tables.iter().enumerate() {
             addresses.extend(table.lookup(name)?);
             let network = self.networks.get(nth).and_then(Option::as_ref);
@@ -215,8 +215,19 @@ impl Service {
         if addresses.is_empty() {
             return Ok(None);
         }
-        if question.kind != Kind::Address {
-            return Ok(Some(Records::Addresses(Vec::new())));
+        // What the name has of another kind is nobody else's to say: the answer is empty then, and no other server is asked.
+        addresses.retain(|address| match question.kind {
+            Kind::Address { v4, v6 } => {
+                if address.is_ipv4() {
+                    v4
+                } else {
+                    v6
+                }
+            }
+            Kind::Pointer | Kind::Other => false,
+        });
+        if addresses.is_empty() {
+            return Ok(Some(Records::Addresses(addresses)));
         }
         addresses.sort_unstable();
         addresses.dedup();

@@ -8,24 +8,24 @@ mod upkeep;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use coracle_sys::netlink::route::{self, InterfaceName, Link, Veth};
+use coracle_sys::netlink::route::{self, Family, InterfaceName, Link, Veth};
 use coracle_sys::netlink::{self, Socket};
 use coracle_sys::undo::Undo;
 
-use crate::bridge::{self, Bridge, mac_of};
-use crate::endpoint::{DefaultRoute, Endpoint, EndpointRequest};
+use crate::bridge::{self, Bridge, find_link, mac_of};
+use crate::endpoint::{Address, DefaultRoute, Endpoint, EndpointRequest};
 use crate::error::{Attempt, Error, Result};
 use crate::firewall::{Firewall, PortElements};
 use crate::namespace::Namespace;
 use crate::pool::Pool;
 use crate::ports::{self, Held};
-use crate::subnet::Ipv4Net;
+use crate::subnet::Subnet;
 use coracle_sys::error::Context as _;
 
 use upkeep::foreign_bridges;
@@ -61,16 +61,23 @@ pub struct Config {
     pub engine: EngineId,
     /// Its bridge.
     pub bridge: InterfaceName,
-    /// The bridge's address and the network; see [`crate::default_subnet`].
-    pub subnet: Ipv4Net,
+    /// Where its containers get their addresses: one of a family at most.
+    pub addressing: Vec<Addressing>,
     /// Largest packet, in bytes.
     pub mtu: u32,
     /// What passes between its containers and everybody else.
     pub passage: Passage,
+}
+
+/// Where the containers of a network get their addresses of a family.
+#[derive(Debug, Clone)]
+pub struct Addressing {
+    /// The bridge's address and the network; see [`crate::default_subnet`].
+    pub subnet: Subnet,
     /// The first and the last address for containers that ask for no certain one; all if absent.
-    pub range: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub range: Option<(IpAddr, IpAddr)>,
     /// Addresses of others in the network, which no container gets.
-    pub reserved: Vec<Ipv4Addr>,
+    pub reserved: Vec<IpAddr>,
 }
 
 /// What passes between the containers of a network and everybody else.
@@ -101,7 +108,8 @@ pub struct Driver {
 
 #[derive(Debug)]
 struct State {
-    pool: Pool,
+    /// One for each family that the network has, that of IPv4 first.
+    pools: Vec<Pool>,
     /// Keyed by the host's end of the veth pair.
     endpoints: HashMap<InterfaceName, Endpoint>,
 }
@@ -115,25 +123,25 @@ impl Driver {
     pub fn open(config: Config) -> Result<Self> {
         let route = Socket::open(netlink::Protocol::Route)
             .attempt(|| String::from("speak to the kernel's network configuration"))?;
+        let mut pools: Vec<_> = config
+            .addressing
+            .iter()
+            .map(|place| Pool::new(place.subnet, place.range, &place.reserved))
+            .collect();
+        pools.sort_by_key(|pool| pool.subnet().family());
+        let subnets: Vec<_> = pools.iter().map(Pool::subnet).collect();
         let bridge = Bridge {
             name: config.bridge.clone(),
-            subnet: config.subnet,
+            subnets: subnets.clone(),
             mtu: config.mtu,
             isolated: config.passage.isolated,
         };
         // The table first: from the moment the bridge has an address it is guarded.
-        let firewall = Firewall::open(
-            format!("coracle-{}", config.engine),
-            config.bridge,
-            config.subnet,
-            config.passage,
-        )?;
+        let firewall =
+            Firewall::open(format!("coracle-{}", config.engine), config.bridge, subnets, config.passage)?;
         firewall.install(&foreign_bridges(&route)?)?;
         let ensured = bridge.ensure(&route)?;
-        let state = State {
-            pool: Pool::new(config.subnet, config.range, &config.reserved),
-            endpoints: HashMap::new(),
-        };
+        let state = State { pools, endpoints: HashMap::new() };
         Ok(Self {
             bridge,
             bridge_index: AtomicU32::new(ensured.index),
@@ -151,11 +159,6 @@ impl Driver {
     /// When the kernel refuses.
     pub fn create_namespace(&self) -> Result<Namespace> {
         Namespace::create()
-    }
-
-    /// The bridge's address and network.
-    pub fn subnet(&self) -> Ipv4Net {
-        self.bridge.subnet
     }
 
     /// Whether a container is attached.
@@ -176,23 +179,23 @@ impl Driver {
     pub fn attach(&self, namespace: &Namespace, request: &EndpointRequest) -> Result<(Endpoint, Held)> {
         let _shared = self.whole.read();
         let host_interface = host_interface(&request.container_id)?;
-        let (ports, held) = ports::reserve(&request.ports)?;
         let mut undo = Undo::new();
-        let ip = self.take_address(request.ip)?;
-        undo.push("release address", move || {
-            self.state().pool.release(ip);
+        let addresses = self.take_addresses(&request.ips)?;
+        let taken = addresses.clone();
+        undo.push("release addresses", move || {
+            self.state().release(&taken);
             Ok::<(), Error>(())
         });
-        let endpoint = Endpoint {
+        let mut endpoint = Endpoint {
             container_id: request.container_id.clone(),
             interface: request.interface.clone(),
-            ip,
-            prefix_length: self.bridge.subnet.length(),
-            gateway: self.bridge.subnet.address(),
-            mac: request.mac.unwrap_or_else(|| mac_of(ip)),
+            mac: request.mac.unwrap_or_else(|| mac_of(addresses[0].ip)),
+            addresses,
             host_interface,
-            ports,
+            ports: Vec::new(),
         };
+        let (ports, held) = ports::reserve(&request.ports, &endpoint)?;
+        endpoint.ports = ports;
         let peer = self.connect(namespace, &endpoint)?;
         let port = endpoint.host_interface.clone();
         undo.push("remove veth pair", move || bridge::remove_link(&self.route, &port));
@@ -213,7 +216,7 @@ impl Driver {
         {
             let mut state = self.state();
             if state.endpoints.remove(&endpoint.host_interface).is_some() {
-                state.pool.release(endpoint.ip);
+                state.release(&endpoint.addresses);
             }
         }
         self.firewall.withdraw(&PortElements::of(endpoint))?;
@@ -225,10 +228,14 @@ impl Driver {
     /// # Errors
     /// When the container has such a way already, or the kernel refuses.
     pub fn add_default_route(&self, namespace: &Namespace, endpoint: &Endpoint) -> Result<()> {
-        namespace
-            .route
-            .request(&[route::add_default_route(endpoint.gateway)])
-            .attempt(|| format!("route through {} by default", endpoint.interface))?;
+        let attempt = || format!("route through {} by default", endpoint.interface);
+        let missing = || coracle_sys::Error::Unexpected {
+            subject: endpoint.interface.to_string(),
+            expected: "an interface of the container still",
+        };
+        let link = find_link(&namespace.route, &endpoint.interface)?.ok_or_else(missing).attempt(attempt)?;
+        let routes = endpoint.addresses.iter().map(|a| route::add_default_route(a.gateway, link.index));
+        namespace.route.request(&routes.collect::<Vec<_>>()).attempt(attempt)?;
         Ok(())
     }
 
@@ -251,7 +258,7 @@ impl Driver {
         if state.endpoints.contains_key(&endpoint.host_interface) {
             return Ok(());
         }
-        state.pool.take_exactly(endpoint.ip)?;
+        state.take_exactly(&endpoint.addresses)?;
         state.endpoints.insert(endpoint.host_interface.clone(), endpoint.clone());
         drop(state);
         if self.is_new {
@@ -270,12 +277,32 @@ impl Driver {
         self.bridge.remove(&self.route)
     }
 
-    fn take_address(&self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+    /// An address of each family: one of `wanted`, or the next that is free.
+    fn take_addresses(&self, wanted: &[IpAddr]) -> Result<Vec<Address>> {
         let mut state = self.state();
-        match wanted {
-            Some(ip) => state.pool.take_exactly(ip).map(|()| ip),
-            None => state.pool.take(),
+        if let Some(&address) = wanted.iter().find(|address| state.pool(**address).is_none()) {
+            return Err(Error::NoFamily { address, family: Family::of(address) });
         }
+        let mut addresses: Vec<Address> = Vec::with_capacity(state.pools.len());
+        for nth in 0..state.pools.len() {
+            let pool = &mut state.pools[nth];
+            let subnet = pool.subnet();
+            let certain = wanted.iter().find(|address| Family::of(**address) == subnet.family());
+            let taken = match certain {
+                Some(&ip) => pool.take_exactly(ip).map(|()| ip),
+                None => pool.take(),
+            };
+            match taken {
+                Ok(ip) => {
+                    addresses.push(Address { ip, prefix_length: subnet.length(), gateway: subnet.address() });
+                }
+                Err(error) => {
+                    state.release(&addresses);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(addresses)
     }
 
     /// Creates the veth pair in one send; returns the number of the container's end.
@@ -314,17 +341,49 @@ impl Driver {
     }
 }
 
-/// Switches on the container's end and gives it its address and default route, in one send.
-fn address(namespace: &Namespace, endpoint: &Endpoint, index: u32, default: DefaultRoute) -> Result<()> {
-    let mut messages =
-        vec![route::set_up(index), route::add_address(index, endpoint.ip, endpoint.prefix_length)];
-    if default == DefaultRoute::Here {
-        messages.push(route::add_default_route(endpoint.gateway));
+impl State {
+    /// The addresses of the family that `address` is of.
+    fn pool(&mut self, address: IpAddr) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| pool.subnet().family() == Family::of(address))
     }
-    namespace
-        .route
-        .request(&messages)
-        .attempt(|| format!("give {} address {}", endpoint.interface, endpoint.ip))?;
+
+    fn release(&mut self, addresses: &[Address]) {
+        for address in addresses {
+            if let Some(pool) = self.pool(address.ip) {
+                pool.release(address.ip);
+            }
+        }
+    }
+
+    /// Takes certain addresses, all or none.
+    fn take_exactly(&mut self, addresses: &[Address]) -> Result<()> {
+        for (nth, Address { ip, .. }) in addresses.iter().enumerate() {
+            let none = Error::NoFamily { address: *ip, family: Family::of(*ip) };
+            let taken = self.pool(*ip).map_or(Err(none), |pool| pool.take_exactly(*ip));
+            if let Err(error) = taken {
+                self.release(&addresses[..nth]);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Switches on the container's end and gives it its addresses and default routes, in one send.
+fn address(namespace: &Namespace, endpoint: &Endpoint, index: u32, default: DefaultRoute) -> Result<()> {
+    let attempt = || {
+        let all: Vec<_> = endpoint.ips().map(|ip| ip.to_string()).collect();
+        format!("give {} address {}", endpoint.interface, all.join(" and "))
+    };
+    if endpoint.address(Family::V6).is_some() {
+        namespace.switch_on_ipv6(&endpoint.interface).attempt(attempt)?;
+    }
+    let mut messages = vec![route::set_up(index)];
+    messages.extend(endpoint.addresses.iter().map(|a| route::add_address(index, a.ip, a.prefix_length)));
+    if default == DefaultRoute::Here {
+        messages.extend(endpoint.addresses.iter().map(|a| route::add_default_route(a.gateway, index)));
+    }
+    namespace.route.request(&messages).attempt(attempt)?;
     Ok(())
 }
 
@@ -350,7 +409,7 @@ fn host_interface(container_id: &str) -> Result<InterfaceName> {
 
 #[cfg(test)]
 mod tests {
-    use super::upkeep::is_ours;
+    use super::upkeep::is_port_of_ours;
     use super::*;
 
     #[test]
@@ -359,9 +418,9 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         let (one, two) = (host_interface(&id).unwrap(), host_interface(&id).unwrap());
         assert_ne!(one, two);
-        assert!(is_ours(&one) && is_ours(&two));
+        assert!(is_port_of_ours(&one) && is_port_of_ours(&two));
         assert!(one.as_str().starts_with("v012345"));
-        assert!(!is_ours(&name("veth0123456789a")) && !is_ours(&name("vnet0")));
+        assert!(!is_port_of_ours(&name("veth0123456789a")) && !is_port_of_ours(&name("vnet0")));
     }
 
     #[test]

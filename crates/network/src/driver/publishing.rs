@@ -14,7 +14,7 @@ impl Driver {
     /// As [`Driver::attach`] for ports.
     pub fn publish_more(&self, endpoint: &Endpoint, requests: &[PublishRequest]) -> Result<(Endpoint, Held)> {
         let _shared = self.whole.read();
-        let (ports, held) = ports::reserve(requests)?;
+        let (ports, held) = ports::reserve(requests, endpoint)?;
         let added = Endpoint { ports, ..endpoint.clone() };
         self.publish(&added)?;
         let mut whole = endpoint.clone();

@@ -36,8 +36,8 @@ impl Driver {
     pub fn sweep(&self) -> Result<Swept> {
         let _alone = self.whole.write();
         let state = self.state();
-        let subnet = self.bridge.subnet;
-        let ports = self.firewall.withdraw_unknown(&elements(&state), |target| subnet.contains(target))?;
+        let is_ours = |target| self.bridge.subnets.iter().any(|subnet| subnet.contains(target));
+        let ports = self.firewall.withdraw_unknown(&elements(&state), is_ours)?;
         let links = self
             .route
             .dump(&route::list_links())
@@ -46,7 +46,7 @@ impl Driver {
         let mut interfaces = 0;
         for link in links.iter().filter_map(Link::parse).filter(|link| link.master == Some(index)) {
             let Ok(name) = InterfaceName::new(link.name) else { continue };
-            if is_ours(&name) && !state.endpoints.contains_key(&name) {
+            if is_port_of_ours(&name) && !state.endpoints.contains_key(&name) {
                 bridge::remove_link(&self.route, &name)?;
                 interfaces += 1;
             }
@@ -100,7 +100,7 @@ fn is_dockers(name: &str) -> bool {
     name == "docker0" || id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-pub(super) fn is_ours(name: &InterfaceName) -> bool {
+pub(super) fn is_port_of_ours(name: &InterfaceName) -> bool {
     let name = name.as_str();
     name.len() == 15 && name.starts_with('v') && name.bytes().skip(1).all(|b| b.is_ascii_hexdigit())
 }

@@ -1,6 +1,6 @@
 //! nftables over netlink: transactions, listings and the few attributes they need (`linux/netfilter/nf_tables.h`).
 //!
-//! Everything is in the `ip` family. What the tables contain is decided in [`crate::ruleset`] and its neighbours.
+//! Everything is in the families `ip` and `ip6`, in tables of the same name. What the tables contain is decided in [`crate::ruleset`] and its neighbours.
 
 mod rule;
 mod set;
@@ -9,15 +9,15 @@ use rule::comment_of;
 pub(crate) use rule::{Ct, Header, Meta, Rule, Verdict};
 pub(crate) use set::{
     Element, Elements, Set, SetKind, address_port_key, interface_key, list_elements, network_elements,
-    parse_elements, port_key, target_value,
+    parse_elements, port_key, target_address, target_value,
 };
 
+use coracle_sys::netlink::route::Family;
 use coracle_sys::netlink::{Attributes, Message, Reply, flags, parse};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const FAMILY_IPV4: u8 = 2;
 
 const NEWTABLE: u16 = 0;
 const DELTABLE: u16 = 2;
@@ -68,16 +68,23 @@ pub(crate) struct ListedRule {
     pub(crate) comment: Option<String>,
 }
 
-/// Changes to one table that happen all at once or not at all.
+/// Changes to the tables of one name that happen all at once or not at all.
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
     table: &'a str,
+    /// Of which the table is that the next changes concern.
+    family: Family,
     messages: Vec<Message>,
 }
 
 impl<'a> Transaction<'a> {
     pub(crate) fn new(table: &'a str) -> Self {
-        Self { table, messages: vec![batch("nft batch begin", BATCH_BEGIN, table)] }
+        Self { table, family: Family::V4, messages: vec![batch("nft batch begin", BATCH_BEGIN, table)] }
+    }
+
+    /// What follows concerns the table of this family; at first that is IPv4.
+    pub(crate) fn turn_to(&mut self, family: Family) {
+        self.family = family;
     }
 
     pub(crate) fn add_table(&mut self) {
@@ -137,7 +144,7 @@ impl<'a> Transaction<'a> {
 
     /// Begins a message about this table; its first attribute, the table's name, has type 1 in all of them.
     fn push(&mut self, call: &'static str, kind: u16, flags: u16, subject: &str) -> &mut Attributes {
-        self.messages.push(message(call, kind, flags, self.table, subject));
+        self.messages.push(message(call, kind, flags, (self.family, self.table), subject));
         &mut self.messages.last_mut().expect("just pushed").body
     }
 }
@@ -148,8 +155,14 @@ fn batch(call: &'static str, kind: u16, table: &str) -> Message {
     Message { call, subject: table.to_owned(), kind, flags: 0, body }
 }
 
-fn message(call: &'static str, kind: u16, flags: u16, table: &str, subject: &str) -> Message {
-    let mut body = Attributes::with_header(&[FAMILY_IPV4, 0, 0, 0]);
+fn message(
+    call: &'static str,
+    kind: u16,
+    flags: u16,
+    (family, table): (Family, &str),
+    subject: &str,
+) -> Message {
+    let mut body = Attributes::with_header(&[family.number(), 0, 0, 0]);
     if !table.is_empty() {
         body.put_str(TABLE_NAME, table);
     }
@@ -168,7 +181,7 @@ fn attributes(reply: &Reply) -> &[u8] {
 
 /// Asks which generation of rules is current: every change of any table counts it up.
 pub(crate) fn get_generation() -> Message {
-    message("NFT_MSG_GETGEN", GETGEN, flags::ACK, "", "generation")
+    message("NFT_MSG_GETGEN", GETGEN, flags::ACK, (Family::V4, ""), "generation")
 }
 
 /// Reads the answer to [`get_generation`].
@@ -178,15 +191,15 @@ pub(crate) fn parse_generation(replies: &[Reply]) -> Option<u32> {
 }
 
 /// Asks whether a chain exists: `ENOENT` if not.
-pub(crate) fn get_chain(table: &str, chain: &str) -> Message {
-    let mut get = message("NFT_MSG_GETCHAIN", GETCHAIN, flags::ACK, table, chain);
+pub(crate) fn get_chain(family: Family, table: &str, chain: &str) -> Message {
+    let mut get = message("NFT_MSG_GETCHAIN", GETCHAIN, flags::ACK, (family, table), chain);
     get.body.put_str(CHAIN_NAME, chain);
     get
 }
 
 /// Lists the rules of a table, or of one of its chains; empty if there is none.
-pub(crate) fn list_rules(table: &str, chain: Option<&str>) -> Message {
-    let mut list = message("NFT_MSG_GETRULE", GETRULE, 0, table, chain.unwrap_or_default());
+pub(crate) fn list_rules(family: Family, table: &str, chain: Option<&str>) -> Message {
+    let mut list = message("NFT_MSG_GETRULE", GETRULE, 0, (family, table), chain.unwrap_or_default());
     if let Some(chain) = chain {
         list.body.put_str(RULE_CHAIN, chain);
     }

@@ -1,9 +1,9 @@
 //! Rules as chains of expressions, each a step of the kernel's small virtual machine.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use coracle_sys::netlink::Attributes;
-use coracle_sys::netlink::route::InterfaceName;
+use coracle_sys::netlink::route::{Family, InterfaceName, octets};
 
 const LIST_ELEMENT: u16 = 1;
 const RULE_EXPRESSIONS: u16 = 4;
@@ -33,7 +33,6 @@ const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
 const ADDRESS_TYPE_LOCAL: u32 = 2;
 const NAT_DESTINATION: u32 = 1;
-const FAMILY_IPV4: u32 = 2;
 
 /// A property of the packet that is not in its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -61,23 +60,37 @@ pub(crate) enum Verdict {
     Jump(&'static str),
 }
 
-/// Where in an IPv4 header an address is.
+/// Which address of a packet's header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Header {
-    Source = 12,
-    Destination = 16,
+    Source,
+    Destination,
 }
 
-/// One rule: matches in order, then what to do. The comment names it in listings and when it is looked for.
+impl Header {
+    /// Where it is in the header, and its length, in bytes.
+    fn place(self, family: Family) -> (u32, u32) {
+        match (family, self) {
+            (Family::V4, Self::Source) => (12, 4),
+            (Family::V4, Self::Destination) => (16, 4),
+            (Family::V6, Self::Source) => (8, 16),
+            (Family::V6, Self::Destination) => (24, 16),
+        }
+    }
+}
+
+/// One rule of a table of one family: matches in order, then what to do. The comment names it in listings and when it is
+/// looked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
+    family: Family,
     expressions: Attributes,
     pub(crate) comment: String,
 }
 
 impl Rule {
-    pub(crate) fn new(comment: impl Into<String>) -> Self {
-        Self { expressions: Attributes::default(), comment: comment.into() }
+    pub(crate) fn new(family: Family, comment: impl Into<String>) -> Self {
+        Self { family, expressions: Attributes::default(), comment: comment.into() }
     }
 
     /// The interface's name is in a set of names.
@@ -118,24 +131,42 @@ impl Rule {
         self
     }
 
-    /// An address of the IPv4 header is in 127.0.0.0/8.
+    /// An address of the header is in 127.0.0.0/8, which is IPv4's alone.
     pub(crate) fn in_loopback_net(mut self, which: Header) -> Self {
-        self.load_payload(PAYLOAD_NETWORK, which as u32, 1, FIRST);
+        let (offset, _) = which.place(self.family);
+        self.load_payload(PAYLOAD_NETWORK, offset, 1, FIRST);
         self.compare(FIRST, COMPARE_EQUAL, &[127]);
+        self
+    }
+
+    /// The source address is in fe80::/10, which no packet that is forwarded has (RFC 4291, 2.5.6).
+    pub(crate) fn source_is_link_local(mut self) -> Self {
+        let (offset, _) = Header::Source.place(self.family);
+        self.load_payload(PAYLOAD_NETWORK, offset, 2, FIRST);
+        self.expression("bitwise", |data| {
+            data.put_be32(1, FIRST).put_be32(2, FIRST).put_be32(3, 2);
+            data.nest(4, |mask| {
+                mask.put(DATA_VALUE, &[0xff, 0xc0]);
+            });
+            data.nest(5, |xor| {
+                xor.put(DATA_VALUE, &[0; 2]);
+            });
+        });
+        self.compare(FIRST, COMPARE_EQUAL, &[0xfe, 0x80]);
         self
     }
 
     /// The source address is in a set of networks.
     pub(crate) fn source_in(mut self, set: &str) -> Self {
-        self.load_payload(PAYLOAD_NETWORK, Header::Source as u32, 4, FIRST);
+        self.load_address(Header::Source, FIRST);
         self.lookup(set, FIRST, None, 0);
         self
     }
 
     /// The destination address is this one.
-    pub(crate) fn destination_is(mut self, address: Ipv4Addr) -> Self {
-        self.load_payload(PAYLOAD_NETWORK, Header::Destination as u32, 4, FIRST);
-        self.compare(FIRST, COMPARE_EQUAL, &address.octets());
+    pub(crate) fn destination_is(mut self, address: IpAddr) -> Self {
+        self.load_address(Header::Destination, FIRST);
+        self.compare(FIRST, COMPARE_EQUAL, &octets(address));
         self
     }
 
@@ -219,8 +250,8 @@ impl Rule {
     /// Redirects to the address and port that the map has for transport, destination address and port.
     pub(crate) fn translate_by_address(mut self, map: &str) -> Self {
         self.load_meta(Meta::Transport, WORD);
-        self.load_payload(PAYLOAD_NETWORK, Header::Destination as u32, 4, WORD + 1);
-        self.load_payload(PAYLOAD_TRANSPORT, 2, 2, WORD + 2);
+        self.load_address(Header::Destination, WORD + 1);
+        self.load_payload(PAYLOAD_TRANSPORT, 2, 2, WORD + 1 + self.words());
         self.lookup(map, WORD, Some(WORD), 0);
         self.translate();
         self
@@ -236,9 +267,9 @@ impl Rule {
     }
 
     /// Redirects to a constant address and port.
-    pub(crate) fn translate_to(mut self, address: Ipv4Addr, port: u16) -> Self {
-        self.load(WORD, &address.octets());
-        self.load(WORD + 1, &port.to_be_bytes());
+    pub(crate) fn translate_to(mut self, address: IpAddr, port: u16) -> Self {
+        self.load(WORD, &octets(address));
+        self.load(WORD + self.words(), &port.to_be_bytes());
         self.translate();
         self
     }
@@ -251,10 +282,21 @@ impl Rule {
 
     /// Destination translation with the address in [`WORD`] and the port in the register after it.
     fn translate(&mut self) {
+        let (family, port) = (self.family.number().into(), WORD + self.words());
         self.expression("nat", |data| {
-            data.put_be32(1, NAT_DESTINATION).put_be32(2, FAMILY_IPV4);
-            data.put_be32(3, WORD).put_be32(5, WORD + 1);
+            data.put_be32(1, NAT_DESTINATION).put_be32(2, family);
+            data.put_be32(3, WORD).put_be32(5, port);
         });
+    }
+
+    /// How many registers of 4 bytes an address takes.
+    fn words(&self) -> u32 {
+        u32::from(self.family.width()) / 32
+    }
+
+    fn load_address(&mut self, which: Header, register: u32) {
+        let (offset, length) = which.place(self.family);
+        self.load_payload(PAYLOAD_NETWORK, offset, length, register);
     }
 
     fn load(&mut self, register: u32, value: &[u8]) {

@@ -1,13 +1,13 @@
 //! Sets and maps, and their elements.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use coracle_sys::netlink::route::InterfaceName;
+use coracle_sys::netlink::route::{Family, InterfaceName, from_octets, octets};
 use coracle_sys::netlink::{Attributes, Message, Reply, flags, parse};
 
 use super::{Transaction, attributes, is, message};
 use crate::limits::ELEMENTS_PER_MESSAGE;
-use crate::subnet::Ipv4Net;
+use crate::subnet::Subnet;
 
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
@@ -35,6 +35,7 @@ const DATA_VALUE: u16 = 1;
 
 /// nft's numbers of types; the kernel only keeps them, so that listings can be read.
 const TYPE_IPV4: u32 = 7;
+const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_SERVICE: u32 = 13;
 const TYPE_INTERFACE: u32 = 41;
@@ -88,15 +89,21 @@ impl Element {
 }
 
 /// The elements that make up one network in [`SetKind::Networks`].
-pub(crate) fn network_elements(subnet: Ipv4Net) -> Elements {
-    let first = u32::from(subnet.network());
-    let mut elements = vec![Element::member(first.to_be_bytes().to_vec())];
+pub(crate) fn network_elements(subnet: Subnet) -> Elements {
+    let mut elements = vec![Element::member(octets(subnet.network()))];
     // The first address behind it; the last network of all has none and stays open.
-    if let Some(behind) = first.checked_add(subnet.size()) {
-        let end = Element { ends_interval: true, ..Element::member(behind.to_be_bytes().to_vec()) };
-        elements.push(end);
+    if let Some(behind) = successor(octets(subnet.last())) {
+        elements.push(Element { ends_interval: true, ..Element::member(behind) });
     }
     elements
+}
+
+/// The number that comes next, in network byte order.
+fn successor(mut number: Vec<u8>) -> Option<Vec<u8>> {
+    let least = number.iter().rposition(|octet| *octet != u8::MAX)?;
+    number[least] += 1;
+    number[least + 1..].fill(0);
+    Some(number)
 }
 
 /// The key of [`SetKind::Interfaces`].
@@ -107,21 +114,28 @@ pub(crate) fn interface_key(name: &InterfaceName) -> Vec<u8> {
 }
 
 /// The key of [`SetKind::PortsByAddress`]: each part padded to four bytes, as concatenations are.
-pub(crate) fn address_port_key(transport: u8, address: Ipv4Addr, port: u16) -> Vec<u8> {
-    let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
-    vec![transport, 0, 0, 0, a, b, c, d, high, low, 0, 0]
+pub(crate) fn address_port_key(transport: u8, address: IpAddr, port: u16) -> Vec<u8> {
+    [vec![transport, 0, 0, 0], octets(address), padded(port)].concat()
 }
 
 /// The key of [`SetKind::Ports`].
 pub(crate) fn port_key(transport: u8, port: u16) -> Vec<u8> {
-    let [high, low] = port.to_be_bytes();
-    vec![transport, 0, 0, 0, high, low, 0, 0]
+    [vec![transport, 0, 0, 0], padded(port)].concat()
 }
 
 /// The value of both maps.
-pub(crate) fn target_value(address: Ipv4Addr, port: u16) -> Vec<u8> {
-    let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
-    vec![a, b, c, d, high, low, 0, 0]
+pub(crate) fn target_value(address: IpAddr, port: u16) -> Vec<u8> {
+    [octets(address), padded(port)].concat()
+}
+
+/// The address in a value of both maps, in the table of a family.
+pub(crate) fn target_address(family: Family, value: &[u8]) -> Option<IpAddr> {
+    from_octets(value.get(..usize::from(family.width() / 8))?)
+}
+
+fn padded(port: u16) -> Vec<u8> {
+    let [high, low] = port.to_be_bytes();
+    vec![high, low, 0, 0]
 }
 
 /// nft writes the type of a concatenation as its parts' numbers, six bits each.
@@ -131,21 +145,25 @@ fn concatenated(parts: &[u32]) -> u32 {
 
 impl Transaction<'_> {
     pub(crate) fn add_set(&mut self, set: Set, id: u32) {
+        let (address, length) = match self.family {
+            Family::V4 => (TYPE_IPV4, 4),
+            Family::V6 => (TYPE_IPV6, 16),
+        };
         let (key_type, key_length, flags) = match set.kind {
             SetKind::Interfaces => (TYPE_INTERFACE, 16, 0),
             SetKind::Passages => (concatenated(&[TYPE_INTERFACE, TYPE_INTERFACE]), 32, 0),
             SetKind::PortsByAddress => {
-                (concatenated(&[TYPE_PROTOCOL, TYPE_IPV4, TYPE_SERVICE]), 12, FLAG_MAP)
+                (concatenated(&[TYPE_PROTOCOL, address, TYPE_SERVICE]), 8 + length, FLAG_MAP)
             }
             SetKind::Ports => (concatenated(&[TYPE_PROTOCOL, TYPE_SERVICE]), 8, FLAG_MAP),
-            SetKind::Networks => (TYPE_IPV4, 4, FLAG_INTERVAL),
+            SetKind::Networks => (address, length, FLAG_INTERVAL),
         };
         let body = self.push("NFT_MSG_NEWSET", NEWSET, flags::CREATE, set.name);
         body.put_str(SET_NAME, set.name).put_be32(SET_FLAGS, flags);
         body.put_be32(SET_KEY_TYPE, key_type).put_be32(SET_KEY_LENGTH, key_length);
         if flags == FLAG_MAP {
-            let data_type = concatenated(&[TYPE_IPV4, TYPE_SERVICE]);
-            body.put_be32(SET_DATA_TYPE, data_type).put_be32(SET_DATA_LENGTH, 8);
+            let data_type = concatenated(&[address, TYPE_SERVICE]);
+            body.put_be32(SET_DATA_TYPE, data_type).put_be32(SET_DATA_LENGTH, length + 4);
         }
         body.put_be32(SET_ID, id);
         if matches!(set.kind, SetKind::Interfaces) {
@@ -210,8 +228,8 @@ impl Element {
 }
 
 /// Lists the elements of a set; `ENOENT` if there is no such set. The replies read with [`parse_elements`].
-pub(crate) fn list_elements(table: &str, set: &str) -> Message {
-    let mut list = message("NFT_MSG_GETSETELEM", GETSETELEM, 0, table, set);
+pub(crate) fn list_elements(family: Family, table: &str, set: &str) -> Message {
+    let mut list = message("NFT_MSG_GETSETELEM", GETSETELEM, 0, (family, table), set);
     list.body.put_str(LIST_SET, set);
     list
 }

@@ -3,24 +3,27 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::time::Duration;
 
 use coracle_network::{
-    Config, DefaultRoute, Driver, Endpoint, EndpointRequest, Held, HostPort, InterfaceName, Namespace,
-    Protocol, PublishRequest,
+    Addressing, Config, DefaultRoute, Driver, Endpoint, EndpointRequest, Held, HostPort, InterfaceName,
+    Namespace, Protocol, PublishRequest,
 };
 use coracle_sys::netlink::route::{self, Link, Mac, Veth};
 use coracle_sys::netlink::{self, Socket};
 use coracle_sys::netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 29, 0, 1);
-pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub(crate) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub(crate) const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+pub(crate) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 29, 0, 1));
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const HOST_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+pub(crate) const NEIGHBOUR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+pub(crate) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd29, 0, 0, 0, 0, 0, 0, 1));
 /// What must succeed may take this long on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What must fail is given this long to succeed.
@@ -41,7 +44,9 @@ pub(crate) fn on_host<T: Send>(test: impl FnOnce(&Lab) -> T + Send) -> T {
             .request(&[route::set_up(1), route::create_bridge(&lan, Mac([2, 0, 0, 0, 0, 1]), 1500)])
             .expect("a LAN");
         let index = link(&socket, "lan0").expect("just made").index;
-        socket.request(&[route::add_address(index, HOST, 24)]).expect("an address");
+        socket
+            .request(&[route::add_address(index, HOST, 24), route::add_address(index, HOST_V6, 64)])
+            .expect("addresses");
         let (neighbour, inner) = netns::in_new(|| {
             (netns::current().expect("proc"), Socket::open(netlink::Protocol::Route).expect("netlink"))
         })
@@ -61,9 +66,11 @@ pub(crate) fn on_host<T: Send>(test: impl FnOnce(&Lab) -> T + Send) -> T {
             .request(&[
                 route::set_up(index),
                 route::add_address(index, NEIGHBOUR, 24),
-                route::add_default_route(HOST),
+                route::add_default_route(HOST, index),
+                route::add_address(index, NEIGHBOUR_V6, 64),
+                route::add_default_route(HOST_V6, index),
             ])
-            .expect("the neighbour's address");
+            .expect("the neighbour's addresses");
         test(&Lab { host: netns::current().expect("proc"), neighbour })
     })
     .expect("a host")
@@ -81,12 +88,21 @@ pub(crate) fn config() -> Config {
     Config {
         engine: "0a1b2c3d".parse().expect("an id"),
         bridge: interface("coracle0"),
-        subnet: "172.29.0.1/16".parse().expect("a network"),
+        addressing: vec![addressing("172.29.0.1/16")],
         mtu: 1500,
         passage: coracle_network::Passage::default(),
-        range: None,
-        reserved: Vec::new(),
     }
+}
+
+pub(crate) fn addressing(subnet: &str) -> Addressing {
+    Addressing { subnet: subnet.parse().expect("a network"), range: None, reserved: Vec::new() }
+}
+
+/// A network with addresses of both families.
+pub(crate) fn dual() -> Config {
+    let mut config = config();
+    config.addressing.push(addressing("fd29::1/64"));
+    config
 }
 
 pub(crate) fn driver() -> Driver {
@@ -98,18 +114,18 @@ pub(crate) fn request(number: u8, ports: &[PublishRequest]) -> EndpointRequest {
     EndpointRequest {
         container_id: format!("{number:02x}").repeat(32),
         interface: interface("eth0"),
-        ip: None,
+        ips: Vec::new(),
         mac: None,
         default_route: DefaultRoute::Here,
         ports: ports.to_vec(),
     }
 }
 
-pub(crate) fn tcp(host_ip: Option<Ipv4Addr>, host_port: u16, container_port: u16) -> PublishRequest {
+pub(crate) fn tcp(host_ip: Option<IpAddr>, host_port: u16, container_port: u16) -> PublishRequest {
     PublishRequest {
         protocol: Protocol::Tcp,
         container_port,
-        host_ip: host_ip.map(Into::into),
+        host_ip,
         host_port: HostPort::Exactly(host_port),
     }
 }
@@ -131,9 +147,21 @@ pub(crate) fn container(driver: &Driver, number: u8, ports: &[PublishRequest]) -
     Container { namespace, endpoint, held }
 }
 
+impl Container {
+    /// What its shim would accept connections to a host address and port with.
+    pub(crate) fn relay(&self, host_ip: IpAddr, host_port: u16) -> TcpListener {
+        let is_it = |socket: &&OwnedFd| {
+            let bound = rustix::net::getsockname(socket).expect("a socket");
+            SocketAddr::try_from(bound).expect("of IP") == SocketAddr::new(host_ip, host_port)
+        };
+        let socket = self.held.sockets.iter().find(is_it).expect("the port is held");
+        socket.try_clone().expect("a descriptor").into()
+    }
+}
+
 /// A listening socket of a namespace.
-pub(crate) fn listen(netns: BorrowedFd<'_>, address: Ipv4Addr, port: u16) -> TcpListener {
-    let bind = || TcpListener::bind(SocketAddrV4::new(address, port)).expect("bound");
+pub(crate) fn listen(netns: BorrowedFd<'_>, address: IpAddr, port: u16) -> TcpListener {
+    let bind = || TcpListener::bind(SocketAddr::new(address, port)).expect("bound");
     let listener = netns::inside(netns, bind).expect("entered");
     listener.set_nonblocking(true).expect("an option");
     listener
@@ -142,7 +170,7 @@ pub(crate) fn listen(netns: BorrowedFd<'_>, address: Ipv4Addr, port: u16) -> Tcp
 /// Connects from a namespace to an address and has `listener` answer. Returns the address the listener saw.
 pub(crate) fn reach(
     from: BorrowedFd<'_>,
-    to: (Ipv4Addr, u16),
+    to: (IpAddr, u16),
     listener: &TcpListener,
 ) -> Result<SocketAddr, String> {
     let mut client = connect(from, to, PATIENCE)?;
@@ -162,18 +190,18 @@ pub(crate) fn reach(
 }
 
 /// Whether a connection can be opened at all, to anything.
-pub(crate) fn connects(from: BorrowedFd<'_>, to: (Ipv4Addr, u16)) -> bool {
+pub(crate) fn connects(from: BorrowedFd<'_>, to: (IpAddr, u16)) -> bool {
     connect(from, to, DOUBT).is_ok()
 }
 
-fn connect(from: BorrowedFd<'_>, to: (Ipv4Addr, u16), limit: Duration) -> Result<TcpStream, String> {
-    let connect = || TcpStream::connect_timeout(&SocketAddrV4::new(to.0, to.1).into(), limit);
+fn connect(from: BorrowedFd<'_>, to: (IpAddr, u16), limit: Duration) -> Result<TcpStream, String> {
+    let connect = || TcpStream::connect_timeout(&SocketAddr::new(to.0, to.1), limit);
     netns::inside(from, connect).expect("entered").map_err(|e| format!("cannot connect to {to:?}: {e}"))
 }
 
 /// A datagram socket of a namespace.
-pub(crate) fn datagrams(netns: BorrowedFd<'_>, address: Ipv4Addr, port: u16) -> UdpSocket {
-    let bind = || UdpSocket::bind(SocketAddrV4::new(address, port)).expect("bound");
+pub(crate) fn datagrams(netns: BorrowedFd<'_>, address: IpAddr, port: u16) -> UdpSocket {
+    let bind = || UdpSocket::bind(SocketAddr::new(address, port)).expect("bound");
     let socket = netns::inside(netns, bind).expect("entered");
     socket.set_read_timeout(Some(PATIENCE)).expect("an option");
     socket
@@ -182,11 +210,11 @@ pub(crate) fn datagrams(netns: BorrowedFd<'_>, address: Ipv4Addr, port: u16) -> 
 /// Sends a datagram from `client` and has `server` answer; returns the address the server saw.
 pub(crate) fn exchange(
     client: &UdpSocket,
-    to: (Ipv4Addr, u16),
+    to: (IpAddr, u16),
     server: &UdpSocket,
 ) -> Result<SocketAddr, String> {
     let mut text = [0; 16];
-    client.send_to(b"ping", SocketAddrV4::new(to.0, to.1)).map_err(|e| format!("send: {e}"))?;
+    client.send_to(b"ping", SocketAddr::new(to.0, to.1)).map_err(|e| format!("send: {e}"))?;
     let (length, peer) = server.recv_from(&mut text).map_err(|e| format!("server: {e}"))?;
     assert_eq!(&text[..length], b"ping");
     server.send_to(b"pong", peer).map_err(|e| format!("answer: {e}"))?;

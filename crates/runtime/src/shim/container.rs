@@ -9,7 +9,7 @@ use super::prepared::Place;
 use super::streams::{self, Pipes, channel_of};
 use crate::cgroup::{Entry, Frozen, Group};
 use crate::error::{Error, Result};
-use crate::protocol::{Execution, HeldPort, Overlay, Plan, Role};
+use crate::protocol::{Execution, HeldPort, Overlay, Plan, RelayedPort, Role};
 use crate::sandbox::{self, FirstProcess, Given, Joining, Joins, Start, Started, Streams, users};
 use coracle_logfile::{Limits, Writer};
 use coracle_spec::Owners;
@@ -21,7 +21,7 @@ use coracle_sys::rooted::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{getsockname, sockopt};
 use rustix::process::{Pid, Signal};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -220,6 +220,21 @@ impl Container {
     pub(super) fn hold(&mut self, more: Vec<OwnedFd>, release: &[HeldPort]) {
         self.held.retain(|socket| !port_of(socket).is_some_and(|port| release.contains(&port)));
         self.held.extend(more);
+    }
+
+    /// Takes out those of the sockets whose ports are to be relayed.
+    pub(super) fn take_relayed(&mut self, relayed: &[RelayedPort]) -> Vec<(RelayedPort, OwnedFd)> {
+        let by_port: HashMap<_, _> =
+            relayed.iter().map(|relayed| ((relayed.port.protocol, relayed.port.address), relayed)).collect();
+        let mut taken = Vec::new();
+        for socket in std::mem::take(&mut self.held) {
+            let port = port_of(&socket);
+            match port.and_then(|port| by_port.get(&(port.protocol, port.address))) {
+                Some(relayed) => taken.push((**relayed, socket)),
+                None => self.held.push(socket),
+            }
+        }
+        taken
     }
 
     pub(super) fn has_output(&self) -> bool {

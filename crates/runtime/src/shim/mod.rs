@@ -26,12 +26,13 @@ mod names;
 mod prepared;
 mod pump;
 pub mod record;
+mod relays;
 mod requests;
 mod streams;
 
 use crate::cgroup::OomWatch;
 use crate::error::{Error, Result};
-use crate::protocol::{self, Event, Exit, Failure, Isolation, Message, Reply, Request};
+use crate::protocol::{self, Event, Exit, Failure, Isolation, Message, RelayedPort, Reply, Request};
 use arriving::{Arrived, Arriving};
 use connections::Connections;
 use container::{Belongings, Container};
@@ -42,6 +43,7 @@ use coracle_sys::userns;
 use names::Resolver;
 use prepared::Prepared;
 use pump::{Notice, Pump};
+use relays::Relays;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -195,7 +197,14 @@ fn begin(
         boot_id: container.plan().boot_id.clone(),
     };
     record::write_run(connections.directory(), &run)?;
-    Ok(Shim { container, resolver, pump, connections, memory: None, phase: Phase::Running })
+    let phase = Phase::Running;
+    let mut shim = Shim { container, resolver, relays: None, pump, connections, memory: None, phase };
+    let relayed = shim.container.plan().relays.clone();
+    if let Err(error) = shim.relay(&relayed) {
+        // The container runs, and the rest of its ports work.
+        eprintln_log(&error.chain());
+    }
+    Ok(shim)
 }
 
 /// How far the container's life has come.
@@ -213,6 +222,8 @@ struct Shim {
     container: Container,
     /// Answers the container's queries while its first process runs.
     resolver: Option<Resolver>,
+    /// Passes on what the kernel does not translate, if there is any such port.
+    relays: Option<Relays>,
     pump: Pump,
     connections: Connections,
     /// Tells when the container has no more memory, while its first process runs.
@@ -248,6 +259,7 @@ impl Shim {
             }
             // Also when nothing is ready: servers that take too long are given up.
             self.resolve();
+            self.pass_on();
             if let Err(error) = self.container.kill_late() {
                 eprintln_log(&error.chain());
             }
@@ -290,6 +302,7 @@ impl Shim {
         polled.extend(self.connections.iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
         polled.extend(self.resolver.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
         let names = connections + self.connections.iter().count();
+        polled.extend(self.relays.iter().map(|r| PollFd::from_borrowed_fd(r.as_fd(), PollFlags::IN)));
         let memory = polled.len();
         polled.extend(self.memory.iter().map(|memory| PollFd::new(memory, memory.flags())));
         let timeout = self.timeout();
@@ -322,7 +335,8 @@ impl Shim {
         };
         let names = self.resolver.as_ref().and_then(Resolver::next_timeout);
         let late = self.container.next_end().map(|end| end.saturating_duration_since(Instant::now()));
-        let shortest = drained.into_iter().chain(names).chain(late).min()?;
+        let relays = self.relays.as_ref().and_then(Relays::next_timeout);
+        let shortest = drained.into_iter().chain(names).chain(relays).chain(late).min()?;
         Some(Timespec::try_from(shortest).unwrap_or_default())
     }
 
@@ -332,6 +346,29 @@ impl Shim {
             // It would fail again at once, for ever; the container's queries time out from now on.
             eprintln_log(&error.chain());
             self.withdraw_names();
+        }
+    }
+
+    /// Passes on what arrives at these ports, whose sockets are held, from now on.
+    fn relay(&mut self, relayed: &[RelayedPort]) -> Result<()> {
+        if relayed.is_empty() {
+            return Ok(());
+        }
+        let relays = match &mut self.relays {
+            Some(relays) => relays,
+            none => none.insert(Relays::new()?),
+        };
+        let further: Vec<_> = relayed.iter().filter(|relayed| !relays.lead(relayed)).copied().collect();
+        let taken = self.container.take_relayed(&further);
+        taken.into_iter().try_for_each(|(relayed, socket)| relays.add(relayed, socket))
+    }
+
+    fn pass_on(&mut self) {
+        let Some(relays) = &mut self.relays else { return };
+        if let Err(error) = relays.run_ready() {
+            // It would fail again at once, for ever; what is relayed ends here.
+            eprintln_log(&error.chain());
+            self.relays = None;
         }
     }
 
@@ -383,6 +420,9 @@ impl Shim {
         // What is killed from here on is killed by its end.
         self.memory = None;
         self.withdraw_names();
+        if let Some(relays) = &mut self.relays {
+            relays.end();
+        }
         let patience = if self.container.has_output() { LAST_OUTPUT } else { Duration::ZERO };
         self.phase = Phase::Draining { code, until: Instant::now() + patience };
     }

@@ -51,9 +51,12 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
             Some(resolver) => resolver.change(names).map(done),
             None => Ok((gone("nothing resolves names for this container"), None)),
         },
-        Request::Ports { release } => {
+        Request::Ports { release, relays } => {
+            if let Some(relaying) = &mut shim.relays {
+                relaying.release(&release);
+            }
             shim.container.hold(descriptors, &release);
-            Ok((Reply::Done, None))
+            shim.relay(&relays).map(done)
         }
         Request::Log(bounds) => {
             shim.pump.bound_log(Limits { size: bounds.max_size, files: bounds.max_files });
@@ -71,6 +74,7 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
                 *acknowledged = true;
                 // Whoever starts something else on its ports need not wait for the disk.
                 shim.container.release_ports();
+                shim.relays = None;
                 // The last hold of the layers: the kernel writes them out before this returns, and nobody waits but
                 // who wants to start the container again.
                 shim.container.release_root();

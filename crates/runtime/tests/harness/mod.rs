@@ -473,6 +473,7 @@ pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
         stdin: Stdin::Closed,
         init: false,
         names: None,
+        relays: Vec::new(),
         attachments: Vec::new(),
         descriptors: Vec::new(),
         runtime: None,

@@ -4,7 +4,7 @@
 //! [`Socket::request`](super::Socket::request).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::{Attributes, Message, Reply, flags, parse};
@@ -34,19 +34,84 @@ const VETH_INFO_PEER: u16 = 1;
 const BRPORT_MODE: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
 const BR_NF_CALL_IPTABLES: u16 = 36;
+const BR_NF_CALL_IP6TABLES: u16 = 37;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 
+/// All families, in questions.
+const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// The address is valid at once: nobody is asked whether it has it already (RFC 4862, 5.4).
+const IFA_F_NODAD: u8 = 2;
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
+
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, the older one first.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// That of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Its number in messages: `AF_INET` and `AF_INET6`, which netfilter calls `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::V4 => AF_INET,
+            Self::V6 => AF_INET6,
+        }
+    }
+
+    /// The length of its addresses, in bits.
+    pub fn width(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// An address as it is on the wire.
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// The address that has these octets; none if they are neither 4 nor 16.
+pub fn from_octets(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into())).ok()
+}
 
 /// The name of a network interface: 1 to 15 bytes, no `/`, no white space, not `.` or `..` (`dev_valid_name`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,7 +183,7 @@ pub struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
     /// The address; for a route, the network.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// How many leading bits name the network.
     pub length: u8,
     /// The interface it is an address of; 0 for a route.
@@ -166,13 +231,13 @@ pub fn create_bridge(name: &InterfaceName, mac: Mac, mtu: u32) -> Message {
     new
 }
 
-/// Has the frames that a bridge passes from port to port go through the IPv4 firewall, where the module `br_netfilter` is loaded,
+/// Has the frames that a bridge passes from port to port go through the firewall, where the module `br_netfilter` is loaded,
 /// whatever the setting for all bridges says.
 pub fn filter_frames(bridge: &InterfaceName) -> Message {
     let mut set = message("RTM_NEWLINK", NEWLINK, 0, &link_header(0, 0), format_args!("bridge {bridge}"));
     set.body.put_str(IFLA_IFNAME, bridge.as_str()).nest(IFLA_LINKINFO, |info| {
         info.put(INFO_KIND, b"bridge").nest(INFO_DATA, |data| {
-            data.put_u8(BR_NF_CALL_IPTABLES, 1);
+            data.put_u8(BR_NF_CALL_IPTABLES, 1).put_u8(BR_NF_CALL_IP6TABLES, 1);
         });
     });
     set
@@ -253,36 +318,40 @@ pub fn list_links() -> Message {
     message("RTM_GETLINK", GETLINK, 0, &link_header(0, 0), "all interfaces")
 }
 
-/// `struct ifaddrmsg`, with the address and its broadcast address.
-fn address(call: &'static str, kind: u16, flags: u16, index: u32, address: Ipv4Addr, length: u8) -> Message {
+/// `struct ifaddrmsg`, with the address.
+fn address(call: &'static str, kind: u16, flags: u16, index: u32, ip: IpAddr, length: u8) -> Message {
     let [a, b, c, d] = index.to_ne_bytes();
-    let header = [AF_INET, length, 0, 0, a, b, c, d];
-    let mut change = message(call, kind, flags, &header, format_args!("{address}/{length}"));
-    change.body.put(IFA_LOCAL, &address.octets()).put(IFA_ADDRESS, &address.octets());
+    let own_flags = if ip.is_ipv6() { IFA_F_NODAD } else { 0 };
+    let header = [Family::of(ip).number(), length, own_flags, 0, a, b, c, d];
+    let mut change = message(call, kind, flags, &header, format_args!("{ip}/{length}"));
+    change.body.put(IFA_LOCAL, &octets(ip)).put(IFA_ADDRESS, &octets(ip));
     change
 }
 
-/// Gives an interface an address.
-pub fn add_address(index: u32, ip: Ipv4Addr, length: u8) -> Message {
+/// Gives an interface an address, one of IPv4 with its broadcast address. One of IPv6 can be used at once.
+pub fn add_address(index: u32, ip: IpAddr, length: u8) -> Message {
     let mut add = address("RTM_NEWADDR", NEWADDR, flags::CREATE | flags::EXCL, index, ip, length);
-    let hosts = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-    add.body.put(IFA_BROADCAST, &Ipv4Addr::from(u32::from(ip) | hosts).octets());
+    if let IpAddr::V4(ip) = ip {
+        let hosts = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+        add.body.put(IFA_BROADCAST, &Ipv4Addr::from(u32::from(ip) | hosts).octets());
+    }
     add
 }
 
 /// Takes an address from an interface.
-pub fn delete_address(index: u32, ip: Ipv4Addr, length: u8) -> Message {
+pub fn delete_address(index: u32, ip: IpAddr, length: u8) -> Message {
     address("RTM_DELADDR", DELADDR, 0, index, ip, length)
 }
 
-/// Lists the IPv4 addresses of all interfaces; the replies read with [`Prefix::parse_address`].
+/// Lists the addresses of all interfaces; the replies read with [`Prefix::parse_address`].
 pub fn list_addresses() -> Message {
-    message("RTM_GETADDR", GETADDR, 0, &[AF_INET, 0, 0, 0, 0, 0, 0, 0], "all addresses")
+    message("RTM_GETADDR", GETADDR, 0, &[AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0], "all addresses")
 }
 
-/// Sends everything without a better route to `gateway`.
-pub fn add_default_route(gateway: Ipv4Addr) -> Message {
-    let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
+/// Sends everything of the gateway's family without a better route to `gateway`, through the interface with number `index`.
+pub fn add_default_route(gateway: IpAddr, index: u32) -> Message {
+    let family = Family::of(gateway).number();
+    let header = [family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
     let mut add = message(
         "RTM_NEWROUTE",
         NEWROUTE,
@@ -290,13 +359,13 @@ pub fn add_default_route(gateway: Ipv4Addr) -> Message {
         &header,
         format_args!("default via {gateway}"),
     );
-    add.body.put(RTA_GATEWAY, &gateway.octets());
+    add.body.put(RTA_GATEWAY, &octets(gateway)).put_u32(RTA_OIF, index);
     add
 }
 
-/// Lists the IPv4 routes; the replies read with [`Prefix::parse_route`].
+/// Lists the routes; the replies read with [`Prefix::parse_route`].
 pub fn list_routes() -> Message {
-    let header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let header = [AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     message("RTM_GETROUTE", GETROUTE, 0, &header, "all routes")
 }
 
@@ -341,20 +410,22 @@ impl Prefix {
     pub fn parse_address(reply: &Reply) -> Option<Self> {
         let header = reply.body.get(..8).filter(|_| reply.kind == NEWADDR)?;
         let (length, index) = (header[1], u32::from_ne_bytes([header[4], header[5], header[6], header[7]]));
-        let local = parse(&reply.body[8..]).find(|a| a.kind == IFA_LOCAL)?;
-        Some(Self { address: ipv4(local.value)?, length, index })
+        let find = |kind| parse(&reply.body[8..]).find(move |a| a.kind == kind);
+        // IPv6 has the address as IFA_LOCAL only where it differs from the peer's.
+        let local = find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?;
+        Some(Self { address: from_octets(local.value)?, length, index })
     }
 
     /// Reads an `RTM_NEWROUTE` with a destination; `None` for anything else, the default route included.
     pub fn parse_route(reply: &Reply) -> Option<Self> {
         let header = reply.body.get(..12).filter(|_| reply.kind == NEWROUTE)?;
+        // Routes of groups are listed as well, with numbers of their own.
+        if !Family::BOTH.iter().any(|family| family.number() == header[0]) {
+            return None;
+        }
         let destination = parse(&reply.body[12..]).find(|a| a.kind == RTA_DST)?;
-        Some(Self { address: ipv4(destination.value)?, length: header[1], index: 0 })
+        Some(Self { address: from_octets(destination.value)?, length: header[1], index: 0 })
     }
-}
-
-fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
 }
 
 #[cfg(test)]

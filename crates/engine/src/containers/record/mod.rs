@@ -5,12 +5,13 @@ mod settings;
 use super::Description;
 use super::health::HealthRecord;
 use super::memberships::{self, Membership};
+use super::settings::FixedAddresses;
 use super::state::{State, Status};
-use coracle_network::{Endpoint, InterfaceName, Published};
+use coracle_network::{Address, Endpoint, InterfaceName, Published};
 use coracle_spec::{ContainerId, Digest, Name};
 use serde::{Deserialize, Serialize};
 use settings::Transport;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use time::OffsetDateTime;
 
 /// The version of the documents written here.
@@ -59,6 +60,8 @@ struct MembershipRecord {
     #[serde(default)]
     links: Vec<settings::Link>,
     address: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address_v6: Option<Ipv6Addr>,
     mac_address: String,
     endpoint: Option<EndpointRecord>,
     is_way_out: bool,
@@ -117,12 +120,21 @@ struct RunState {
 #[derive(Serialize, Deserialize)]
 struct EndpointRecord {
     interface: String,
-    ip: Ipv4Addr,
-    prefix_length: u8,
-    gateway: Ipv4Addr,
+    /// The first address, which was the only one once.
+    #[serde(flatten)]
+    address: AddressRecord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further: Vec<AddressRecord>,
     mac: String,
     host_interface: String,
     ports: Vec<Port>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AddressRecord {
+    ip: IpAddr,
+    prefix_length: u8,
+    gateway: IpAddr,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -282,7 +294,8 @@ fn membership_record(membership: &Membership) -> MembershipRecord {
         name: membership.name.clone(),
         aliases: membership.aliases.clone(),
         links: membership.links.iter().cloned().map(Into::into).collect(),
-        address: membership.address,
+        address: membership.addresses.v4,
+        address_v6: membership.addresses.v6,
         mac_address: membership.mac_address.clone(),
         endpoint: membership.endpoint.as_ref().map(endpoint_record),
         is_way_out: membership.is_way_out,
@@ -295,7 +308,7 @@ fn membership_of(id: &ContainerId, record: MembershipRecord) -> Result<Membershi
         name: record.name,
         aliases: record.aliases,
         links: record.links.into_iter().map(Into::into).collect(),
-        address: record.address,
+        addresses: FixedAddresses { v4: record.address, v6: record.address_v6 },
         mac_address: record.mac_address,
         endpoint: record.endpoint.map(|endpoint| endpoint_of(id, endpoint)).transpose()?,
         is_way_out: record.is_way_out,
@@ -309,11 +322,16 @@ fn endpoint_record(endpoint: &Endpoint) -> EndpointRecord {
         host_ip: published.host_ip,
         host_port: published.host_port,
     };
+    let address = |address: &Address| AddressRecord {
+        ip: address.ip,
+        prefix_length: address.prefix_length,
+        gateway: address.gateway,
+    };
+    let (first, further) = endpoint.addresses.split_first().expect("an endpoint has an address");
     EndpointRecord {
         interface: endpoint.interface.to_string(),
-        ip: endpoint.ip,
-        prefix_length: endpoint.prefix_length,
-        gateway: endpoint.gateway,
+        address: address(first),
+        further: further.iter().map(address).collect(),
         mac: endpoint.mac.to_string(),
         host_interface: endpoint.host_interface.to_string(),
         ports: endpoint.ports.iter().map(port).collect(),
@@ -328,12 +346,15 @@ fn endpoint_of(id: &ContainerId, record: EndpointRecord) -> Result<Endpoint, Err
         host_ip: port.host_ip,
         host_port: port.host_port,
     };
-    Ok(Endpoint {
-        container_id: id.to_string(),
-        interface: interface(&record.interface)?,
+    let address = |record: AddressRecord| Address {
         ip: record.ip,
         prefix_length: record.prefix_length,
         gateway: record.gateway,
+    };
+    Ok(Endpoint {
+        container_id: id.to_string(),
+        interface: interface(&record.interface)?,
+        addresses: std::iter::once(record.address).chain(record.further).map(address).collect(),
         mac: super::network::parse_mac(&record.mac).ok_or(Error::Endpoint)?,
         host_interface: interface(&record.host_interface)?,
         ports: record.ports.into_iter().map(port).collect(),

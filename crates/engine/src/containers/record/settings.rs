@@ -10,7 +10,7 @@ use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -146,6 +146,8 @@ struct HostSettings {
     aliases: Vec<String>,
     links: Vec<Link>,
     address: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_v6: Option<Ipv6Addr>,
     mac_address: String,
     ports: Vec<Publish>,
     publish_all: bool,
@@ -196,7 +198,8 @@ impl From<domain::HostSettings> for HostSettings {
             network: from.network.to_string(),
             aliases: from.aliases,
             links: from.links.into_iter().map(Into::into).collect(),
-            address: from.address,
+            address: from.addresses.v4,
+            address_v6: from.addresses.v6,
             mac_address: from.mac_address,
             ports: from.ports.into_iter().map(Into::into).collect(),
             publish_all: from.publish_all,
@@ -252,7 +255,7 @@ impl From<HostSettings> for domain::HostSettings {
             aliases: from.aliases,
             links: from.links.into_iter().map(Into::into).collect(),
             endpoint_links: Vec::new(),
-            address: from.address,
+            addresses: domain::FixedAddresses { v4: from.address, v6: from.address_v6 },
             mac_address: from.mac_address,
             ports: from.ports.into_iter().map(Into::into).collect(),
             publish_all: from.publish_all,
