@@ -56,10 +56,16 @@ pub fn children_of(engine: u32) -> Vec<String> {
     output.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// The engine's table: what it holds before the first container it must hold after the last. Other engines' bridges,
-/// which it follows, come and go as those want.
+/// The engine's tables: what they hold before the first container they must hold after the last. Other engines' bridges,
+/// which they follow, come and go as those want.
 pub fn table(place: &Path) -> String {
-    let table = run("nft", &["list", "table", "ip", &format!("coracle-{}", engine_id(place))]);
+    FAMILIES.map(|family| table_of(place, family)).concat()
+}
+
+const FAMILIES: [&str; 2] = ["ip", "ip6"];
+
+fn table_of(place: &Path, family: &str) -> String {
+    let table = run("nft", &["list", "table", family, &format!("coracle-{}", engine_id(place))]);
     let Some((before, rest)) = table.split_once("\tset foreign {") else { return table };
     let after = rest.split_once("\n\t}\n").map_or("", |(_, after)| after);
     format!("{before}{after}")
@@ -80,11 +86,14 @@ fn cgroups(id: &str) -> Vec<String> {
 
 /// The bridges of all networks of an engine, as its table names them.
 fn bridges(id: &str) -> Vec<String> {
-    let set = run("nft", &["list", "set", "ip", &format!("coracle-{id}"), "bridges"]);
-    set.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    let table = format!("coracle-{id}");
+    let sets = FAMILIES.map(|family| run("nft", &["list", "set", family, &table, "bridges"])).concat();
+    let names: std::collections::BTreeSet<_> =
+        sets.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    names.into_iter().collect()
 }
 
-/// Removes the bridges and the table of an engine that will not come back.
+/// Removes the bridges and the tables of an engine that will not come back.
 pub fn remove_bridge(name: Option<&str>) {
     let Some(name) = name else { return };
     run("ip", &["link", "delete", name]);
@@ -92,11 +101,13 @@ pub fn remove_bridge(name: Option<&str>) {
         for bridge in bridges(id) {
             run("ip", &["link", "delete", &bridge]);
         }
-        run("nft", &["delete", "table", "ip", &format!("coracle-{id}")]);
+        for family in FAMILIES {
+            run("nft", &["delete", "table", family, &format!("coracle-{id}")]);
+        }
         // The two rules that let our packets pass a Docker that drops what it forwards.
         let script = format!(
-            "for chain in DOCKER-USER FORWARD; do iptables -S $chain 2>/dev/null | grep 'coracle-{id}' | \
-             sed 's/^-A/-D/' | xargs -r -L1 iptables; done"
+            "for tables in iptables ip6tables; do for chain in DOCKER-USER FORWARD; do \
+             $tables -S $chain 2>/dev/null | grep 'coracle-{id}' | sed 's/^-A/-D/' | xargs -r -L1 $tables; done; done"
         );
         run("sh", &["-c", &script]);
     }
