@@ -244,6 +244,97 @@ fn an_internal_network_reaches_nothing_but_itself() {
 }
 
 #[test]
+fn ports_are_published_as_soon_as_there_is_a_way_out() {
+    let engine = Engine::start();
+    let vault = Net::create(&engine, "vault", &["--internal"]);
+    let (sea, river) = (Net::create(&engine, "sea", &[]), Net::create(&engine, "river", &[]));
+    let name = serve(&engine, "web", &vault, &["-p", "127.0.0.1::80"]);
+    let published = || {
+        let output = engine.docker(&["port", &name, "80"]);
+        (output.code == 0).then(|| output.stdout.trim().to_owned()).filter(|address| !address.is_empty())
+    };
+    assert_eq!(published(), None);
+    let connect = |network: &Net<'_>| engine.docker(&["network", "connect", &network.name, &name]).ok();
+    let disconnect = |network: &Net<'_>| engine.docker(&["network", "disconnect", &network.name, &name]).ok();
+    for network in [&sea, &river, &sea] {
+        connect(network);
+        let address = published().expect("it is published");
+        let reachable = address.replace("127.0.0.1", "localhost");
+        if !engine.is_original() {
+            // The original is in a network namespace of its own.
+            assert_eq!(get(&reachable).as_deref(), Some(name.as_str()));
+        }
+        disconnect(network);
+        assert_eq!(published(), None);
+        assert_eq!(get(&reachable), None);
+    }
+    // A certain port can be had again, as nobody else holds it.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let certain = serve(&engine, "certain", &vault, &["-p", &format!("127.0.0.1:{port}:80")]);
+    for _ in 0..2 {
+        engine.docker(&["network", "connect", &sea.name, &certain]).ok();
+        assert_eq!(engine.docker(&["port", &certain, "80"]).ok(), format!("127.0.0.1:{port}"));
+        engine.docker(&["network", "disconnect", &sea.name, &certain]).ok();
+    }
+    if engine.is_original() {
+        // It leaves behind what it began.
+        return;
+    }
+    // Who cannot have it is not on the network either, and goes on.
+    let other = serve(&engine, "other", &sea, &["-p", &format!("127.0.0.1:{port}:80")]);
+    let refused = engine.docker(&["network", "connect", &sea.name, &certain]);
+    assert!(refused.code == 1 && refused.stderr.contains("already"), "{}", refused.stderr);
+    engine.docker(&["rm", "-f", &other]).ok();
+    engine.docker(&["network", "connect", &sea.name, &certain]).ok();
+    engine.docker(&["rm", "-f", &certain, &name]).ok();
+}
+
+#[test]
+fn names_lead_out_of_an_internal_network_as_little_as_anything_else() {
+    let engine = Engine::start();
+    if engine.is_original() {
+        // It asks servers that a container names from within the container, where this one is not.
+        return;
+    }
+    // An address that no other test has.
+    let [a, b, c, d] = std::process::id().to_be_bytes();
+    let address = std::net::Ipv4Addr::new(127, 53 ^ a ^ b, c, d.max(1));
+    let server = std::net::UdpSocket::bind((address, 53)).unwrap();
+    let asked = std::sync::Arc::new(AtomicU8::new(0));
+    let (counted, stop) = (std::sync::Arc::clone(&asked), std::sync::Arc::new(AtomicU8::new(0)));
+    let stopped = std::sync::Arc::clone(&stop);
+    server.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+    let serving = std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while stopped.load(Ordering::Relaxed) == 0 {
+            let Ok((length, client)) = server.recv_from(&mut message) else { continue };
+            counted.fetch_add(1, Ordering::Relaxed);
+            // There is no such name.
+            (message[2], message[3]) = (0x81, 0x83);
+            server.send_to(&message[..length], client).unwrap();
+        }
+    });
+    let vault = Net::create(&engine, "vault", &["--internal"]);
+    let sea = Net::create(&engine, "sea", &[]);
+    let name = serve(&engine, "inside", &vault, &["--dns", &address.to_string()]);
+    let questions = || {
+        let before = asked.load(Ordering::Relaxed);
+        engine.docker(&["exec", &name, "nslookup", "-type=a", "outside.test"]);
+        asked.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(questions(), 0);
+    assert!(is_known(&engine, &name, &name), "what is on the network is known");
+    engine.docker(&["network", "connect", &sea.name, &name]).ok();
+    assert!(questions() > 0);
+    engine.docker(&["network", "disconnect", &sea.name, &name]).ok();
+    assert_eq!(questions(), 0);
+    engine.docker(&["restart", "-t", "0", &name]).ok();
+    assert_eq!(questions(), 0);
+    stop.store(1, Ordering::Relaxed);
+    serving.join().unwrap();
+}
+
+#[test]
 fn containers_of_a_network_may_be_kept_apart() {
     let engine = Engine::start();
     let prefix = free_prefix();

@@ -447,6 +447,9 @@ pub struct Names {
     /// Servers that everything else is asked of; the host's own if empty.
     #[serde(default)]
     pub servers: Vec<std::net::IpAddr>,
+    /// Whether nobody is asked: no network of the container leads out, and neither do names (CVE-2024-29018).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_internal: bool,
     /// What the container alone calls others, and how the tables know them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, String>,

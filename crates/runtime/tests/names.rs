@@ -76,7 +76,8 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
     tables[1].publish("other", &[WEB.into()], &[name("other")]).unwrap();
     let script = "nslookup -type=a web 127.0.0.11; nslookup -type=a example.com 127.0.0.11; \
         nslookup -type=a other 127.0.0.11; echo ready; \
-        while ! test -e /go; do sleep 0.01; done; nslookup -type=a other 127.0.0.11; exit 4";
+        while ! test -e /go; do sleep 0.01; done; nslookup -type=a other 127.0.0.11; \
+        nslookup -type=a example.com 127.0.0.11; exit 4";
     let mut plan = plan(&bench, &["sh", "-c", script]);
     let (network, udp, tcp) = container_network();
     plan.spec.linux.as_mut().unwrap().namespaces[1].path = "joined".into();
@@ -88,6 +89,7 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
         networks: vec![],
         endpoint: "me".into(),
         servers: vec![Ipv4Addr::LOCALHOST.into()],
+        is_internal: false,
         aliases: Default::default(),
     };
     plan.names = Some(names.clone());
@@ -101,7 +103,8 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
             let _end = EndOfServer(&stop);
             let mut shim = bench.start(&plan).unwrap();
             bench.wait_for_log("ready");
-            let both = Names { tables: vec![bench.path("front"), bench.path("back")], ..names };
+            let tables_of_both = vec![bench.path("front"), bench.path("back")];
+            let both = Names { tables: tables_of_both, is_internal: true, ..names };
             assert_eq!(shim.ask(&Request::Names(both)), Reply::Done);
             assert_eq!(tables[0].lookup(&name("me")).unwrap(), [IpAddr::V4(SELF)]);
             std::fs::write(format!("/proc/{}/root/go", shim.pid()), "").unwrap();
@@ -117,7 +120,7 @@ fn names_resolve_inside_are_forwarded_and_withdrawn_before_the_end_is_told() {
     .unwrap();
     let log = std::fs::read_to_string(bench.log()).unwrap();
     let answers = |address: Ipv4Addr| log.matches(&format!("Address: {address}")).count();
-    // web before, other after the change; example.com, and other before it.
+    // web before, other after the change; example.com, and other before it, but nobody outside after it.
     assert_eq!((answers(WEB), answers(OUTSIDE)), (2, 2), "{log}");
     bench.assert_nothing_is_left();
 }
@@ -131,6 +134,7 @@ fn a_plan_with_names_and_no_sockets_is_refused() {
         networks: vec![],
         endpoint: "me".into(),
         servers: vec![],
+        is_internal: false,
         aliases: Default::default(),
     });
     assert!(bench.start(&plan).unwrap_err().text.contains("sockets"));

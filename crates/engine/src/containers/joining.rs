@@ -1,7 +1,8 @@
 //! Networks that a container joins and leaves after it was made, whether it runs or not.
 //!
 //! The way to everywhere and the published ports of a running container stay on the network where they are, even when it
-//! joins one whose name comes first. When it leaves that network, they go to the first by name of those that are left.
+//! joins one whose name comes first. When it leaves that network, they go to the first by name of those that are left; if none
+//! of those leads anywhere, nothing is published until it joins one that does.
 
 use super::memberships::Membership;
 use super::modes::NetworkMode;
@@ -16,6 +17,7 @@ use crate::network::{PREDEFINED, predefined_id};
 use coracle_network::{InterfaceName, Namespace, Published};
 use coracle_runtime::protocol::Request;
 use rustix::fs::{Mode, OFlags};
+use std::os::fd::AsFd;
 
 impl Engine {
     /// Connects a container to a further network.
@@ -90,9 +92,24 @@ impl Task {
         }
         let live = self.shared.networks.find(&membership.network)?;
         let is_way_out = !live.network.internal && !self.now.networks.iter().any(|on| on.is_way_out);
-        let place = Place { interface: self.free_interface()?, is_way_out, ports: Vec::new() };
+        // Until now there was nowhere to publish them.
+        let ports = if is_way_out {
+            network::ports(&self.now.settings, &self.shared.config, Some(&live))?
+        } else {
+            Vec::new()
+        };
+        let place = Place { interface: self.free_interface()?, is_way_out, ports };
         let namespace = self.namespace().await?;
-        let (_, endpoint, _) = network::attach_one(self, &membership, place, namespace).await?;
+        let attached = network::attach_one(self, &membership, place, namespace).await;
+        let (_, endpoint, held) = attached.map_err(|error| network::with_name(error, self))?;
+        let sockets: Vec<_> = held.sockets.iter().map(AsFd::as_fd).collect();
+        let relays = network::relays(&endpoint);
+        if !(sockets.is_empty() && relays.is_empty())
+            && let Err(error) = self.hold(&sockets, &relays).await
+        {
+            live.bridge.disconnect(endpoint).await?;
+            return Err(error);
+        }
         self.now.networks.push(Membership { endpoint: Some(endpoint), is_way_out, ..membership });
         start::publish_names(self).await;
         let told = self.tell_resolver().await;
@@ -138,7 +155,11 @@ impl Task {
 
     /// Makes the first network that leads anywhere the way to everywhere, and to the container's ports.
     async fn find_way_out(&mut self, ports: Vec<Published>) -> Result<()> {
-        let Some(nth) = network::way_out(&self.shared.networks, &self.now.networks)? else { return Ok(()) };
+        let Some(nth) = network::way_out(&self.shared.networks, &self.now.networks)? else {
+            // Nothing is published any more, and others may have the ports.
+            self.release(&ports).await;
+            return Ok(());
+        };
         let membership = &self.now.networks[nth];
         let live = self.shared.networks.find(&membership.network)?;
         let Some(endpoint) = membership.endpoint.clone() else { return Ok(()) };

@@ -202,6 +202,8 @@ pub(super) fn names(shared: &Shared, now: &Description) -> Names {
         networks: now.networks.iter().map(|membership| membership.name.clone()).collect(),
         endpoint: now.id.to_string(),
         servers: servers(&shared.config, &now.settings),
+        // What is not known to lead anywhere does not.
+        is_internal: !way_out(&shared.networks, &now.networks).is_ok_and(|way_out| way_out.is_some()),
         aliases: links::aliases(shared, now),
     }
 }

@@ -176,7 +176,7 @@ impl Task {
     }
 
     /// Has the shim hold these sockets too, and relay what arrives at these ports.
-    async fn hold(&mut self, sockets: &[BorrowedFd<'_>], relays: &[RelayedPort]) -> Result<()> {
+    pub(super) async fn hold(&mut self, sockets: &[BorrowedFd<'_>], relays: &[RelayedPort]) -> Result<()> {
         let shim = &self.live()?.shim;
         if !relays.is_empty() && !shim.can(RELAYS).await? {
             let text = "the container was started by an earlier release, which does not relay what comes by IPv6: restart it";
@@ -235,7 +235,7 @@ impl Task {
     }
 
     /// Has the shim close sockets.
-    async fn release(&self, ports: &[Published]) {
+    pub(super) async fn release(&self, ports: &[Published]) {
         let Some(live) = self.live.as_ref().filter(|_| !ports.is_empty()) else { return };
         let release = Request::Ports { release: ports.iter().map(held).collect(), relays: Vec::new() };
         if let Err(error) = live.shim.ask_for_change(&release, &[]).await {

@@ -99,6 +99,9 @@ fn aliases(names: &Names) -> HashMap<Name, Name> {
 }
 
 fn upstream(names: &Names) -> Upstream {
+    if names.is_internal {
+        return Upstream::none();
+    }
     if names.servers.is_empty() {
         return Upstream::file(RESOLV_CONF);
     }
