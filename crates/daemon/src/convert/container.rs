@@ -102,6 +102,7 @@ fn config(container: &Description) -> api::Config {
         attach_stderr: settings.attach[2],
         exposed_ports: filled(settings.exposed_ports.iter()),
         tty: settings.tty,
+        network_disabled: settings.network_disabled,
         open_stdin: settings.open_stdin,
         stdin_once: settings.stdin_once,
         env: Some(settings.env.clone()),

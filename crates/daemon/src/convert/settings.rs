@@ -9,7 +9,6 @@ use coracle_engine::containers::settings::Settings;
 use coracle_engine::network::BRIDGE;
 use coracle_spec::image::Healthcheck;
 use coracle_spec::runtime::ConsoleSize;
-use hyper::StatusCode;
 
 /// The engine's settings.
 ///
@@ -18,10 +17,6 @@ use hyper::StatusCode;
 pub(crate) fn settings(request: CreateRequest) -> Result<Settings, Failure> {
     let host = request.host_config.unwrap_or_default();
     let size = host.console_size;
-    if request.config.network_disabled {
-        let text = "NetworkDisabled is not supported: use the network mode none";
-        return Err(Failure::new(StatusCode::NOT_IMPLEMENTED, text));
-    }
     let mac_address = request.config.mac_address.clone();
     let mut settings = config(request.config);
     settings.console_size = console_size(size);
@@ -30,6 +25,12 @@ pub(crate) fn settings(request: CreateRequest) -> Result<Settings, Failure> {
     let endpoints = request.networking_config.and_then(|config| config.endpoints_config).unwrap_or_default();
     for (name, endpoint) in endpoints {
         apply_endpoint(&mut settings, &name, endpoint.unwrap_or_default())?;
+    }
+    if settings.network_disabled {
+        // Whatever else was asked for, as with Docker.
+        settings.host.network = NetworkMode::None;
+        settings.host.joins.clear();
+        settings.host.mac_address.clear();
     }
     Ok(settings)
 }
@@ -49,6 +50,7 @@ pub(crate) fn config(config: Config) -> Settings {
         user: config.user,
         attach: [config.attach_stdin, config.attach_stdout, config.attach_stderr],
         tty: config.tty,
+        network_disabled: config.network_disabled,
         open_stdin: config.open_stdin,
         stdin_once: config.stdin_once,
         env: config.env.unwrap_or_default(),
@@ -143,7 +145,7 @@ mod tests {
     fn every_field_of_the_configuration_is_kept_or_refused() {
         use serde_json::json;
         // Those that `config` takes are named by the compiler where they are shown again; these are not among them.
-        let elsewhere = ["ArgsEscaped", "NetworkDisabled", "MacAddress"];
+        let elsewhere = ["ArgsEscaped", "MacAddress"];
         let kept = [
             "Hostname",
             "Domainname",
@@ -167,6 +169,7 @@ mod tests {
             "StopSignal",
             "StopTimeout",
             "Shell",
+            "NetworkDisabled",
         ];
         let mut fields = crate::convert::fields::of::<Config>();
         fields.retain(|field| !elsewhere.contains(&field.as_str()));
@@ -197,7 +200,10 @@ mod tests {
             request(json!({"MacAddress": "02:00:00:00:00:01"})).unwrap().host.mac_address,
             "02:00:00:00:00:01"
         );
-        assert!(request(json!({"NetworkDisabled": true})).is_err());
+        let disabled = json!({"NetworkDisabled": true, "HostConfig": {"NetworkMode": "backend"},
+            "NetworkingConfig": {"EndpointsConfig": {"frontend": null}}});
+        let host = request(disabled).unwrap().host;
+        assert_eq!((host.network, host.joins.len()), (NetworkMode::None, 0));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) fn sample(container: &Description, now: Option<&Sample>, before: Opti
         networks: now
             .networks
             .as_ref()
+            .filter(|all| !all.is_empty())
             .map(|all| all.iter().map(|(name, counters)| (name.clone(), interface(counters))).collect()),
         ..names
     }

@@ -134,13 +134,20 @@ impl Engine {
         let container = self.shared.containers.find(name)?;
         let number = if signal.is_empty() { signals::KILL } else { signals::parse(signal)? };
         let description = container.describe();
+        let stops = signals::parse(&description.settings.stop_signal).is_ok_and(|own| own == number);
+        if description.state.status == Status::Restarting {
+            // Docker takes it for one that runs: it does not come back, and there is nothing that could hear of it.
+            return match number == signals::KILL || stops {
+                true => container.ask(|reply| Command::StopByHand { reply }).await,
+                false => Ok(()),
+            };
+        }
         if !description.state.status.is_up() {
             return Err(Error::Conflict(format!(
                 "cannot kill container: {name}: container {} is not running",
                 container.id()
             )));
         }
-        let stops = signals::parse(&description.settings.stop_signal).is_ok_and(|own| own == number);
         if number == signals::KILL || stops {
             container.ask(|reply| Command::StopByHand { reply }).await?;
         }

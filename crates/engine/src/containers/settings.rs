@@ -28,6 +28,8 @@ pub struct Settings {
     pub attach: [bool; 3],
     /// Whether the process has a terminal.
     pub tty: bool,
+    /// Whether there was to be no network at all, whatever else was asked for. The network is none then.
+    pub network_disabled: bool,
     /// The terminal's size at start.
     pub console_size: Option<ConsoleSize>,
     /// Whether the process has an input that stays open.

@@ -3,6 +3,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
+use std::cmp::Ordering;
 use std::fs;
 use time::OffsetDateTime;
 
@@ -97,16 +98,18 @@ impl Engine {
     /// The processes of a running container, in the columns that `arguments` of ps(1) ask for.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it does not run, [`Error::Unsupported`] for other arguments than `-ef`, `aux` and `-o`.
+    /// [`Error::Conflict`] when it does not run, [`Error::Unsupported`] for other arguments than `-ef`, `aux`, `-o` and `--sort`.
     pub async fn top(&self, name: &str, arguments: &str) -> Result<Top> {
-        let columns = columns(arguments)?;
+        let Asked { columns, order } = Asked::of(arguments)?;
         let ids = self.processes(name).await?;
         let shown = blocking(move || {
             let clock = Clock::now();
-            let rows = ids.iter().filter_map(|id| Process::read(*id));
+            let mut found: Vec<Process> = ids.iter().filter_map(|id| Process::read(*id)).collect();
+            found.sort_by(|one, other| compare(&order, (one, other), &clock));
+            let row = |p: &Process| columns.iter().map(|(_, show)| show(p, &clock)).collect();
             Top {
                 titles: columns.iter().map(|(title, _)| (*title).to_owned()).collect(),
-                processes: rows.map(|p| columns.iter().map(|(_, show)| show(&p, &clock)).collect()).collect(),
+                processes: found.iter().map(row).collect(),
             }
         })
         .await?;
@@ -116,24 +119,72 @@ impl Engine {
     }
 }
 
-fn columns(arguments: &str) -> Result<Vec<Column>> {
-    let words: Vec<&str> = arguments.split_whitespace().collect();
-    let unsupported = |what: &str| {
-        Error::Unsupported(format!(
-            "ps arguments {what:?} are not supported: use -ef, aux, or -o with {}",
-            NAMED.map(|(word, _)| word).join(",")
-        ))
-    };
-    match words[..] {
-        [] | ["-ef" | "-e" | "ef"] => Ok(FULL.to_vec()),
-        ["aux" | "-aux" | "axu" | "au" | "u"] => Ok(USER_ORIENTED.to_vec()),
-        ["-o" | "-eo" | "-oo", list] | ["-e" | "-a", "-o", list] => list
-            .split(',')
-            .map(|word| NAMED.iter().find(|(name, _)| *name == word).map(|(_, column)| *column))
-            .map(|column| column.ok_or_else(|| unsupported(arguments)))
-            .collect(),
-        _ => Err(unsupported(arguments)),
+/// What is asked for: columns, and by which the rows are sorted, each upwards or downwards.
+struct Asked {
+    columns: Vec<Column>,
+    order: Vec<(Direction, Column)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Up,
+    Down,
+}
+
+impl Asked {
+    fn of(arguments: &str) -> Result<Self> {
+        Self::parse(arguments).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "ps arguments {arguments:?} are not supported: use -ef, aux, or -o and --sort with {}",
+                NAMED.map(|(word, _)| word).join(",")
+            ))
+        })
     }
+
+    fn parse(arguments: &str) -> Option<Self> {
+        let mut words: Vec<&str> = arguments.split_whitespace().collect();
+        let mut order = Vec::new();
+        if let Some(at) = words.iter().position(|word| word.starts_with("--sort")) {
+            let keys = match words.remove(at).strip_prefix("--sort=") {
+                Some(keys) => keys,
+                None if at < words.len() => words.remove(at),
+                None => return None,
+            };
+            for key in keys.split(',') {
+                let (direction, word) = match key.strip_prefix('-') {
+                    Some(word) => (Direction::Down, word),
+                    None => (Direction::Up, key.strip_prefix('+').unwrap_or(key)),
+                };
+                order.push((direction, named(word)?));
+            }
+        }
+        let columns = match words[..] {
+            [] | ["-ef" | "-e" | "ef"] => FULL.to_vec(),
+            ["aux" | "-aux" | "axu" | "au" | "u"] => USER_ORIENTED.to_vec(),
+            ["-o" | "-eo" | "-oo", list] | ["-e" | "-a", "-o", list] => {
+                list.split(',').map(named).collect::<Option<_>>()?
+            }
+            _ => return None,
+        };
+        Some(Self { columns, order })
+    }
+}
+
+fn named(word: &str) -> Option<Column> {
+    NAMED.iter().find(|(name, _)| *name == word).map(|(_, column)| *column)
+}
+
+/// Which of two processes comes first: numbers by what they are worth, all else by its letters.
+fn compare(order: &[(Direction, Column)], (one, other): (&Process, &Process), clock: &Clock) -> Ordering {
+    let keys = order.iter().map(|(direction, (_, show))| {
+        let (one, other) = (show(one, clock), show(other, clock));
+        let found = match (one.parse::<u64>(), other.parse::<u64>()) {
+            (Ok(one), Ok(other)) => one.cmp(&other),
+            _ => one.cmp(&other),
+        };
+        if *direction == Direction::Down { found.reverse() } else { found }
+    });
+    keys.fold(Ordering::Equal, Ordering::then)
 }
 
 impl Process {
@@ -260,14 +311,35 @@ mod tests {
     #[test]
     fn columns_are_those_asked_for_or_refused() {
         let titles = |arguments: &str| {
-            columns(arguments).map(|c| c.iter().map(|(title, _)| *title).collect::<Vec<_>>())
+            Asked::of(arguments).map(|c| c.columns.iter().map(|(title, _)| *title).collect::<Vec<_>>())
         };
         assert_eq!(titles("").unwrap().len(), 8);
         assert_eq!(titles("-ef").unwrap()[7], "CMD");
         assert_eq!(titles("aux").unwrap()[2..4], ["%CPU", "%MEM"]);
         assert_eq!(titles("-o pid,comm").unwrap(), ["PID", "COMMAND"]);
-        assert!(titles("-o pid,nothing").is_err());
+        assert_eq!(titles("aux --sort=comm").unwrap().len(), 11);
+        assert_eq!(titles("--sort -pid,+comm -o pid").unwrap(), ["PID"]);
+        for wrong in ["-o pid,nothing", "--sort=nothing", "--sort", "aux --sort="] {
+            assert!(titles(wrong).is_err(), "{wrong}");
+        }
         assert!(titles("--version; reboot").is_err());
+    }
+
+    #[test]
+    fn rows_are_sorted_by_number_and_by_text() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let process = |pid, name: &str| Process { pid, name: name.into(), ..Process::read(own).unwrap() };
+        let found = [process(9, "b"), process(10, "a"), process(8, "a")];
+        let sorted = |arguments: &str| {
+            let (order, clock) = (Asked::of(arguments).unwrap().order, Clock::now());
+            let mut found: Vec<&Process> = found.iter().collect();
+            found.sort_by(|one, other| compare(&order, (one, other), &clock));
+            found.iter().map(|process| process.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(""), [9, 10, 8]);
+        assert_eq!(sorted("--sort=pid"), [8, 9, 10]);
+        assert_eq!(sorted("--sort=-pid"), [10, 9, 8]);
+        assert_eq!(sorted("--sort=comm,-pid"), [10, 8, 9]);
     }
 
     #[test]
