@@ -279,3 +279,147 @@ fn who_attaches_with_the_past_before_the_start_sees_all_that_comes() {
         remove(&engine, &[&name]);
     }
 }
+
+#[test]
+fn a_container_without_any_network_has_no_network_and_no_statistics_of_one() {
+    let engine = Engine::start();
+    let name = engine.name("alone");
+    let body = format!(r#"{{"Image":"{SMALL}","Cmd":["sleep","1000"],"NetworkDisabled":true}}"#);
+    let path = format!("/v1.45/containers/create?name={name}");
+    let (status, answer) = engine.request("POST", &path, Some(&body));
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(engine.request("POST", &format!("/v1.45/containers/{name}/start"), None).0, 204);
+    assert_eq!(engine.docker(&["exec", &name, "ls", "/sys/class/net"]).ok(), "lo");
+    let document = |path: &str| -> serde_json::Value {
+        let (status, answer) = engine.request("GET", &format!("/v1.45/containers/{name}/{path}"), None);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).unwrap()
+    };
+    assert_eq!(document("json")["Config"]["NetworkDisabled"], true);
+    let sample = document("stats?stream=0");
+    assert!(sample["networks"].is_null() && sample["cpu_stats"].is_object(), "{sample}");
+    engine.docker(&["stop", "-t", "0", &name]).ok();
+    engine.docker(&["start", &name]).ok();
+    assert_eq!(engine.docker(&["exec", &name, "ls", "/sys/class/net"]).ok(), "lo");
+    remove(&engine, &[&name]);
+}
+
+#[test]
+fn lines_of_a_log_are_marked_with_labels_variables_and_a_tag() {
+    let engine = Engine::start();
+    let name = engine.name("marked");
+    let options = [
+        &["run", "--name", &name, "--log-opt", "labels=colour,none", "--log-opt", "labels-regex=^sh.pe$"][..],
+        &[
+            "--log-opt",
+            "env=SIZE",
+            "--log-opt",
+            "env-regex=^TAS",
+            "--log-opt",
+            "tag={{.Name}} {{.DaemonName}}",
+        ],
+        &["--label", "colour=dark blue", "--label", "shape=round", "--label", "other=x"],
+        &[
+            "-e",
+            "SIZE=1&2",
+            "-e",
+            "TASTE=salt",
+            "-e",
+            "SMELL=none",
+            SMALL,
+            "sh",
+            "-c",
+            "echo word; printf half",
+        ],
+    ];
+    assert_eq!(engine.docker(&options.concat()).ok(), "word\nhalf");
+    let marks = format!("SIZE=1%262,TASTE=salt,colour=dark+blue,shape=round,tag={name}+docker");
+    let lines = engine.docker(&["logs", "--details", &name]).ok();
+    assert_eq!(lines, format!("{marks} word\n{marks} half"));
+    assert_eq!(engine.docker(&["logs", &name]).ok(), "word\nhalf");
+    remove(&engine, &[&name]);
+    let bare = engine.name("bare");
+    engine.docker(&["run", "--name", &bare, SMALL, "echo", "word"]).ok();
+    assert_eq!(engine.docker(&["logs", "--details", &bare]).stdout, " word\n");
+    remove(&engine, &[&bare]);
+    let long = format!("colour={}", "x".repeat(20_000));
+    let refused = engine.docker(&["create", "--label", &long, "--log-opt", "labels=colour", SMALL, "true"]);
+    if engine.is_original() {
+        engine.docker(&["rm", &refused.ok()]).ok();
+    } else {
+        refused.refused(1, "and may have 16384");
+    }
+    let driver = ["run", "--rm", "--log-driver", "local", "--log-opt", "labels=a", SMALL, "true"];
+    engine.docker(&driver).refused(125, "unknown log opt 'labels' for log driver local");
+    run(&engine, &["--log-opt", "labels-regex=("], &["true"]).refused(125, "(");
+    run(&engine, &["--log-opt", "tag={{.Nothing}}"], &["true"]).refused(125, "Nothing");
+}
+
+#[test]
+fn what_an_engine_marks_logs_with_is_in_those_of_its_own_driver() {
+    let engine = Engine::start_with(&["--log-opt", "labels=colour", "--log-opt", "tag=all"]);
+    if engine.is_original() {
+        return;
+    }
+    for (options, marks) in [
+        (&[][..], "colour=blue,tag=all "),
+        (&["--log-opt", "tag=own"], "colour=blue,tag=own "),
+        (&["--log-driver", "local"], " "),
+    ] {
+        let name = engine.name("marked");
+        let all =
+            [&["run", "--name", &name, "--label", "colour=blue"], options, &[SMALL, "echo", "word"]].concat();
+        engine.docker(&all).ok();
+        assert_eq!(engine.docker(&["logs", "--details", &name]).stdout, format!("{marks}word\n"));
+        remove(&engine, &[&name]);
+    }
+}
+
+#[test]
+fn a_container_that_waits_to_be_restarted_can_be_killed() {
+    let engine = Engine::start();
+    let name = engine.name("fails");
+    engine.docker(&["run", "-d", "--restart", "always", "--name", &name, SMALL, "false"]).ok();
+    coracle_tests::engine::wait_until("it waits", || {
+        engine.docker(&["inspect", "-f", "{{.State.Status}} {{.RestartCount}}", &name]).ok() == "restarting 5"
+    });
+    engine.docker(&["kill", &name]).ok();
+    assert_eq!(
+        engine.docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", &name]).ok(),
+        "exited 1"
+    );
+    engine.docker(&["kill", &name]).refused(1, "is not running");
+    remove(&engine, &[&name]);
+}
+
+#[test]
+fn a_working_directory_is_there_before_the_start() {
+    let engine = Engine::start();
+    let name = engine.name("made");
+    engine.docker(&["create", "--name", &name, "-w", "/made/here", SMALL, "ls"]).ok();
+    let (from, to) = (engine.directory().join("file"), engine.directory().join("copied"));
+    std::fs::write(&from, "x").unwrap();
+    engine.docker(&["cp", from.to_str().unwrap(), &format!("{name}:/made/here/")]).ok();
+    engine.docker(&["cp", &format!("{name}:/made/here"), to.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read_to_string(to.join("file")).unwrap(), "x");
+    assert_eq!(engine.docker(&["start", "-a", &name]).ok(), "file");
+    remove(&engine, &[&name]);
+}
+
+#[test]
+fn processes_are_shown_in_the_order_that_is_asked_for() {
+    let engine = Engine::start();
+    let name = engine.name("two");
+    let script = "sleep 1000 & sleep 1000 && true";
+    engine.docker(&["run", "-d", "--name", &name, SMALL, "sh", "-c", script]).ok();
+    let ids = |sort: &str| -> Vec<u32> {
+        let shown = engine.docker(&["top", &name, "aux", sort]).ok();
+        assert!(shown.starts_with("USER") && shown.lines().next().unwrap().ends_with("COMMAND"), "{shown}");
+        shown.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().parse().unwrap()).collect()
+    };
+    coracle_tests::engine::wait_until("all are there", || ids("--sort=pid").len() == 3);
+    let (up, mut down) = (ids("--sort=pid"), ids("--sort=-pid"));
+    down.reverse();
+    assert!(up.is_sorted() && up == down, "{up:?} {down:?}");
+    remove(&engine, &[&name]);
+}

@@ -133,7 +133,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
         hosts.push(own_socket);
     }
     let log_format = format(last("log-format").as_deref())?;
-    let (log_size, log_files) = log_limits(all)?;
+    let log = log_defaults(all)?;
     let runtimes = runtimes::read(all)?;
     let requested = defaults::Requested::read(all, &runtimes)?;
     let log_level = if debug { "debug".to_owned() } else { level(last("log-level"))? };
@@ -156,8 +156,7 @@ fn decide(all: &Values) -> Result<Settings, Error> {
                 .collect::<Result<_, _>>()?,
             dns_search: list("dns-search"),
             dns_options: list("dns-opt"),
-            log_size,
-            log_files,
+            log,
             registries: registries(all)?,
             labels: list("label"),
             storage: StorageSettings {
@@ -385,7 +384,7 @@ fn format(given: Option<&str>) -> Result<LogFormat, Error> {
     }
 }
 
-fn log_limits(all: &Values) -> Result<(u64, u32), Error> {
+fn log_defaults(all: &Values) -> Result<coracle_engine::containers::LogDefaults, Error> {
     let driver = all.get("log-driver").and_then(|values| values.last()).cloned().unwrap_or_default();
     let options = all.get("log-opt").into_iter().flatten();
     let options = options
@@ -394,9 +393,9 @@ fn log_limits(all: &Values) -> Result<(u64, u32), Error> {
         })
         .map(|option| option.map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect::<Result<BTreeMap<_, _>, _>>()?;
-    let limits = coracle_engine::containers::log_limits(&driver, options)
+    let defaults = coracle_engine::containers::log_defaults(&driver, options)
         .map_err(|error| refused("log-driver", &driver, &error.to_string()))?;
-    limits.ok_or_else(|| refused("log-driver", &driver, "choose none with --log-driver on the container"))
+    defaults.ok_or_else(|| refused("log-driver", &driver, "choose none with --log-driver on the container"))
 }
 
 /// Roots are part of names that must not depend on where the daemon was started.

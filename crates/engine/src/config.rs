@@ -1,5 +1,6 @@
 //! How an engine is set up; the daemon fills it from flags and files.
 
+use crate::containers::LogDefaults;
 use crate::error::{Attempt, Error, Result};
 use crate::remap::Remap;
 use crate::runtimes::Runtimes;
@@ -55,10 +56,8 @@ pub struct Config {
     pub dns_search: Vec<String>,
     /// Options of the resolver, for containers that name none.
     pub dns_options: Vec<String>,
-    /// Size at which a log is rotated, in bytes.
-    pub log_size: u64,
-    /// Most files of a log.
-    pub log_files: u32,
+    /// How the logs of containers are that say nothing of it.
+    pub log: LogDefaults,
     /// How registries are spoken to.
     pub registries: RegistrySettings,
     /// Labels of the engine.

@@ -1,6 +1,7 @@
 //! One entry of the log, and its line in the file.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -23,6 +24,8 @@ pub struct Entry {
     pub stream: Stream,
     /// When they were read from the container.
     pub time: OffsetDateTime,
+    /// What the line is marked with.
+    pub attributes: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -31,6 +34,8 @@ struct Line<'a> {
     log: std::borrow::Cow<'a, str>,
     stream: Stream,
     time: &'a str,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
 }
 
 impl Entry {
@@ -38,7 +43,8 @@ impl Entry {
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let line: Line<'_> = serde_json::from_slice(line).ok()?;
         let time = OffsetDateTime::parse(line.time, &Rfc3339).ok()?;
-        Some(Self { bytes: line.log.into_owned().into_bytes(), stream: line.stream, time })
+        let bytes = line.log.into_owned().into_bytes();
+        Some(Self { bytes, stream: line.stream, time, attributes: line.attrs })
     }
 }
 
@@ -51,9 +57,12 @@ impl Stream {
     }
 }
 
-/// What follows the text in the line of every entry that was read from `stream` at once.
-pub(crate) fn line_end(stream: Stream, time: OffsetDateTime) -> String {
-    format!("\",\"stream\":\"{}\",\"time\":\"{}\"}}\n", stream.name(), format_time(time))
+/// What follows the text in the line of every entry that was read from `stream` at once, and is marked with the document
+/// `attributes`, if that is not empty.
+pub(crate) fn line_end(stream: Stream, attributes: &str, time: OffsetDateTime) -> String {
+    let (key, comma) = if attributes.is_empty() { ("", "") } else { ("\"attrs\":", ",") };
+    let (stream, time) = (stream.name(), format_time(time));
+    format!("\",\"stream\":\"{stream}\",{key}{attributes}{comma}\"time\":\"{time}\"}}\n")
 }
 
 /// Appends the line of an entry. Bytes that are no UTF-8 become replacement characters, as Docker's do.
@@ -110,11 +119,14 @@ mod tests {
     fn a_line_reads_back_and_a_damaged_one_is_skipped() {
         let time = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_000_000_007).unwrap();
         let mut line = Vec::new();
-        write_line(&mut line, "a \"quote\" \x1b[0m\n".as_bytes(), &line_end(Stream::Stderr, time));
+        write_line(&mut line, "a \"quote\" \x1b[0m\n".as_bytes(), &line_end(Stream::Stderr, "", time));
         let entry = Entry::parse(&line).unwrap();
         assert_eq!(entry.bytes, "a \"quote\" \x1b[0m\n".as_bytes());
         assert_eq!((entry.stream, entry.time), (Stream::Stderr, time));
-        assert_eq!(Entry::parse(&line[..line.len() - 3]), None);
+        assert_eq!((Entry::parse(&line[..line.len() - 3]), entry.attributes.len()), (None, 0));
+        let mut line = Vec::new();
+        write_line(&mut line, b"x", &line_end(Stream::Stdout, r#"{"a":"\"b"}"#, time));
+        assert_eq!(Entry::parse(&line).unwrap().attributes, [("a".to_owned(), "\"b".to_owned())].into());
         assert_eq!(Entry::parse(b"\0\0\0\0"), None);
     }
 
@@ -122,7 +134,7 @@ mod tests {
         #[test]
         fn whatever_is_written_is_read_as_it_was_but_for_what_is_no_text(bytes in vec(any::<u8>(), 0..60)) {
             let mut line = Vec::new();
-            write_line(&mut line, &bytes, &line_end(Stream::Stdout, OffsetDateTime::UNIX_EPOCH));
+            write_line(&mut line, &bytes, &line_end(Stream::Stdout, "", OffsetDateTime::UNIX_EPOCH));
             prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             let entry = Entry::parse(&line).unwrap();
             prop_assert_eq!(entry.bytes, String::from_utf8_lossy(&bytes).into_owned().into_bytes());
@@ -131,7 +143,7 @@ mod tests {
         #[test]
         fn text_is_read_as_it_was(text in any::<String>()) {
             let mut line = Vec::new();
-            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, OffsetDateTime::UNIX_EPOCH));
+            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, "", OffsetDateTime::UNIX_EPOCH));
             prop_assert_eq!(Entry::parse(&line).unwrap().bytes, text.into_bytes());
         }
     }

@@ -18,7 +18,8 @@ mod search;
 mod write;
 
 pub use entry::{Entry, Stream};
-pub use read::{Reader, Selection, Tail};
+pub use limits::ATTRIBUTES;
+pub use read::{Place, Reader, Selection, Tail};
 pub use write::{Limits, Writer};
 
 use std::io;

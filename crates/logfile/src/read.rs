@@ -3,7 +3,7 @@
 use crate::entry::Entry;
 use crate::{Result, failed, files, limits, search};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -28,20 +28,69 @@ pub struct Selection {
     pub until: Option<OffsetDateTime>,
 }
 
+/// A place between two entries of a log: what is before it was written when something else happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The inode number of the file that was the newest.
+    pub file: u64,
+    /// How long it was, in bytes.
+    pub length: u64,
+    /// When that was.
+    pub time: OffsetDateTime,
+}
+
 /// Reads entries in order. At the end of what is written it returns nothing, and goes on when called again later.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    /// Files still to be read, newest first, and where to begin in each.
-    files: Vec<(File, u64)>,
-    current: Option<BufReader<Take<File>>>,
+    /// Files still to be read, newest first.
+    files: Vec<Part>,
+    current: Option<Current>,
     /// Identifies the newest file that was opened. Nobody else gets its number while it is held open.
     newest: Option<u64>,
     line: Vec<u8>,
     since: Option<OffsetDateTime>,
     until: Option<OffsetDateTime>,
-    /// Where the newest file ended, if what came after that is not wanted.
-    end: Option<u64>,
+    end: End,
+}
+
+/// A file that is to be read, and where to begin in it.
+#[derive(Debug)]
+struct Part {
+    file: File,
+    inode: u64,
+    start: u64,
+}
+
+impl Part {
+    /// Whether a place is in this file, and not in one that is gone and had the same inode number.
+    fn holds(&self, place: &Place) -> std::io::Result<bool> {
+        if self.inode != place.file {
+            return Ok(false);
+        }
+        let began = search::first_time(&self.file)?;
+        Ok(began.is_none_or(|began| began <= place.time))
+    }
+}
+
+/// The file that is being read.
+#[derive(Debug)]
+struct Current {
+    file: BufReader<File>,
+    inode: u64,
+    /// Where the next line begins, in bytes.
+    at: u64,
+}
+
+/// What is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Whatever comes is wanted.
+    Open,
+    /// What begins from here on.
+    At(Place),
+    /// Anything.
+    Reached,
 }
 
 impl Reader {
@@ -58,7 +107,7 @@ impl Reader {
             line: Vec::new(),
             since: selection.since,
             until: selection.until,
-            end: None,
+            end: End::Open,
         };
         let mut wanted = match selection.tail {
             Tail::All => u64::MAX,
@@ -66,10 +115,10 @@ impl Reader {
         };
         let files = files::newer_than(path, None)?;
         reader.newest = files.first().map(|(_, inode)| *inode);
-        for (file, _) in files {
+        for (file, inode) in files {
             let (start, found) =
                 place(&file, wanted, selection.since).map_err(|e| failed(path, "search", e))?;
-            reader.files.push((file, start));
+            reader.files.push(Part { file, inode, start });
             wanted = wanted.saturating_sub(found);
             if wanted == 0 || start > 0 {
                 break;
@@ -81,12 +130,36 @@ impl Reader {
     /// The same, but what is written from now on does not belong to it: a log can grow as fast as it is read.
     ///
     /// # Errors
-    /// When the newest file's length cannot be read.
+    /// As [`Self::end_now`].
     pub fn up_to_now(mut self) -> Result<Self> {
-        let length = |(file, _): &(File, u64)| file.metadata().map(|metadata| metadata.len());
-        let end = self.files.first().map_or(Ok(0), length);
-        self.end = Some(end.map_err(|source| failed(&self.path, "measure", source))?);
+        self.end_now()?;
         Ok(self)
+    }
+
+    /// What is written from now on does not belong to it; what was written since an earlier end does.
+    ///
+    /// # Errors
+    /// When the newest file's length cannot be read.
+    pub fn end_now(&mut self) -> Result<()> {
+        self.take_up()?;
+        let newest = match (self.files.first(), &self.current) {
+            (Some(part), _) => Some((&part.file, part.inode)),
+            (None, Some(current)) => Some((current.file.get_ref(), current.inode)),
+            (None, None) => None,
+        };
+        self.end = match newest {
+            Some((file, inode)) => {
+                let metadata = file.metadata().map_err(|source| failed(&self.path, "measure", source))?;
+                End::At(Place { file: inode, length: metadata.len(), time: OffsetDateTime::now_utc() })
+            }
+            None => End::Reached,
+        };
+        Ok(())
+    }
+
+    /// It ends at a place that is not before the one it ended at so far.
+    pub fn end_at(&mut self, place: Place) {
+        self.end = End::At(place);
     }
 
     /// The next entry, or nothing when all that is written so far was read, or the end of the selection reached.
@@ -98,11 +171,14 @@ impl Reader {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(None);
             }
-            let Some(file) = &mut self.current else { return Ok(None) };
+            let Some(current) = self.current.as_mut().filter(|current| !self.end.is_before(current)) else {
+                return Ok(None);
+            };
             let room = (limits::LINE + 1).saturating_sub(self.line.len()) as u64;
-            let read = file.by_ref().take(room).read_until(b'\n', &mut self.line);
+            let read = current.file.by_ref().take(room).read_until(b'\n', &mut self.line);
             read.map_err(|source| failed(&self.path, "read", source))?;
             if self.line.last() == Some(&b'\n') || self.line.len() > limits::LINE {
+                current.at += self.line.len() as u64;
                 let entry = Entry::parse(&self.line);
                 self.line.clear();
                 match entry {
@@ -112,7 +188,7 @@ impl Reader {
                     Some(entry) => return Ok(Some(entry)),
                     None => {}
                 }
-            } else if self.files.is_empty() && (self.end.is_some() || !self.was_rotated()?) {
+            } else if self.files.is_empty() && !self.was_rotated()? {
                 return Ok(None);
             } else {
                 // An older file ends here for ever.
@@ -123,24 +199,53 @@ impl Reader {
     }
 
     fn open_next(&mut self) -> Result<bool> {
-        if self.files.is_empty() && (self.end.is_some() || !self.was_rotated()?) {
+        if self.files.is_empty() && !self.was_rotated()? {
             return Ok(false);
         }
-        let Some((mut file, start)) = self.files.pop() else { return Ok(false) };
+        let Some(Part { mut file, inode, start }) = self.files.pop() else { return Ok(false) };
         file.seek(SeekFrom::Start(start)).map_err(|source| failed(&self.path, "seek", source))?;
-        // The last of them is the newest.
-        let end = self.end.filter(|_| self.files.is_empty());
-        let length = end.map_or(u64::MAX, |end| end.saturating_sub(start));
-        self.current = Some(BufReader::new(file.take(length)));
+        self.current = Some(Current { file: BufReader::new(file), inode, at: start });
         Ok(true)
     }
 
-    /// Whether the file that is being read is no longer the newest. All that came after it are taken up, however many.
+    /// Whether the file that is being read, if any, is no longer the newest, and those that came after it are wanted.
     fn was_rotated(&mut self) -> Result<bool> {
-        let files = files::newer_than(&self.path, self.newest)?;
-        self.newest = files.first().map(|(_, inode)| *inode).or(self.newest);
-        self.files = files.into_iter().map(|(file, _)| (file, 0)).collect();
+        let is_last = |current: &Current| matches!(self.end, End::At(end) if end.file == current.inode);
+        if self.end == End::Reached || self.current.as_ref().is_some_and(is_last) {
+            return Ok(false);
+        }
+        self.take_up()?;
+        if let End::At(end) = self.end {
+            let mut is_there = false;
+            for part in &self.files {
+                is_there |= part.holds(&end).map_err(|source| failed(&self.path, "search", source))?;
+            }
+            if !is_there {
+                // So much was written meanwhile that what was to be read last is not kept any more.
+                self.end = End::Reached;
+                return Ok(false);
+            }
+        }
         Ok(!self.files.is_empty())
+    }
+
+    /// Takes up all files that came after the newest that is known, however many.
+    fn take_up(&mut self) -> Result<()> {
+        let newer = files::newer_than(&self.path, self.newest)?;
+        self.newest = newer.first().map(|(_, inode)| *inode).or(self.newest);
+        self.files.splice(0..0, newer.into_iter().map(|(file, inode)| Part { file, inode, start: 0 }));
+        Ok(())
+    }
+}
+
+impl End {
+    /// Whether the next line of a file is not wanted.
+    fn is_before(self, current: &Current) -> bool {
+        match self {
+            Self::Open => false,
+            Self::At(end) => end.file == current.inode && current.at >= end.length,
+            Self::Reached => true,
+        }
     }
 }
 
@@ -189,6 +294,58 @@ mod tests {
         }
         assert_eq!(texts(bounded), ["one\n", "two\n"]);
         assert_eq!(texts(following).len(), 7);
+    }
+
+    #[test]
+    fn an_end_is_moved_to_a_place_that_the_writer_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut writer = Writer::open(&path, Limits { size: 300, files: 9 }).unwrap();
+        let mut reader = Reader::open(&path, &Selection::default()).unwrap().up_to_now().unwrap();
+        let mut seen = Vec::new();
+        let mut write = |numbers: std::ops::Range<i64>| {
+            for number in numbers {
+                writer.append(Stream::Stdout, at(number), format!("{number}\n").as_bytes()).unwrap();
+            }
+            writer.append(Stream::Stderr, at(0), b"half").unwrap();
+            assert!(writer.partial(Stream::Stderr).ends_with(b"half"));
+            writer.place(at(200)).unwrap()
+        };
+        // In the file that is read, in one that came after several others, and twice in the same place.
+        for (first, last) in [(0, 2), (2, 3), (3, 20), (20, 20)] {
+            let place = write(first..last);
+            write(100..103);
+            reader.end_at(place);
+            seen.extend(all(&mut reader));
+            assert_eq!(all(&mut reader), [""; 0], "what comes after it is not wanted");
+            let later = write(103..104);
+            reader.end_at(later);
+            assert_eq!(all(&mut reader), ["100", "101", "102", "103"]);
+        }
+        assert_eq!(seen, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+        reader.end_now().unwrap();
+        write(104..105);
+        assert_eq!(all(&mut reader), [""; 0]);
+        reader.end_now().unwrap();
+        assert_eq!(all(&mut reader), ["104"]);
+    }
+
+    #[test]
+    fn an_end_that_is_not_kept_any_more_doubles_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut writer = Writer::open(&path, Limits { size: 200, files: 2 }).unwrap();
+        writer.append(Stream::Stdout, at(0), b"first\n").unwrap();
+        let mut reader = Reader::open(&path, &Selection::default()).unwrap().up_to_now().unwrap();
+        assert_eq!(all(&mut reader), ["first"]);
+        writer.append(Stream::Stdout, at(0), b"second\nthird\nfourth\n").unwrap();
+        let place = writer.place(at(1)).unwrap();
+        for number in 2..22 {
+            writer.append(Stream::Stdout, at(number), format!("{number}\n").as_bytes()).unwrap();
+        }
+        reader.end_at(place);
+        let rest = all(&mut reader);
+        assert!(rest.iter().all(|line| ["second", "third", "fourth"].contains(&line.as_str())), "{rest:?}");
     }
 
     #[test]

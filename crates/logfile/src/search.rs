@@ -45,6 +45,11 @@ fn read_at(file: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
     Ok(length)
 }
 
+/// The time of the first entry, if there is a whole one.
+pub(crate) fn first_time(file: &File) -> io::Result<Option<OffsetDateTime>> {
+    Ok(line_at(file, 0)?.and_then(|(_, _, time)| time))
+}
+
 /// Where the first line begins whose time is not before `since`.
 pub(crate) fn first_since(file: &File, since: OffsetDateTime) -> io::Result<u64> {
     let end = file.metadata()?.len();
@@ -117,7 +122,7 @@ mod tests {
             let time = OffsetDateTime::from_unix_timestamp(i64::try_from(number).unwrap() * 10).unwrap();
             // Of uneven lengths, so that places cannot be computed.
             let text = "x".repeat(number * 7 % 50);
-            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, time));
+            write_line(&mut line, text.as_bytes(), &line_end(Stream::Stdout, "", time));
             file.write_all(&line).unwrap();
         }
         file

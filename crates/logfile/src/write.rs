@@ -2,11 +2,13 @@
 
 use crate::entry::{Stream, line_end, write_line};
 use crate::files::rotated;
+use crate::read::Place;
 use crate::{Error, Result, failed, limits};
 use memchr::{memchr, memrchr};
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -26,6 +28,8 @@ pub struct Writer {
     limits: Limits,
     file: File,
     size: u64,
+    /// What stands in every line.
+    attributes: String,
     /// Output that has not ended with a newline yet, of each stream.
     partial: [Vec<u8>; 2],
     batch: Vec<u8>,
@@ -45,9 +49,17 @@ impl Writer {
             limits,
             file,
             size,
+            attributes: String::new(),
             partial: [Vec::new(), Vec::new()],
             batch: Vec::new(),
         })
+    }
+
+    /// Marks every line with `attributes`, a JSON document of at most [`crate::ATTRIBUTES`] bytes, or with nothing if it is
+    /// empty.
+    #[must_use]
+    pub fn marking(self, attributes: &str) -> Self {
+        Self { attributes: attributes.to_owned(), ..self }
     }
 
     /// Takes `bytes` as they came from the container at `now`. Whole lines are written before this returns.
@@ -55,7 +67,7 @@ impl Writer {
     /// # Errors
     /// When the file system is full or broken; what was not written is dropped.
     pub fn append(&mut self, stream: Stream, now: OffsetDateTime, bytes: &[u8]) -> Result<()> {
-        let end = line_end(stream, now);
+        let end = line_end(stream, &self.attributes, now);
         let mut rest = bytes;
         while !rest.is_empty() {
             let (piece, others) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |at| at + 1));
@@ -99,10 +111,24 @@ impl Writer {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let partial = std::mem::take(&mut self.partial[stream as usize]);
             if !partial.is_empty() {
-                write_line(&mut self.batch, &partial, &line_end(stream, now));
+                write_line(&mut self.batch, &partial, &line_end(stream, &self.attributes, now));
             }
         }
         self.write_batch()
+    }
+
+    /// Where the next entry will be, which comes after `now`.
+    ///
+    /// # Errors
+    /// When the file cannot be asked which it is.
+    pub fn place(&self, now: OffsetDateTime) -> Result<Place> {
+        let metadata = self.file.metadata().map_err(|source| failed(&self.path, "inspect", source))?;
+        Ok(Place { file: metadata.ino(), length: self.size, time: now })
+    }
+
+    /// What has come of a stream since its last entry.
+    pub fn partial(&self, stream: Stream) -> &[u8] {
+        &self.partial[stream as usize]
     }
 
     /// Keeps as much from now on. Files that are too many go at once, one that is too large when it is written to.

@@ -21,6 +21,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::slice::Chunks;
 
+mod mark;
+
+pub use mark::Mark;
+
 /// The version of the frames.
 pub const VERSION: u16 = 1;
 
@@ -33,8 +37,11 @@ pub const MANY: u64 = 2;
 /// The feature of shims that relay what arrives at ports which the kernel does not translate.
 pub const RELAYS: u64 = 4;
 
+/// The feature of shims that tell whoever attaches where the log was then.
+pub const MARKS: u64 = 8;
+
 /// What this release can do, as bits.
-pub const FEATURES: u64 = CHANGES | MANY | RELAYS;
+pub const FEATURES: u64 = CHANGES | MANY | RELAYS | MARKS;
 
 /// Most descriptors beside one frame.
 pub const DESCRIPTORS: usize = limits::FRAME_DESCRIPTORS;
@@ -312,6 +319,10 @@ pub struct Attachment {
     /// Whether the process waits for as long as this socket is full. Otherwise a socket that takes nothing for a
     /// while is dropped.
     pub owner: bool,
+    /// Whether a [`Mark`] comes first, and then what has come of each stream since the last entry of the log, so that the log up
+    /// to there and the socket together are the whole output. Of shims that have [`MARKS`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub marked: bool,
 }
 
 /// A process to start in a running container.
@@ -420,6 +431,9 @@ pub struct Log {
     pub max_size: u64,
     /// Most files, the current one included.
     pub max_files: u32,
+    /// What each line is marked with, a JSON document; nothing if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attributes: String,
 }
 
 /// The input of a container.

@@ -32,7 +32,8 @@ fn input_reaches_the_process_and_its_end_too() {
     let bench = Bench::new();
     let mut plan = plan(&bench, &["cat"]);
     plan.stdin = Stdin::Once;
-    let attachment = Attachment { stdin: true, stdout: true, stderr: true, owner: true };
+    let attachment =
+        Attachment { stdin: true, stdout: true, stderr: true, owner: true, ..Attachment::default() };
     let client = bench.attach(&mut plan, attachment);
     let mut shim = bench.start(&plan).unwrap();
     rustix::io::write(&client, b"hello").unwrap();
@@ -110,7 +111,8 @@ fn a_terminal_has_a_size_a_controlling_process_and_a_console() {
     let process = plan.spec.process.as_mut().unwrap();
     process.terminal = true;
     process.console_size = Some(coracle_spec::runtime::ConsoleSize { height: 33, width: 77 });
-    let attachment = Attachment { stdin: true, stdout: true, stderr: true, owner: true };
+    let attachment =
+        Attachment { stdin: true, stdout: true, stderr: true, owner: true, ..Attachment::default() };
     let client = bench.attach(&mut plan, attachment);
     let mut shim = bench.start(&plan).unwrap();
     let text = harness::read_all(client);

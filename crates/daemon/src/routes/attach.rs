@@ -10,9 +10,9 @@ use crate::server::{Call, Context};
 use crate::session::{self, DetachKeys};
 use crate::websocket;
 use coracle_api::container as api;
-use coracle_engine::Error;
 use coracle_engine::containers::{AttachSettings, Attached, Description, LogStream};
 use coracle_engine::logs::{Selection, Stream};
+use coracle_engine::{Engine, Error};
 use hyper::StatusCode;
 use std::io;
 use std::sync::Arc;
@@ -90,37 +90,64 @@ impl Wanted {
     }
 
     async fn serve(mut self, context: Arc<Context>, mut client: Box<dyn Client>) {
-        let (engine, id) = (&context.engine, self.container.id.as_str());
-        if let Some(past) = &mut self.past {
-            let told = tokio::select! {
-                told = tell(past, self.streams, self.container.settings.tty, &mut client) => told,
-                // Also one that takes nothing meanwhile.
-                () = self.watch.hung_up() => Err(io::ErrorKind::BrokenPipe.into()),
-            };
-            if let Err(error) = told {
+        let container = Arc::clone(&self.container);
+        let (engine, id) = (&context.engine, container.id.as_str());
+        let is_followed = !matches!(self.live, Live::Unwanted);
+        let attached = match self.tell_the_past(engine, &mut client).await {
+            Ok(attached) => attached,
+            Err(error) => {
                 tracing::debug!(%error, "a client was not told all of a container's past");
                 return;
             }
-        }
-        let attached = match self.live {
-            Live::Unwanted => None,
-            Live::Attached(attached) => Some(attached),
-            // One that is gone by now has no more to say.
-            Live::AfterThePast => engine.attach(id, self.streams).await.ok(),
         };
+        let ended = engine.end_is_on_record(id);
         let Some(attached) = attached else {
+            if is_followed {
+                ended.await;
+            }
             // A client that is gone need not know the end.
             let _ = client.shutdown().await;
             return;
         };
-        if session::run(client, attached, false, self.keys, std::future::ready(()), &self.watch).await {
+        if session::run(client, attached, false, self.keys, ended, &self.watch).await {
             // Nobody is to be told of a container that is gone by now.
             let _ = engine.tell_of_detaching(id);
         }
     }
+
+    /// Tells the client what was written before, and answers with what follows that.
+    async fn tell_the_past(
+        &mut self,
+        engine: &Engine,
+        client: &mut Box<dyn Client>,
+    ) -> io::Result<Option<Attached>> {
+        let Self { container, streams, past, live, watch, .. } = self;
+        let (tty, id) = (container.settings.tty, container.id.as_str());
+        let told = async {
+            if let Some(past) = past {
+                tell(past, *streams, tty, client).await?;
+            }
+            match (std::mem::replace(live, Live::Unwanted), past) {
+                (Live::AfterThePast, Some(past)) => {
+                    // What was written meanwhile, which may have been long, and no more than that.
+                    let attached =
+                        engine.attach_behind(id, *streams, past).await.map_err(io::Error::other)?;
+                    tell(past, *streams, tty, client).await?;
+                    Ok(attached)
+                }
+                (Live::Attached(attached), _) => Ok(Some(attached)),
+                _ => Ok(None),
+            }
+        };
+        tokio::select! {
+            told = told => told,
+            // Also one that takes nothing meanwhile.
+            () = watch.hung_up() => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
 }
 
-/// Tells a client what was written.
+/// Tells a client what was written so far.
 async fn tell(
     past: &mut LogStream,
     wanted: AttachSettings,

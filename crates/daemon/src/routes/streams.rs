@@ -11,6 +11,8 @@ use coracle_engine::images::BodyWriter;
 use coracle_engine::logs::{Entry, Selection, Stream, Tail};
 use futures_util::{StreamExt as _, stream};
 use hyper::Response;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeMap;
 use std::io;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
@@ -59,7 +61,8 @@ impl Shown {
                 line.push(b' ');
             }
             if self.details {
-                // Logs have no attributes here (their options are refused); Docker ends an empty list like a full one.
+                // Docker ends an empty list like a full one.
+                line.extend(details(&entry.attributes).as_bytes());
                 line.push(b' ');
             }
             line.extend(&entry.bytes);
@@ -67,6 +70,19 @@ impl Shown {
         }
         out.into()
     }
+}
+
+/// What a line is marked with, as a query.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pairs = attributes.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+/// A text as Go's `url.QueryEscape` writes it.
+fn escaped(text: &str) -> String {
+    const ESCAPED: AsciiSet =
+        NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
+    utf8_percent_encode(text, &ESCAPED).to_string().replace(' ', "+")
 }
 
 /// A moment with all nine digits, as Docker writes it before a line.

@@ -4,7 +4,7 @@
 use super::republish::Republished;
 use super::settings::{LogSettings, RestartPolicy, Settings};
 use super::task::{Change, Task};
-use super::{health, limits, logs};
+use super::{health, limits, log_attributes, logs};
 use crate::error::{Error, Result};
 use crate::index::Durability;
 use coracle_runtime::protocol::{LogBounds, Request};
@@ -78,6 +78,19 @@ impl Task {
         let new = logs::limits(after, config)?;
         if self.live.is_none() {
             return Ok(None);
+        }
+        let marks = |settings: &LogSettings| {
+            let options = settings.options.iter();
+            options
+                .filter(|(key, _)| log_attributes::OPTIONS.contains(&key.as_str()))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        if marks(before) != marks(after) {
+            return Err(Error::Conflict(format!(
+                "what the lines of a log are marked with cannot be changed while its container runs: stop {} before",
+                self.now.name
+            )));
         }
         match (logs::limits(before, config)?, new) {
             (Some(_), Some((max_size, max_files))) => Ok(Some(LogBounds { max_size, max_files })),

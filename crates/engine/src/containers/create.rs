@@ -337,6 +337,7 @@ async fn make_steps(
         state: State::default(),
         networks,
     };
+    logs::attributes(&description, &shared.config)?;
     let record = record::write(&description);
     shared.index.put_container(&description.id, &description.name, record, Durability::Durable).await?;
     Ok(description)
@@ -408,6 +409,7 @@ async fn undo(shared: &Arc<Shared>, id: &ContainerId, volumes: &[String]) {
     if !matches!(snapshot, Ok(Ok(_))) {
         tracing::warn!(container = %id, "the layers of a container that was not made could not be removed");
     }
+    shared.empty_trash_soon();
     for volume in volumes {
         if let Err(error) = shared.remove_anonymous_volume(volume, id).await {
             tracing::warn!(

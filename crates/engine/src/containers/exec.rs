@@ -8,10 +8,15 @@ use coracle_runtime::protocol::{Attachment, Execution, Reply, Request};
 use coracle_spec::id::ExecId;
 use coracle_spec::runtime::{Capabilities, ConsoleSize, Process};
 use coracle_spec::{ContainerId, runtime};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long one that has ended is remembered. Docker looks every five minutes for those that nobody needs.
+const KEPT: Duration = Duration::from_secs(5 * 60);
+/// Most that have ended and are remembered. Before they are five minutes old the oldest go.
+const MOST_KEPT: usize = 4096;
 
 /// How long a change of a terminal's size waits for the start of its exec. Docker has the same.
 const START_OF_RESIZED: Duration = Duration::from_secs(10);
@@ -68,13 +73,50 @@ pub struct Exec {
 /// All execs.
 #[derive(Default)]
 pub(crate) struct Execs {
-    all: Mutex<HashMap<String, Exec>>,
+    all: Mutex<All>,
     /// Told whenever one has started or ended.
     changes: tokio::sync::Notify,
 }
 
+/// Execs by id.
+#[derive(Default)]
+struct All {
+    execs: HashMap<String, Exec>,
+    /// Those that have ended, in the order of that, and when. Some may be gone by now.
+    ended: VecDeque<(Instant, String)>,
+}
+
+impl All {
+    /// An exec has ended at `now`.
+    fn end(&mut self, id: &str, code: i32, now: Instant) -> Option<Exec> {
+        let exec = self.execs.get_mut(id)?;
+        exec.running = false;
+        exec.exit_code = Some(code);
+        self.ended.push_back((now, id.to_owned()));
+        Some(exec.clone())
+    }
+
+    /// Forgets those that have ended long ago.
+    fn forget(&mut self, now: Instant) {
+        while let Some((ended, id)) = self.ended.front()
+            && (self.ended.len() > MOST_KEPT || now.saturating_duration_since(*ended) >= KEPT)
+        {
+            self.execs.remove(id);
+            self.ended.pop_front();
+        }
+    }
+}
+
 impl Execs {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Exec>) -> T) -> T {
+        self.with_all(|all| {
+            // Whoever asks may not find what is too old, whether it has been looked for since or not.
+            all.forget(Instant::now());
+            act(&mut all.execs)
+        })
+    }
+
+    fn with_all<T>(&self, act: impl FnOnce(&mut All) -> T) -> T {
         act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -84,12 +126,7 @@ impl Execs {
 
     /// An exec has ended.
     pub(crate) fn ended(&self, shared: &Shared, id: &str, code: i32) {
-        let exec = self.with(|all| {
-            let exec = all.get_mut(id)?;
-            exec.running = false;
-            exec.exit_code = Some(code);
-            Some(exec.clone())
-        });
+        let exec = self.with_all(|all| all.end(id, code, Instant::now()));
         self.changes.notify_waiters();
         let container = exec.and_then(|exec| shared.containers.find(exec.container.as_str()).ok());
         if let Some(container) = container {
@@ -100,11 +137,12 @@ impl Execs {
 
     /// A container has ended; its execs are of no more use, and those that were not started never will be.
     pub(crate) fn forget(&self, container: &ContainerId) {
-        self.with(|all| {
-            all.retain(|_, exec| exec.container != *container || exec.running || exec.exit_code.is_some());
-            for exec in all.values_mut().filter(|exec| exec.container == *container && exec.running) {
-                exec.running = false;
-                exec.exit_code = Some(137);
+        self.with_all(|all| {
+            let is_of = |exec: &Exec| exec.container == *container;
+            all.execs.retain(|_, exec| !is_of(exec) || exec.running || exec.exit_code.is_some());
+            let running = all.execs.values().filter(|exec| is_of(exec) && exec.running);
+            for id in running.map(|exec| exec.id.to_string()).collect::<Vec<_>>() {
+                all.end(&id, 137, Instant::now());
             }
         });
         self.changes.notify_waiters();
@@ -281,7 +319,8 @@ impl TakenExec {
     pub async fn start(mut self, size: Option<ConsoleSize>) -> Result<Attached> {
         let (ours, theirs) = attach::pair()?;
         let [stdin, stdout, stderr] = self.exec.settings.attach;
-        self.run(Attachment { stdin, stdout, stderr, owner: true }, vec![theirs], size).await?;
+        self.run(Attachment { stdin, stdout, stderr, owner: true, marked: false }, vec![theirs], size)
+            .await?;
         Ok(Attached::to(ours, self.exec.settings.tty, stdin))
     }
 
@@ -291,7 +330,7 @@ impl TakenExec {
     /// As [`Self::start`].
     pub async fn start_detached(mut self, size: Option<ConsoleSize>) -> Result<()> {
         let [_, stdout, stderr] = self.exec.settings.attach;
-        self.run(Attachment { stdin: false, stdout, stderr, owner: true }, Vec::new(), size).await
+        self.run(Attachment { stdout, stderr, owner: true, ..Attachment::default() }, Vec::new(), size).await
     }
 
     async fn run(
@@ -302,16 +341,11 @@ impl TakenExec {
     ) -> Result<()> {
         self.state = Taken::Started;
         let started = self.ask(attachment, descriptors, size).await;
-        self.shared.execs.with(|all| {
-            let Some(exec) = all.get_mut(self.exec.id.as_str()) else { return };
-            match &started {
-                Ok(pid) => exec.pid = *pid,
-                Err(_) => {
-                    exec.running = false;
-                    // As with Docker, whatever the reason; its command makes 127 of a missing program.
-                    exec.exit_code = Some(126);
-                }
-            }
+        let id = self.exec.id.as_str();
+        self.shared.execs.with_all(|all| match &started {
+            Ok(pid) => all.execs.get_mut(id).into_iter().for_each(|exec| exec.pid = *pid),
+            // As with Docker, whatever the reason; its command makes 127 of a missing program.
+            Err(_) => drop(all.end(id, 126, Instant::now())),
         });
         self.shared.execs.changes.notify_waiters();
         started.map(drop)
@@ -394,4 +428,51 @@ fn process(
         rlimits: super::oci_spec::rlimits(container)?,
         ..runtime::Process::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(all: &mut All) -> String {
+        let id = ExecId::random();
+        let exec = Exec {
+            id: id.clone(),
+            container: ContainerId::random(),
+            settings: ExecSettings::default(),
+            pid: 1,
+            running: true,
+            exit_code: None,
+        };
+        all.execs.insert(id.to_string(), exec);
+        id.to_string()
+    }
+
+    #[test]
+    fn those_that_have_ended_are_forgotten_after_a_while_and_those_that_run_are_not() {
+        let mut all = All::default();
+        let (early, late, running) = (exec(&mut all), exec(&mut all), exec(&mut all));
+        let start = Instant::now();
+        assert_eq!(all.end(&early, 3, start).unwrap().exit_code, Some(3));
+        all.end(&late, 0, start + KEPT / 2);
+        let mut left = |after: Duration| {
+            all.forget(start + after);
+            [&early, &late, &running].map(|id| all.execs.contains_key(id.as_str()))
+        };
+        assert_eq!(left(KEPT - Duration::from_secs(1)), [true, true, true]);
+        assert_eq!(left(KEPT), [false, true, true]);
+        assert_eq!(left(2 * KEPT), [false, false, true]);
+        assert!(all.ended.is_empty() && all.end(&early, 0, start).is_none());
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_remembered() {
+        let mut all = All::default();
+        let now = Instant::now();
+        let ids: Vec<String> = (0..MOST_KEPT + 3).map(|_| exec(&mut all)).collect();
+        ids.iter().for_each(|id| drop(all.end(id, 0, now)));
+        all.forget(now);
+        assert_eq!((all.execs.len(), all.ended.len()), (MOST_KEPT, MOST_KEPT));
+        assert!(!all.execs.contains_key(&ids[2]) && all.execs.contains_key(&ids[3]));
+    }
 }

@@ -1,10 +1,12 @@
 //! The log of a container, read by the engine.
 
 use super::settings::LogSettings;
+use super::{Description, log_attributes};
 use crate::config::Config;
 use crate::error::{Attempt, Error, Result, blocking};
-use coracle_logfile::{Entry, Reader, Selection};
+use coracle_logfile::{Entry, Place, Reader, Selection};
 use rustix::fs::inotify;
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,11 @@ use time::OffsetDateTime;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// The driver whose files these are.
+const JSON_FILE: &str = "json-file";
+/// Another of Docker's, which is the same here, but takes fewer options.
+const LOCAL: &str = "local";
 
 /// Size of a file in bytes, and number of files, where nobody says otherwise.
 const DEFAULT: (u64, u32) = (20 << 20, 5);
@@ -26,23 +33,58 @@ const BATCH_SIZE: usize = 64 * 1024;
 /// # Errors
 /// [`Error::Unsupported`] for other drivers, [`Error::Invalid`] for options that make no sense.
 pub(crate) fn limits(settings: &LogSettings, config: &Config) -> Result<Option<(u64, u32)>> {
-    bounds(settings, (config.log_size, config.log_files))
+    bounds(settings, (config.log.size, config.log.files))
 }
 
-/// The bounds that an engine's own options for logs come to, in bytes and files; nothing for no log at all.
+/// What the lines of a container's log are marked with, as a JSON document; empty for nothing.
+///
+/// # Errors
+/// [`Error::Invalid`] where it comes to too much.
+pub(crate) fn attributes(container: &Description, config: &Config) -> Result<String> {
+    let settings = &container.settings.host.log;
+    let mut options = settings.options.clone();
+    // As Docker: what the engine says holds for its own driver.
+    if settings.driver.is_empty() || settings.driver == config.log.driver {
+        for (key, value) in &config.log.marks {
+            options.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    log_attributes::of(container, &options)
+}
+
+/// How the logs of containers are that say nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDefaults {
+    /// The driver.
+    pub driver: String,
+    /// Size at which a log is rotated, in bytes.
+    pub size: u64,
+    /// Most files of a log.
+    pub files: u32,
+    /// Options that say what lines are marked with.
+    pub marks: BTreeMap<String, String>,
+}
+
+/// What an engine's own options for logs come to; nothing for no log at all.
 ///
 /// # Errors
 /// As for a container's.
-pub fn log_limits(
-    driver: &str,
-    options: std::collections::BTreeMap<String, String>,
-) -> Result<Option<(u64, u32)>> {
-    bounds(&LogSettings { driver: driver.to_owned(), options }, DEFAULT)
+pub fn log_defaults(driver: &str, options: BTreeMap<String, String>) -> Result<Option<LogDefaults>> {
+    let driver = if driver.is_empty() { JSON_FILE } else { driver }.to_owned();
+    let settings = LogSettings { driver, options };
+    let Some((size, files)) = bounds(&settings, DEFAULT)? else { return Ok(None) };
+    let LogSettings { driver, options: mut marks } = settings;
+    marks.retain(|key, _| log_attributes::OPTIONS.contains(&key.as_str()));
+    Ok(Some(LogDefaults { driver, size, files, marks }))
+}
+
+pub(super) fn invalid(option: &str, value: &str, reason: &str) -> Error {
+    Error::Invalid(format!("invalid log option {option}={value}: {reason}"))
 }
 
 fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<Option<(u64, u32)>> {
     match settings.driver.as_str() {
-        "" | "json-file" | "local" => {}
+        "" | JSON_FILE | LOCAL => {}
         "none" => return Ok(None),
         other => {
             return Err(Error::Invalid(format!(
@@ -60,10 +102,15 @@ fn bounds(settings: &LogSettings, (mut size, mut files): (u64, u32)) -> Result<O
             // The files are bounded and searched by position, so compressing them would only cost time.
             "compress" if matches!(value.as_str(), "true" | "false") => {}
             "mode" if value == "blocking" => {}
-            _ => {
-                let driver = if settings.driver.is_empty() { "json-file" } else { &settings.driver };
-                return Err(Error::Invalid(format!("unknown log opt '{key}' for {driver} log driver")));
+            option if settings.driver != LOCAL && log_attributes::OPTIONS.contains(&option) => {
+                log_attributes::check(option, value)
+                    .map_err(|reason| self::invalid(option, value, &reason))?;
             }
+            // Each driver has its own words.
+            _ if settings.driver == LOCAL => {
+                return Err(Error::Invalid(format!("unknown log opt '{key}' for log driver {LOCAL}")));
+            }
+            _ => return Err(Error::Invalid(format!("unknown log opt '{key}' for {JSON_FILE} log driver"))),
         }
     }
     Ok(Some((size, files)))
@@ -97,7 +144,7 @@ struct Follow {
     changes: AsyncFd<OwnedFd>,
     /// Whether the container still runs; the log ends with it.
     running: Box<dyn FnMut() -> bool + Send>,
-    exits: watch::Receiver<std::sync::Arc<super::Description>>,
+    exits: watch::Receiver<std::sync::Arc<Description>>,
     /// When nothing more is wanted.
     until: Option<Instant>,
     ended: bool,
@@ -108,7 +155,7 @@ impl LogStream {
     pub(crate) fn open(
         path: &Path,
         selection: &Selection,
-        follow: Option<watch::Receiver<std::sync::Arc<super::Description>>>,
+        follow: Option<watch::Receiver<std::sync::Arc<Description>>>,
     ) -> Result<Self> {
         let subject = || format!("read {}", path.display());
         let follow = match follow {
@@ -141,6 +188,27 @@ impl LogStream {
         let has_ended = self.follow.as_mut().is_none_or(|follow| !(follow.running)());
         let (entries, is_full) = self.read().await?;
         Ok((entries, has_ended && !is_full))
+    }
+
+    /// What is written from now on does not belong to it, but what was written since it ended does: up to `place`, or to now.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) async fn go_on(&mut self, place: Option<Place>) -> Result<()> {
+        let Some(mut reader) = self.reader.take() else { return Ok(()) };
+        let (reader, moved) = blocking(move || {
+            let moved = match place {
+                Some(place) => {
+                    reader.end_at(place);
+                    Ok(())
+                }
+                None => reader.end_now(),
+            };
+            (reader, moved)
+        })
+        .await?;
+        self.reader = Some(reader);
+        moved.attempt(|| format!("read {}", self.path.display()))
     }
 
     /// The next entries; none at the end.

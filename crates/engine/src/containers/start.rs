@@ -8,7 +8,7 @@ use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::state::Status;
 use super::task::{Live, Task};
-use super::{Description, host, isolation, mounts, partners, quota, trees};
+use super::{Description, host, isolation, logs, mounts, partners, quota, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
@@ -231,7 +231,7 @@ pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<P
         cgroups: shared.cgroups.clone(),
         state_directory: shared.state_directory(id),
         boot_id: shared.boot_id.clone(),
-        log: log(shared, now),
+        log: log(shared, now)?,
         stdin,
         init: settings.host.init.unwrap_or(facts.init),
         names: None,
@@ -244,13 +244,12 @@ pub(super) fn plan(shared: &Shared, now: &Description, facts: &Host) -> Result<P
     })
 }
 
-fn log(shared: &Shared, now: &Description) -> Option<Log> {
-    let limits = super::logs::limits(&now.settings.host.log, &shared.config);
-    limits.ok().flatten().map(|(max_size, max_files)| Log {
-        path: shared.log_path(&now.id),
-        max_size,
-        max_files,
-    })
+fn log(shared: &Shared, now: &Description) -> Result<Option<Log>> {
+    let Some((max_size, max_files)) = logs::limits(&now.settings.host.log, &shared.config)? else {
+        return Ok(None);
+    };
+    let attributes = logs::attributes(now, &shared.config)?;
+    Ok(Some(Log { path: shared.log_path(&now.id), max_size, max_files, attributes }))
 }
 
 async fn started(task: &mut Task, pid: i32, networks: Vec<Membership>) {

@@ -21,9 +21,9 @@ use crate::engine::Shared;
 use crate::error::{Error, Result, blocking};
 use crate::index::Durability;
 use crate::shim::{Awaited, Shim};
-use coracle_runtime::protocol::{Attachment, Event, Exit, Reply, Request};
+use coracle_runtime::protocol::{Attachment, Event, Exit, MARKS, Reply, Request};
 use coracle_spec::Name;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Freeze { frozen: bool, reply: ReplyTo<()> },
     /// Connect a socket to the streams, now or when the container starts.
     Attach { attachment: Attachment, seat: Arc<Seat>, reply: ReplyTo<()> },
+    /// Connect a socket to the streams now, with a mark if the shim can. Answers whether it has.
+    AttachMarked { attachment: Attachment, seat: Arc<Seat>, reply: ReplyTo<bool> },
+    /// Nothing; what was asked for before is done when it is answered.
+    Pass { reply: ReplyTo<()> },
     /// Reach the container's files.
     Files { reply: ReplyTo<Arc<View>> },
     /// Give it another name.
@@ -316,6 +320,12 @@ impl Task {
             Command::Attach { attachment, seat, reply } => {
                 let _ = reply.send(self.attach(attachment, &seat).await);
             }
+            Command::AttachMarked { attachment, seat, reply } => {
+                let _ = reply.send(self.attach_marked(attachment, &seat).await);
+            }
+            Command::Pass { reply } => {
+                let _ = reply.send(Ok(()));
+            }
             Command::Files { reply } => {
                 let files = self.files().await;
                 if let Err(Ok(view)) = reply.send(files) {
@@ -462,9 +472,13 @@ impl Task {
             self.waiting.push(attachment, seat);
             return Ok(());
         };
-        let socket = attach::leave(seat);
-        let descriptors: Vec<BorrowedFd<'_>> = socket.iter().map(AsFd::as_fd).collect();
-        live.shim.ask(&Request::Attach(attachment), &descriptors).await.map(drop)
+        attach::seated(&live.shim, attachment, seat).await
+    }
+
+    async fn attach_marked(&mut self, attachment: Attachment, seat: &Arc<Seat>) -> Result<bool> {
+        let shim = &self.live()?.shim;
+        let marked = shim.can(MARKS).await?;
+        attach::seated(shim, Attachment { marked, ..attachment }, seat).await.map(|()| marked)
     }
 
     async fn rename(&mut self, name: Name) -> Result<()> {

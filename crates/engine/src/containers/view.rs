@@ -90,6 +90,7 @@ impl View {
         let assembled = assemble(&snapshot, Durability::Durable, &mounts, readonly);
         drop(room);
         let (root, namespace) = assembled.attempt(opening)?;
+        make_working_directory(shared, container, &root)?;
         let (held, closed) = oneshot::channel();
         let tree = Tree::new(root, &[]).attempt(opening)?;
         let (impatient, patience) = Patience::new(COPY_STALL);
@@ -101,6 +102,18 @@ impl View {
         let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
         Ok((view, opened))
     }
+}
+
+/// Makes the working directory of a container that was never started, as Docker has by now. In a user namespace it is left to
+/// the start, whose root is to own it.
+fn make_working_directory(shared: &Shared, container: &Description, root: &Root) -> Result<()> {
+    let settings = &container.settings;
+    let is_made = container.state.started_at.is_some() || settings.working_dir.is_empty();
+    if !is_made && !settings.host.readonly_root && isolation::owners_at_start(shared, settings)?.is_none() {
+        // What is in its way is told of at the start.
+        let _ = root.create_dir_all(&settings.working_dir, DIRECTORY);
+    }
+    Ok(())
 }
 
 /// The files of a root that is no container's. What is written is on the disk once it is a layer.

@@ -4,7 +4,7 @@
 //! foreground) then stops the process's output, as a pipe would; anybody else is dropped after a while.
 
 use super::client::{Client, Patience};
-use crate::protocol::{Attachment, Stdin};
+use crate::protocol::{Attachment, Mark, Stdin};
 use coracle_logfile::{Limits, Stream, Writer};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,7 +102,29 @@ impl Channel {
     }
 
     pub(super) fn attach(&mut self, socket: OwnedFd, attachment: Attachment) {
-        self.clients.push(Client::new(socket, attachment));
+        let mut client = Client::new(socket, attachment);
+        if attachment.marked {
+            self.mark(&mut client);
+        }
+        self.clients.push(client);
+    }
+
+    /// Tells a client where the log is, and gives it what is not in there yet.
+    fn mark(&mut self, client: &mut Client) {
+        let place = self.log.as_ref().map(|log| log.place(OffsetDateTime::now_utc())).transpose();
+        let mark = place.map(|place| place.map_or(Mark::Complete, Mark::At)).unwrap_or_else(|error| {
+            self.log_failure.get_or_insert_with(|| error.to_string());
+            Mark::Complete
+        });
+        client.owe(&mark.to_bytes());
+        let Some(log) = &self.log else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let partial = log.partial(stream);
+            if !partial.is_empty() {
+                // One that is gone already is found out when it is served.
+                client.give(stream, partial, self.framed);
+            }
+        }
     }
 
     /// Whether the process's output may be read now: not while its owner is behind.

@@ -45,6 +45,11 @@ impl Client {
         self.socket.as_fd()
     }
 
+    /// Owes it `bytes`, as they are.
+    pub(super) fn owe(&mut self, bytes: &[u8]) {
+        self.backlog.extend(bytes);
+    }
+
     pub(super) fn sends_input(&self) -> bool {
         self.wants.stdin
     }

@@ -495,7 +495,10 @@ fn room_to_mount(layers: &Overlay) -> Result<Option<RoomToMount>> {
 fn open_log(plan: &Plan) -> Result<Option<Writer>> {
     plan.log
         .as_ref()
-        .map(|log| Writer::open(&log.path, Limits { size: log.max_size, files: log.max_files }))
+        .map(|log| {
+            let limits = Limits { size: log.max_size, files: log.max_files };
+            Writer::open(&log.path, limits).map(|writer| writer.marking(&log.attributes))
+        })
         .transpose()
         .map_err(|error| Error::Invalid(error.to_string()))
 }

@@ -173,7 +173,8 @@ impl Bench {
 
     /// Runs the container of `plan`, which has a terminal, to its end. Returns what it printed.
     pub(crate) fn run_on_terminal(&self, plan: &mut Plan) -> Result<String, Failure> {
-        let attachment = Attachment { stdin: true, stdout: true, stderr: true, owner: true };
+        let attachment =
+            Attachment { stdin: true, stdout: true, stderr: true, owner: true, ..Attachment::default() };
         let client = self.attach(plan, attachment);
         let mut shim = self.start(plan)?;
         let text = String::from_utf8(read_all(client)).unwrap();
@@ -332,7 +333,7 @@ pub(crate) fn run(bench: &Bench, plan: &mut Plan) -> Result<(i32, String, String
 
 /// The same in a shim that may have prepared it.
 pub(crate) fn run_in(bench: &Bench, shim: Shim, plan: &mut Plan) -> Result<(i32, String, String), Failure> {
-    let attachment = Attachment { stdout: true, stderr: true, owner: true, stdin: false };
+    let attachment = Attachment { stdout: true, stderr: true, owner: true, ..Attachment::default() };
     let client = bench.attach(plan, attachment);
     let mut shim = shim.start(bench, plan)?;
     let (out, err) = demultiplex(&read_all(client));
@@ -397,7 +398,7 @@ pub(crate) fn execution(id: &str, args: &[&str]) -> Execution {
         process: process(args),
         user: String::new(),
         privileged: false,
-        attachment: Attachment { stdout: true, stderr: true, owner: true, stdin: false },
+        attachment: Attachment { stdout: true, stderr: true, owner: true, ..Attachment::default() },
         lifetime: None,
     }
 }
@@ -469,7 +470,7 @@ pub(crate) fn plan(bench: &Bench, args: &[&str]) -> Plan {
         cgroups: Layout::detect().unwrap(),
         state_directory: bench.state(),
         boot_id: "test".into(),
-        log: Some(Log { path: bench.log(), max_size: 1 << 20, max_files: 2 }),
+        log: Some(Log { path: bench.log(), max_size: 1 << 20, max_files: 2, attributes: String::new() }),
         stdin: Stdin::Closed,
         init: false,
         names: None,
