@@ -130,7 +130,12 @@ pub enum Request {
     Processes,
     /// Hand out the root: a descriptor of it as the container sees it.
     Root,
-    /// The exit is on record: the shim may end. It answers once it holds the layers no more.
+    /// Hand out the mount namespace of a volume: the descriptor that came as the [`Role::Volume`] of this number, counted from 0.
+    Volume {
+        /// Which.
+        number: usize,
+    },
+    /// The exit is on record: the shim may end. It answers once it holds the layers no more, and its cgroup is gone.
     Forget,
 }
 
@@ -501,6 +506,9 @@ pub enum Role {
     SharedMemory,
     /// A detached mount, which the mounts show whose source is [`tree`] of its number among those that come.
     Tree,
+    /// A mount namespace whose root is the file system of a volume, which is kept as long as the container runs: a later engine
+    /// asks for it.
+    Volume,
     /// A socket on which names are asked for in datagrams.
     NamesUdp,
     /// A socket on which names are asked for in connections.
@@ -617,6 +625,13 @@ mod tests {
         let log = r#"{"version":1,"features":1,"id":9,"body":{"log":{"max_size":0,"max_files":2}}}"#;
         let frame: Frame<Request> = serde_json::from_str(log).unwrap();
         assert_eq!(frame.body, Request::Log(LogBounds { max_size: 0, max_files: 2 }));
+        let attach = r#"{"version":1,"features":7,"id":11,"body":{"attach":{"stdin":false,"stdout":true,"stderr":true,"owner":false,"marked":true}}}"#;
+        let frame: Frame<Request> = serde_json::from_str(attach).unwrap();
+        let marked = Attachment { stdout: true, stderr: true, marked: true, ..Attachment::default() };
+        assert_eq!(frame.body, Request::Attach(marked));
+        let volume = r#"{"version":1,"features":7,"id":12,"body":{"volume":{"number":1}}}"#;
+        let frame: Frame<Request> = serde_json::from_str(volume).unwrap();
+        assert_eq!(frame.body, Request::Volume { number: 1 });
         let more = r#"{"version":1,"features":3,"id":10,"body":"descriptors"}"#;
         assert_eq!(serde_json::from_str::<Frame<Request>>(more).unwrap().body, Request::Descriptors);
         let isolate = r#"{"version":1,"features":1,"id":1,"body":{"isolate":{"network":true,"owners":{"uids":[{"containerID":0,"hostID":70000,"size":9}],"gids":[]}}}}"#;

@@ -7,11 +7,11 @@ use crate::error::{Context, Error, Result};
 use crate::userns::as_owner;
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
-    open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
+    move_mount, open_tree,
 };
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -80,6 +80,21 @@ pub enum Parameter<'a> {
 /// `ENODEV` for a kind the kernel does not know, `EINVAL` for an option it does not take.
 pub fn make(kind: &str, parameters: &[Parameter<'_>], attributes: Attributes) -> Result<OwnedFd> {
     create(describe(kind, parameters)?.as_fd(), kind, attributes)
+}
+
+/// Flags of mount(2), `MS_*`.
+pub type Flags = MountFlags;
+
+/// Mounts a file system on `target` as mount(2) does, which leaves the words of `data` to the file system.
+///
+/// # Errors
+/// The call's: `ENODEV` for a kind the kernel does not know, `ENOTBLK` and `ENOENT` for the device, `EINVAL` for `data`.
+pub fn mount_on(target: &Path, device: &str, kind: &str, flags: Flags, data: &str) -> Result<()> {
+    let data = CString::new(data).map_err(|_| io::Error::from(rustix::io::Errno::INVAL));
+    let mounted = data.and_then(|data| {
+        Ok(rustix::mount::mount(device, target, kind, flags, (!data.is_empty()).then_some(data.as_c_str()))?)
+    });
+    mounted.context("mount", target.display())
 }
 
 /// A file system of `kind` as it is going to be.

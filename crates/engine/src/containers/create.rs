@@ -385,6 +385,7 @@ async fn realise(
         shared.volumes.copy_up(part, &image.layers, &point.destination).await?;
     }
     point.source = volume.mountpoint.display().to_string();
+    point.backing = volume.backing();
     point.name = volume.name;
     Ok(point)
 }

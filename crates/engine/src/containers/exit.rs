@@ -79,6 +79,8 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
         task.last = Some(tokio::spawn(async move {
             // A shim that cannot be told is gone, and its hold with it.
             let _ = live.shim.ask(&Request::Forget, &[]).await;
+            // A panic there would be told by itself.
+            let _ = blocking(move || drop(live.volumes)).await;
         }));
     }
     task.shared.execs.forget(&task.now.id);

@@ -71,6 +71,7 @@ pub use trees::MountedImage;
 pub(crate) use usage::image_users;
 pub(crate) use view::{View, of_scratch as view_of_scratch};
 
+use crate::volumes::Backing;
 use coracle_spec::{ContainerId, Digest, Name};
 use settings::Settings;
 use state::State;
@@ -137,6 +138,8 @@ pub struct MountPoint {
     pub propagation: String,
     /// The volume's driver.
     pub driver: String,
+    /// Whose the volume's files are, and where.
+    pub backing: Backing,
     /// Whether the volume was made for this container alone.
     pub anonymous: bool,
     /// Whether what is bound is the engine's own; in no record.
@@ -147,7 +150,7 @@ impl MountPoint {
     /// Whether what is there belongs to users of containers, whoever they are outside. Other files are the host's, and their
     /// owners whoever they are there.
     pub(crate) fn is_of_containers(&self) -> bool {
-        self.kind == "volume" || self.is_engines
+        (self.kind == "volume" && self.backing != Backing::Shared) || self.is_engines
     }
 }
 

@@ -6,7 +6,7 @@ use super::exit;
 use super::health;
 use super::state::Status;
 use super::task::{Command, Live, spawn, spawn_ended};
-use super::{Description, record};
+use super::{Description, record, trees};
 use crate::engine::Shared;
 use crate::error::Result;
 use crate::shim::Shim;
@@ -122,7 +122,7 @@ async fn fate(shared: &Arc<Shared>, description: &Description) -> Fate {
     if run.boot_id != shared.boot_id {
         return if was_up { Fate::Ended(machine_ended()) } else { Fate::Still };
     }
-    if let Some(live) = connect(&directory, run.shim).await {
+    if let Some(live) = connect(shared, description, run.shim).await {
         return live;
     }
     match left::read_exit(&directory) {
@@ -161,7 +161,7 @@ pub(super) async fn connect_again(shared: &Arc<Shared>, container: &Description)
     let Some(run) = left::read_run(&directory).filter(|run| run.boot_id == shared.boot_id) else {
         return Broken::Lost;
     };
-    match connect(&directory, run.shim).await {
+    match connect(shared, container, run.shim).await {
         Some(Fate::Runs(live, _)) => {
             settle_execs(shared, container, &live.shim).await;
             Broken::Mended(*live)
@@ -180,10 +180,10 @@ async fn settle_execs(shared: &Arc<Shared>, container: &Description, shim: &Shim
     }
 }
 
-async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
+async fn connect(shared: &Shared, container: &Description, shim: i32) -> Option<Fate> {
     // A shim that is gone leaves its socket; without a process nobody answers there.
     pidfd_open(Pid::from_raw(shim)?, PidfdFlags::empty()).ok()?;
-    let (connection, events) = Shim::connect(directory).ok()?;
+    let (connection, events) = Shim::connect(&shared.state_directory(&container.id)).ok()?;
     let (reply, _) = connection.ask(&Request::State, &[]).await.ok()?;
     let Reply::State(State { pid, exit, .. }) = reply else { return None };
     if let Some(exit) = exit {
@@ -191,7 +191,8 @@ async fn connect(directory: &std::path::Path, shim: i32) -> Option<Fate> {
         let _ = connection.ask(&Request::Forget, &[]).await;
         return Some(Fate::Ended(exit));
     }
-    Some(Fate::Runs(Box::new(Live { shim: connection, events }), pid?))
+    let volumes = trees::found_again(shared, container, &connection).await;
+    Some(Fate::Runs(Box::new(Live { shim: connection, events, volumes }), pid?))
 }
 
 /// Removes state directories of containers that are not on record.

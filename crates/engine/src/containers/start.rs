@@ -8,6 +8,7 @@ use super::oci_spec::{self, Host};
 use super::prepare::Prepared;
 use super::state::Status;
 use super::task::{Live, Task};
+use super::trees::Volumes;
 use super::{Description, host, isolation, logs, mounts, partners, quota, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, Error, Result, blocking};
@@ -82,8 +83,8 @@ async fn try_start(task: &mut Task, waiting: Vec<(Attachment, OwnedFd)>) -> Resu
     };
     let networks = connected.networks.clone();
     match hand_over(task, &shim, connected, waiting).await {
-        Ok(pid) => {
-            task.live = Some(Live { shim, events });
+        Ok((pid, volumes)) => {
+            task.live = Some(Live { shim, events, volumes });
             started(task, pid, networks).await;
             Ok(())
         }
@@ -144,22 +145,27 @@ async fn wait_for(child: Child) {
     }
 }
 
-/// Sends the plan. Returns the first process, which keeps the network namespace from here on.
+/// Sends the plan. Returns the first process, which keeps the network namespace from here on, and the volumes that are mounted
+/// for the container.
 async fn hand_over(
     task: &Task,
     shim: &Shim,
     connected: Connected,
     waiting: Vec<(Attachment, OwnedFd)>,
-) -> Result<i32> {
+) -> Result<(i32, Volumes)> {
     let (shared, now) = (Arc::clone(&task.shared), task.now.clone());
-    let descriptors = blocking(move || prepare(&shared, &now, connected, waiting)).await??;
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-    match shim.ask(&Request::Start, &descriptors).await? {
-        (Reply::Started { pid }, _) => Ok(pid),
-        (other, _) => {
-            Err(Error::Start { code: 128, text: format!("the shim answered {other:?}"), verb: None })
+    let (owned, volumes) = blocking(move || prepare(&shared, &now, connected, waiting)).await??;
+    let descriptors: Vec<BorrowedFd<'_>> = owned.iter().map(AsFd::as_fd).collect();
+    let error = match shim.ask(&Request::Start, &descriptors).await {
+        Ok((Reply::Started { pid }, _)) => return Ok((pid, volumes)),
+        Ok((other, _)) => {
+            Error::Start { code: 128, text: format!("the shim answered {other:?}"), verb: None }
         }
-    }
+        Err(error) => error,
+    };
+    // The last hold of a volume may unmount it.
+    blocking(move || drop((owned, volumes))).await?;
+    Err(error)
 }
 
 /// Writes the files that the container's network decides, and the plan. Returns the plan and what goes with it.
@@ -168,13 +174,13 @@ fn prepare(
     now: &Description,
     connected: Connected,
     waiting: Vec<(Attachment, OwnedFd)>,
-) -> Result<Vec<OwnedFd>> {
+) -> Result<(Vec<OwnedFd>, Volumes)> {
     quota::check(shared, now)?;
     let settings = &now.settings;
     let files = network::write_files(shared, now, &connected.networks, &connected.written)?;
     let netns = connected.namespace.as_ref().map(|namespace| namespace.netns.as_fd());
     let netns = netns.or_else(|| connected.joined.as_ref().map(AsFd::as_fd));
-    let trees = trees::of(shared, now, netns.filter(|_| connected.owners.is_some()))?;
+    let (trees, volumes) = trees::of(shared, now, netns.filter(|_| connected.owners.is_some()))?;
     let owners = connected.owners;
     let facts = host::facts(shared, settings, mounts::of(now, files, owners.as_ref())?)?;
     let mut plan = plan(shared, now, &Host { links: connected.links, owners, ..facts })?;
@@ -196,7 +202,9 @@ fn prepare(
     }
     plan.descriptors = descriptors.iter().map(|(role, _)| *role).collect();
     let memory = protocol::write_plan(&plan).attempt(|| "write the plan".into())?;
-    Ok(std::iter::once(memory).chain(descriptors.into_iter().map(|(_, descriptor)| descriptor)).collect())
+    let descriptors =
+        std::iter::once(memory).chain(descriptors.into_iter().map(|(_, descriptor)| descriptor));
+    Ok((descriptors.collect(), volumes))
 }
 
 /// What of a namespace goes to the shim.

@@ -15,6 +15,7 @@ use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
 use super::start;
 use super::state::Status;
+use super::trees::Volumes;
 use super::view::{Opened, View};
 use super::{Description, record, remove};
 use crate::engine::Shared;
@@ -81,6 +82,8 @@ pub(crate) enum Command {
 pub(crate) struct Live {
     pub(crate) shim: Shim,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    /// The volumes that are mounted for the container.
+    pub(crate) volumes: Volumes,
 }
 
 /// The task's own state.
@@ -244,8 +247,8 @@ impl Task {
     /// Connects to the shim again, the connection to which is broken, if it is there; else the container has ended. Whether it
     /// is gone.
     async fn lost(&mut self) -> bool {
-        // It has nothing to say and takes no request any more.
-        self.live = None;
+        // It has nothing to say and takes no request any more; its volumes stay mounted meanwhile.
+        let volumes = self.live.take().map(|live| live.volumes);
         let exit = match recover::connect_again(&self.shared, &self.now).await {
             Broken::Mended(live) => {
                 tracing::warn!(container = %self.now.id, "the connection to its shim broke, and was made again");
@@ -262,6 +265,8 @@ impl Task {
                 exit::lost()
             }
         };
+        // A panic there would be told by itself.
+        let _ = blocking(move || drop(volumes)).await;
         self.ended(exit).await
     }
 

@@ -6,6 +6,7 @@
 
 use super::isolation;
 use super::sizes::Changing;
+use super::trees::Volumes;
 use super::{Below, Description, MountPoint, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, Result};
@@ -38,6 +39,8 @@ pub(crate) struct View {
     _changing: Option<Changing>,
     /// Keeps the mounts of a container that does not run; closed after the tree.
     _namespace: Option<OwnedFd>,
+    /// Its volumes that are mounted for it.
+    _volumes: Volumes,
     /// Dropped last, which tells [`Opened::closed`].
     _held: Option<oneshot::Sender<()>>,
 }
@@ -76,7 +79,11 @@ impl View {
         let tree = Tree::new(Root::from_fd(root).attempt(opening)?, &hidden).attempt(opening)?;
         let tree = tree.of_others(isolation::owners_of_process(container.state.pid)?);
         let changing = Some(shared.sizes.changing(&container.id));
-        Ok(Self { tree, patience: None, _changing: changing, _namespace: None, _held: None })
+        Ok(Self { _changing: changing, ..Self::of(tree) })
+    }
+
+    fn of(tree: Tree) -> Self {
+        Self { tree, patience: None, _changing: None, _namespace: None, _volumes: Vec::new(), _held: None }
     }
 
     /// The files of a container that does not run, and will not until the view is closed.
@@ -84,7 +91,7 @@ impl View {
         let opening = || opening(container);
         let mut snapshot = shared.store.snapshot(&container.id, &container.layers).attempt(opening)?;
         snapshot.lower.push(shared.mount_points.clone());
-        let mounts = Prepared::all(shared, container)?;
+        let (mounts, volumes) = Prepared::all(shared, container)?;
         let readonly = container.settings.host.readonly_root;
         let room = shared.store.room_to_mount(&container.id).attempt(opening)?;
         let assembled = assemble(&snapshot, Durability::Durable, &mounts, readonly);
@@ -96,9 +103,14 @@ impl View {
         let (impatient, patience) = Patience::new(COPY_STALL);
         let patience = Some(patience);
         let changing = Some(shared.sizes.changing(&container.id));
-        let view =
-            Self { tree, patience, _changing: changing, _namespace: Some(namespace), _held: Some(held) };
-        let view = Arc::new(view);
+        let view = Arc::new(Self {
+            tree,
+            patience,
+            _changing: changing,
+            _namespace: Some(namespace),
+            _volumes: volumes,
+            _held: Some(held),
+        });
         let opened = Opened { view: Arc::downgrade(&view), impatient, closed };
         Ok((view, opened))
     }
@@ -124,7 +136,7 @@ pub(crate) fn of_scratch(snapshot: &Snapshot) -> Result<View> {
     let opening = || "open the files of a step of a build".to_owned();
     let (root, namespace) = assemble(snapshot, Durability::Volatile, &[], false).attempt(opening)?;
     let tree = Tree::new(root, &[]).attempt(opening)?;
-    Ok(View { tree, patience: None, _changing: None, _namespace: Some(namespace), _held: None })
+    Ok(View { _namespace: Some(namespace), ..View::of(tree) })
 }
 
 fn opening(container: &Description) -> String {
@@ -139,12 +151,15 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Volumes, bind mounts and the files that the last run had of its network, those above others first.
-    fn all(shared: &Shared, container: &Description) -> Result<Vec<Self>> {
-        let mut all = Vec::new();
+    /// Volumes, bind mounts and the files that the last run had of its network, those above others first; and the volumes that
+    /// are mounted for that.
+    fn all(shared: &Shared, container: &Description) -> Result<(Vec<Self>, Volumes)> {
+        let (mut all, mut volumes) = (Vec::new(), Vec::new());
         for point in &container.mounts {
             all.push(if point.is_tree() {
-                Self::of_tree(point, trees::open(shared, point, None)?).attempt(|| opening(container))?
+                let opened = trees::open(shared, point, None)?;
+                volumes.extend(opened.volume);
+                Self::of_tree(point, opened.tree).attempt(|| opening(container))?
             } else {
                 Self::new(point).attempt(|| opening(container))?
             });
@@ -159,7 +174,7 @@ impl Prepared {
             }
         }
         all.sort_by_key(|mount| mount.destination.components().count());
-        Ok(all)
+        Ok((all, volumes))
     }
 
     fn new(point: &MountPoint) -> coracle_sys::Result<Self> {

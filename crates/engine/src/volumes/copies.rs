@@ -1,6 +1,9 @@
 //! Volumes become archives, archives volumes, and volumes other volumes. What is new appears whole or not at all.
 
-use super::{Creation, DATA, Entry, Inner, Volume, Volumes, check_driver, copy, name_and_labels, options};
+use super::mounting::Mounting;
+use super::{
+    Backing, Creation, DATA, Entry, Inner, Volume, Volumes, check_driver, copy, name_and_labels, options,
+};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::{BodyReader, BodyWriter};
 use coracle_spec::Name;
@@ -120,10 +123,10 @@ impl Inner {
         // Nobody removes it between the look and the note.
         let _change = self.change();
         let entry = self.entry(name)?;
-        if entry.volume.options.contains_key("device") {
+        if entry.volume.backing() != Backing::Directory {
             return Err(Error::Unsupported(format!(
                 "volume {name} is mounted from elsewhere: copy {} there",
-                entry.volume.options["device"]
+                entry.volume.options.get("device").map_or("it", String::as_str)
             )));
         }
         let directory = self.directory(name).join(DATA);
@@ -145,6 +148,12 @@ impl Inner {
         check_driver(&wanted)?;
         let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
         let bound = options::check(name.as_str(), &wanted.options, self.store.has_quotas())?;
+        if Mounting::of(&wanted.options).ok().flatten().is_some() {
+            return Err(Error::Unsupported(format!(
+                "volume {name} would be mounted from elsewhere, and nothing be seen of what is in its directory: fill {} there",
+                wanted.options.get("device").map_or("it", String::as_str)
+            )));
+        }
         // Nothing is filled for nothing; who is faster meanwhile is seen when it is published.
         self.require_free(&name)?;
         let volume = self.describe(&name, labels, wanted.options);

@@ -1,6 +1,6 @@
 //! A new volume begins with what the image has in its place.
 
-use super::{DATA, Inner, Volumes, copy};
+use super::{Backing, DATA, Inner, Volumes, copy};
 use crate::error::{Attempt, Error, Result, blocking};
 use coracle_spec::Digest;
 use coracle_sys::atomic;
@@ -19,7 +19,8 @@ const COPYING: &str = "_copying";
 impl Volumes {
     /// Copies what the image of `layers`, the lowest first, has at `path` into an empty volume, or into the empty directory
     /// `subpath` of it: content, and owner, mode and attributes of the directory itself. One that has something is left as
-    /// it is, as is one for which the image has nothing. A part that cannot be mounted is left for the start to refuse.
+    /// it is, as is one for which the image has nothing. One that mounts something is mounted meanwhile: what is in memory is
+    /// gone with its last user, and as with Docker that may be this. A part that cannot be mounted is left for the start to refuse.
     /// Durable on return.
     ///
     /// # Errors
@@ -44,7 +45,17 @@ impl Inner {
         let _copying = entry.copying.lock().unwrap_or_else(PoisonError::into_inner);
         let copying = || format!("copy {path} of the image into volume {volume}");
         let directory = self.directory(volume);
-        let mut target = open_directory(&directory.join(DATA)).attempt(copying)?;
+        let is_mounted = entry.volume.backing() != Backing::Directory;
+        // Nothing is mounted for nothing.
+        if is_mounted && (layers.is_empty() || open_source(&self.merged(layers, path)?, path)?.is_none()) {
+            return Ok(());
+        }
+        let mounted = self.mount(&entry)?;
+        let mut target = match &mounted {
+            Some(mounted) => mounted.inside(|| open_directory(Path::new("/"))).attempt(copying)?,
+            None => open_directory(&directory.join(DATA)),
+        }
+        .attempt(copying)?;
         if !subpath.is_empty() {
             let Some(part) = open_part(target, subpath) else { return Ok(()) };
             target = part;
@@ -52,13 +63,23 @@ impl Inner {
         if layers.is_empty() || !is_empty(target.as_fd()).attempt(copying)? {
             return Ok(());
         }
-        let image = self.store.merged(layers, None).attempt(copying)?;
+        let image = self.merged(layers, path)?;
         let Some(source) = open_source(&image, path)? else { return Ok(()) };
         // Most images have nothing but the directory: no need to sync the whole file system for that.
         if is_empty(source.as_fd()).attempt(copying)? {
             return adopt_attributes(source.as_fd(), target.as_fd()).attempt(copying);
         }
-        self.fill(&directory, source.as_fd(), target.as_fd()).attempt(copying)
+        if mounted.is_none() {
+            return self.fill(&directory, source.as_fd(), target.as_fd()).attempt(copying);
+        }
+        // There is nothing beside it from which it could be moved.
+        copy::tree(source.as_fd(), target.as_fd()).attempt(copying)?;
+        copy::attributes(source.as_fd(), target.as_fd()).attempt(copying)?;
+        rustix::fs::syncfs(&target).attempt(copying)
+    }
+
+    fn merged(&self, layers: &[Digest], path: &str) -> Result<Root> {
+        self.store.merged(layers, None).attempt(|| format!("open {path} of the image"))
     }
 
     /// Copies beside the data and moves it there once it is whole and on the disk.

@@ -1,6 +1,6 @@
 //! Which volumes there are, and how large they are.
 
-use super::{DRIVER, Volume, Volumes, tree};
+use super::{Backing, DRIVER, Volume, Volumes, tree};
 use crate::error::{Attempt, Result, blocking};
 use crate::labels::LabelFilter;
 use coracle_sys::rooted::Root;
@@ -37,7 +37,7 @@ impl Volumes {
         all.into_iter().filter(|volume| filter.matches(volume, is_used)).collect()
     }
 
-    /// Bytes in the files of each volume, by name. Containers write them, so all files are looked at.
+    /// Bytes in the files of each volume that mounts nothing, by name. Containers write them, so all files are looked at.
     ///
     /// # Errors
     /// The kernel's.
@@ -47,8 +47,8 @@ impl Volumes {
             let volumes: Vec<Volume> = inner.lock().values().map(|entry| entry.volume.clone()).collect();
             let mut sizes = BTreeMap::new();
             for volume in volumes {
-                // One that is being removed has no size any more.
-                if volume.mountpoint.exists() {
+                // One that is being removed has no size any more, and what is mounted may be anywhere, and slow.
+                if volume.backing() == Backing::Directory && volume.mountpoint.exists() {
                     sizes.insert(volume.name.clone(), size(&volume)?);
                 }
             }

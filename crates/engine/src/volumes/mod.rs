@@ -6,6 +6,8 @@
 //! volumes/<name>/_copying       what is being copied from an image
 //! ```
 //!
+//! What a volume mounts that has such options is in a mount namespace of its own; `_data` is empty then.
+//!
 //! A volume appears with its record in one step and goes in one. What lies in `volumes/` without a record is reported
 //! and never touched.
 
@@ -13,6 +15,8 @@ mod copies;
 mod copy;
 mod copy_up;
 mod list;
+mod mounted;
+mod mounting;
 mod open;
 mod options;
 mod record;
@@ -23,6 +27,8 @@ mod tree;
 
 pub use copies::Saving;
 pub use list::VolumeFilter;
+pub(crate) use mounted::Mounted;
+pub use mounting::Backing;
 pub use remove::Pruned;
 
 use crate::containers::MountPoint;
@@ -36,7 +42,7 @@ use rustix::fs::Mode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use time::OffsetDateTime;
 
 /// The only driver.
@@ -64,6 +70,12 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Whose its files are, and where.
+    pub fn backing(&self) -> Backing {
+        let mounting = mounting::Mounting::of(&self.options).ok().flatten();
+        mounting.map_or(Backing::Directory, |mounting| mounting.backing())
+    }
+
     /// Whether it was made without a name.
     pub fn is_anonymous(&self) -> bool {
         self.labels.contains_key(ANONYMOUS)
@@ -105,11 +117,13 @@ struct Entry {
     copying: Arc<Mutex<()>>,
     /// How many read all of it.
     kept: Arc<AtomicUsize>,
+    /// What it mounts, while somebody uses it. Held by whoever mounts it, on a blocking thread.
+    mounted: Arc<Mutex<Weak<Mounted>>>,
 }
 
 impl Entry {
     fn new(volume: Volume) -> Self {
-        Self { volume, copying: Arc::default(), kept: Arc::default() }
+        Self { volume, copying: Arc::default(), kept: Arc::default(), mounted: Arc::default() }
     }
 }
 
@@ -136,7 +150,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the name or an option, also for a size where the file system has no quotas,
-    /// [`Error::Unsupported`] for another driver and for options that mount something, [`Error::Conflict`] when something unknown lies where it would be.
+    /// [`Error::Missing`] for another driver, [`Error::Conflict`] when something unknown lies where it would be.
     pub async fn create(&self, wanted: Creation) -> Result<Volume> {
         check_driver(&wanted)?;
         let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;

@@ -1,5 +1,6 @@
 //! Options of the driver `local`. Pure.
 
+use super::mounting::Mounting;
 use crate::error::{Error, Result};
 use coracle_spec::size;
 use std::collections::BTreeMap;
@@ -7,8 +8,7 @@ use std::collections::BTreeMap;
 /// Checks the options of the volume `name`, and returns how many bytes it may hold, if that is bounded.
 ///
 /// # Errors
-/// [`Error::Invalid`] in Docker's words for an option that makes no sense, and for a size where there are no quotas;
-/// [`Error::Unsupported`] for options that mount something.
+/// [`Error::Invalid`] in Docker's words for an option that makes no sense, and for a size where there are no quotas.
 pub(super) fn check(name: &str, options: &BTreeMap<String, String>, has_quotas: bool) -> Result<Option<u64>> {
     let invalid = |text: String| Err(Error::Invalid(format!("create {name}: {text}")));
     let is_known = |key: &&String| matches!(key.as_str(), "type" | "o" | "device" | "size");
@@ -28,13 +28,23 @@ pub(super) fn check(name: &str, options: &BTreeMap<String, String>, has_quotas: 
             return invalid(format!("missing required option: \"{needed}\""));
         }
     }
-    if options.contains_key("device") {
-        return Err(Error::Unsupported(format!(
-            "create {name}: option \"device\": volumes that mount another file system are not supported yet; mount it on \
-             the host and use a bind mount of it"
-        )));
+    if options.values().any(|value| value.contains('\0')) {
+        return invalid("an option contains a zero byte".to_owned());
     }
-    Ok(bound)
+    let host = options.get("device").and_then(|device| device.strip_prefix("//")?.split('/').next());
+    if options.get("type").is_some_and(|kind| kind == "cifs") && host.is_some_and(|host| host.contains(':')) {
+        return invalid("port not allowed in CIFS device URL, include 'port' in 'o='".to_owned());
+    }
+    match Mounting::of(options) {
+        Ok(Some(_)) if bound.is_some() => invalid(
+            "a size bounds what is in the volume's directory; what is mounted has its own in \"o\""
+                .to_owned(),
+        ),
+        Ok(_) => Ok(bound),
+        Err(word) => invalid(format!(
+            "\"{word}\" is nothing that a volume's mount can have: it is made anew, and is private"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_needs_quotas_and_mounts_are_refused() {
+    fn a_size_needs_quotas_and_a_mount_its_device() {
         let of = |options: &[(&str, &str)], has_quotas| {
             let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             check("v", &options.collect(), has_quotas).map_err(|error| error.to_string())
@@ -50,6 +60,9 @@ mod tests {
         assert_eq!(of(&[], false), Ok(None));
         assert_eq!(of(&[("size", "10m")], true), Ok(Some(10 << 20)));
         assert_eq!(of(&[("size", "0")], false), Ok(None));
+        let mounted = [("device", "/d"), ("type", "none"), ("o", "bind")];
+        assert_eq!(of(&mounted, false), Ok(None));
+        assert!(of(&[&mounted[..], &[("size", "1m")]].concat(), true).unwrap_err().contains("a size bounds"));
         for (options, words) in [
             (&[("colour", "red")][..], "create v: invalid option: \"colour\""),
             (&[("size", "x")], "create v: invalid size: 'x'"),
@@ -57,10 +70,8 @@ mod tests {
             (&[("o", "bind")], "create v: missing required option: \"device\""),
             (&[("type", "nfs")], "create v: missing required option: \"device\""),
             (&[("device", "/d")], "create v: missing required option: \"type\""),
-            (
-                &[("device", "/d"), ("type", "none"), ("o", "bind")],
-                "create v: option \"device\": volumes that mount",
-            ),
+            (&[("device", "//a:1/d"), ("type", "cifs")], "create v: port not allowed in CIFS"),
+            (&[("device", "/d"), ("type", "none"), ("o", "bind,shared")], "create v: \"shared\" is nothing"),
         ] {
             let text = of(options, false).unwrap_err();
             assert!(text.starts_with(words), "{text}");

@@ -1,6 +1,6 @@
 //! Volumes go.
 
-use super::{Inner, Volumes, list};
+use super::{Backing, Inner, Volumes, list};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::labels::LabelChoice;
 use coracle_spec::Name;
@@ -35,8 +35,8 @@ impl Volumes {
         blocking(move || inner.remove(&name)).await?
     }
 
-    /// Removes the volumes that no container has, as `is_used` says, and that `labels` mean: those without a name, or
-    /// `all`.
+    /// Removes the volumes that no container has, as `is_used` says, that mount nothing, and that `labels` mean: those without
+    /// a name, or `all`.
     ///
     /// # Errors
     /// The first failure, after everything that can be removed is.
@@ -48,7 +48,11 @@ impl Volumes {
     ) -> Result<Pruned> {
         let chosen: Vec<_> = self.list(&list::VolumeFilter::default(), is_used);
         let chosen = chosen.into_iter().filter(|volume| {
-            (all || volume.is_anonymous()) && labels.matches(&volume.labels) && !is_used(&volume.name)
+            // What is mounted is no room that could be had here, and its options are all that there is of it. Docker spares it too.
+            (all || volume.is_anonymous())
+                && volume.backing() == Backing::Directory
+                && labels.matches(&volume.labels)
+                && !is_used(&volume.name)
         });
         let chosen: Vec<_> = chosen.collect();
         let inner = Arc::clone(&self.0);

@@ -73,6 +73,10 @@ pub(super) struct Container {
     limit: Inherited,
     /// Reserved ports: open as long as they are the container's.
     held: Vec<OwnedFd>,
+    /// Mount namespaces of volumes.
+    volumes: Vec<OwnedFd>,
+    /// Whether nothing of it is left.
+    is_clean: bool,
 }
 
 /// The descriptors that came with a plan, by what they are.
@@ -84,6 +88,7 @@ pub(super) struct Belongings {
     pub(super) given: Given,
     attached: Vec<OwnedFd>,
     held: Vec<OwnedFd>,
+    volumes: Vec<OwnedFd>,
 }
 
 impl Belongings {
@@ -102,6 +107,7 @@ impl Belongings {
                 Role::Uts => sorted.joins.uts = Some(descriptor),
                 Role::SharedMemory => sorted.given.shared_memory = Some(descriptor),
                 Role::Tree => sorted.given.trees.push(descriptor),
+                Role::Volume => sorted.volumes.push(descriptor),
                 Role::Attached => sorted.attached.push(descriptor),
                 Role::Held => sorted.held.push(descriptor),
                 Role::NamesUdp => sorted.datagrams = Some(descriptor),
@@ -161,6 +167,8 @@ impl Container {
             has_output: true,
             limit,
             held: belongings.held,
+            volumes: belongings.volumes,
+            is_clean: false,
         };
         Ok((container, channel))
     }
@@ -185,9 +193,15 @@ impl Container {
         self.root.as_ref()
     }
 
-    /// Lets go of the layers, and of what else another runtime has made.
-    pub(super) fn release_root(&mut self) {
+    /// The mount namespace of a volume.
+    pub(super) fn volume(&self, number: usize) -> Option<&OwnedFd> {
+        self.volumes.get(number)
+    }
+
+    /// Lets go of the layers and volumes, and of what else another runtime has made.
+    fn release_root(&mut self) {
         self.root = None;
+        self.volumes.clear();
         self.maker = Maker::Nobody;
     }
 
@@ -383,8 +397,11 @@ impl Container {
         Ok(())
     }
 
-    /// Removes what the kernel does not remove by itself.
+    /// Removes what the kernel does not remove by itself, once: the next run of the container has a group of the same name.
     pub(super) fn clean_up(&mut self) {
+        if std::mem::replace(&mut self.is_clean, true) {
+            return;
+        }
         self.release_root();
         if let Err(error) = self.group.remove() {
             super::eprintln_log(&error.chain());

@@ -69,6 +69,13 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
             };
             Ok((Reply::Done, Some(root.try_clone()?.into_fd())))
         }
+        Request::Volume { number } => match shim.container.volume(number) {
+            Some(volume) => {
+                let volume = volume.try_clone().map_err(super::duplicate)?;
+                Ok((Reply::Done, Some(volume)))
+            }
+            None => Ok((gone("there is no such volume"), None)),
+        },
         Request::Forget => {
             if let Phase::Ended { acknowledged, .. } = &mut shim.phase {
                 *acknowledged = true;
@@ -76,8 +83,8 @@ fn handle_now(shim: &mut Shim, request: Request, mut descriptors: Vec<OwnedFd>) 
                 shim.container.release_ports();
                 shim.relays = None;
                 // The last hold of the layers: the kernel writes them out before this returns, and nobody waits but
-                // who wants to start the container again.
-                shim.container.release_root();
+                // who wants to start the container again, for whom the group must be gone as well.
+                shim.container.clean_up();
             }
             Ok((Reply::Done, None))
         }

@@ -7,6 +7,7 @@ use super::health::HealthRecord;
 use super::memberships::{self, Membership};
 use super::settings::FixedAddresses;
 use super::state::{State, Status};
+use crate::volumes;
 use coracle_network::{Address, Endpoint, InterfaceName, Published};
 use coracle_spec::{ContainerId, Digest, Name};
 use serde::{Deserialize, Serialize};
@@ -84,12 +85,24 @@ struct MountPoint {
     image: Option<MountedImage>,
     #[serde(default)]
     below: Below,
+    #[serde(default)]
+    backing: Backing,
 }
 
 #[derive(Serialize, Deserialize)]
 struct MountedImage {
     id: String,
     layers: Vec<String>,
+}
+
+/// As [`crate::volumes::Backing`].
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Backing {
+    #[default]
+    Directory,
+    FileSystem,
+    Shared,
 }
 
 /// As [`super::Below`].
@@ -225,6 +238,11 @@ fn mount_record(mount: &super::MountPoint) -> MountPoint {
             super::Below::Writable => Below::Writable,
             super::Below::Absent => Below::Absent,
         },
+        backing: match mount.backing {
+            volumes::Backing::Directory => Backing::Directory,
+            volumes::Backing::FileSystem => Backing::FileSystem,
+            volumes::Backing::Shared => Backing::Shared,
+        },
     }
 }
 
@@ -253,6 +271,11 @@ fn mount_of(mount: MountPoint) -> Result<super::MountPoint, Error> {
             Below::Alike if was_absent => super::Below::Absent,
             Below::Alike => super::Below::Alike,
             Below::Writable => super::Below::Writable,
+        },
+        backing: match mount.backing {
+            Backing::Directory => volumes::Backing::Directory,
+            Backing::FileSystem => volumes::Backing::FileSystem,
+            Backing::Shared => volumes::Backing::Shared,
         },
     })
 }
