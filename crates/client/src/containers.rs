@@ -7,6 +7,7 @@ use coracle_api::container::{
 };
 use coracle_api::version::PATH_STAT_HEADER;
 use coracle_api::{Filters, Query};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio::io::AsyncRead;
 
@@ -90,14 +91,14 @@ pub enum UploadedOwner {
 }
 
 impl Client {
-    /// Lists containers.
+    /// Lists containers, and of their endpoints the networks alone.
     pub async fn containers(
         &self,
         all: bool,
         limit: Option<i64>,
         size: bool,
         filters: &Filters,
-    ) -> Result<Vec<ContainerSummary>> {
+    ) -> Result<Vec<ContainerSummary<IgnoredAny>>> {
         let query = Query::new()
             .with_flag("all", all)
             .with_some("limit", limit)

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::mount::MountPoint;
 use crate::network::EndpointSettings;
 
-/// One line of the list.
+/// One line of the list. `E` is what is read of its endpoints, for who needs their networks alone and has thousands of lines.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct ContainerSummary {
+#[serde(default, rename_all = "PascalCase", bound(deserialize = "E: Default + Deserialize<'de>"))]
+pub struct ContainerSummary<E = EndpointSettings> {
     /// Full id.
     pub id: String,
     /// Names with leading slashes; links add more.
@@ -44,7 +44,7 @@ pub struct ContainerSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSummary>,
     /// Its endpoints.
-    pub network_settings: NetworkSettingsSummary,
+    pub network_settings: NetworkSettingsSummary<E>,
     /// Its mounts.
     pub mounts: Vec<MountPoint>,
 }
@@ -90,8 +90,8 @@ pub struct HealthSummary {
 
 /// The endpoints that the list holds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct NetworkSettingsSummary {
+#[serde(default, rename_all = "PascalCase", bound(deserialize = "E: Default + Deserialize<'de>"))]
+pub struct NetworkSettingsSummary<E = EndpointSettings> {
     /// By name of the network. Boxed, as a map has room for eleven where there is mostly one.
-    pub networks: BTreeMap<String, Box<EndpointSettings>>,
+    pub networks: BTreeMap<String, Box<E>>,
 }

@@ -53,7 +53,7 @@ pub(super) async fn ps(app: &App, args: PsArgs) -> Result<()> {
 }
 
 /// Adds the fields of one container to a row; `short` cuts ids, commands and mounts.
-pub(super) fn row(row: Row, container: &ContainerSummary, short: bool) -> Row {
+pub(super) fn row<E>(row: Row, container: &ContainerSummary<E>, short: bool) -> Row {
     row.with_late("ID", || if short { short_id(&container.id) } else { &container.id })
         .with_late("Names", || names(container, short))
         .with_late("Image", || image(container, short))
@@ -95,12 +95,12 @@ fn quoted(text: &str) -> String {
 }
 
 /// Links give a container more names, with slashes in them.
-fn names(container: &ContainerSummary, short: bool) -> String {
+fn names<E>(container: &ContainerSummary<E>, short: bool) -> String {
     let names = container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
     names.filter(|name| !short || !name.contains('/')).collect::<Vec<_>>().join(",")
 }
 
-fn image(container: &ContainerSummary, short: bool) -> String {
+fn image<E>(container: &ContainerSummary<E>, short: bool) -> String {
     if container.image.is_empty() {
         return "<no image>".into();
     }
@@ -114,7 +114,7 @@ fn image(container: &ContainerSummary, short: bool) -> String {
     }
 }
 
-fn size(container: &ContainerSummary) -> String {
+fn size<E>(container: &ContainerSummary<E>) -> String {
     let own = units::short_size(container.size_rw);
     match container.size_root_fs {
         0 => own,
