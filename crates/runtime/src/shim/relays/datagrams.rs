@@ -1,7 +1,7 @@
 //! Datagrams: a flow for each client, with a socket of its own to the container, until it is silent for long.
 
 use super::{Relays, connect};
-use crate::limits::{FLOW_PATIENCE, RELAY_TURNS, RELAYED_FLOWS};
+use crate::limits::{FLOW_PATIENCE, RELAY_TURNS};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType};
@@ -61,7 +61,7 @@ impl Relays {
         if let Some(number) = self.ports.get(&port)?.clients.get(&client) {
             return Some(*number);
         }
-        if self.flows.len() >= RELAYED_FLOWS {
+        if self.flows.len() >= self.most.flows {
             let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.deadline).map(|(number, _)| *number);
             self.end_flow(oldest?);
         }

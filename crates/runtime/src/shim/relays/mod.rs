@@ -14,12 +14,13 @@ mod datagrams;
 mod streams;
 
 use crate::error::{Error, Result};
-use crate::limits::{RELAY_BUFFER, RELAY_EVENTS, RELAY_PAUSE};
+use crate::limits::{RELAY_BUFFER, RELAY_EVENTS, RELAY_PAUSE, RELAYED_FLOWS, RELAYED_STREAMS};
 use crate::protocol::{HeldPort, RelayedPort};
 use datagrams::Flow;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, getrlimit};
 use rustix::time::Timespec;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -38,11 +39,30 @@ pub(super) struct Relays {
     ports: HashMap<u64, Port>,
     streams: HashMap<u64, Stream>,
     flows: HashMap<u64, Flow>,
+    /// How many streams and flows there may be at once.
+    most: Most,
     next_number: u64,
     /// Until when nobody is accepted, as there are no descriptors left.
     paused: Option<Instant>,
     /// What is being passed on.
     buffer: Vec<u8>,
+}
+
+/// How much is relayed at once.
+#[derive(Debug, PartialEq, Eq)]
+struct Most {
+    streams: usize,
+    flows: usize,
+}
+
+impl Most {
+    /// Leaves at least the half of so many descriptors to all else that the shim does: clients from anywhere come here, and may not
+    /// keep the engine from what it asks for.
+    fn of(descriptors: Option<u64>) -> Self {
+        let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        // A stream has two.
+        Self { streams: RELAYED_STREAMS.min(descriptors / 6), flows: RELAYED_FLOWS.min(descriptors / 8) }
+    }
 }
 
 /// A port, and where it leads.
@@ -66,6 +86,7 @@ impl Relays {
             ports: HashMap::new(),
             streams: HashMap::new(),
             flows: HashMap::new(),
+            most: Most::of(getrlimit(Resource::Nofile).current),
             next_number: 0,
             paused: None,
             buffer: vec![0; RELAY_BUFFER],
@@ -147,6 +168,8 @@ impl Relays {
                 if port.held.protocol == TCP { self.accept(number) } else { self.receive(number) }
             } else if self.flows.contains_key(&number) {
                 self.answer(number);
+            } else if { event.flags }.contains(EventFlags::ERR) {
+                self.fail(number);
             } else {
                 self.serve(number & !1);
             }
@@ -210,4 +233,102 @@ fn connect(kind: SocketType, target: SocketAddr) -> std::result::Result<OwnedFd,
 
 fn failed(action: &'static str, errno: Errno) -> Error {
     Error::Protocol { action, source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::sockopt;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    /// A relayed port, and what it leads to.
+    fn relayed() -> (Relays, SocketAddr, TcpListener) {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        port.set_nonblocking(true).unwrap();
+        let (address, target) = (port.local_addr().unwrap(), server.local_addr().unwrap());
+        let mut relays = Relays::new().unwrap();
+        let port_held = HeldPort { protocol: TCP, address };
+        relays.add(RelayedPort { port: port_held, target }, port.into()).unwrap();
+        (relays, address, server)
+    }
+
+    /// Passes on until it is so.
+    fn until(relays: &mut Relays, what: &str, is_so: impl Fn(&Relays) -> bool) {
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        while !is_so(relays) {
+            let mut polled = [PollFd::new(&relays.epoll, PollFlags::IN)];
+            let ready = poll(&mut polled, Some(&patience)).unwrap();
+            assert_eq!(ready, 1, "{what}: nothing happens any more");
+            relays.run_ready().unwrap();
+        }
+    }
+
+    /// Closes it by a reset, as who vanishes does.
+    fn reset(client: TcpStream) {
+        sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        drop(client);
+    }
+
+    #[test]
+    fn descriptors_are_left_for_all_else() {
+        assert_eq!(Most::of(None), Most { streams: RELAYED_STREAMS, flows: RELAYED_FLOWS });
+        for descriptors in [64, 1024, 4096, 16384, 1 << 20] {
+            let Most { streams, flows } = Most::of(Some(descriptors));
+            assert!(2 * streams + flows <= usize::try_from(descriptors / 2).unwrap(), "{descriptors}");
+            assert!(streams > 0 && flows > 0);
+        }
+    }
+
+    #[test]
+    fn who_is_too_many_waits_until_another_ends() {
+        let (mut relays, address, server) = relayed();
+        relays.most.streams = 1;
+        let first = TcpStream::connect(address).unwrap();
+        let mut second = TcpStream::connect(address).unwrap();
+        until(&mut relays, "the second has to wait", |relays| relays.paused.is_some());
+        assert_eq!(relays.streams.len(), 1);
+        drop((first, server.accept().unwrap()));
+        second.write_all(b"ping").unwrap();
+        until(&mut relays, "the first is over", |relays| relays.paused.is_none());
+        server.set_nonblocking(true).unwrap();
+        let accepted = |_: &Relays| server.accept().is_ok();
+        until(&mut relays, "it is the turn of the second", accepted);
+    }
+
+    #[test]
+    fn a_client_that_says_no_more_and_vanishes_is_not_held_by_a_container_that_is_silent() {
+        let (mut relays, address, server) = relayed();
+        let client = TcpStream::connect(address).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let is_shut = |relays: &Relays| relays.streams.values().any(Stream::is_half_shut);
+        until(&mut relays, "the end is passed on", is_shut);
+        let (mut inside, _) = server.accept().unwrap();
+        assert_eq!(inside.read(&mut [0]).unwrap(), 0);
+        reset(client);
+        until(&mut relays, "the connection is over", |relays| relays.streams.is_empty());
+    }
+
+    #[test]
+    fn an_answer_is_whole_although_the_container_resets_the_connection_behind_it() {
+        let (mut relays, address, server) = relayed();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"read by nobody").unwrap();
+        until(&mut relays, "somebody connects", |relays| !relays.streams.is_empty());
+        let (mut inside, _) = server.accept().unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        until(&mut relays, "the end is passed on", |relays| {
+            relays.streams.values().any(Stream::is_half_shut)
+        });
+        let answer = vec![7; 1 << 16];
+        inside.write_all(&answer).unwrap();
+        // What is not read resets the connection.
+        drop(inside);
+        until(&mut relays, "the connection is over", |relays| relays.streams.is_empty());
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, answer);
+    }
 }

@@ -2,7 +2,7 @@
 //! read that cannot be passed on yet.
 
 use super::{Relays, connect};
-use crate::limits::{RELAY_TURNS, RELAYED_STREAMS};
+use crate::limits::RELAY_TURNS;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
@@ -30,6 +30,9 @@ struct End {
     watched: EventFlags,
 }
 
+/// What is heard of an end from which nothing more comes: that it failed, and that once.
+const FAILURE: EventFlags = EventFlags::ET;
+
 /// The connection is over.
 struct Over;
 
@@ -42,6 +45,12 @@ impl From<Errno> for Over {
 impl Stream {
     pub(super) fn port(&self) -> u64 {
         self.port
+    }
+
+    /// Whether the client has said that it says no more, and the container was told.
+    #[cfg(test)]
+    pub(super) fn is_half_shut(&self) -> bool {
+        self.server.is_shut && !self.client.is_shut
     }
 
     /// Passes on what can be, both ways.
@@ -66,7 +75,7 @@ impl Stream {
             let mut interest = EventFlags::empty();
             interest.set(EventFlags::IN, !own.has_ended && other.pending.is_empty());
             interest.set(EventFlags::OUT, !own.pending.is_empty());
-            interest
+            if own.has_ended && interest.is_empty() { FAILURE } else { interest }
         })
     }
 }
@@ -136,7 +145,7 @@ impl Relays {
     pub(super) fn accept(&mut self, port: u64) {
         for _ in 0..RELAY_TURNS {
             let Some(listening) = self.ports.get(&port) else { return };
-            if self.streams.len() >= RELAYED_STREAMS {
+            if self.streams.len() >= self.most.streams {
                 return self.pause();
             }
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -164,6 +173,20 @@ impl Relays {
             self.streams.insert(number, stream);
         } else {
             self.resume();
+        }
+    }
+
+    /// An end has failed. Where nothing is left to be read from it or to be written to it, nobody else would find out.
+    pub(super) fn fail(&mut self, number: u64) {
+        let is_left = |stream: &Stream| {
+            let end = if number & 1 == 0 { &stream.client } else { &stream.server };
+            end.watched == FAILURE
+        };
+        if self.streams.get(&(number & !1)).is_some_and(is_left) {
+            self.streams.remove(&(number & !1));
+            self.resume();
+        } else {
+            self.serve(number & !1);
         }
     }
 
