@@ -532,3 +532,26 @@ fn ports_of_ipv6_change_while_a_container_runs() {
     let gateway = endpoint(&engine, &boat, &dual)["IPv6Gateway"].as_str().unwrap().to_owned();
     assert_eq!(get(&format!("[{gateway}]:{second}")).as_deref(), Some(boat.as_str()));
 }
+
+#[test]
+fn a_port_does_not_lead_to_who_gets_the_address_of_a_container_that_left() {
+    let engine = Engine::start();
+    let network = Net::dual(&engine, "sea");
+    let port = free_port();
+    let boat = serve(&engine, "boat", &network, &["-p", &format!("{port}:80")]);
+    let reached = || get(&format!("[::1]:{port}"));
+    wait_until("it serves", || reached().as_deref() == Some(boat.as_str()));
+    let address = v6(&engine, &boat, &network);
+    let of_v4 = endpoint(&engine, &boat, &network)["IPAddress"].as_str().expect("a text").to_owned();
+    engine.docker(&["network", "disconnect", &network.name, &boat]).ok();
+    let mut options = vec!["--ip6", &address];
+    if !engine.is_original() {
+        // Docker refuses it where it has chosen the subnet. The hardware address is that of the one who left then.
+        options.extend(["--ip", &of_v4]);
+    }
+    let heir = serve(&engine, "heir", &network, &options);
+    wait_until("the heir serves", || fetch(&engine, &heir, "[::1]") == heir);
+    assert_eq!(reached(), None);
+    assert!(TcpListener::bind(format!("[::]:{port}")).is_ok(), "it is free for others");
+    engine.docker(&["rm", "-f", &boat]).ok();
+}

@@ -150,13 +150,19 @@ impl Endpoint {
     /// Published ports on which something arrives that the kernel does not translate, and where it is relayed: the container has
     /// no address of the family, or it comes from a link-local address, or from the host itself to `::1`.
     pub fn relays(&self) -> impl Iterator<Item = (Published, SocketAddr)> + '_ {
-        let any = || Family::BOTH.into_iter().find_map(|family| self.reached_at(family));
-        self.ports.iter().filter_map(move |port| {
-            let own = self.reached_at(Family::of(port.host_ip));
-            let is_relayed = port.protocol != Protocol::Sctp && (own.is_none() || port.host_ip.is_ipv6());
-            let target = own.or_else(any).filter(|_| is_relayed)?;
-            Some((*port, SocketAddr::new(target, port.container_port)))
+        self.ports.iter().filter_map(|port| {
+            let is_translated = self.is_translated(port.host_ip) && port.host_ip.is_ipv4();
+            let target = self.relayed_to(port).filter(|_| !is_translated)?;
+            Some((*port, target))
         })
+    }
+
+    /// Where a port would be relayed: the container's address of its family, or else of the other one.
+    pub fn relayed_to(&self, port: &Published) -> Option<SocketAddr> {
+        let mut families = [Family::of(port.host_ip)].into_iter().chain(Family::BOTH);
+        let target = families.find_map(|family| self.reached_at(family));
+        let target = target.filter(|_| port.protocol != Protocol::Sctp)?;
+        Some(SocketAddr::new(target, port.container_port))
     }
 
     /// Whether the kernel translates what is sent to a host address.

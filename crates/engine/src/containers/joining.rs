@@ -14,8 +14,8 @@ use crate::engine::Engine;
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::index::Durability;
 use crate::network::{PREDEFINED, predefined_id};
-use coracle_network::{InterfaceName, Namespace, Published};
-use coracle_runtime::protocol::Request;
+use coracle_network::{Endpoint, InterfaceName, Namespace, Published};
+use coracle_runtime::protocol::{RELAYS, RelayedPort, Request};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsFd;
 
@@ -135,11 +135,13 @@ impl Task {
         // Everything is tried; the first failure is told.
         let withdrawn = live.bridge.withdraw(self.now.id.as_str()).await;
         let told = self.tell_resolver().await;
+        // Before somebody else gets the address.
+        let relayed = if is_way_out { self.lead_relays_away(&endpoint).await } else { Ok(()) };
         let detached = live.bridge.disconnect(endpoint).await;
         let routed = if is_way_out { self.find_way_out(ports).await } else { Ok(()) };
         self.keep_networks().await?;
         self.shared.networks.tell(&live.network, "disconnect", Some(&self.now.id));
-        withdrawn.and(told).and(detached).and(routed)
+        withdrawn.and(told).and(relayed).and(detached).and(routed)
     }
 
     fn refuse_without_networks(&self) -> Result<()> {
@@ -151,6 +153,29 @@ impl Task {
                     .to_owned(),
             )),
         }
+    }
+
+    /// Has the shim relay nothing any more to where the container is left from. Ports go with the way out, and are free where
+    /// no network is the next one.
+    async fn lead_relays_away(&mut self, left: &Endpoint) -> Result<()> {
+        let next = network::way_out(&self.shared.networks, &self.now.networks)?;
+        let Some(next) = next.and_then(|nth| self.now.networks[nth].endpoint.clone()) else {
+            self.release(&left.ports).await;
+            return Ok(());
+        };
+        if !self.live()?.shim.can(RELAYS).await? {
+            return Ok(());
+        }
+        let relayed: Vec<_> = left.relays().map(|(port, _)| port).collect();
+        let target = |port: &Published| {
+            next.relayed_to(port).map(|target| RelayedPort { port: network::held(port), target })
+        };
+        let (led, lost): (Vec<_>, Vec<_>) = relayed.into_iter().partition(|port| target(port).is_some());
+        self.release(&lost).await;
+        if led.is_empty() {
+            return Ok(());
+        }
+        self.hold(&[], &led.iter().filter_map(target).collect::<Vec<_>>()).await
     }
 
     /// Makes the first network that leads anywhere the way to everywhere, and to the container's ports.

@@ -351,7 +351,8 @@ impl Shim {
 
     /// Passes on what arrives at these ports, whose sockets are held, from now on.
     fn relay(&mut self, relayed: &[RelayedPort]) -> Result<()> {
-        if relayed.is_empty() {
+        // Where nobody is any more, somebody else may be soon.
+        if relayed.is_empty() || !matches!(self.phase, Phase::Running) {
             return Ok(());
         }
         let relays = match &mut self.relays {
