@@ -98,7 +98,7 @@ pub enum Error {
     },
     /// Not a usable network.
     #[error(
-        "{text:?} is not an IPv4 address with a prefix length between 8 and 30, nor an IPv6 address with one between 8 and 126"
+        "{text:?} is not an IPv4 address with a prefix length between 8 and 30, nor one of IPv6 that an interface can have with one between 8 and 126"
     )]
     Subnet {
         /// What was given.

@@ -26,11 +26,12 @@ impl Subnet {
     ///
     /// # Errors
     /// When the prefix leaves less than two bits for hosts or is shorter than 8 bits, or the address is the network's or its
-    /// broadcast address.
+    /// broadcast address, or one of IPv6 that no interface has.
     pub fn new(address: IpAddr, length: u8) -> Result<Self> {
         let net = Self { address, length };
         let longest = net.family().width() - HOST_BITS;
-        if (SHORTEST_PREFIX..=longest).contains(&length) && net.is_host(address) {
+        if (SHORTEST_PREFIX..=longest).contains(&length) && net.is_host(address) && !is_no_interfaces(address)
+        {
             Ok(net)
         } else {
             Err(Error::Subnet { text: format!("{address}/{length}") })
@@ -250,6 +251,12 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
+/// Whether an address of IPv6 is of a kind that no interface has or that the kernel drops on every wire: multicast, and the first
+/// 96 bits of `::1`, of addresses of IPv4 as sockets show them, and of those that are compatible (RFC 4291, 2.5.3 and 2.5.5).
+fn is_no_interfaces(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_multicast() || address.to_ipv4().is_some())
+}
+
 /// The first network of a family of `pools` that meets none in `taken`, and no address and no route of the host. Reads the
 /// calling thread's namespace.
 ///
@@ -322,6 +329,10 @@ mod tests {
             "fd00::1/127",
             "fd00::1/7",
             "fd00::1/129",
+            "::1/64",
+            "::9/96",
+            "::ffff:10.0.0.1/120",
+            "ff02::1:1/64",
         ] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
