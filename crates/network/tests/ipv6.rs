@@ -182,6 +182,49 @@ fn an_internal_network_is_closed_in_both_families() {
 }
 
 #[test]
+fn nothing_passes_one_way_into_an_internal_network_or_out_of_it() {
+    lab::on_host(|lab| {
+        let driver = with(Passage { internal: true, ..Passage::default() });
+        let one = container(&driver, 1, &[udp(5353, 53)]);
+        let inside = datagrams(one.namespace.as_fd(), ANY, 53);
+        let outside = datagrams(lab.neighbour.as_fd(), ANY, 7777);
+        let on_host = datagrams(lab.host.as_fd(), ANY, 7778);
+        for (own, neighbour, host) in
+            [(v6(&one), NEIGHBOUR_V6, HOST_V6), (one.endpoint.addresses[0].ip, NEIGHBOUR, HOST)]
+        {
+            // All find each other from here on.
+            exchange(&on_host, (own, 53), &inside).unwrap();
+            exchange(&on_host, (neighbour, 7777), &outside).unwrap();
+            inside.send_to(b"out", (neighbour, 7777)).unwrap();
+            outside.send_to(b"in", (host, 5353)).unwrap();
+            // What is sent afterwards is the first that arrives.
+            exchange(&on_host, (own, 53), &inside).unwrap();
+            exchange(&on_host, (neighbour, 7777), &outside).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_host_does_not_speak_ipv6_on_networks_without_it() {
+    lab::on_host(|lab| {
+        let driver = open(lab::config());
+        let one = container(&driver, 1, &[]);
+        let on_host = datagrams(lab.host.as_fd(), ANY, 7778);
+        let inside = one.namespace.as_fd();
+        // As who has CAP_NET_ADMIN could.
+        netns::inside(inside, || netns::set_sysctl("ipv6/conf/eth0/disable_ipv6", "0")).unwrap().unwrap();
+        run(inside, "ip addr add fd77::1/64 dev eth0 nodad");
+        assert_eq!(run(lab.host.as_fd(), "ip -6 addr show dev coracle0"), "");
+        // To all nodes, wherever they are.
+        let shout = "timeout 10 bash -c echo>/dev/udp/ff02::1%eth0/7778";
+        run(inside, shout);
+        let client = datagrams(lab.neighbour.as_fd(), ANY, 7777);
+        // What is sent afterwards is the first that arrives.
+        exchange(&client, (HOST_V6, 7778), &on_host).unwrap();
+    });
+}
+
+#[test]
 fn two_networks_reach_each_other_through_published_ports_only() {
     lab::on_host(|_| {
         let one = open(dual());
