@@ -555,3 +555,18 @@ fn a_port_does_not_lead_to_who_gets_the_address_of_a_container_that_left() {
     assert!(TcpListener::bind(format!("[::]:{port}")).is_ok(), "it is free for others");
     engine.docker(&["rm", "-f", &boat]).ok();
 }
+
+#[test]
+fn a_port_comes_back_with_the_network_that_a_container_left() {
+    let engine = Engine::start();
+    let network = Net::dual(&engine, "sea");
+    let port = free_port();
+    let boat = serve(&engine, "boat", &network, &["-p", &format!("{port}:80")]);
+    let reached = |host: &str| get(&format!("{host}:{port}")).as_deref() == Some(boat.as_str());
+    wait_until("it serves", || reached("[::1]"));
+    engine.docker(&["network", "disconnect", &network.name, &boat]).ok();
+    engine.docker(&["network", "connect", &network.name, &boat]).ok();
+    for host in ["[::1]", "127.0.0.1"] {
+        wait_until(host, || reached(host));
+    }
+}
