@@ -3,7 +3,7 @@
 use super::rebuild;
 use crate::error::{Attempt, Error, Result};
 use coracle_sys::atomic;
-use rusqlite::{Connection, ErrorCode, FileControl, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, FileControl, TransactionBehavior, ffi};
 use rustix::fs::Mode;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -49,7 +49,14 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub(super) fn open(root: &Path) -> Result<Connection> {
     prepare(root)?;
     refuse_newer(&root.join(NAME), &MIGRATIONS)?;
-    match open_file(root, &MIGRATIONS) {
+    match open_file(root, &MIGRATIONS, Sharing::WithReaders) {
+        Err(error) if is_want_of_shared_memory(&error) => {
+            tracing::warn!(
+                error = error.chain(),
+                "the disk is full: until the next start nobody else can look into the index"
+            );
+            open_file(root, &MIGRATIONS, Sharing::Alone)
+        }
         Err(error) if is_damage(&error) => {
             let aside = quarantine(&root.join(NAME))?;
             tracing::error!(
@@ -57,10 +64,20 @@ pub(super) fn open(root: &Path) -> Result<Connection> {
                 aside = %aside.display(),
                 "the index is damaged and was set aside; it is made again of the records"
             );
-            open_file(root, &MIGRATIONS)
+            open_file(root, &MIGRATIONS, Sharing::WithReaders)
         }
         result => result,
     }
+}
+
+/// Who may look into the database while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// Other programs, which find in a file of shared memory what is where in the log. It begins empty at each start and wants
+    /// room on the disk.
+    WithReaders,
+    /// Nobody: what is where stands in memory of this process (SQLite, "WAL without shared memory").
+    Alone,
 }
 
 /// Makes the directories of records that nobody else makes.
@@ -102,9 +119,9 @@ fn check_version(version: i64, migrations: &[&str]) -> Result<usize> {
     }
 }
 
-fn open_file(root: &Path, migrations: &[&str]) -> Result<Connection> {
+fn open_file(root: &Path, migrations: &[&str], sharing: Sharing) -> Result<Connection> {
     let path = root.join(NAME);
-    let mut connection = connect(&path)?;
+    let mut connection = connect(&path, sharing)?;
     let version = user_version(&connection).and_then(|version| check_version(version, migrations))?;
     check_integrity(&connection)?;
     if version == migrations.len() {
@@ -117,13 +134,15 @@ fn open_file(root: &Path, migrations: &[&str]) -> Result<Connection> {
     Ok(connection)
 }
 
-fn connect(path: &Path) -> Result<Connection> {
+fn connect(path: &Path, sharing: Sharing) -> Result<Connection> {
     let opening = || format!("open {}", path.display());
     // Records hold environments, and so passwords. The files beside it get the same mode (SQLite, `findCreateFileMode`).
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).attempt(opening)?;
     file.set_permissions(Permissions::from_mode(0o600)).attempt(opening)?;
     let connection = Connection::open(path).attempt(opening)?;
     for (pragma, value) in [
+        // Before the log is opened.
+        ("locking_mode", if sharing == Sharing::Alone { "EXCLUSIVE" } else { "NORMAL" }),
         ("journal_mode", "WAL"),
         ("synchronous", "FULL"),
         // Moved into the database when idle instead.
@@ -161,7 +180,7 @@ fn check_integrity(connection: &Connection) -> Result<()> {
     if verdict == "ok" {
         return Ok(());
     }
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
     Err(rusqlite::Error::SqliteFailure(code, Some(verdict))).attempt(|| "check the index".to_owned())
 }
 
@@ -230,6 +249,19 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether there is no room for the file of shared memory.
+fn is_want_of_shared_memory(error: &Error) -> bool {
+    let Error::Failed { source, .. } = error else { return false };
+    let error = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error);
+    let codes = [
+        ffi::SQLITE_IOERR_SHMOPEN,
+        ffi::SQLITE_IOERR_SHMSIZE,
+        ffi::SQLITE_IOERR_SHMMAP,
+        ffi::SQLITE_CANTOPEN,
+    ];
+    error.is_some_and(|error| codes.contains(&error.extended_code))
+}
+
 /// Whether the file itself is at fault, and not the machine.
 fn is_damage(error: &Error) -> bool {
     let Error::Failed { source, .. } = error else { return false };
@@ -246,9 +278,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta.db");
         let first = ["CREATE TABLE a (x TEXT) STRICT; INSERT INTO a VALUES ('old');"];
-        drop(open_file(dir.path(), &first).unwrap());
+        drop(open_file(dir.path(), &first, Sharing::WithReaders).unwrap());
         let both = [first[0], "ALTER TABLE a ADD COLUMN y TEXT; UPDATE a SET y = x || 'er';"];
-        let connection = open_file(dir.path(), &both).unwrap();
+        let connection = open_file(dir.path(), &both, Sharing::WithReaders).unwrap();
         let value: String = connection.query_row("SELECT y FROM a", [], |row| row.get(0)).unwrap();
         assert_eq!((value.as_str(), user_version(&connection).unwrap()), ("older", 2));
         drop(connection);
