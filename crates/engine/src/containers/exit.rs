@@ -18,6 +18,9 @@ use time::OffsetDateTime;
 /// How long what runs in a lost container is waited for once it was killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a shim may take to be gone: of one that was killed, the sockets are closed before it has ended.
+const LINGERING: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// The exit of a container whose shim is gone: it died with it.
 pub(crate) fn lost() -> Exit {
     Exit { code: 137, oom_killed: false, at: OffsetDateTime::now_utc().unix_timestamp_nanos() }
@@ -27,7 +30,12 @@ pub(crate) fn lost() -> Exit {
 /// that another runtime has made do not.
 pub(crate) async fn clear(shared: &Shared, container: &Description) {
     let run = record::read_run(&shared.state_directory(&container.id));
-    if run.is_some_and(|run| run.boot_id == shared.boot_id && is_alive(run.shim)) {
+    let shim = run.filter(|run| run.boot_id == shared.boot_id).map(|run| run.shim);
+    let outlives = match shim {
+        Some(shim) => blocking(move || is_alive(shim)).await.unwrap_or(true),
+        None => false,
+    };
+    if outlives {
         // It is the engine that cannot speak to it, and nothing of the container's is at fault.
         tracing::error!(container = %container.id, "its shim is there and does not answer; what runs is left alone");
         return;
@@ -45,13 +53,13 @@ pub(crate) async fn clear(shared: &Shared, container: &Description) {
     }
 }
 
-/// Whether a process runs. One that cannot be looked at does.
+/// Whether a process runs, and goes on to. One that cannot be looked at does. Blocks for a moment.
 fn is_alive(pid: i32) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return false };
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => {
             let mut ended = [PollFd::new(&process, PollFlags::IN)];
-            poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count == 0)
+            poll(&mut ended, Some(&LINGERING)).is_ok_and(|count| count == 0)
         }
         Err(error) => error != Errno::SRCH,
     }
