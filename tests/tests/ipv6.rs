@@ -3,68 +3,22 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::{self, SMALL};
-use coracle_tests::net::get;
+use coracle_tests::net::{Net, SERVE, fetch, get, serve};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// Serves its own host name on port 80, by both families.
-const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
-
-/// A network, which is removed with the test.
-struct Net<'a> {
-    engine: &'a Engine,
-    name: String,
-}
-
-impl<'a> Net<'a> {
-    fn create(engine: &'a Engine, name: &str, options: &[&str]) -> Self {
-        let name = engine.name(name);
-        engine.docker(&[&["network", "create"], options, &[name.as_str()]].concat()).ok();
-        Self { engine, name }
-    }
-
-    /// Of both families, with a subnet of IPv6 that no other test has.
-    fn dual(engine: &'a Engine, name: &str) -> Self {
-        Self::create(engine, name, &["--ipv6", "--subnet", &format!("{}::/64", free_prefix())])
-    }
-
-    fn inspect(&self) -> Value {
-        let shown = self.engine.docker(&["network", "inspect", &self.name]).ok();
-        serde_json::from_str::<Value>(&shown).expect("JSON")[0].clone()
-    }
-}
-
-impl Drop for Net<'_> {
-    fn drop(&mut self) {
-        let inside = format!("network={}", self.name);
-        let ids = self.engine.docker(&["ps", "-aq", "--filter", &inside]).stdout;
-        for id in ids.split_whitespace() {
-            self.engine.docker(&["rm", "-f", id]);
-        }
-        self.engine.docker(&["network", "rm", &self.name]);
-    }
+/// Of both families, with a subnet of IPv6 that no other test has.
+fn dual<'a>(engine: &'a Engine, name: &str) -> Net<'a> {
+    Net::create(engine, name, &["--ipv6", "--subnet", &format!("{}::/64", free_prefix())])
 }
 
 /// The first four groups of a subnet that no other test has.
 fn free_prefix() -> String {
     static TAKEN: AtomicU16 = AtomicU16::new(1);
     format!("fd5a:{:x}:{:x}", std::process::id() & 0xffff, TAKEN.fetch_add(1, Ordering::Relaxed))
-}
-
-fn serve(engine: &Engine, name: &str, network: &Net<'_>, options: &[&str]) -> String {
-    let name = engine.name(name);
-    let run = ["run", "-d", "--name", &name, "--hostname", &name, "--network", &network.name];
-    engine.docker(&[&run, options, &[SMALL, "sh", "-c", SERVE]].concat()).ok();
-    name
-}
-
-/// What a running container gets from a server, without its last newline.
-fn fetch(engine: &Engine, from: &str, server: &str) -> String {
-    let url = format!("http://{server}/");
-    engine.docker(&["exec", from, "timeout", "2", "wget", "-qO-", &url]).stdout.trim().to_owned()
 }
 
 /// The container's place on the network.
@@ -219,7 +173,7 @@ fn addresses_are_given_as_asked_for_and_stay() {
     }
     engine.kill();
     engine.start_again();
-    let network = Net { engine: &engine, name: engine.name("sea") };
+    let network = Net::of(&engine, engine.name("sea"));
     assert_eq!(network.inspect()["EnableIPv6"], json!(true));
     assert_eq!(v6(&engine, &name, &network), wanted);
     let late = engine.name("late");
@@ -231,7 +185,7 @@ fn addresses_are_given_as_asked_for_and_stay() {
 #[test]
 fn names_have_addresses_of_both_families_and_addresses_names() {
     let engine = Engine::start();
-    let network = Net::dual(&engine, "sea");
+    let network = dual(&engine, "sea");
     let plain = Net::create(&engine, "lake", &[]);
     let (boat, quay) = (
         serve(&engine, "boat", &network, &["--network-alias", "ferry"]),
@@ -269,7 +223,7 @@ fn names_have_addresses_of_both_families_and_addresses_names() {
 #[test]
 fn a_container_without_addresses_of_ipv6_has_it_off() {
     let engine = Engine::start();
-    let (dual, plain) = (Net::dual(&engine, "sea"), Net::create(&engine, "lake", &[]));
+    let (dual, plain) = (dual(&engine, "sea"), Net::create(&engine, "lake", &[]));
     for (network, off) in [(&dual, "0"), (&plain, "1")] {
         let setting = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6";
         let found = engine.docker(&["run", "--rm", "--network", &network.name, SMALL, "cat", setting]).ok();
@@ -280,7 +234,7 @@ fn a_container_without_addresses_of_ipv6_has_it_off() {
 #[test]
 fn a_port_is_published_on_both_families_whichever_the_container_has() {
     let engine = Engine::start();
-    let (dual, plain) = (Net::dual(&engine, "sea"), Net::create(&engine, "lake", &[]));
+    let (dual, plain) = (dual(&engine, "sea"), Net::create(&engine, "lake", &[]));
     for network in [&dual, &plain] {
         let port = free_port();
         let published = ["-p", &format!("{port}:80")];
@@ -304,7 +258,7 @@ fn a_port_is_published_on_both_families_whichever_the_container_has() {
 #[test]
 fn a_port_is_published_on_the_address_of_ipv6_that_is_named() {
     let engine = Engine::start();
-    let network = Net::dual(&engine, "sea");
+    let network = dual(&engine, "sea");
     for (given, shown, reached) in
         [("[::1]::80", "[::1]:", true), ("[::]::80", "[::]:", true), ("127.0.0.1::80", "127.0.0.1:", false)]
     {
@@ -399,7 +353,7 @@ fn a_network_of_ipv6_alone_has_no_addresses_of_ipv4() {
         return;
     }
     assert_eq!(status, 201, "{answer}");
-    let network = Net { engine: &engine, name };
+    let network = Net::of(&engine, name);
     let shown = network.inspect();
     assert_eq!(shown["IPAM"]["Config"].as_array().unwrap().len(), 1, "{shown}");
     let boat = serve(&engine, "boat", &network, &["-p", "0:80"]);
@@ -465,7 +419,7 @@ fn containers_of_other_users_have_ipv6_too() {
     if engine.is_original() {
         return;
     }
-    let network = Net::dual(&engine, "sea");
+    let network = dual(&engine, "sea");
     let (boat, quay) = (serve(&engine, "boat", &network, &[]), serve(&engine, "quay", &network, &[]));
     let address = v6(&engine, &boat, &network);
     wait_until("it serves", || fetch(&engine, &quay, &format!("[{address}]")) == boat);
@@ -525,7 +479,7 @@ fn ports_of_ipv6_change_while_a_container_runs() {
     assert!(!is_reached(first) && is_reached(second));
     assert!(TcpListener::bind(format!("[::]:{first}")).is_ok(), "it is free for others");
     // The way out moves to a network with IPv6, where the kernel translates; `::1` is relayed to the address there.
-    let dual = Net::dual(&engine, "sea");
+    let dual = dual(&engine, "sea");
     engine.docker(&["network", "connect", &dual.name, &boat]).ok();
     engine.docker(&["network", "disconnect", &network.name, &boat]).ok();
     assert!(is_reached(second));
@@ -536,7 +490,7 @@ fn ports_of_ipv6_change_while_a_container_runs() {
 #[test]
 fn a_port_does_not_lead_to_who_gets_the_address_of_a_container_that_left() {
     let engine = Engine::start();
-    let network = Net::dual(&engine, "sea");
+    let network = dual(&engine, "sea");
     let port = free_port();
     let boat = serve(&engine, "boat", &network, &["-p", &format!("{port}:80")]);
     let reached = || get(&format!("[::1]:{port}"));
@@ -559,7 +513,7 @@ fn a_port_does_not_lead_to_who_gets_the_address_of_a_container_that_left() {
 #[test]
 fn a_port_comes_back_with_the_network_that_a_container_left() {
     let engine = Engine::start();
-    let network = Net::dual(&engine, "sea");
+    let network = dual(&engine, "sea");
     let port = free_port();
     let boat = serve(&engine, "boat", &network, &["-p", &format!("{port}:80")]);
     let reached = |host: &str| get(&format!("{host}:{port}")).as_deref() == Some(boat.as_str());

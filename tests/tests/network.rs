@@ -3,9 +3,7 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::{self, SMALL};
-use coracle_tests::net::get;
-
-const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
+use coracle_tests::net::{SERVE, get};
 
 fn serve(engine: &Engine, name: &str, options: &[&str]) -> String {
     let name = engine.name(name);

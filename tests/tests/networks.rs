@@ -3,64 +3,15 @@
 use coracle_tests::Engine;
 use coracle_tests::engine::wait_until;
 use coracle_tests::image::SMALL;
-use coracle_tests::net::get;
+use coracle_tests::net::{Net, SERVE, fetch, get, serve};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU8, Ordering};
-
-/// Serves its own host name on port 80.
-const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
-
-/// A network, which is removed with the test.
-struct Net<'a> {
-    engine: &'a Engine,
-    name: String,
-}
-
-impl<'a> Net<'a> {
-    fn create(engine: &'a Engine, name: &str, options: &[&str]) -> Self {
-        let name = engine.name(name);
-        engine.docker(&[&["network", "create"], options, &[name.as_str()]].concat()).ok();
-        Self { engine, name }
-    }
-
-    fn inspect(&self) -> Value {
-        let shown = self.engine.docker(&["network", "inspect", &self.name]).ok();
-        serde_json::from_str::<Value>(&shown).expect("JSON")[0].clone()
-    }
-}
-
-impl Drop for Net<'_> {
-    fn drop(&mut self) {
-        let inside = format!("network={}", self.name);
-        let ids = self.engine.docker(&["ps", "-aq", "--filter", &inside]).stdout;
-        for id in ids.split_whitespace() {
-            self.engine.docker(&["rm", "-f", id]);
-        }
-        self.engine.docker(&["network", "rm", &self.name]);
-    }
-}
 
 /// The first three numbers of a subnet that no other test has.
 fn free_prefix() -> String {
     static TAKEN: AtomicU8 = AtomicU8::new(0);
     let first = u8::try_from(std::process::id() % 251).expect("a byte");
     format!("10.{}.{first}", 232 + TAKEN.fetch_add(1, Ordering::Relaxed))
-}
-
-fn serve(engine: &Engine, name: &str, network: &Net<'_>, options: &[&str]) -> String {
-    let name = engine.name(name);
-    let run = ["run", "-d", "--name", &name, "--hostname", &name, "--network", &network.name];
-    engine.docker(&[&run, options, &[SMALL, "sh", "-c", SERVE]].concat()).ok();
-    name
-}
-
-/// What a running container gets from a server, without its last newline.
-fn fetch(engine: &Engine, from: &str, server: &str) -> String {
-    engine
-        .docker(&["exec", from, "timeout", "2", "wget", "-qO-", &format!("http://{server}/")])
-        .stdout
-        .trim()
-        .to_owned()
 }
 
 fn address(engine: &Engine, container: &str, network: &Net<'_>) -> String {
