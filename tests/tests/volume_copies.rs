@@ -173,6 +173,12 @@ fn who_writes_is_in_the_way_or_stands_still() {
     engine.coracle(&["volume", "clone", &from, &one]).refused(1, &words);
     assert!(!file.exists());
     engine.coracle(&["volume", "clone", "--live", &from, &one]).ok();
+    // Somebody who has paused it knows that it writes nothing.
+    engine.docker(&["pause", &writer]).ok();
+    engine.coracle(&["volume", "clone", &from, &two]).ok();
+    assert_eq!(status(&writer), "paused");
+    engine.docker(&["unpause", &writer]).ok();
+    engine.docker(&["volume", "rm", &two]).ok();
     // A pipe that nobody reads from holds the archive up, as the volume is larger than what waits on the way.
     run(&engine, &from, "head -c 33554432 /dev/urandom >/v/large").ok();
     let mut saving =
@@ -208,6 +214,44 @@ fn a_volume_stays_as_long_as_it_is_saved() {
     saving.kill().unwrap();
     saving.wait().unwrap();
     wait_until("it can be removed", || engine.docker(&["volume", "rm", &from]).code == 0);
+}
+
+/// Who is held still by two goes on after the second.
+#[test]
+fn who_stands_still_for_two_goes_on_after_both() {
+    let Some((engine, from)) = filled() else { return };
+    let writer = engine.name("writer");
+    let mount = format!("{from}:/v");
+    let run_writer =
+        ["run", "-d", "--name", &writer, "--network", "none", "-v", &mount, SMALL, "sleep", "600"];
+    engine.docker(&run_writer).ok();
+    run(&engine, &from, "head -c 33554432 /dev/urandom >/v/large").ok();
+    let status = || engine.docker(&["inspect", "-f", "{{.State.Status}}", &writer]).ok();
+    let save = || {
+        let mut saving = coracle(&engine, &["volume", "save", "--pause", &from]);
+        let mut saving = saving.stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(saving.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        saving
+    };
+    let end = |mut saving: std::process::Child| {
+        saving.kill().unwrap();
+        saving.wait().unwrap();
+    };
+    let (first, second) = (save(), save());
+    assert_eq!(status(), "paused");
+    // An image of it is one more of those that hold it still.
+    let image = engine.name("image");
+    engine.docker(&["commit", &writer, &image]).ok();
+    assert_eq!(status(), "paused", "after the commit");
+    end(first);
+    let clone = engine.name("clone");
+    engine.coracle(&["volume", "clone", "--pause", &from, &clone]).ok();
+    assert_eq!(status(), "paused", "after the first");
+    end(second);
+    wait_until("the writer goes on", || status() == "running");
+    engine.docker(&["rm", "-f", &writer]).ok();
+    engine.docker(&["rmi", &image]).ok();
+    engine.docker(&["volume", "rm", &from, &clone]).ok();
 }
 
 /// An engine that dies while somebody stands still has it go on when it comes again, and nothing half is left.

@@ -50,6 +50,7 @@ mod top;
 mod trees;
 mod usage;
 mod view;
+mod volume_copies;
 mod volumes_from;
 
 pub use attach::{AttachSettings, Attached};
@@ -65,11 +66,11 @@ pub(crate) use merge::inherit_health;
 pub use network::parse_port;
 pub use paths::Paths;
 pub(crate) use remove::remove_unasked;
-pub use still::{SavingVolume, Writers};
 pub use top::Top;
 pub use trees::MountedImage;
 pub(crate) use usage::image_users;
 pub(crate) use view::{View, of_scratch as view_of_scratch};
+pub use volume_copies::{SavingVolume, Writers};
 
 use crate::volumes::Backing;
 use coracle_spec::{ContainerId, Digest, Name};

@@ -1,10 +1,10 @@
 //! Finding the containers again: from the index what there is, from the shims what runs, from the records how what
 //! does not run has ended.
 
-use super::commit;
 use super::exit;
 use super::health;
 use super::state::Status;
+use super::still;
 use super::task::{Command, Live, spawn, spawn_ended};
 use super::{Description, record, trees};
 use crate::engine::Shared;
@@ -57,7 +57,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
     let fate = fate(shared, &description).await;
     let container = match fate {
         Fate::Still => {
-            commit::forget(shared, &description.id);
+            still::forget(shared, &description.id);
             for membership in &mut description.networks {
                 membership.endpoint = None;
                 membership.is_way_out = false;
@@ -71,7 +71,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
         Fate::Runs(live, pid) => {
             health::recall(shared, &mut description);
             description.state.pid = pid;
-            commit::thaw_interrupted(shared, &mut description, &live.shim).await;
+            still::thaw_interrupted(shared, &mut description, &live.shim).await;
             if description.state.status != Status::Paused {
                 description.state.status = Status::Running;
             }
@@ -80,7 +80,7 @@ async fn recover_one(shared: &Arc<Shared>, mut description: Description) {
         }
         Fate::Ended(exit) => {
             health::recall(shared, &mut description);
-            commit::forget(shared, &description.id);
+            still::forget(shared, &description.id);
             // Known to the drivers again, so that settling can give it back.
             adopt(shared, &description).await;
             description.state.status = Status::Running;

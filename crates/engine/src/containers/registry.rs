@@ -15,6 +15,8 @@ pub(crate) struct Container {
     view: watch::Receiver<Arc<Description>>,
     /// In boxes, as a channel keeps room for 32 from the beginning.
     commands: mpsc::Sender<Box<Command>>,
+    /// For how many it stands still for a moment ([`super::still`]).
+    holders: Arc<tokio::sync::Mutex<usize>>,
 }
 
 impl Container {
@@ -23,7 +25,17 @@ impl Container {
         view: watch::Receiver<Arc<Description>>,
         commands: mpsc::Sender<Box<Command>>,
     ) -> Self {
-        Self { id, view, commands }
+        Self { id, view, commands, holders: Arc::default() }
+    }
+
+    /// For how many the container stands still; locked while it begins to, or goes on.
+    pub(super) fn holders(&self) -> &tokio::sync::Mutex<usize> {
+        &self.holders
+    }
+
+    /// Whether it stands still for a moment, or is about to.
+    pub(super) fn is_held_still(&self) -> bool {
+        !self.holders.try_lock().is_ok_and(|holders| *holders == 0)
     }
 
     pub(crate) fn id(&self) -> &ContainerId {

@@ -1,113 +1,108 @@
-//! Volumes are saved and copied while containers have them: who could write to one meanwhile is refused, or stands still.
+//! Containers stand still for a moment, for a commit or while a volume of theirs is read as a whole, and no longer than somebody
+//! needs that: also when the engine is killed meanwhile, the next one has them go on.
 
-use super::Description;
 use super::state::Status;
-use crate::engine::Engine;
-use crate::error::{Error, Result, blocking};
-use crate::images::BodyWriter;
-use crate::volumes::{Creation, Saving, Volume};
+use super::{Description, record};
+use crate::engine::{Engine, Shared};
+use crate::error::{Attempt, Error, Result, blocking};
+use crate::index::Durability;
+use crate::shim::Shim;
+use coracle_runtime::protocol::Request;
 use coracle_spec::ContainerId;
-use std::sync::Arc;
+use coracle_sys::atomic;
+use rustix::fs::Mode;
+use std::path::PathBuf;
 
-/// What becomes of containers that run and can write to a volume that is read as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Writers {
-    /// Nothing is read while there are any.
-    #[default]
-    Refused,
-    /// They stand still meanwhile.
-    Paused,
-    /// They go on: what they write meanwhile is read in parts, or not.
-    Ignored,
-}
-
-/// A volume that is about to become an archive.
-#[derive(Debug)]
-pub struct SavingVolume {
-    saving: Saving,
-    paused: Vec<ContainerId>,
-}
-
-impl SavingVolume {
-    /// Writes the archive, and has who stands still go on.
-    ///
-    /// # Errors
-    /// When something cannot be read, `output` not be written, or a container not go on.
-    pub async fn write(self, engine: &Engine, output: BodyWriter) -> Result<()> {
-        let Self { saving, paused } = self;
-        let written = blocking(move || saving.write(output)).await;
-        let gone_on = engine.all_go_on(&paused).await;
-        written??;
-        gone_on
-    }
-}
+/// Lies in the state directory of a container that stands still for a moment only.
+const NOTE: &str = "commit";
 
 impl Engine {
-    /// Prepares an archive of a volume's files.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for the volume, [`Error::Conflict`] for containers that write to it.
-    pub async fn save_volume(&self, name: &str, writers: Writers) -> Result<SavingVolume> {
-        let saving = self.volumes().save(name).await?;
-        let paused = self.hold_still(name, writers).await?;
-        Ok(SavingVolume { saving, paused })
-    }
-
-    /// Makes a volume of what another one has.
-    ///
-    /// # Errors
-    /// As [`Engine::save_volume`] and [`crate::volumes::Volumes::create`].
-    pub async fn copy_volume(&self, from: &str, wanted: Creation, writers: Writers) -> Result<Volume> {
-        self.volumes().get(from).await?;
-        let paused = self.hold_still(from, writers).await?;
-        let copied = self.volumes().copy(from, wanted).await;
-        let gone_on = self.all_go_on(&paused).await;
-        let volume = copied?;
-        gone_on.map(|()| volume)
-    }
-
-    /// Has who writes to a volume stand still, and returns who does because of that.
-    async fn hold_still(&self, volume: &str, writers: Writers) -> Result<Vec<ContainerId>> {
-        let writing: Vec<Arc<Description>> =
-            if writers == Writers::Ignored { Vec::new() } else { self.writers_of(volume) };
-        if writers == Writers::Refused && !writing.is_empty() {
-            let names: Vec<&str> = writing.iter().map(|container| container.name.as_str()).collect();
-            return Err(Error::Conflict(format!(
-                "volume {volume} is written to by running containers ({}): stop them, have them stand still meanwhile \
-                 (pause), or take what is there although it changes (live)",
-                names.join(", ")
-            )));
-        }
-        let mut paused = Vec::new();
-        for container in writing {
-            match self.pause_briefly(&container).await {
-                Ok(true) => paused.push(container.id.clone()),
-                Ok(false) => {}
-                Err(error) => {
-                    // The first failure is the one that is reported.
-                    let _ = self.all_go_on(&paused).await;
-                    return Err(error);
-                }
+    /// Has a container that runs stand still until [`Self::go_on`]; whether it does because of that. One that somebody else
+    /// holds still goes on after both.
+    pub(super) async fn hold_still(&self, id: &ContainerId) -> Result<bool> {
+        let container = self.shared.containers.find(id.as_str())?;
+        let mut holders = container.holders().lock().await;
+        match container.describe().state.status {
+            Status::Running => *holders = 0,
+            // By whoever holds it, not by somebody who has paused it.
+            Status::Paused if *holders > 0 => {
+                *holders += 1;
+                return Ok(true);
             }
+            _ => return Ok(false),
         }
-        Ok(paused)
+        let note = note(&self.shared, id);
+        let writing = move || atomic::write(note, b"", Mode::from_raw_mode(0o600));
+        blocking(writing).await?.attempt(|| format!("note that container {id} stands still for a moment"))?;
+        let paused = self.pause(id.as_str()).await;
+        if paused.is_err() {
+            forget(&self.shared, id);
+        }
+        match paused {
+            Ok(()) => {
+                *holders = 1;
+                Ok(true)
+            }
+            // It has ended meanwhile.
+            Err(Error::Conflict(_)) if !self.inspect(id.as_str())?.state.status.is_up() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    fn writers_of(&self, volume: &str) -> Vec<Arc<Description>> {
-        let writes = |container: &Arc<Description>| {
-            container.state.status == Status::Running
-                && container.mounts.iter().any(|mount| mount.name == volume && mount.writable)
+    /// Has a container go on that stands still because of [`Self::hold_still`], unless somebody else needs it still.
+    pub(super) async fn go_on(&self, id: &ContainerId) -> Result<()> {
+        let container = match self.shared.containers.find(id.as_str()) {
+            // It was removed meanwhile.
+            Err(Error::NotFound { .. }) => return Ok(()),
+            found => found?,
         };
-        self.list().into_iter().filter(writes).collect()
-    }
-
-    async fn all_go_on(&self, paused: &[ContainerId]) -> Result<()> {
-        let mut failure = None;
-        for id in paused {
-            if let Err(error) = self.go_on(id).await {
-                failure = failure.or(Some(error));
-            }
+        let mut holders = container.holders().lock().await;
+        *holders = holders.saturating_sub(1);
+        if *holders > 0 {
+            return Ok(());
         }
-        failure.map_or(Ok(()), Err)
+        let thawed = match self.unpause(id.as_str()).await {
+            // It was killed meanwhile.
+            Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        forget(&self.shared, id);
+        thawed
     }
+}
+
+/// Has a container go on that an earlier engine has held still.
+pub(super) async fn thaw_interrupted(shared: &Shared, description: &mut Description, shim: &Shim) {
+    if !note(shared, &description.id).exists() {
+        return;
+    }
+    match thaw(shared, description, shim).await {
+        Ok(()) => forget(shared, &description.id),
+        Err(error) => {
+            let (container, error) = (&description.id, error.chain());
+            tracing::error!(%container, error, "it stands still after an engine that was killed");
+        }
+    }
+}
+
+async fn thaw(shared: &Shared, description: &mut Description, shim: &Shim) -> Result<()> {
+    shim.ask(&Request::Freeze { frozen: false }, &[]).await?;
+    description.state.status = Status::Running;
+    // Before the note goes: without it, an engine that comes later takes the record's word that somebody has paused it.
+    let (id, name, record) = (&description.id, &description.name, record::write(description));
+    shared.index.put_container(id, name, record, Durability::Deferred).await
+}
+
+/// Nobody holds the container still any more.
+pub(super) fn forget(shared: &Shared, id: &ContainerId) {
+    match std::fs::remove_file(note(shared, id)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(container = %id, %error, "the note that it stands still cannot be removed");
+        }
+        _ => {}
+    }
+}
+
+fn note(shared: &Shared, id: &ContainerId) -> PathBuf {
+    shared.state_directory(id).join(NOTE)
 }
