@@ -49,14 +49,7 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub(super) fn open(root: &Path) -> Result<Connection> {
     prepare(root)?;
     refuse_newer(&root.join(NAME), &MIGRATIONS)?;
-    match open_file(root, &MIGRATIONS, Sharing::WithReaders) {
-        Err(error) if is_want_of_shared_memory(&error) => {
-            tracing::warn!(
-                error = error.chain(),
-                "the disk is full: until the next start nobody else can look into the index"
-            );
-            open_file(root, &MIGRATIONS, Sharing::Alone)
-        }
+    match open_somehow(root) {
         Err(error) if is_damage(&error) => {
             let aside = quarantine(&root.join(NAME))?;
             tracing::error!(
@@ -64,7 +57,21 @@ pub(super) fn open(root: &Path) -> Result<Connection> {
                 aside = %aside.display(),
                 "the index is damaged and was set aside; it is made again of the records"
             );
-            open_file(root, &MIGRATIONS, Sharing::WithReaders)
+            open_somehow(root)
+        }
+        result => result,
+    }
+}
+
+/// Opens it for us alone where the disk has no room for readers.
+fn open_somehow(root: &Path) -> Result<Connection> {
+    match open_file(root, &MIGRATIONS, Sharing::WithReaders) {
+        Err(error) if is_want_of_shared_memory(&error) => {
+            tracing::warn!(
+                error = error.chain(),
+                "the disk is full: until the next start nobody else can look into the index"
+            );
+            open_file(root, &MIGRATIONS, Sharing::Alone)
         }
         result => result,
     }
