@@ -1,9 +1,7 @@
 //! Volumes become archives, archives volumes, and volumes other volumes. What is new appears whole or not at all.
 
 use super::mounting::Mounting;
-use super::{
-    Backing, Creation, DATA, Entry, Inner, Volume, Volumes, check_driver, copy, name_and_labels, options,
-};
+use super::{Backing, Creation, DATA, Entry, Inner, Volume, Volumes, copy};
 use crate::error::{Attempt, Error, Result, blocking};
 use crate::images::{BodyReader, BodyWriter};
 use coracle_spec::Name;
@@ -145,18 +143,15 @@ impl Inner {
         wanted: Creation,
         fill: impl FnOnce(&Name, BorrowedFd<'_>) -> Result<()>,
     ) -> Result<Volume> {
-        check_driver(&wanted)?;
-        let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
-        let bound = options::check(name.as_str(), &wanted.options, self.store.has_quotas())?;
-        if Mounting::of(&wanted.options).ok().flatten().is_some() {
+        let (name, volume, bound) = self.checked(wanted)?;
+        if Mounting::of(&volume.options).ok().flatten().is_some() {
             return Err(Error::Unsupported(format!(
                 "volume {name} would be mounted from elsewhere, and nothing be seen of what is in its directory: fill {} there",
-                wanted.options.get("device").map_or("it", String::as_str)
+                volume.options.get("device").map_or("it", String::as_str)
             )));
         }
         // Nothing is filled for nothing; who is faster meanwhile is seen when it is published.
         self.require_free(&name)?;
-        let volume = self.describe(&name, labels, wanted.options);
         self.publish(&name, volume, bound, |data| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rustix::fs::open(data, flags, Mode::empty()).context("open", data.display());

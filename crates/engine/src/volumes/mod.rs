@@ -152,15 +152,12 @@ impl Volumes {
     /// [`Error::Invalid`] for the name or an option, also for a size where the file system has no quotas,
     /// [`Error::Missing`] for another driver, [`Error::Conflict`] when something unknown lies where it would be.
     pub async fn create(&self, wanted: Creation) -> Result<Volume> {
-        check_driver(&wanted)?;
-        let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
-        let bound = options::check(name.as_str(), &wanted.options, self.0.store.has_quotas())?;
+        let (name, volume, bound) = self.0.checked(wanted)?;
         if let Some(entry) = self.0.lock().get(name.as_str()) {
             return Ok(entry.volume.clone());
         }
         let inner = Arc::clone(&self.0);
-        let options = wanted.options;
-        blocking(move || inner.create(&name, labels, (options, bound))).await?
+        blocking(move || inner.create(&name, volume, bound)).await?
     }
 
     /// A volume.
@@ -191,13 +188,7 @@ impl Inner {
         directory(&self.root, name)
     }
 
-    fn create(
-        &self,
-        name: &Name,
-        labels: BTreeMap<String, String>,
-        (options, bound): (BTreeMap<String, String>, Option<u64>),
-    ) -> Result<Volume> {
-        let volume = self.describe(name, labels, options);
+    fn create(&self, name: &Name, volume: Volume, bound: Option<u64>) -> Result<Volume> {
         match self.publish(name, volume, bound, |_| Ok(())) {
             // Somebody else may have been faster.
             Err(error @ Error::Conflict(_)) => {
@@ -207,20 +198,19 @@ impl Inner {
         }
     }
 
-    /// A volume that is not there yet.
-    fn describe(
-        &self,
-        name: &Name,
-        labels: BTreeMap<String, String>,
-        options: BTreeMap<String, String>,
-    ) -> Volume {
-        Volume {
+    /// A volume that is not there yet, and how many bytes it may hold, if that is bounded.
+    fn checked(&self, wanted: Creation) -> Result<(Name, Volume, Option<u64>)> {
+        check_driver(&wanted)?;
+        let (name, labels) = name_and_labels(wanted.name.filter(|name| !name.is_empty()), wanted.labels)?;
+        let bound = options::check(name.as_str(), &wanted.options, self.store.has_quotas())?;
+        let volume = Volume {
             name: name.to_string(),
             mountpoint: self.directory(name.as_str()).join(DATA),
             created: OffsetDateTime::now_utc(),
             labels,
-            options,
-        }
+            options: wanted.options,
+        };
+        Ok((name, volume, bound))
     }
 
     /// Fails when there is a volume of this name, or something else in its place.
