@@ -2,7 +2,7 @@
 
 use super::state::Status;
 use super::task::Task;
-use super::{Description, oci_spec};
+use super::{Description, oci_spec, trees};
 use crate::engine::Shared;
 use crate::error::{Attempt, blocking};
 use coracle_runtime::cgroup::Group;
@@ -87,8 +87,7 @@ pub(crate) async fn settle(task: &mut Task, exit: Exit) {
         task.last = Some(tokio::spawn(async move {
             // A shim that cannot be told is gone, and its hold with it.
             let _ = live.shim.ask(&Request::Forget, &[]).await;
-            // A panic there would be told by itself.
-            let _ = blocking(move || drop(live.volumes)).await;
+            trees::let_go(live.volumes).await;
         }));
     }
     task.shared.execs.forget(&task.now.id);

@@ -15,7 +15,7 @@ use super::registry::Container;
 use super::settings::{RestartPolicy, Settings};
 use super::start;
 use super::state::Status;
-use super::trees::Volumes;
+use super::trees::{self, Volumes};
 use super::view::{Opened, View};
 use super::{Description, record, remove};
 use crate::engine::Shared;
@@ -265,8 +265,7 @@ impl Task {
                 exit::lost()
             }
         };
-        // A panic there would be told by itself.
-        let _ = blocking(move || drop(volumes)).await;
+        trees::let_go(volumes.unwrap_or_default()).await;
         self.ended(exit).await
     }
 

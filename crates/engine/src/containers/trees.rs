@@ -6,7 +6,7 @@
 
 use super::{Description, MountPoint};
 use crate::engine::Shared;
-use crate::error::{Attempt, Error, Result};
+use crate::error::{Attempt, Error, Result, blocking};
 use crate::shim::Shim;
 use crate::volumes::{Backing, Mounted};
 use coracle_runtime::protocol::{Request, Role};
@@ -42,6 +42,14 @@ impl MountPoint {
 
 /// Volumes that are mounted for a container, as long as this is kept. Dropping it may unmount them, which blocks.
 pub(super) type Volumes = Vec<Arc<Mounted>>;
+
+/// Lets go of what may be the last hold of volumes. Most containers have none, and wait for no thread.
+pub(super) async fn let_go(volumes: Volumes) {
+    if !volumes.is_empty() {
+        // A panic there would be told by itself.
+        let _ = blocking(move || drop(volumes)).await;
+    }
+}
 
 /// What a container mounts.
 pub(super) struct Opened {
